@@ -1,0 +1,155 @@
+//! `.changes` files: what a Debian build made.
+
+use super::{Invalid, log_name::check_file_name};
+use deb822_fast::Deb822;
+use debversion::Version;
+
+/// The fields of a `.changes` file that the runner keeps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(missing_docs)]
+pub struct Changes {
+    pub source: String,
+    pub version: String,
+    pub distribution: String,
+    pub binary_packages: Vec<String>,
+    /// The files it lists.
+    pub files: Vec<String>,
+}
+
+/// A signed file without its PGP armour.
+fn unarmoured(text: &str) -> String {
+    let Some(signed) = text.trim_start().strip_prefix("-----BEGIN PGP SIGNED MESSAGE-----") else { return text.to_owned() };
+    let body = signed.split_once("\n\n").map_or(signed, |(_, body)| body);
+    let body = body.split("-----BEGIN PGP SIGNATURE-----").next().unwrap_or(body);
+    body.lines().map(|line| line.strip_prefix("- ").unwrap_or(line)).collect::<Vec<_>>().join("\n") + "\n"
+}
+
+/// Reads a `.changes` file.
+pub fn read(name: &str, text: &str) -> Result<Changes, Invalid> {
+    let wrong = |reason: String| Invalid::new(name, reason);
+    let parsed: Deb822 = unarmoured(text).replace("\r\n", "\n").parse().map_err(|e| wrong(format!("cannot be read: {e}")))?;
+    let paragraph = parsed.iter().next().ok_or_else(|| wrong("is empty".into()))?;
+    let field = |key: &str| paragraph.get(key).map(|v| v.trim().to_owned()).filter(|v| !v.is_empty());
+    let needed = |key: &str| field(key).ok_or_else(|| wrong(format!("has no field {key}")));
+    let version = needed("Version")?;
+    parse_version(&version).ok_or_else(|| wrong(format!("{version:?} is not a Debian version")))?;
+    let listed = field("Files").unwrap_or_default();
+    let files: Vec<String> = listed.lines().filter_map(|line| line.split_whitespace().nth(4)).map(str::to_owned).collect();
+    files.iter().try_for_each(|file| check_file_name(file)).map_err(|e| wrong(e.to_string()))?;
+    let binary = field("Binary").unwrap_or_default();
+    let source = needed("Source")?;
+    Ok(Changes {
+        source: source.split_whitespace().next().unwrap_or(&source).to_owned(),
+        version,
+        distribution: needed("Distribution")?,
+        binary_packages: binary.split_whitespace().map(str::to_owned).collect(),
+        files,
+    })
+}
+
+/// A version by the rules of dpkg, which is stricter than the parser: an epoch is a number, no part is empty.
+pub fn parse_version(text: &str) -> Option<Version> {
+    let rest = match text.split_once(':') {
+        Some((epoch, rest)) => {
+            epoch.parse::<u32>().ok()?;
+            rest
+        }
+        None => text,
+    };
+    let (upstream, revision) = rest.rsplit_once('-').map_or((rest, None), |(u, r)| (u, Some(r)));
+    if upstream.is_empty() || revision == Some("") {
+        return None;
+    }
+    text.parse().ok()
+}
+
+/// The highest version, in Debian order.
+pub fn highest<'a>(versions: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let parsed = versions.into_iter().filter_map(|text| Some((parse_version(text)?, text)));
+    parsed.max_by(|a, b| a.0.cmp(&b.0)).map(|(_, text)| text)
+}
+
+/// Several `.changes` of one build must agree in source, version and distribution.
+pub fn merge(files: &[(String, Changes)]) -> Result<Option<Changes>, Invalid> {
+    let Some((_, first)) = files.first() else { return Ok(None) };
+    let mut merged = first.clone();
+    for (name, other) in files.iter().skip(1) {
+        if (&other.source, &other.version, &other.distribution) != (&first.source, &first.version, &first.distribution) {
+            return Err(Invalid::new(name, "names another source, version or distribution than the other .changes files"));
+        }
+        merged.binary_packages.extend(other.binary_packages.iter().filter(|p| !first.binary_packages.contains(p)).cloned());
+        merged.files.extend(other.files.iter().filter(|f| !first.files.contains(f)).cloned());
+    }
+    Ok(Some(merged))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const CHANGES: &str = "Format: 1.8\nSource: hello (2.10-2)\nBinary: hello hello-doc\nVersion: 2.10-3+jan1\nDistribution: unstable\nFiles:\n d41d8 5 devel optional hello_2.10-3+jan1_amd64.deb\n d41d8 5 devel optional hello_2.10-3+jan1.dsc\n";
+
+    #[test]
+    fn the_fields_are_read() {
+        let changes = read("x.changes", CHANGES).unwrap();
+        assert_eq!((changes.source.as_str(), changes.version.as_str(), changes.distribution.as_str()), ("hello", "2.10-3+jan1", "unstable"));
+        assert_eq!(changes.files, ["hello_2.10-3+jan1_amd64.deb", "hello_2.10-3+jan1.dsc"]);
+        assert_eq!(changes.binary_packages, ["hello", "hello-doc"]);
+    }
+
+    #[test]
+    fn pgp_armour_is_taken_off() {
+        let signed = format!("-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA256\n\n{CHANGES}\n-----BEGIN PGP SIGNATURE-----\n\nxxx\n-----END PGP SIGNATURE-----\n");
+        assert_eq!(read("x.changes", &signed).unwrap(), read("x.changes", CHANGES).unwrap());
+    }
+
+    #[test]
+    fn broken_files_are_refused() {
+        for (bad, what) in [
+            ("", "empty"),
+            ("Source: x\n", "no version"),
+            ("Source: x\nVersion: x:1\nDistribution: d\n", "epoch"),
+            (&CHANGES.replace("hello_2.10-3+jan1.dsc", "../../etc/passwd"), "path"),
+        ] {
+            assert!(read("x.changes", bad).is_err(), "{what}");
+        }
+    }
+
+    #[test]
+    fn several_files_must_agree() {
+        let one = read("a.changes", CHANGES).unwrap();
+        let other = read("b.changes", &CHANGES.replace("Version: 2.10-3+jan1", "Version: 3")).unwrap();
+        assert!(merge(&[("a".into(), one.clone()), ("b".into(), other)]).is_err());
+        assert_eq!(merge(&[("a".into(), one.clone()), ("b".into(), one.clone())]).unwrap(), Some(one));
+        assert_eq!(merge(&[]).unwrap(), None);
+    }
+
+    #[test]
+    fn versions_are_ordered_as_dpkg_does() {
+        let ordered = ["1.0~~", "1.0~rc1", "1.0", "1.0-1", "1.0-1+jan1", "1.0-1.1", "1.0-10", "1.0a", "1:0.1"];
+        for pair in ordered.windows(2) {
+            assert_eq!(highest([pair[1], pair[0]]), Some(pair[1]), "{pair:?}");
+        }
+        for bad in ["1:", "1.0-", "x:1", ""] {
+            assert_eq!(parse_version(bad), None, "{bad}");
+        }
+        assert_eq!(highest(["x:1"]), None);
+    }
+
+    proptest! {
+        #[test]
+        fn the_order_of_versions_is_total(a in "[0-9][0-9a-z.+~]{0,6}", b in "[0-9][0-9a-z.+~]{0,6}", c in "[0-9][0-9a-z.+~]{0,6}") {
+            let [a, b, c] = [&a, &b, &c].map(|v| parse_version(v).unwrap());
+            prop_assert_eq!(a.cmp(&b), b.cmp(&a).reverse());
+            if a <= b && b <= c {
+                prop_assert!(a <= c);
+            }
+        }
+
+        #[test]
+        fn no_changes_file_is_too_broken(text in "\\PC{0,200}") {
+            let _ = read("x.changes", &text);
+        }
+    }
+}

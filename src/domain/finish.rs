@@ -1,0 +1,269 @@
+//! From an active run to a run: by the worker's report, or because the runner ends it.
+
+use super::{
+    active_run::ActiveRun,
+    changes::Changes,
+    publish::PublishStatus,
+    report::{Report, ReportTarget},
+    run::{DebianPackage, ResultCode, Run, Target, WORKER_INVALID_RESULT},
+    time::{Time, micros},
+    Invalid,
+};
+use serde_json::{Value, json};
+
+/// The code of a run whose campaign is not configured.
+pub const UNKNOWN_CAMPAIGN: &str = "unknown-campaign";
+/// The code of a run whose codebase has no branch, in a campaign that needs one.
+pub const NOT_IN_VCS: &str = "not-in-vcs";
+/// The code of a run that nothing can be built for.
+pub const UNSUPPORTED_BUILD_TARGET: &str = "unsupported-build-target";
+/// The code of a run whose artifacts could not be stored.
+pub const ARTIFACT_UPLOAD_FAILED: &str = "artifact-upload-failed";
+
+/// The files of an upload, by name.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[expect(missing_docs)]
+pub struct UploadedFiles {
+    pub logs: Vec<String>,
+    pub others: Vec<String>,
+    /// All, in the order of the upload.
+    pub all: Vec<String>,
+    /// The `.changes` files among them, merged.
+    pub changes: Option<Changes>,
+    /// Their names.
+    pub changes_filenames: Vec<String>,
+}
+
+fn blank(run: &ActiveRun, code: ResultCode, now: Time) -> Run {
+    let key = run.key();
+    Run {
+        id: run.id.clone(),
+        queue_id: run.item.id,
+        codebase: key.codebase.clone(),
+        campaign: key.campaign.clone(),
+        change_set: key.change_set.clone().unwrap_or_else(|| run.id.to_string()),
+        command: run.item.command.clone(),
+        code,
+        description: None,
+        start_time: micros(run.start_time),
+        finish_time: micros(now.max(run.start_time)),
+        instigated_context: run.item.context.clone(),
+        context: None,
+        main_branch_revision: None,
+        revision: None,
+        codemod: None,
+        value: None,
+        vcs_type: run.vcs.vcs_type,
+        branch_url: run.vcs.branch_url.clone(),
+        subpath: run.vcs.subpath.clone(),
+        target_branch_url: None,
+        worker: run.claimant.worker.clone(),
+        worker_link: run.claimant.worker_link.clone(),
+        failure_stage: None,
+        failure_details: None,
+        transient: None,
+        resume_from: run.resume_from.clone(),
+        branches: None,
+        tags: None,
+        remotes: None,
+        target: None,
+        publish_status: PublishStatus::Unknown,
+        filenames: vec![],
+        logfilenames: vec![],
+        artifacts: None,
+    }
+}
+
+/// A run that the runner itself ends.
+pub fn end(run: &ActiveRun, code: &str, description: String, transient: bool, now: Time) -> Run {
+    Run { description: Some(description), transient: Some(transient), ..blank(run, ResultCode::new(code), now) }
+}
+
+/// What a report says was made, which artifacts to keep, and what is wrong with it.
+struct Made {
+    target: Option<Target>,
+    artifacts: Option<Vec<String>>,
+    unsupported: Option<String>,
+    problem: Option<Invalid>,
+}
+
+impl Made {
+    fn nothing() -> Self {
+        Self { target: None, artifacts: None, unsupported: None, problem: None }
+    }
+}
+
+fn made(target: Option<&ReportTarget>, files: &UploadedFiles) -> Made {
+    let Some(target) = target else { return Made::nothing() };
+    match target.name.as_str() {
+        "generic" => Made {
+            target: Some(Target::Generic { details: target.details.clone() }),
+            artifacts: Some(files.others.clone()),
+            ..Made::nothing()
+        },
+        "debian" => debian(target, files),
+        other => Made { unsupported: Some(format!("the runner cannot take in results for the target {other:?}")), ..Made::nothing() },
+    }
+}
+
+fn debian(target: &ReportTarget, files: &UploadedFiles) -> Made {
+    let Some(changes) = &files.changes else { return Made { artifacts: Some(vec![]), ..Made::nothing() } };
+    let missing = changes.files.iter().find(|file| !files.others.contains(file));
+    if let Some(missing) = missing {
+        return Made { problem: Some(Invalid::new("target", format!(".changes lists {missing:?}, which was not uploaded"))), ..Made::nothing() };
+    }
+    let lintian = target.details.get("lintian").filter(|l| !l.is_null()).cloned();
+    let package = DebianPackage {
+        source: changes.source.clone(),
+        version: changes.version.clone(),
+        distribution: changes.distribution.clone(),
+        changes_filenames: files.changes_filenames.clone(),
+        binary_packages: changes.binary_packages.clone(),
+        lintian,
+    };
+    let artifacts = changes.files.iter().chain(&files.changes_filenames).cloned().collect();
+    Made { target: Some(Target::Debian(package)), artifacts: Some(artifacts), ..Made::nothing() }
+}
+
+/// The run that a report makes of an active run. A report that breaks a rule becomes a run of its own kind, with the
+/// original in its failure details: nothing is lost.
+pub fn conclude(active: &ActiveRun, mut report: Report, files: &UploadedFiles, now: Time) -> Run {
+    report.check_against(active.key().codebase.as_str(), active.resume_from.as_ref());
+    let made = made(report.target.as_ref(), files);
+    report.problems.extend(made.problem);
+    let broken = !report.problems.is_empty();
+    let base = blank(active, report.code.clone(), now);
+    let mut run = Run {
+        description: report.description,
+        context: report.context,
+        main_branch_revision: report.main_branch_revision,
+        revision: report.revision,
+        codemod: report.codemod,
+        value: report.value,
+        vcs_type: report.vcs_type.or(base.vcs_type),
+        branch_url: report.branch_url.or_else(|| base.branch_url.clone()),
+        subpath: report.subpath.or_else(|| base.subpath.clone()),
+        target_branch_url: report.target_branch_url,
+        failure_stage: report.stage,
+        failure_details: report.details,
+        transient: report.transient,
+        resume_from: base.resume_from.clone().filter(|_| !report.refreshed),
+        branches: report.branches,
+        tags: report.tags,
+        remotes: report.remotes,
+        target: made.target,
+        filenames: files.all.clone(),
+        logfilenames: files.logs.clone(),
+        artifacts: made.artifacts,
+        ..base
+    };
+    if !broken {
+        run.start_time = report.start_time.unwrap_or(run.start_time);
+        run.finish_time = report.finish_time.unwrap_or(run.finish_time).max(run.start_time);
+    }
+    if let Some(why) = made.unsupported {
+        run = failed(run, UNSUPPORTED_BUILD_TARGET, why);
+    }
+    if broken {
+        run = invalid(run, &report.problems, &report.original);
+    }
+    run
+}
+
+/// The run with another, failing code.
+pub fn failed(run: Run, code: &str, description: String) -> Run {
+    Run { code: ResultCode::new(code), description: Some(description), ..run }
+}
+
+/// The run of a report that broke rules.
+pub fn invalid(run: Run, problems: &[Invalid], original: &Value) -> Run {
+    let said: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    // Stores cannot keep NUL bytes, not even inside JSON.
+    let original: Value = serde_json::from_str(&original.to_string().replace("\\u0000", "\\ufffd")).unwrap_or(Value::Null);
+    let details = json!({ "problems": said, "report": original });
+    Run { failure_details: Some(details), ..failed(run, WORKER_INVALID_RESULT, said.join("; ")) }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::domain::{
+        active_run::Claimant,
+        name::{CampaignName, CodebaseName, RunId},
+        queue::{Bucket, QueueItem, QueueKey},
+        report, time,
+    };
+
+    pub(crate) fn item() -> QueueItem {
+        QueueItem {
+            id: 7,
+            key: QueueKey { codebase: CodebaseName::new("cb").unwrap(), campaign: CampaignName::new("gen").unwrap(), change_set: None },
+            bucket: Bucket::Default,
+            priority: 0,
+            command: "true".into(),
+            context: None,
+            estimated_duration: None,
+            refresh: false,
+            requester: None,
+        }
+    }
+
+    fn start() -> Time {
+        time::parse("t", "2026-01-02T03:00:00").unwrap()
+    }
+
+    fn concluded(report: &Value, files: &UploadedFiles) -> Run {
+        let mut active = ActiveRun::new(RunId::new("r1"), "t".into(), item(), Claimant::default(), start());
+        active.resume_from = Some(RunId::new("r0"));
+        conclude(&active, report::read(report.to_string().as_bytes()), files, start() + chrono::TimeDelta::minutes(5))
+    }
+
+    #[test]
+    fn a_run_without_a_change_set_gets_its_own() {
+        let run = concluded(&json!({"code": "success"}), &UploadedFiles::default());
+        assert_eq!((run.change_set.as_str(), run.key().change_set), ("r1", None));
+        assert_eq!((run.duration(), run.artifacts), (300.0, None));
+        assert_eq!(run.resume_from, Some(RunId::new("r0")));
+    }
+
+    #[test]
+    fn a_refreshed_run_resumed_nothing() {
+        assert_eq!(concluded(&json!({"code": "success", "refreshed": true}), &UploadedFiles::default()).resume_from, None);
+    }
+
+    #[test]
+    fn a_generic_result_keeps_every_file_that_is_no_log() {
+        let files = UploadedFiles { others: vec!["a.tar".into()], logs: vec!["w.log".into()], ..Default::default() };
+        let run = concluded(&json!({"revision": "r", "target": {"name": "generic", "details": {"x": 1}}}), &files);
+        assert_eq!((run.artifacts, run.logfilenames), (Some(vec!["a.tar".into()]), vec!["w.log".into()]));
+        assert_eq!(run.target, Some(Target::Generic { details: json!({"x": 1}) }));
+    }
+
+    #[test]
+    fn a_broken_report_is_kept_whole() {
+        let original = json!({"code": "success", "start_time": "2026-01-02T03:05:00", "finish_time": "2026-01-02T03:04:00", "revision": "r", "description": "a\0"});
+        let run = concluded(&original, &UploadedFiles::default());
+        assert_eq!(run.code.as_str(), WORKER_INVALID_RESULT);
+        let details = run.failure_details.unwrap();
+        assert!(details["problems"][0].as_str().unwrap().starts_with("finish_time"));
+        assert_eq!(details["report"]["description"], "a\u{fffd}");
+        assert!(run.finish_time >= run.start_time);
+    }
+
+    #[test]
+    fn an_unknown_target_is_a_failure_not_a_loss() {
+        let run = concluded(&json!({"code": "success", "target": {"name": "rpm"}}), &UploadedFiles::default());
+        assert_eq!((run.code.as_str(), run.artifacts), (UNSUPPORTED_BUILD_TARGET, None));
+    }
+
+    #[test]
+    fn a_changes_file_that_names_a_missing_file_keeps_nothing() {
+        let changes = Changes { source: "h".into(), version: "1".into(), distribution: "d".into(), binary_packages: vec![], files: vec!["h.deb".into()] };
+        let mut files = UploadedFiles { changes: Some(changes), changes_filenames: vec!["h.changes".into()], others: vec!["h.changes".into()], ..Default::default() };
+        let report = json!({"code": "success", "target": {"name": "debian", "details": {}}});
+        let run = concluded(&report, &files);
+        assert_eq!((run.code.as_str(), run.artifacts), (WORKER_INVALID_RESULT, None));
+        files.others.push("h.deb".into());
+        assert_eq!(concluded(&report, &files).artifacts.unwrap(), ["h.deb", "h.changes"]);
+    }
+}

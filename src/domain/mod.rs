@@ -1,0 +1,29 @@
+//! What the runner knows and the rules it follows: pure values and decisions.
+//!
+//! Nothing here does I/O, reads a clock or rolls dice: time and ids are arguments. A new rule gets a file
+//! named after its concept and is called from `services/`.
+
+pub mod active_run;
+pub mod assignment;
+pub mod build;
+pub mod campaign;
+pub mod candidate;
+pub mod changes;
+pub mod codebase;
+pub mod command;
+pub mod committer;
+pub mod finish;
+pub mod invalid;
+pub mod log_name;
+pub mod name;
+pub mod publish;
+pub mod queue;
+pub mod report;
+pub mod resume;
+pub mod run;
+pub mod schedule;
+pub mod time;
+pub mod vcs;
+pub mod watch;
+
+pub use invalid::Invalid;

@@ -1,0 +1,118 @@
+//! Times as the Janitor's services write them: ISO 8601, UTC, no zone suffix, microseconds only if not zero.
+
+use super::Invalid;
+use chrono::{DateTime, NaiveDateTime, SubsecRound, Timelike, Utc};
+
+/// A moment, in UTC.
+pub type Time = DateTime<Utc>;
+
+/// `2026-11-23T10:00:00.123456`, or without the fraction when it is zero.
+pub fn iso(time: Time) -> String {
+    let time = micros(time);
+    let format = if time.nanosecond() == 0 { "%Y-%m-%dT%H:%M:%S" } else { "%Y-%m-%dT%H:%M:%S%.6f" };
+    time.format(format).to_string()
+}
+
+/// Like [`iso`], cut to seconds.
+pub fn iso_seconds(time: Time) -> String {
+    time.format("%Y-%m-%dT%H:%M:%S").to_string()
+}
+
+/// Cut to microseconds, the precision that every store keeps.
+pub fn micros(time: Time) -> Time {
+    time.trunc_subsecs(6)
+}
+
+/// Reads ISO 8601 with or without a zone (none means UTC); a space may stand for the `T`.
+pub fn parse(field: &str, text: &str) -> Result<Time, Invalid> {
+    let wrong = || Invalid::new(field, format!("{:?} is not a time in ISO 8601", text.chars().take(60).collect::<String>()));
+    let text = text.trim();
+    let time = if let Ok(time) = DateTime::parse_from_rfc3339(text) {
+        time.with_timezone(&Utc)
+    } else {
+        let naive = text.parse::<NaiveDateTime>().or_else(|_| NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f"));
+        naive.map_err(|_| wrong())?.and_utc()
+    };
+    // What a Postgres timestamp and four digits of a year can hold.
+    let year = chrono::Datelike::year(&time);
+    if !(1..=9999).contains(&year) {
+        return Err(wrong());
+    }
+    Ok(micros(time))
+}
+
+/// Seconds between two moments, as a float.
+pub fn seconds_between(start: Time, end: Time) -> f64 {
+    // Microseconds of ten thousand years fit a float's 53 bits.
+    #[expect(clippy::cast_precision_loss)]
+    let micros = (end - start).num_microseconds().unwrap_or(i64::MAX) as f64;
+    micros / 1e6
+}
+
+/// How [`Time`] stands in stored JSON and on the wire: [`iso`].
+pub mod as_iso {
+    use super::{Time, iso, parse};
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    /// Writes [`iso`].
+    pub fn serialize<S: Serializer>(time: &Time, out: S) -> Result<S::Ok, S::Error> {
+        out.serialize_str(&iso(*time))
+    }
+
+    /// Reads what [`parse`] reads.
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Time, D::Error> {
+        let text = String::deserialize(from)?;
+        parse("time", &text).map_err(D::Error::custom)
+    }
+
+    /// The same for a time that may be absent.
+    pub mod option {
+        use super::{Deserialize, Deserializer, Error, Serializer, Time, iso, parse};
+
+        /// Writes [`iso`] or null.
+        #[expect(clippy::ref_option, reason = "serde's `with` passes the field by reference")]
+        pub fn serialize<S: Serializer>(time: &Option<Time>, out: S) -> Result<S::Ok, S::Error> {
+            match time {
+                Some(time) => out.serialize_str(&iso(*time)),
+                None => out.serialize_none(),
+            }
+        }
+
+        /// Reads a time or null.
+        pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Time>, D::Error> {
+            let text = Option::<String>::deserialize(from)?;
+            text.map(|text| parse("time", &text).map_err(D::Error::custom)).transpose()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_fraction_is_written_only_when_there_is_one() {
+        for text in ["2026-11-23T10:00:00.123456", "2026-11-23T10:00:00", "2026-01-02T03:04:05.250000"] {
+            assert_eq!(iso(parse("t", text).unwrap()), text);
+        }
+    }
+
+    #[test]
+    fn zones_are_accepted_and_turned_into_utc() {
+        for text in ["2026-11-23T10:00:00Z", "2026-11-23T12:00:00+02:00", "2026-11-23 10:00:00"] {
+            assert_eq!(iso(parse("t", text).unwrap()), "2026-11-23T10:00:00", "{text}");
+        }
+        for bad in ["", "yesterday", "2026-13-01T00:00:00", "+262000-01-01T00:00:00Z", "12"] {
+            assert!(parse("t", bad).is_err(), "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn written_times_read_back(micros in 0_i64..4_000_000_000_000_000) {
+            let time = DateTime::from_timestamp_micros(micros).unwrap();
+            prop_assert_eq!(parse("t", &iso(time)).unwrap(), time);
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! A run coordinator for automated code changes.
+//!
+//! `domain` knows the rules, `ports` names what is needed from outside, `services` are the use cases, `adapters` talk
+//! to the outside, `bootstrap` puts one of each together. ARCHITECTURE.md has the map.
+
+pub mod domain;
