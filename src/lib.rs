@@ -4,3 +4,4 @@
 //! to the outside, `bootstrap` puts one of each together. ARCHITECTURE.md has the map.
 
 pub mod domain;
+pub mod ports;

@@ -140,7 +140,7 @@ impl NewCandidate {
             Some(who) => format!("{requester} {who}"),
             None => requester,
         };
-        ScheduleRequest { bucket, refresh, requester }
+        ScheduleRequest { bucket, refresh, requester, context: None }
     }
 }
 

@@ -75,6 +75,8 @@ pub struct ScheduleFacts {
     /// All earlier non-transient runs of the pair.
     pub history: Vec<PastRun>,
     pub means: MeanDurations,
+    /// The command of the last effective run, when that run has an open merge proposal.
+    pub open_proposal_command: Option<String>,
 }
 
 /// The outcome of the arithmetic.
@@ -127,14 +129,14 @@ fn normalised(value: CodebaseValue, highest: Option<i32>) -> f64 {
     share.max(LOWEST_CODEBASE_VALUE)
 }
 
-/// Scores a candidate by what is known of it.
-pub fn score(candidate: &Candidate, facts: &ScheduleFacts, now: Time) -> Score {
+/// Scores a candidate, to be run in `context`, by what is known of it.
+pub fn score(candidate: &Candidate, context: Option<&str>, facts: &ScheduleFacts, now: Time) -> Score {
     let counted: Vec<&PastRun> = facts.history.iter().filter(|run| counts(run, now)).collect();
     #[expect(clippy::cast_precision_loss)]
     let mean = (!counted.is_empty()).then(|| counted.iter().map(|r| r.duration).sum::<f64>() / counted.len() as f64);
     let estimated_duration = MeanDurations { pair: mean, ..facts.means }.estimate();
     let codebase_value = normalised(facts.codebase_value, facts.highest_value);
-    let probability = probability(&counted, candidate.context.as_deref());
+    let probability = probability(&counted, context);
     let bonus = if counted.is_empty() { FIRST_RUN_BONUS } else { 0.0 };
     let candidate_value = candidate.value.map_or(1.0, |value| f64::from(value) + bonus);
     let cost = BASE_COST + estimated_duration * 1000.0;
@@ -151,17 +153,20 @@ pub struct ScheduleRequest {
     pub refresh: bool,
     /// Who asked.
     pub requester: String,
+    /// What the last run reported; none means the candidate's own context.
+    pub context: Option<String>,
 }
 
 /// The regular schedule of a candidate.
 pub fn regular(candidate: &Candidate, facts: &ScheduleFacts, request: ScheduleRequest, now: Time) -> (Enqueue, Score) {
-    let score = score(candidate, facts, now);
+    let context = request.context.or_else(|| candidate.context.clone());
+    let score = score(candidate, context.as_deref(), facts, now);
     let enqueue = Enqueue {
         key: candidate.key.clone(),
         bucket: request.bucket,
         offset: score.offset,
         command: candidate.command.clone(),
-        context: candidate.context.clone(),
+        context,
         estimated_duration: Some(score.estimated_duration),
         refresh: request.refresh,
         requester: Some(request.requester),
@@ -258,11 +263,12 @@ mod tests {
             highest_value: None,
             history,
             means: MeanDurations::default(),
+            open_proposal_command: None,
         }
     }
 
     fn offset(candidate: &Candidate, facts: &ScheduleFacts) -> f64 {
-        score(candidate, facts, now()).offset
+        score(candidate, candidate.context.as_deref(), facts, now()).offset
     }
 
     #[test]
@@ -285,13 +291,13 @@ mod tests {
     fn the_same_context_makes_a_repeat_unlikely() {
         let mut seen = run("success", 15.0);
         seen.context = Some("1.0".into());
-        let again = score(&candidate(None, Some("1.0")), &facts(vec![seen.clone()]), now());
-        let other = score(&candidate(None, Some("2.0")), &facts(vec![seen.clone()]), now());
-        let none = score(&candidate(None, None), &facts(vec![seen.clone()]), now());
+        let again = score(&candidate(None, None), Some("1.0"), &facts(vec![seen.clone()]), now());
+        let other = score(&candidate(None, None), Some("2.0"), &facts(vec![seen.clone()]), now());
+        let none = score(&candidate(None, None), None, &facts(vec![seen.clone()]), now());
         assert!((again.probability - 0.1).abs() < 1e-9 && (other.probability - 1.0).abs() < 1e-9 && (none.probability - 0.5).abs() < 1e-9);
         seen.code = ResultCode::new("install-deps-unsatisfied-dependencies");
         seen.dependencies_satisfied_now = true;
-        assert!((score(&candidate(None, Some("1.0")), &facts(vec![seen]), now()).probability - 1.0).abs() < 1e-9);
+        assert!((score(&candidate(None, None), Some("1.0"), &facts(vec![seen]), now()).probability - 1.0).abs() < 1e-9);
     }
 
     #[test]

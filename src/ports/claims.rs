@@ -1,0 +1,62 @@
+//! Claims on queue items, and hosts that must not be asked for a while.
+
+use super::Fault;
+use crate::domain::{
+    active_run::{ActiveRun, RunVcs},
+    name::RunId,
+    time::Time,
+};
+use async_trait::async_trait;
+
+/// Why an operation on a claim failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ClaimsError {
+    /// The claim is not held any more, or by somebody else.
+    #[error("the claim of run {0} is lost")]
+    ClaimLost(RunId),
+    /// The store failed.
+    #[error(transparent)]
+    Fault(#[from] Fault),
+}
+
+/// What is known of a run only after its item was claimed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[expect(missing_docs)]
+pub struct ClaimDetails {
+    pub vcs: RunVcs,
+    pub resume_from: Option<RunId>,
+}
+
+/// A host that asked to be left alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(missing_docs)]
+pub struct HostLimit {
+    pub host: String,
+    pub until: Time,
+}
+
+/// The active runs. Each has a token, which only the one who claimed it knows; a stale token is `ClaimLost`.
+#[cfg_attr(any(test, feature = "test-support"), mockall::automock)]
+#[async_trait]
+pub trait Claims: Send + Sync {
+    /// The active run of that id.
+    async fn get(&self, id: &RunId) -> Result<Option<ActiveRun>, ClaimsError>;
+
+    /// All active runs, the oldest first.
+    async fn list(&self) -> Result<Vec<ActiveRun>, ClaimsError>;
+
+    /// Adds to an active run what was found out about it.
+    async fn amend(&self, id: &RunId, token: &str, details: ClaimDetails) -> Result<(), ClaimsError>;
+
+    /// Notes a sign of life. An older one than is known changes nothing.
+    async fn renew(&self, id: &RunId, token: &str, now: Time) -> Result<(), ClaimsError>;
+
+    /// Lets the item go: it is in its own place of the queue again, with any wish that came meanwhile.
+    async fn release(&self, id: &RunId, token: &str, now: Time) -> Result<(), ClaimsError>;
+
+    /// Leaves the codebases of a host alone until then; a later time stays.
+    async fn limit_host(&self, limit: HostLimit) -> Result<(), ClaimsError>;
+
+    /// The hosts that are limited now, by name.
+    async fn limited_hosts(&self, now: Time) -> Result<Vec<HostLimit>, ClaimsError>;
+}

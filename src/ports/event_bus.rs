@@ -1,0 +1,37 @@
+//! Tells the other services what happened.
+
+use super::{Fault, claims::HostLimit};
+use crate::domain::{active_run::ActiveRun, run::Run, time::Time};
+use async_trait::async_trait;
+
+/// Something that others want to know. Each is sent on its own channel.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// Channel `queue`: what runs now.
+    Queue(Box<Status>),
+    /// Channel `result`: a run was stored.
+    Result(Box<Run>),
+    /// Channel `publish-status`: somebody decided about a run.
+    PublishStatus(Box<Run>),
+}
+
+/// What runs now.
+#[derive(Debug, Clone, PartialEq)]
+#[expect(missing_docs)]
+pub struct Status {
+    pub processing: Vec<ActiveRun>,
+    pub avoid_hosts: Vec<String>,
+    pub rate_limit_hosts: Vec<HostLimit>,
+    pub now: Time,
+}
+
+/// Sends events.
+#[cfg_attr(any(test, feature = "test-support"), mockall::automock)]
+#[async_trait]
+pub trait EventBus: Send + Sync {
+    /// Sends an event to whoever listens. Nobody listening is no failure.
+    async fn publish(&self, event: Event) -> Result<(), Fault>;
+
+    /// Whether events can be sent right now.
+    async fn check(&self) -> Result<(), Fault>;
+}

@@ -1,0 +1,32 @@
+//! What the services need from outside, one trait a file. The docs of a method are its contract; `tests/it/contract`
+//! holds every adapter to it.
+//!
+//! One method is one atomic step: there is no begin and commit, since not every store could honour them.
+
+pub mod artifact_store;
+pub mod backchannel;
+pub mod catalog;
+pub mod claims;
+pub mod clock;
+pub mod credentials;
+pub mod event_bus;
+pub mod fault;
+pub mod log_store;
+pub mod queue_store;
+pub mod result_store;
+pub mod schedule_store;
+pub mod vcs;
+
+pub use artifact_store::{ArtifactStore, SpooledFile};
+pub use backchannel::{Backchannel, BackchannelError};
+pub use catalog::{Catalog, CatalogError};
+pub use claims::{Claims, ClaimsError};
+pub use clock::{Clock, Ids};
+pub use credentials::{Credentials, CredentialsError};
+pub use event_bus::{Event, EventBus};
+pub use fault::Fault;
+pub use log_store::LogStore;
+pub use queue_store::{QueueStore, QueueStoreError};
+pub use result_store::{ResultStore, ResultStoreError};
+pub use schedule_store::ScheduleStore;
+pub use vcs::Vcs;

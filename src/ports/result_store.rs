@@ -1,0 +1,79 @@
+//! Runs, stored for good.
+
+use super::Fault;
+use crate::domain::{
+    name::{CodebaseName, RunId},
+    publish::PublishStatus,
+    run::{ResultCode, Run},
+    schedule::Pair,
+    time::Time,
+};
+use async_trait::async_trait;
+use std::collections::BTreeMap;
+
+/// Why an operation on results failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ResultStoreError {
+    /// The run's claim is not held any more, or by somebody else.
+    #[error("the claim of run {0} is lost")]
+    ClaimLost(RunId),
+    /// The store failed.
+    #[error(transparent)]
+    Fault(#[from] Fault),
+}
+
+/// A run to be stored.
+#[derive(Debug, Clone, PartialEq)]
+#[expect(missing_docs)]
+pub struct NewRun {
+    pub run: Run,
+    /// The token of its claim.
+    pub token: String,
+    pub now: Time,
+}
+
+/// What became of a run that was to be stored.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Recorded {
+    /// It is stored.
+    Stored,
+    /// A run of that id was stored before; this is it.
+    Known(Box<Run>),
+}
+
+/// Runs that ended since some time, by result code.
+pub type FinishedCounts = BTreeMap<ResultCode, u64>;
+
+/// The finished runs.
+#[cfg_attr(any(test, feature = "test-support"), mockall::automock)]
+#[async_trait]
+pub trait ResultStore: Send + Sync {
+    /// Stores a run in one step: the run with its change set, branches and build; its queue item goes, its claim
+    /// ends; a wish that waited for the item is queued; a follow-up schedule is noted. A run of that id that is there
+    /// already stays as it is and is answered.
+    ///
+    /// # Errors
+    /// `ClaimLost` when the token is stale and there is no run of that id.
+    async fn record(&self, new: NewRun) -> Result<Recorded, ResultStoreError>;
+
+    /// The run of that id, with every fact that was stored.
+    async fn run(&self, id: &RunId) -> Result<Option<Run>, ResultStoreError>;
+
+    /// The latest runs by the time they were stored, newest first.
+    async fn latest(&self, limit: usize) -> Result<Vec<Run>, ResultStoreError>;
+
+    /// Sets the publish status; answers the run as it is then, none when there is none.
+    async fn set_publish_status(&self, id: &RunId, status: PublishStatus) -> Result<Option<Run>, ResultStoreError>;
+
+    /// The latest successful run of a pair that made that revision.
+    async fn run_of_revision(&self, pair: &Pair, revision: &str) -> Result<Option<Run>, ResultStoreError>;
+
+    /// The highest version, in Debian order, that was built for a codebase and distribution.
+    async fn last_build_version(&self, codebase: &CodebaseName, distribution: &str) -> Result<Option<String>, ResultStoreError>;
+
+    /// How many runs were stored since then, by result code; whole minutes.
+    async fn finished_since(&self, since: Time) -> Result<FinishedCounts, ResultStoreError>;
+
+    /// Whether the store can be used right now.
+    async fn check(&self) -> Result<(), ResultStoreError>;
+}
