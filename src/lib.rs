@@ -5,3 +5,6 @@
 
 pub mod domain;
 pub mod ports;
+pub mod adapters;
+pub mod metrics;
+pub mod services;

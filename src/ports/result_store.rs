@@ -17,6 +17,9 @@ pub enum ResultStoreError {
     /// The run's claim is not held any more, or by somebody else.
     #[error("the claim of run {0} is lost")]
     ClaimLost(RunId),
+    /// A run cannot be by a worker that is not known.
+    #[error("no worker {0}")]
+    UnknownWorker(String),
     /// The store failed.
     #[error(transparent)]
     Fault(#[from] Fault),
@@ -53,7 +56,8 @@ pub trait ResultStore: Send + Sync {
     /// already stays as it is and is answered.
     ///
     /// # Errors
-    /// `ClaimLost` when the token is stale and there is no run of that id.
+    /// `ClaimLost` when the token is stale and there is no run of that id. `UnknownWorker` when the run names a worker
+    /// without an account. Nothing is changed then.
     async fn record(&self, new: NewRun) -> Result<Recorded, ResultStoreError>;
 
     /// The run of that id, with every fact that was stored.

@@ -1,0 +1,212 @@
+//! Codebases, candidates and publish policies on the embedded stores.
+
+use super::{
+    Embedded, keys, queue,
+    records::{StoredCodebase, StoredItem},
+    txn::Txn,
+};
+use crate::{
+    domain::{
+        candidate::{Candidate, CandidateId},
+        codebase::Codebase,
+        name::{CodebaseName, RunId},
+        publish::PublishPolicy,
+        queue::QueueId,
+        time::Time,
+    },
+    ports::{
+        Catalog, CatalogError, Fault,
+        catalog::{KnownNames, ScheduledCandidate},
+        queue_store::Enqueued,
+    },
+};
+use async_trait::async_trait;
+
+fn stored_codebase(txn: &Txn<'_>, name: &CodebaseName) -> Result<Option<StoredCodebase>, Fault> {
+    match txn.get::<u64>(&keys::codebase_named(name))? {
+        Some(sequence) => txn.get(&keys::codebase(sequence)),
+        None => Ok(None),
+    }
+}
+
+pub(super) fn codebase(txn: &Txn<'_>, name: &CodebaseName) -> Result<Option<Codebase>, Fault> {
+    Ok(stored_codebase(txn, name)?.map(|stored| stored.codebase))
+}
+
+pub(super) fn is_known(txn: &Txn<'_>, name: &CodebaseName) -> Result<bool, Fault> {
+    Ok(txn.get_bytes(&keys::codebase_named(name))?.is_some())
+}
+
+/// The place that only one codebase can be; a codebase without a subpath shares its branch with others.
+fn place(codebase: &Codebase) -> Option<(&str, &str)> {
+    match (&codebase.branch_url, &codebase.subpath, &codebase.name) {
+        (Some(url), Some(subpath), _) => Some((url, subpath)),
+        (Some(url), None, None) => Some((url, "")),
+        _ => None,
+    }
+}
+
+fn same_place(txn: &Txn<'_>, codebase: &Codebase) -> Result<Option<StoredCodebase>, Fault> {
+    let Some((url, subpath)) = place(codebase) else { return Ok(None) };
+    match txn.get::<u64>(&keys::codebase_at(url, subpath))? {
+        Some(sequence) => txn.get(&keys::codebase(sequence)),
+        None => Ok(None),
+    }
+}
+
+fn existing(txn: &Txn<'_>, new: &Codebase) -> Result<Option<StoredCodebase>, CatalogError> {
+    let there = same_place(txn, new)?;
+    let Some(name) = &new.name else { return Ok(there.filter(|stored| stored.codebase.name.is_none())) };
+    if let Some(other) = there.filter(|stored| stored.codebase.name.as_ref() != Some(name)) {
+        return Err(CatalogError::SamePlace {
+            branch_url: new.branch_url.clone().unwrap_or_default(),
+            subpath: new.subpath.clone().unwrap_or_default(),
+            holder: other.codebase.name.map_or_else(|| "without a name".to_owned(), String::from),
+        });
+    }
+    Ok(stored_codebase(txn, name)?)
+}
+
+/// Stores one codebase; answers its name if it moved.
+fn upload_codebase(txn: &mut Txn<'_>, codebase: Codebase) -> Result<Option<CodebaseName>, CatalogError> {
+    let earlier = existing(txn, &codebase)?;
+    let moved = earlier.as_ref().is_some_and(|earlier| codebase.moved_from(&earlier.codebase));
+    let sequence = match earlier {
+        Some(StoredCodebase { sequence, codebase: earlier }) => {
+            if let Some((url, subpath)) = place(&earlier) {
+                txn.delete(keys::codebase_at(url, subpath));
+            }
+            if let Some(value) = earlier.value {
+                txn.delete(keys::codebase_value(value, sequence));
+            }
+            sequence
+        }
+        None => txn.add(keys::meta("last_codebase"), 1)?,
+    };
+    if let Some((url, subpath)) = place(&codebase) {
+        txn.put(keys::codebase_at(url, subpath), &sequence)?;
+    }
+    if let Some(value) = codebase.value {
+        txn.put_bytes(keys::codebase_value(value, sequence), vec![]);
+    }
+    if let Some(name) = &codebase.name {
+        txn.put(keys::codebase_named(name), &sequence)?;
+    }
+    let name = codebase.name.clone();
+    txn.put(keys::codebase(sequence), &StoredCodebase { sequence, codebase })?;
+    Ok(name.filter(|_| moved))
+}
+
+fn upload_candidate(txn: &mut Txn<'_>, scheduled: ScheduledCandidate, now: Time) -> Result<Enqueued, CatalogError> {
+    let ScheduledCandidate { new, enqueue } = scheduled;
+    let key = &new.candidate.key;
+    if !is_known(txn, &key.codebase)? {
+        return Err(CatalogError::UnknownCodebase(key.codebase.clone()));
+    }
+    if let Some(change_set) = &key.change_set {
+        super::results::make_change_set(txn, change_set, &key.campaign)?;
+    }
+    let of_key = keys::candidate_of(key);
+    let id = match txn.get::<CandidateId>(&of_key)? {
+        Some(id) => id,
+        None => txn.add(keys::meta("last_candidate"), 1)?.cast_signed(),
+    };
+    txn.put(of_key, &id)?;
+    for run in &new.followup_for {
+        if txn.get_bytes(&keys::run(run))?.is_none() {
+            return Err(CatalogError::UnknownRun(run.clone()));
+        }
+        txn.put(keys::origin(id, run), run)?;
+    }
+    txn.put(keys::candidate(id), &Candidate { id, ..new.candidate })?;
+    Ok(queue::enqueue(txn, enqueue, now)?)
+}
+
+fn candidates(txn: &Txn<'_>, codebase: Option<&CodebaseName>) -> Result<Vec<Candidate>, Fault> {
+    let Some(codebase) = codebase else { return txn.list(&keys::candidates(), usize::MAX) };
+    let mut ids: Vec<CandidateId> = txn.list(&keys::candidates_of_codebase(codebase), usize::MAX)?;
+    ids.sort_unstable();
+    let found = ids.into_iter().map(|id| txn.get(&keys::candidate(id)));
+    Ok(found.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
+}
+
+fn delete_candidate(txn: &mut Txn<'_>, id: CandidateId) -> Result<bool, Fault> {
+    let Some(candidate) = txn.get::<Candidate>(&keys::candidate(id))? else { return Ok(false) };
+    let origins: Vec<RunId> = txn.list(&keys::origins(id), usize::MAX)?;
+    for run in &origins {
+        txn.delete(keys::origin(id, run));
+    }
+    txn.delete(keys::candidate(id));
+    txn.delete(keys::candidate_of(&candidate.key));
+    let queued = txn.get::<QueueId>(&keys::item_of(&candidate.key))?;
+    let stored = queued.map_or(Ok(None), |id| txn.get::<StoredItem>(&keys::item(id)))?;
+    if let Some(stored) = stored.filter(|stored| stored.held_by.is_none()) {
+        queue::take_off(txn, &stored)?;
+    }
+    Ok(true)
+}
+
+#[async_trait]
+impl Catalog for Embedded {
+    async fn upload_codebases(&self, codebases: Vec<Codebase>) -> Result<Vec<CodebaseName>, CatalogError> {
+        self.write("store codebases", move |txn| {
+            let stored = codebases.into_iter().map(|codebase| upload_codebase(txn, codebase));
+            Ok(stored.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
+        })
+        .await
+    }
+
+    async fn codebase(&self, name: &CodebaseName) -> Result<Option<Codebase>, CatalogError> {
+        let name = name.clone();
+        self.read("look up a codebase", move |txn| Ok(codebase(txn, &name)?)).await
+    }
+
+    async fn codebases(&self) -> Result<Vec<Codebase>, CatalogError> {
+        self.read("list the codebases", |txn| {
+            let stored: Vec<StoredCodebase> = txn.list(&keys::codebases(), usize::MAX)?;
+            Ok(stored.into_iter().map(|stored| stored.codebase).collect())
+        })
+        .await
+    }
+
+    async fn known(&self, codebases: &[String], publish_policies: &[String]) -> Result<KnownNames, CatalogError> {
+        let (codebases, policies) = (codebases.to_vec(), publish_policies.to_vec());
+        self.read("look up names", move |txn| {
+            let mut known = KnownNames::default();
+            for name in codebases.into_iter().filter_map(|name| CodebaseName::new(name).ok()) {
+                if is_known(txn, &name)? {
+                    known.codebases.insert(name.into());
+                }
+            }
+            for name in policies {
+                if txn.get_bytes(&keys::publish_policy(&name))?.is_some() {
+                    known.publish_policies.insert(name);
+                }
+            }
+            Ok(known)
+        })
+        .await
+    }
+
+    async fn upload_candidates(&self, candidates: Vec<ScheduledCandidate>, now: Time) -> Result<Vec<Enqueued>, CatalogError> {
+        self.write("store candidates", move |txn| candidates.into_iter().map(|new| upload_candidate(txn, new, now)).collect()).await
+    }
+
+    async fn candidates(&self, codebase: Option<CodebaseName>) -> Result<Vec<Candidate>, CatalogError> {
+        self.read("list the candidates", move |txn| Ok(candidates(txn, codebase.as_ref())?)).await
+    }
+
+    async fn delete_candidate(&self, id: CandidateId) -> Result<bool, CatalogError> {
+        self.write("delete a candidate", move |txn| Ok(delete_candidate(txn, id)?)).await
+    }
+
+    async fn put_publish_policies(&self, policies: Vec<PublishPolicy>) -> Result<(), CatalogError> {
+        self.write("store publish policies", move |txn| {
+            for policy in policies {
+                txn.put(keys::publish_policy(&policy.name), &policy)?;
+            }
+            Ok(())
+        })
+        .await
+    }
+}

@@ -1,0 +1,85 @@
+//! Workers' accounts on the embedded stores.
+
+use super::{
+    Embedded, keys,
+    records::{Moment, StoredWorker},
+    txn::decode,
+};
+use crate::{
+    adapters::password,
+    ports::{Credentials, CredentialsError, Fault, credentials::WorkerAccount},
+};
+use async_trait::async_trait;
+use std::ops::ControlFlow;
+
+/// Hashes off the async threads: it takes tens of milliseconds on purpose.
+async fn hashed(plain: &str) -> Result<String, Fault> {
+    let plain = plain.to_owned();
+    let hashing = tokio::task::spawn_blocking(move || password::hash(&plain));
+    hashing.await.map_err(|e| Fault::backend("hash a password", e))?
+}
+
+#[async_trait]
+impl Credentials for Embedded {
+    async fn verify(&self, name: &str, password: &str) -> Result<bool, CredentialsError> {
+        let (key, password) = (keys::worker(name), password.to_owned());
+        self.read("check a password", move |txn| {
+            let stored = txn.get::<StoredWorker>(&key)?;
+            Ok(password::matches(&password, stored.as_ref().map(|worker| worker.password.as_str())))
+        })
+        .await
+    }
+
+    async fn add(&self, name: &str, password: &str, link: Option<String>) -> Result<(), CredentialsError> {
+        let (name, password) = (name.to_owned(), hashed(password).await?);
+        self.write("add a worker", move |txn| {
+            let key = keys::worker(&name);
+            if txn.get_bytes(&key)?.is_some() {
+                return Err(CredentialsError::Exists(name));
+            }
+            Ok(txn.put(key, &StoredWorker { password, link })?)
+        })
+        .await
+    }
+
+    async fn set_password(&self, name: &str, password: &str) -> Result<bool, CredentialsError> {
+        let (key, password) = (keys::worker(name), hashed(password).await?);
+        self.write("set a password", move |txn| {
+            let Some(worker) = txn.get::<StoredWorker>(&key)? else { return Ok(false) };
+            txn.put(key, &StoredWorker { password, ..worker })?;
+            Ok(true)
+        })
+        .await
+    }
+
+    async fn remove(&self, name: &str) -> Result<bool, CredentialsError> {
+        let (key, seen) = (keys::worker(name), keys::worker_seen(name));
+        self.write("remove a worker", move |txn| {
+            let known = txn.get_bytes(&key)?.is_some();
+            txn.delete(key);
+            txn.delete(seen);
+            Ok(known)
+        })
+        .await
+    }
+
+    async fn exists(&self, name: &str) -> Result<bool, CredentialsError> {
+        let key = keys::worker(name);
+        self.read("look up a worker", move |txn| Ok(txn.get_bytes(&key)?.is_some())).await
+    }
+
+    async fn list(&self) -> Result<Vec<WorkerAccount>, CredentialsError> {
+        self.read("list the workers", |txn| {
+            let mut accounts = vec![];
+            txn.scan(&keys::workers(), |key, value| -> Result<_, Fault> {
+                let worker: StoredWorker = decode(value)?;
+                let name = String::from_utf8_lossy(key.get(1..key.len() - 1).unwrap_or_default()).into_owned();
+                let last_seen = txn.get::<Moment>(&keys::worker_seen(&name))?.map(|Moment(time)| time);
+                accounts.push(WorkerAccount { name, link: worker.link, last_seen });
+                Ok(ControlFlow::Continue(()))
+            })?;
+            Ok(accounts)
+        })
+        .await
+    }
+}

@@ -1,0 +1,252 @@
+//! The keys of the embedded stores: a letter for the table, then the parts, so that byte order is the order wanted.
+
+use crate::domain::{
+    name::{CampaignName, CodebaseName, RunId},
+    queue::{Bucket, QueueId, QueueItem, QueueKey},
+    schedule::Pair,
+    time::Time,
+};
+
+/// A whole key, or the start of one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Key(pub(super) Vec<u8>);
+
+pub(super) const FORMAT_KEY: &[u8] = b"M/format";
+
+impl Key {
+    fn table(letter: u8) -> Self {
+        Self(vec![letter])
+    }
+
+    /// Text that ends here. Names have no NUL bytes; other text is escaped so that order and uniqueness stay.
+    fn text(mut self, text: &str) -> Self {
+        for byte in text.bytes() {
+            match byte {
+                0 | 1 => self.0.extend([1, byte + 1]),
+                _ => self.0.push(byte),
+            }
+        }
+        self.0.push(0);
+        self
+    }
+
+    fn number(mut self, number: u64) -> Self {
+        self.0.extend(number.to_be_bytes());
+        self
+    }
+
+    /// Negative numbers come first.
+    fn signed(mut self, number: i64) -> Self {
+        let [first, rest @ ..] = number.to_be_bytes();
+        self.0.push(first ^ 0x80);
+        self.0.extend(rest);
+        self
+    }
+
+    fn time(self, time: Time) -> Self {
+        self.signed(time.timestamp_micros())
+    }
+}
+
+/// The number that a key ends in.
+pub(super) fn last_number(key: &[u8]) -> Option<i64> {
+    let bytes = key.last_chunk::<8>()?;
+    let [first, rest @ ..] = *bytes;
+    let mut number = [first ^ 0x80, 0, 0, 0, 0, 0, 0, 0];
+    number.get_mut(1..)?.copy_from_slice(&rest);
+    Some(i64::from_be_bytes(number))
+}
+
+/// The signed number right after the table's letter.
+pub(super) fn first_number(key: &[u8]) -> Option<i64> {
+    last_number(key.get(..9)?)
+}
+
+pub(super) fn meta(name: &str) -> Key {
+    Key(format!("M/{name}").into_bytes())
+}
+
+// Queue.
+pub(super) fn item(id: QueueId) -> Key {
+    Key::table(b'Q').signed(id)
+}
+pub(super) fn item_of(key: &QueueKey) -> Key {
+    let key_of_pair = items_of_pair(&key.pair());
+    key_of_pair.text(key.change_set.as_deref().unwrap_or(""))
+}
+pub(super) fn items_of_pair(pair: &Pair) -> Key {
+    items_of_codebase(&pair.codebase).text(pair.campaign.as_str())
+}
+pub(super) fn items_of_codebase(codebase: &CodebaseName) -> Key {
+    Key::table(b'K').text(codebase.as_str())
+}
+fn ordered(letter: u8, item: &QueueItem) -> Key {
+    let mut key = Key::table(letter);
+    key.0.push(place(item.bucket));
+    key.signed(item.priority).signed(item.id)
+}
+fn place(bucket: Bucket) -> u8 {
+    Bucket::ALL.iter().zip(0_u8..).find(|(b, _)| **b == bucket).map_or(u8::MAX, |(_, place)| place)
+}
+pub(super) fn open(item: &QueueItem) -> Key {
+    ordered(b'O', item)
+}
+pub(super) fn held(item: &QueueItem) -> Key {
+    ordered(b'H', item)
+}
+pub(super) fn all_open() -> Key {
+    Key::table(b'O')
+}
+pub(super) fn all_held() -> Key {
+    Key::table(b'H')
+}
+pub(super) fn priority(item: &QueueItem) -> Key {
+    Key::table(b'P').signed(item.priority).signed(item.id)
+}
+pub(super) fn priorities() -> Key {
+    Key::table(b'P')
+}
+pub(super) fn added(at: Time, id: QueueId) -> Key {
+    Key::table(b'T').time(at).signed(id)
+}
+pub(super) fn all_added() -> Key {
+    Key::table(b'T')
+}
+pub(super) fn queued_in_bucket(bucket: Bucket) -> Key {
+    Key(format!("Nb{bucket}").into_bytes())
+}
+pub(super) fn queued_in_campaign(campaign: &CampaignName) -> Key {
+    Key(format!("Nc{campaign}").into_bytes())
+}
+pub(super) fn queued_in_campaigns() -> Key {
+    Key(b"Nc".to_vec())
+}
+
+// Claims and hosts.
+pub(super) fn active(id: &RunId) -> Key {
+    Key::table(b'A').text(id.as_str())
+}
+pub(super) fn all_active() -> Key {
+    Key::table(b'A')
+}
+pub(super) fn host(name: &str) -> Key {
+    Key::table(b'L').text(name)
+}
+pub(super) fn all_hosts() -> Key {
+    Key::table(b'L')
+}
+
+// Runs.
+pub(super) fn run(id: &RunId) -> Key {
+    Key::table(b'R').text(id.as_str())
+}
+/// The newest comes first.
+pub(super) fn stored(at: Time, sequence: u64) -> Key {
+    Key::table(b'Z').signed(-at.timestamp_micros()).number(!sequence)
+}
+pub(super) fn all_stored() -> Key {
+    Key::table(b'Z')
+}
+pub(super) fn past_of_pair(pair: &Pair) -> Key {
+    Key::table(b'S').text(pair.campaign.as_str()).text(pair.codebase.as_str())
+}
+pub(super) fn past_of_campaign(campaign: &CampaignName) -> Key {
+    Key::table(b'S').text(campaign.as_str())
+}
+pub(super) fn past(pair: &Pair, started: Time, id: &RunId) -> Key {
+    past_of_pair(pair).time(started).text(id.as_str())
+}
+pub(super) fn durations_of_codebase(codebase: &CodebaseName) -> Key {
+    Key::table(b'D').text("codebase").text(codebase.as_str())
+}
+pub(super) fn durations_of_campaign(campaign: &CampaignName) -> Key {
+    Key::table(b'D').text("campaign").text(campaign.as_str())
+}
+pub(super) fn highest_version(codebase: &CodebaseName, distribution: &str) -> Key {
+    Key::table(b'B').text(codebase.as_str()).text(distribution)
+}
+pub(super) fn change_set(id: &str) -> Key {
+    Key::table(b'G').text(id)
+}
+pub(super) fn finished(minute: i64, code: &str) -> Key {
+    finished_in(minute).text(code)
+}
+pub(super) fn finished_in(minute: i64) -> Key {
+    Key::table(b'I').signed(minute)
+}
+pub(super) fn all_finished() -> Key {
+    Key::table(b'I')
+}
+pub(super) fn follow_up(id: u64) -> Key {
+    Key::table(b'F').number(id)
+}
+pub(super) fn follow_ups() -> Key {
+    Key::table(b'F')
+}
+
+// Catalog.
+pub(super) fn codebase(sequence: u64) -> Key {
+    Key::table(b'C').number(sequence)
+}
+pub(super) fn codebases() -> Key {
+    Key::table(b'C')
+}
+pub(super) fn codebase_named(name: &CodebaseName) -> Key {
+    Key::table(b'c').text(name.as_str())
+}
+pub(super) fn codebase_at(branch_url: &str, subpath: &str) -> Key {
+    Key::table(b'U').text(branch_url).text(subpath)
+}
+pub(super) fn codebase_value(value: i32, sequence: u64) -> Key {
+    Key::table(b'V').signed(value.into()).number(sequence)
+}
+pub(super) fn codebase_values() -> Key {
+    Key::table(b'V')
+}
+pub(super) fn candidate(id: i64) -> Key {
+    Key::table(b'E').signed(id)
+}
+pub(super) fn candidates() -> Key {
+    Key::table(b'E')
+}
+pub(super) fn candidate_of(key: &QueueKey) -> Key {
+    candidates_of_codebase(&key.codebase).text(key.campaign.as_str()).text(key.change_set.as_deref().unwrap_or(""))
+}
+pub(super) fn candidates_of_codebase(codebase: &CodebaseName) -> Key {
+    Key::table(b'X').text(codebase.as_str())
+}
+pub(super) fn origin(candidate: i64, run: &RunId) -> Key {
+    origins(candidate).text(run.as_str())
+}
+pub(super) fn origins(candidate: i64) -> Key {
+    Key::table(b'Y').signed(candidate)
+}
+pub(super) fn publish_policy(name: &str) -> Key {
+    Key::table(b'J').text(name)
+}
+
+// Workers.
+pub(super) fn worker(name: &str) -> Key {
+    Key::table(b'W').text(name)
+}
+pub(super) fn workers() -> Key {
+    Key::table(b'W')
+}
+pub(super) fn worker_seen(name: &str) -> Key {
+    Key::table(b'w').text(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn keys_sort_as_their_parts_do(a in "[\\x00-\\x02a]{0,4}", b in "[\\x00-\\x02a]{0,4}", x in any::<i64>(), y in any::<i64>()) {
+            let key = |text: &str, number| Key::table(b'x').text(text).signed(number);
+            prop_assert_eq!(key(&a, x).0.cmp(&key(&b, y).0), (a.as_str(), x).cmp(&(b.as_str(), y)));
+            prop_assert_eq!(last_number(&key(&a, x).0), Some(x));
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! The stores that need no server: queue, runs, catalog and credentials on any ordered key-value store.
+//!
+//! One writer thread carries out all changes, one after the other, each all or nothing. It takes every change that waits
+//! at that moment, applies them as one batch, makes that durable once, and only then answers each of them (group
+//! commit). The rules live here once; `adapters/sled` and `adapters/memory` only bring the key-value store.
+//! A new kind of record gets a table in `keys.rs`.
+
+mod catalog;
+mod claims;
+mod credentials;
+mod keys;
+mod queue;
+mod records;
+mod results;
+mod schedule;
+mod txn;
+
+pub use txn::{Batch, Kv, KvError};
+
+use crate::ports::Fault;
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, PoisonError, RwLock, mpsc},
+    thread,
+};
+use tokio::sync::oneshot;
+use txn::Txn;
+
+/// How many changes share one batch at the most.
+const GROUP: usize = 256;
+/// The layout of the keys and records.
+const FORMAT: u64 = 1;
+
+/// Tells a waiting caller what became of its change, once that is known for the whole group.
+type Answer = Box<dyn FnOnce(Result<(), String>) + Send>;
+type Job = Box<dyn FnOnce(&mut Txn<'_>) -> Answer + Send>;
+
+/// The embedded stores; clones share the data.
+#[derive(Clone)]
+pub struct Embedded {
+    kv: Arc<dyn Kv>,
+    /// Held for reading while a read goes on, for writing only while a batch is applied: reads see whole changes.
+    gate: Arc<RwLock<()>>,
+    jobs: mpsc::Sender<Job>,
+}
+
+impl Embedded {
+    /// Opens the stores on `kv`, and starts their writer, which ends with the last clone.
+    pub fn open(kv: Arc<dyn Kv>) -> Result<Self, Fault> {
+        let gate = Arc::new(RwLock::new(()));
+        let (jobs, waiting) = mpsc::channel();
+        let writer = Writer { kv: kv.clone(), gate: gate.clone(), waiting };
+        check_format(kv.as_ref()).map_err(|e| Fault::backend("open the store", e))?;
+        let spawned = thread::Builder::new().name("store-writer".into()).spawn(move || writer.run());
+        spawned.map_err(|e| Fault::unavailable("start the store's writer", e))?;
+        Ok(Self { kv, gate, jobs })
+    }
+
+    /// Carries out a change: all of it, durable, or nothing.
+    async fn write<T, E>(&self, action: &'static str, change: impl FnOnce(&mut Txn<'_>) -> Result<T, E> + Send + 'static) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<Fault> + Send + 'static,
+    {
+        let (answer, answered) = oneshot::channel();
+        let job: Job = Box::new(move |txn| {
+            let result = change(txn);
+            match &result {
+                Ok(_) => txn.keep(),
+                Err(_) => txn.undo(),
+            }
+            Box::new(move |stored| {
+                let result = match stored {
+                    Ok(()) => result,
+                    Err(why) => Err(Fault::unavailable(action, why).into()),
+                };
+                // A caller that went away does not need the answer; the change is made all the same.
+                drop(answer.send(result));
+            })
+        });
+        let gone = || E::from(Fault::unavailable(action, "the store's writer has stopped"));
+        self.jobs.send(job).map_err(|_| gone())?;
+        answered.await.map_err(|_| gone())?
+    }
+
+    /// Reads off the async threads; what is read is consistent as long as `read` runs.
+    async fn read<T, E>(&self, action: &'static str, read: impl FnOnce(&Txn<'_>) -> Result<T, E> + Send + 'static) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<Fault> + Send + 'static,
+    {
+        let this = self.clone();
+        let reading = tokio::task::spawn_blocking(move || {
+            let _whole = this.gate.read().unwrap_or_else(PoisonError::into_inner);
+            read(&Txn::new(this.kv.as_ref()))
+        });
+        reading.await.map_err(|e| E::from(Fault::unavailable(action, e)))?
+    }
+}
+
+fn check_format(kv: &dyn Kv) -> Result<(), KvError> {
+    match kv.get(keys::FORMAT_KEY)?.map(|bytes| String::from_utf8_lossy(&bytes).parse::<u64>()) {
+        None => {
+            kv.apply(BTreeMap::from([(keys::FORMAT_KEY.to_vec(), Some(FORMAT.to_string().into_bytes()))]))?;
+            kv.flush()
+        }
+        Some(Ok(FORMAT)) => Ok(()),
+        Some(found) => {
+            let found = found.map_or_else(|e| e.to_string(), |n| n.to_string());
+            Err(format!("its format is {found}, this program knows format {FORMAT}; use the version that wrote it, nothing was changed").into())
+        }
+    }
+}
+
+struct Writer {
+    kv: Arc<dyn Kv>,
+    gate: Arc<RwLock<()>>,
+    waiting: mpsc::Receiver<Job>,
+}
+
+impl Writer {
+    fn run(self) {
+        while let Ok(first) = self.waiting.recv() {
+            let mut txn = Txn::new(self.kv.as_ref());
+            let mut answers = vec![first(&mut txn)];
+            while answers.len() < GROUP {
+                let Ok(job) = self.waiting.try_recv() else { break };
+                answers.push(job(&mut txn));
+            }
+            let stored = self.commit(txn.into_batch());
+            if let Err(why) = &stored {
+                tracing::error!(error = %why, changes = answers.len(), "the store did not take a batch");
+            }
+            for answer in answers {
+                answer(stored.clone());
+            }
+        }
+    }
+
+    fn commit(&self, batch: Batch) -> Result<(), String> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let applied = {
+            let _alone = self.gate.write().unwrap_or_else(PoisonError::into_inner);
+            self.kv.apply(batch)
+        };
+        applied.and_then(|()| self.kv.flush()).map_err(|e| e.to_string())
+    }
+}

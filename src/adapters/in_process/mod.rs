@@ -1,0 +1,40 @@
+//! Events inside this process: for deployments where nobody else listens.
+
+use crate::ports::{Event, EventBus, Fault};
+use async_trait::async_trait;
+use tokio::sync::broadcast;
+
+/// How many events a slow listener may lag behind before it misses some.
+const KEPT: usize = 1024;
+
+/// Events to listeners of this process.
+#[derive(Debug, Clone)]
+pub struct InProcessEvents {
+    sender: broadcast::Sender<Event>,
+}
+
+impl Default for InProcessEvents {
+    fn default() -> Self {
+        Self { sender: broadcast::channel(KEPT).0 }
+    }
+}
+
+impl InProcessEvents {
+    /// Listens from now on.
+    pub fn listen(&self) -> broadcast::Receiver<Event> {
+        self.sender.subscribe()
+    }
+}
+
+#[async_trait]
+impl EventBus for InProcessEvents {
+    async fn publish(&self, event: Event) -> Result<(), Fault> {
+        // An error means that nobody listens.
+        drop(self.sender.send(event));
+        Ok(())
+    }
+
+    async fn check(&self) -> Result<(), Fault> {
+        Ok(())
+    }
+}

@@ -1,0 +1,74 @@
+//! Artifacts in a directory: `BASE/RUN_ID/NAME`.
+
+use super::{absent_is_none, blocking, check_writable, sync_folder, write_whole};
+use crate::{
+    domain::{log_name::check_file_name, name::RunId},
+    ports::{ArtifactStore, Fault, SpooledFile, artifact_store::FileReader},
+};
+use async_trait::async_trait;
+use std::{
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+};
+
+/// Artifacts in a directory.
+#[derive(Debug, Clone)]
+pub struct LocalArtifacts {
+    base: PathBuf,
+}
+
+impl LocalArtifacts {
+    /// Keeps artifacts below `base`, which is made when needed.
+    pub fn new(base: PathBuf) -> Self {
+        Self { base }
+    }
+
+    fn folder(&self, run: &RunId) -> Result<PathBuf, Fault> {
+        check_file_name(run.as_str()).map_err(|e| Fault::backend("name a run's folder", e))?;
+        Ok(self.base.join(run.as_str()))
+    }
+}
+
+/// Moves a spooled file; copies it when it lies on another file system.
+fn move_in(from: &Path, to: &Path) -> io::Result<()> {
+    File::open(from)?.sync_data()?;
+    match fs::rename(from, to) {
+        Err(e) if e.kind() == io::ErrorKind::CrossesDevices => write_whole(to, |out| io::copy(&mut File::open(from)?, out).map(drop)),
+        renamed => renamed,
+    }
+}
+
+#[async_trait]
+impl ArtifactStore for LocalArtifacts {
+    async fn store(&self, run: &RunId, files: &[SpooledFile]) -> Result<(), Fault> {
+        let (base, folder, files) = (self.base.clone(), self.folder(run)?, files.to_vec());
+        if files.is_empty() {
+            return Ok(());
+        }
+        blocking("store artifacts", move || {
+            fs::create_dir_all(&folder)?;
+            for file in &files {
+                let name = check_file_name(&file.name).map_err(io::Error::other);
+                name.and_then(|()| move_in(&file.path, &folder.join(&file.name)))?;
+            }
+            sync_folder(&folder)?;
+            sync_folder(&base)
+        })
+        .await
+    }
+
+    async fn open(&self, run: &RunId, name: &str) -> Result<Option<FileReader>, Fault> {
+        if check_file_name(name).is_err() {
+            return Ok(None);
+        }
+        let path = self.folder(run)?.join(name);
+        let file = blocking("open an artifact", move || absent_is_none(File::open(path))).await?;
+        Ok(file.map(|file| Box::new(tokio::fs::File::from_std(file)) as FileReader))
+    }
+
+    async fn check(&self) -> Result<(), Fault> {
+        let base = self.base.clone();
+        blocking("check the artifacts' folder", move || check_writable(&base)).await
+    }
+}

@@ -1,0 +1,111 @@
+//! Logs in a directory: `BASE/CODEBASE/RUN_ID/NAME.gz`.
+
+use super::{absent_is_none, blocking, check_writable, sync_folder, write_whole};
+use crate::{
+    domain::{log_name::check_file_name, time::Time},
+    ports::{Fault, LogStore, SpooledFile, artifact_store::FileReader, log_store::LogFolder},
+};
+use async_trait::async_trait;
+use flate2::{Compression, GzBuilder, read::MultiGzDecoder};
+use std::{
+    fs::{self, File},
+    io::{self, Read},
+    path::PathBuf,
+};
+use tokio::io::AsyncWriteExt;
+
+/// How much of a log is uncompressed at a time.
+const CHUNK: usize = 64 << 10;
+
+/// Logs in a directory.
+#[derive(Debug, Clone)]
+pub struct LocalLogs {
+    base: PathBuf,
+}
+
+impl LocalLogs {
+    /// Keeps logs below `base`, which is made when needed.
+    pub fn new(base: PathBuf) -> Self {
+        Self { base }
+    }
+
+    fn folder(&self, folder: &LogFolder) -> Result<PathBuf, Fault> {
+        check_file_name(folder.run.as_str()).map_err(|e| Fault::backend("name a run's folder", e))?;
+        Ok(self.base.join(folder.codebase.as_str()).join(folder.run.as_str()))
+    }
+}
+
+fn compress(log: &SpooledFile, folder: &std::path::Path, finished: u32) -> io::Result<()> {
+    check_file_name(&log.name).map_err(io::Error::other)?;
+    let mut content = File::open(&log.path)?;
+    write_whole(&folder.join(format!("{}.gz", log.name)), |out| {
+        let mut gzip = GzBuilder::new().mtime(finished).write(out, Compression::fast());
+        io::copy(&mut content, &mut gzip)?;
+        gzip.finish().map(drop)
+    })
+}
+
+/// Uncompresses on a blocking thread, as fast as the reader takes it.
+fn uncompressed(file: File) -> FileReader {
+    let (reader, mut writer) = tokio::io::duplex(CHUNK);
+    let handle = tokio::runtime::Handle::current();
+    tokio::task::spawn_blocking(move || {
+        let mut gzip = MultiGzDecoder::new(file);
+        let mut chunk = vec![0; CHUNK];
+        loop {
+            let read = match gzip.read(&mut chunk) {
+                Ok(0) => return,
+                Ok(read) => read,
+                Err(error) => {
+                    tracing::warn!(%error, "a stored log cannot be uncompressed");
+                    return;
+                }
+            };
+            let sent = chunk.get(..read).unwrap_or_default();
+            if handle.block_on(writer.write_all(sent)).is_err() {
+                return; // Nobody reads any more.
+            }
+        }
+    });
+    Box::new(reader)
+}
+
+#[async_trait]
+impl LogStore for LocalLogs {
+    async fn store(&self, folder: &LogFolder, files: &[SpooledFile], finished: Time) -> Result<(), Fault> {
+        let (folder, files) = (self.folder(folder)?, files.to_vec());
+        if files.is_empty() {
+            return Ok(());
+        }
+        let finished = u32::try_from(finished.timestamp()).unwrap_or(0);
+        blocking("store logs", move || {
+            fs::create_dir_all(&folder)?;
+            files.iter().try_for_each(|log| compress(log, &folder, finished))?;
+            sync_folder(&folder)
+        })
+        .await
+    }
+
+    async fn open(&self, folder: &LogFolder, name: &str) -> Result<Option<FileReader>, Fault> {
+        if check_file_name(name).is_err() {
+            return Ok(None);
+        }
+        let folder = self.folder(folder)?;
+        let (compressed, plain) = (folder.join(format!("{name}.gz")), folder.join(name));
+        let found = blocking("open a log", move || {
+            Ok(match absent_is_none(File::open(compressed))? {
+                Some(file) => Some((file, true)),
+                None => absent_is_none(File::open(plain))?.map(|file| (file, false)),
+            })
+        });
+        Ok(found.await?.map(|(file, gzip)| match gzip {
+            true => uncompressed(file),
+            false => Box::new(tokio::fs::File::from_std(file)) as FileReader,
+        }))
+    }
+
+    async fn check(&self) -> Result<(), Fault> {
+        let base = self.base.clone();
+        blocking("check the logs' folder", move || check_writable(&base)).await
+    }
+}

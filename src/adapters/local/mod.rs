@@ -1,0 +1,64 @@
+//! Files in local directories: artifacts, logs, and the spool that uploads wait in.
+//!
+//! A file is written under a temporary name, synced, and renamed, so that a name always stands for a whole file.
+
+mod artifacts;
+mod logs;
+mod spool;
+
+pub use artifacts::LocalArtifacts;
+pub use logs::LocalLogs;
+pub use spool::{Spool, SpoolFolder, SpoolWriter};
+
+use crate::ports::Fault;
+use std::{
+    fs::{self, File},
+    io,
+    os::unix::fs::PermissionsExt,
+    path::Path,
+};
+use tempfile::NamedTempFile;
+
+/// What a file that is being written is called, beside its name to be.
+const TEMPORARY: &str = ".part-";
+
+/// Runs blocking file work off the async threads.
+async fn blocking<T: Send + 'static>(action: &'static str, work: impl FnOnce() -> io::Result<T> + Send + 'static) -> Result<T, Fault> {
+    let done = tokio::task::spawn_blocking(work).await.map_err(|e| Fault::backend(action, e))?;
+    done.map_err(|e| Fault::unavailable(action, e))
+}
+
+/// A file that has no name yet; readable by the other services of a deployment.
+fn unnamed(folder: &Path) -> io::Result<NamedTempFile> {
+    let readable = fs::Permissions::from_mode(0o644);
+    tempfile::Builder::new().prefix(TEMPORARY).permissions(readable).tempfile_in(folder)
+}
+
+/// Writes `target` whole: `fill` writes the content, which is synced before the file gets its name.
+fn write_whole(target: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
+    let folder = target.parent().ok_or_else(|| io::Error::other("the file has no folder"))?;
+    let mut file = unnamed(folder)?;
+    fill(file.as_file_mut())?;
+    file.as_file().sync_data()?;
+    file.persist(target)?;
+    Ok(())
+}
+
+/// Makes the entries of a folder durable.
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+/// Whether a folder can be written to.
+fn check_writable(base: &Path) -> io::Result<()> {
+    fs::create_dir_all(base)?;
+    unnamed(base).map(drop)
+}
+
+fn absent_is_none<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e),
+    }
+}

@@ -1,0 +1,51 @@
+//! A key-value store in memory: nothing outlives the process. For tests and for trying things out.
+
+use super::embedded::{Batch, Kv, KvError};
+use std::{
+    collections::BTreeMap,
+    ops::Bound,
+    sync::{PoisonError, RwLock, RwLockReadGuard},
+};
+
+type Entries = BTreeMap<Vec<u8>, Vec<u8>>;
+
+/// Entries in memory.
+#[derive(Debug, Default)]
+pub struct MemoryKv {
+    entries: RwLock<Entries>,
+}
+
+impl MemoryKv {
+    fn entries(&self) -> RwLockReadGuard<'_, Entries> {
+        self.entries.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Kv for MemoryKv {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, KvError> {
+        Ok(self.entries().get(key).cloned())
+    }
+
+    fn range(&self, from: Bound<&[u8]>, to: Bound<&[u8]>, limit: usize) -> Result<Vec<(Vec<u8>, Vec<u8>)>, KvError> {
+        Ok(self.entries().range::<[u8], _>((from, to)).take(limit).map(|(k, v)| (k.clone(), v.clone())).collect())
+    }
+
+    fn last(&self, from: Bound<&[u8]>, to: Bound<&[u8]>) -> Result<Option<(Vec<u8>, Vec<u8>)>, KvError> {
+        Ok(self.entries().range::<[u8], _>((from, to)).next_back().map(|(k, v)| (k.clone(), v.clone())))
+    }
+
+    fn apply(&self, batch: Batch) -> Result<(), KvError> {
+        let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
+        for (key, value) in batch {
+            match value {
+                Some(value) => entries.insert(key, value),
+                None => entries.remove(&key),
+            };
+        }
+        Ok(())
+    }
+
+    fn flush(&self) -> Result<(), KvError> {
+        Ok(())
+    }
+}

@@ -1,0 +1,11 @@
+//! What talks to the outside: one folder a technology. `http` is the way in, the others implement ports.
+
+pub mod clock;
+pub mod credentials_cache;
+pub mod embedded;
+pub mod in_process;
+pub mod local;
+pub mod memory;
+pub mod none;
+pub mod password;
+pub mod sled;

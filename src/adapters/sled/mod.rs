@@ -1,0 +1,64 @@
+//! A key-value store on sled: one directory, one process.
+
+use super::embedded::{Batch, Kv, KvError};
+use crate::ports::Fault;
+use std::{ops::Bound, path::Path};
+
+/// Pages kept in memory.
+const CACHE_BYTES: u64 = 64 << 20;
+
+/// A sled database. All tables share one tree, since sled applies a batch atomically only within a tree.
+#[derive(Debug)]
+pub struct SledKv {
+    tree: sled::Db,
+}
+
+impl SledKv {
+    /// Opens the database in a directory, which is made if needed.
+    ///
+    /// # Errors
+    /// `Unavailable` when another process has it open or it cannot be read; nothing is repaired or deleted.
+    pub fn open(path: &Path) -> Result<Self, Fault> {
+        let config = sled::Config::new().path(path).cache_capacity(CACHE_BYTES).flush_every_ms(None);
+        let tree = config.open().map_err(|e| {
+            let hint = format!(
+                "{}: {e} (is another process using it? A store that was damaged is left as it is: restore it from a backup, or move it away)",
+                path.display()
+            );
+            Fault::unavailable("open the sled database", hint)
+        })?;
+        Ok(Self { tree })
+    }
+}
+
+impl Kv for SledKv {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, KvError> {
+        Ok(self.tree.get(key)?.map(|value| value.to_vec()))
+    }
+
+    fn range(&self, from: Bound<&[u8]>, to: Bound<&[u8]>, limit: usize) -> Result<Vec<(Vec<u8>, Vec<u8>)>, KvError> {
+        let entries = self.tree.range::<&[u8], _>((from, to)).take(limit);
+        Ok(entries.map(|entry| entry.map(|(k, v)| (k.to_vec(), v.to_vec()))).collect::<Result<_, _>>()?)
+    }
+
+    fn last(&self, from: Bound<&[u8]>, to: Bound<&[u8]>) -> Result<Option<(Vec<u8>, Vec<u8>)>, KvError> {
+        let last = self.tree.range::<&[u8], _>((from, to)).next_back().transpose()?;
+        Ok(last.map(|(k, v)| (k.to_vec(), v.to_vec())))
+    }
+
+    fn apply(&self, batch: Batch) -> Result<(), KvError> {
+        let mut changes = sled::Batch::default();
+        for (key, value) in batch {
+            match value {
+                Some(value) => changes.insert(key, value),
+                None => changes.remove(key),
+            }
+        }
+        Ok(self.tree.apply_batch(changes)?)
+    }
+
+    fn flush(&self) -> Result<(), KvError> {
+        self.tree.flush()?;
+        Ok(())
+    }
+}

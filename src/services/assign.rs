@@ -1,0 +1,253 @@
+//! Hands out work.
+
+use super::{Deployment, ServiceError, announce::Announcer, finish::Finisher};
+use crate::{
+    domain::{
+        Invalid,
+        active_run::{ActiveRun, Claimant, RunVcs},
+        assignment::{Assignment, Parts, Unassignable, assign},
+        build::{self, BuildRequest},
+        campaign::Campaign,
+        codebase::Codebase,
+        finish::{NOT_IN_VCS, UNKNOWN_CAMPAIGN, UNSUPPORTED_BUILD_TARGET},
+        name::{CampaignName, CodebaseName, RunId},
+        resume::Resume,
+        time::Time,
+    },
+    metrics::Metrics,
+    ports::{
+        Catalog, Claims, Clock, Ids, QueueStore, ResultStore, Vcs,
+        claims::{ClaimDetails, HostLimit},
+        queue_store::{ClaimFilter, ClaimRequest},
+        vcs::Probe,
+    },
+};
+use std::{sync::Arc, time::Duration};
+use tokio::{sync::oneshot, time::timeout};
+
+/// Items that one request looks at: when so many in a row cannot be handed out, the worker asks again.
+const MOST_TRIES: usize = 50;
+const PROBE_PATIENCE: Duration = Duration::from_secs(10);
+const RESUME_PATIENCE: Duration = Duration::from_secs(5);
+
+/// A worker's wish.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[expect(missing_docs)]
+pub struct AssignRequest {
+    pub claimant: Claimant,
+    pub codebase: Option<String>,
+    pub campaign: Option<String>,
+}
+
+/// What became of an item that was taken.
+enum Prepared {
+    Ready(Box<Assignment>),
+    Unassignable(Unassignable),
+    RateLimited(HostLimit),
+}
+
+/// Ports and settings that handing out work needs.
+pub struct Assigner {
+    /// The queue.
+    pub queue: Arc<dyn QueueStore>,
+    /// The active runs.
+    pub claims: Arc<dyn Claims>,
+    /// The codebases.
+    pub catalog: Arc<dyn Catalog>,
+    /// The finished runs.
+    pub results: Arc<dyn ResultStore>,
+    /// The branches.
+    pub vcs: Arc<dyn Vcs>,
+    /// Ends what cannot be handed out.
+    pub finisher: Arc<Finisher>,
+    /// Tells of each claim.
+    pub announcer: Arc<Announcer>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Ids of runs.
+    pub ids: Arc<dyn Ids>,
+    /// The deployment.
+    pub deployment: Arc<Deployment>,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+}
+
+impl AssignRequest {
+    fn filter(&self, deployment: &Deployment) -> Result<ClaimFilter, Invalid> {
+        Ok(ClaimFilter {
+            codebase: self.codebase.clone().map(CodebaseName::new).transpose()?,
+            campaign: self.campaign.clone().map(CampaignName::new).transpose()?,
+            avoid_hosts: deployment.avoid_hosts.clone(),
+            except: vec![],
+        })
+    }
+}
+
+impl Assigner {
+    /// Hands out the next item. A caller that goes away before it has the answer leaves nothing claimed.
+    pub async fn assign(self: &Arc<Self>, request: AssignRequest) -> Result<Assignment, ServiceError> {
+        let (answer, answered) = oneshot::channel();
+        let this = self.clone();
+        tokio::spawn(async move {
+            let outcome = this.take_next(request).await;
+            if let Err(Ok(unwanted)) = answer.send(outcome) {
+                this.let_go(&unwanted.run).await;
+            }
+        });
+        let stopped = |_| crate::ports::Fault::unavailable("assign", "the runner is stopping");
+        answered.await.map_err(stopped)?
+    }
+
+    async fn let_go(&self, run: &ActiveRun) {
+        if let Err(error) = self.claims.release(&run.id, &run.token, self.clock.now()).await {
+            tracing::error!(run.id = %run.id, error = &error as &dyn std::error::Error, "an item stays claimed until it is watched out");
+        }
+        self.announcer.queue_changed();
+    }
+
+    async fn take_next(&self, request: AssignRequest) -> Result<Assignment, ServiceError> {
+        let mut filter = request.filter(&self.deployment)?;
+        let mut limited: Option<Time> = None;
+        for _ in 0..MOST_TRIES {
+            let claim = ClaimRequest {
+                filter: filter.clone(),
+                claimant: request.claimant.clone(),
+                run_id: RunId::new(self.ids.fresh()),
+                token: self.ids.fresh(),
+                now: self.clock.now(),
+            };
+            let Some(run) = self.queue.claim(claim).await? else { break };
+            // It is not taken twice by one request, also not when it is queued again at once.
+            filter.except.push(run.item.key.clone());
+            match self.prepare_or_release(&run).await? {
+                Prepared::Ready(assignment) => return self.handed_out(*assignment),
+                Prepared::Unassignable(Unassignable { code, description }) => {
+                    self.finisher.end(&run, code, description, false).await?;
+                }
+                Prepared::RateLimited(limit) => {
+                    limited = Some(limited.map_or(limit.until, |until| until.min(limit.until)));
+                    self.rate_limited(&run, limit).await?;
+                }
+            }
+        }
+        self.metrics.queue_empty();
+        Err(limited.map_or(ServiceError::QueueEmpty, ServiceError::RateLimited))
+    }
+
+    fn handed_out(&self, assignment: Assignment) -> Result<Assignment, ServiceError> {
+        self.metrics.assigned(assignment.run.claimant.worker.as_deref());
+        self.announcer.queue_changed();
+        Ok(assignment)
+    }
+
+    async fn rate_limited(&self, run: &ActiveRun, limit: HostLimit) -> Result<(), ServiceError> {
+        self.metrics.host_rate_limited(&limit.host);
+        let noted = self.claims.limit_host(limit).await;
+        self.let_go(run).await;
+        Ok(noted?)
+    }
+
+    /// A failure on the way lets the item go.
+    async fn prepare_or_release(&self, run: &ActiveRun) -> Result<Prepared, ServiceError> {
+        let prepared = async {
+            let prepared = self.prepare(run.clone()).await?;
+            if let Prepared::Ready(assignment) = &prepared {
+                let details = ClaimDetails { vcs: assignment.run.vcs.clone(), resume_from: assignment.run.resume_from.clone() };
+                if details != ClaimDetails::default() {
+                    self.claims.amend(&run.id, &run.token, details).await?;
+                }
+            }
+            Ok(prepared)
+        };
+        let prepared = prepared.await;
+        if prepared.is_err() {
+            self.let_go(run).await;
+        }
+        prepared
+    }
+
+    /// What would be handed out next; nobody sees a claim.
+    pub async fn peek(&self) -> Result<Assignment, ServiceError> {
+        let mut filter = AssignRequest::default().filter(&self.deployment)?;
+        let mut limited = None;
+        for _ in 0..MOST_TRIES {
+            let now = self.clock.now();
+            let Some(item) = self.queue.peek(&filter, now).await? else { break };
+            filter.except.push(item.key.clone());
+            let run = ActiveRun::new(RunId::new(self.ids.fresh()), String::new(), item, Claimant::default(), now);
+            match self.prepare(run).await? {
+                Prepared::Ready(assignment) => return Ok(*assignment),
+                Prepared::Unassignable(_) => {}
+                Prepared::RateLimited(limit) => limited = Some(limit.until),
+            }
+        }
+        Err(limited.map_or(ServiceError::QueueEmpty, ServiceError::RateLimited))
+    }
+
+    async fn prepare(&self, mut run: ActiveRun) -> Result<Prepared, ServiceError> {
+        let key = run.key().clone();
+        let Some(campaign) = self.deployment.campaigns.campaign(&key.campaign) else {
+            return Ok(unassignable(UNKNOWN_CAMPAIGN, format!("the campaign {} is not configured", key.campaign)));
+        };
+        let codebase = self.catalog.codebase(&key.codebase).await?;
+        let codebase = codebase.ok_or_else(|| ServiceError::not_found("codebase", &key.codebase))?;
+        if codebase.branch_url.is_none() && !campaign.default_empty {
+            return Ok(unassignable(NOT_IN_VCS, format!("{} has no branch URL, and the campaign {} needs one", key.codebase, campaign.name)));
+        }
+        run.vcs = RunVcs { vcs_type: codebase.vcs_type, branch_url: codebase.branch_url.clone(), subpath: codebase.subpath.clone() };
+        let build = match self.build(campaign, &run).await? {
+            Ok(build) => build,
+            Err(unsupported) => return Ok(unassignable(UNSUPPORTED_BUILD_TARGET, unsupported.to_string())),
+        };
+        if let Some(limit) = self.probe(&codebase, &mut run.vcs).await {
+            return Ok(Prepared::RateLimited(limit));
+        }
+        let resume = if run.item.refresh { None } else { self.resume(&codebase, campaign).await? };
+        run.resume_from = resume.as_ref().map(|resume| resume.run_id.clone());
+        let committer = self.deployment.committer.as_deref();
+        let parts = Parts { run, campaign, codebase: &codebase, build, resume, committer, vcs_store: &self.deployment.vcs_store };
+        Ok(assign(parts).map_or_else(Prepared::Unassignable, |assignment| Prepared::Ready(Box::new(assignment))))
+    }
+
+    async fn build(&self, campaign: &Campaign, run: &ActiveRun) -> Result<Result<build::Build, build::Unsupported>, ServiceError> {
+        let key = run.key();
+        let last_build_version = match campaign.build_distribution() {
+            Some(distribution) => self.results.last_build_version(&key.codebase, distribution).await?,
+            None => None,
+        };
+        let request = BuildRequest {
+            codebase: &key.codebase,
+            change_set: key.change_set.as_deref(),
+            last_build_version: last_build_version.as_deref(),
+        };
+        Ok(build::build(campaign, &self.deployment.campaigns, &self.deployment.build, request))
+    }
+
+    /// Looks at the branch; answers the limit if its host wants to be left alone.
+    async fn probe(&self, codebase: &Codebase, vcs: &mut RunVcs) -> Option<HostLimit> {
+        if codebase.branch_url.is_none() || self.deployment.use_cached_only {
+            return None;
+        }
+        match timeout(PROBE_PATIENCE, self.vcs.probe(codebase)).await {
+            Ok(Probe::Opened { url, vcs_type }) => {
+                vcs.branch_url = Some(url);
+                vcs.vcs_type = Some(vcs_type);
+                None
+            }
+            Ok(Probe::RateLimited(until)) => Some(HostLimit { host: codebase.host()?.to_owned(), until }),
+            Ok(Probe::Unknown(_)) | Err(_) => None,
+        }
+    }
+
+    async fn resume(&self, codebase: &Codebase, campaign: &Campaign) -> Result<Option<Resume>, ServiceError> {
+        let Some(name) = codebase.name.clone().filter(|_| !self.deployment.use_cached_only) else { return Ok(None) };
+        let Ok(Some(branch)) = timeout(RESUME_PATIENCE, self.vcs.earlier_branch(codebase, &campaign.name)).await else { return Ok(None) };
+        let pair = crate::domain::schedule::Pair { codebase: name, campaign: campaign.name.clone() };
+        let run = self.results.run_of_revision(&pair, &branch.revision).await?;
+        Ok(run.and_then(|run| Resume::from_run(run, branch.url)))
+    }
+}
+
+fn unassignable(code: &'static str, description: String) -> Prepared {
+    Prepared::Unassignable(Unassignable { code, description })
+}

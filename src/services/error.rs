@@ -1,0 +1,107 @@
+//! Why a use case could not be carried out. `adapters/http/error.rs` maps each to a status.
+
+use crate::{
+    domain::{Invalid, name::RunId, time::Time},
+    ports::{BackchannelError, CatalogError, ClaimsError, CredentialsError, Fault, QueueStoreError, ResultStoreError},
+};
+
+/// Why a use case could not be carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    /// There is no such thing.
+    #[error("no such {what}: {id}")]
+    #[expect(missing_docs)]
+    NotFound { what: &'static str, id: String },
+    /// The input breaks a rule.
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+    /// Neither request, candidate, campaign nor run has a command.
+    #[error("no command specified")]
+    NoCommand,
+    /// Nothing can be handed out now.
+    #[error("queue empty")]
+    QueueEmpty,
+    /// What could be handed out lies on hosts that want to be left alone until then.
+    #[error("every remaining host is rate limited until {0}")]
+    RateLimited(Time),
+    /// Somebody else's.
+    #[error("run {0} is held by another worker")]
+    NotYours(RunId),
+    /// It clashes with what is there.
+    #[error("{0}")]
+    Conflict(String),
+    /// It cannot be done for this run.
+    #[error("{0}")]
+    Unsupported(String),
+    /// The worker did not answer as it should.
+    #[error("{0}")]
+    WorkerUnreachable(String),
+    /// A store failed.
+    #[error(transparent)]
+    Fault(#[from] Fault),
+}
+
+impl ServiceError {
+    /// Says that there is no `what` of that id.
+    pub fn not_found(what: &'static str, id: impl ToString) -> Self {
+        Self::NotFound { what, id: id.to_string() }
+    }
+}
+
+impl From<QueueStoreError> for ServiceError {
+    fn from(error: QueueStoreError) -> Self {
+        match error {
+            QueueStoreError::UnknownCodebase(name) => Self::not_found("codebase", name),
+            QueueStoreError::Fault(fault) => fault.into(),
+        }
+    }
+}
+
+impl From<ClaimsError> for ServiceError {
+    fn from(error: ClaimsError) -> Self {
+        match error {
+            ClaimsError::ClaimLost(id) => Self::not_found("active run", id),
+            ClaimsError::Fault(fault) => fault.into(),
+        }
+    }
+}
+
+impl From<ResultStoreError> for ServiceError {
+    fn from(error: ResultStoreError) -> Self {
+        match error {
+            ResultStoreError::ClaimLost(id) => Self::not_found("active run", id),
+            ResultStoreError::UnknownWorker(name) => Self::not_found("worker", name),
+            ResultStoreError::Fault(fault) => fault.into(),
+        }
+    }
+}
+
+impl From<CatalogError> for ServiceError {
+    fn from(error: CatalogError) -> Self {
+        match error {
+            CatalogError::SamePlace { .. } => Invalid::new("branch_url", error.to_string()).into(),
+            CatalogError::UnknownRun(id) => Invalid::new("followup_for", format!("no run {id}")).into(),
+            CatalogError::UnknownCodebase(name) => Self::not_found("codebase", name),
+            CatalogError::Fault(fault) => fault.into(),
+        }
+    }
+}
+
+impl From<CredentialsError> for ServiceError {
+    fn from(error: CredentialsError) -> Self {
+        match error {
+            CredentialsError::Exists(_) => Self::Conflict(error.to_string()),
+            CredentialsError::Fault(fault) => fault.into(),
+        }
+    }
+}
+
+impl From<BackchannelError> for ServiceError {
+    fn from(error: BackchannelError) -> Self {
+        match error {
+            BackchannelError::Unsupported(_) => Self::Unsupported(error.to_string()),
+            BackchannelError::NoSuchLog => Self::not_found("log", ""),
+            BackchannelError::Unreachable(_) => Self::WorkerUnreachable(error.to_string()),
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! Takes results in: logs and artifacts to their stores, the run to its own, and the news to whoever listens.
+
+use super::{ServiceError, announce::Announcer, follow_up::FollowUps};
+use crate::{
+    domain::{
+        Invalid,
+        active_run::ActiveRun,
+        changes,
+        finish::{ARTIFACT_UPLOAD_FAILED, UploadedFiles, conclude, end, failed, invalid},
+        log_name::is_log,
+        name::RunId,
+        report::{self, Report},
+        run::Run,
+    },
+    metrics::Metrics,
+    ports::{
+        ArtifactStore, Claims, Clock, Event, Fault, LogStore, ResultStore, ResultStoreError, SpooledFile,
+        log_store::LogFolder,
+        result_store::{NewRun, Recorded},
+    },
+};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError, Weak},
+};
+
+/// An upload that was received whole.
+#[derive(Debug, Clone, Default)]
+pub struct Upload {
+    /// `result.json`.
+    pub report: Vec<u8>,
+    /// All other files, in order of arrival.
+    pub files: Vec<SpooledFile>,
+    /// The text of the `.changes` files among them, by name.
+    pub changes: Vec<(String, String)>,
+}
+
+/// A run that may be finished, or that is finished already.
+#[derive(Debug, Clone)]
+pub enum Finishable {
+    /// A worker holds it.
+    Active(Box<ActiveRun>),
+    /// It is stored.
+    Finished(Box<Run>),
+}
+
+/// A stored run, and whether this call stored it.
+#[derive(Debug, Clone)]
+#[expect(missing_docs)]
+pub struct Finished {
+    pub run: Run,
+    pub first_time: bool,
+}
+
+/// Takes results in.
+pub struct Finisher {
+    /// The active runs.
+    pub claims: Arc<dyn Claims>,
+    /// The finished runs.
+    pub results: Arc<dyn ResultStore>,
+    /// Artifacts.
+    pub artifacts: Arc<dyn ArtifactStore>,
+    /// Logs.
+    pub logs: Arc<dyn LogStore>,
+    /// Schedules the next run.
+    pub follow_ups: Arc<FollowUps>,
+    /// Tells of each result.
+    pub announcer: Arc<Announcer>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+    /// Uploads of one run take turns, so that a repeat cannot overwrite the files of the first.
+    pub turns: Turns,
+}
+
+/// One turn at a time for each run.
+#[derive(Debug, Default)]
+pub struct Turns {
+    runs: Mutex<HashMap<RunId, Weak<tokio::sync::Mutex<()>>>>,
+}
+
+impl Turns {
+    fn of(&self, id: &RunId) -> Arc<tokio::sync::Mutex<()>> {
+        let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(turn) = runs.get(id).and_then(Weak::upgrade) {
+            return turn;
+        }
+        runs.retain(|_, turn| turn.strong_count() > 0);
+        let turn = Arc::default();
+        runs.insert(id.clone(), Arc::downgrade(&turn));
+        turn
+    }
+}
+
+fn described(files: &[SpooledFile], changes: &[(String, String)]) -> (UploadedFiles, Option<Invalid>) {
+    let names = |wanted: bool| files.iter().filter(|f| is_log(&f.name) == wanted).map(|f| f.name.clone()).collect();
+    let read: Result<Vec<_>, _> = changes.iter().map(|(name, text)| Ok((name.clone(), changes::read(name, text)?))).collect();
+    let merged = read.and_then(|read| changes::merge(&read));
+    let described = UploadedFiles {
+        logs: names(true),
+        others: names(false),
+        all: files.iter().map(|f| f.name.clone()).collect(),
+        changes: merged.clone().ok().flatten(),
+        changes_filenames: changes.iter().map(|(name, _)| name.clone()).collect(),
+    };
+    (described, merged.err())
+}
+
+fn chosen<'a>(files: &'a [SpooledFile], names: &'a [String]) -> Vec<SpooledFile> {
+    files.iter().filter(|file| names.contains(&file.name)).cloned().collect()
+}
+
+impl Finisher {
+    /// Looks up a run that a worker wants to finish or that it finished before. On the public API the worker must be
+    /// the one that holds it.
+    pub async fn find(&self, id: &RunId, worker: Option<&str>) -> Result<Finishable, ServiceError> {
+        let mine = |holder: &Option<String>| worker.is_none() || holder.as_deref() == worker;
+        if let Some(active) = self.claims.get(id).await? {
+            let held = mine(&active.claimant.worker);
+            return if held { Ok(Finishable::Active(Box::new(active))) } else { Err(ServiceError::NotYours(id.clone())) };
+        }
+        let run = self.results.run(id).await?.ok_or_else(|| ServiceError::not_found("run", id))?;
+        if mine(&run.worker) { Ok(Finishable::Finished(Box::new(run))) } else { Err(ServiceError::NotYours(id.clone())) }
+    }
+
+    /// Stores what a worker uploaded. A run that is finished already stays as it is, and is the answer.
+    pub async fn finish(&self, id: &RunId, worker: Option<&str>, upload: &Upload) -> Result<Finished, ServiceError> {
+        let turn = self.turns.of(id);
+        let _turn = turn.lock().await;
+        let active = match self.find(id, worker).await? {
+            Finishable::Finished(run) => return Ok(Finished { run: *run, first_time: false }),
+            Finishable::Active(active) => active,
+        };
+        let (files, problem) = described(&upload.files, &upload.changes);
+        let mut report = report::read(&upload.report);
+        if report.target.as_ref().is_some_and(|target| target.name == "debian") {
+            report.problems.extend(problem);
+        }
+        let original = report.clone();
+        let mut run = conclude(&active, report, &files, self.clock.now());
+        self.store_logs(&mut run, &upload.files).await;
+        run = self.store_artifacts(run, &upload.files).await;
+        self.record(&active, run, Some(&original)).await
+    }
+
+    /// Ends a run without its worker.
+    pub async fn end(&self, active: &ActiveRun, code: &str, description: String, transient: bool) -> Result<Finished, ServiceError> {
+        let turn = self.turns.of(&active.id);
+        let _turn = turn.lock().await;
+        self.record(active, end(active, code, description, transient, self.clock.now()), None).await
+    }
+
+    async fn store_logs(&self, run: &mut Run, files: &[SpooledFile]) {
+        let logs = chosen(files, &run.logfilenames);
+        let folder = LogFolder { codebase: run.codebase.clone(), run: run.id.clone() };
+        match self.logs.store(&folder, &logs, run.finish_time).await {
+            Ok(()) => self.metrics.logs_stored(logs.len()),
+            Err(error) => {
+                self.metrics.logs_not_stored();
+                tracing::error!(run.id = %run.id, error = &error as &dyn std::error::Error, "the logs of a run are lost");
+                run.logfilenames.clear();
+            }
+        }
+    }
+
+    async fn store_artifacts(&self, run: Run, files: &[SpooledFile]) -> Run {
+        let artifacts = chosen(files, run.artifacts.as_deref().unwrap_or_default());
+        match self.artifacts.store(&run.id, &artifacts).await {
+            Ok(()) => run,
+            Err(error) => {
+                self.metrics.artifacts_not_stored();
+                tracing::error!(run.id = %run.id, error = &error as &dyn std::error::Error, "the artifacts of a run are lost");
+                let why = format!("the artifacts could not be stored: {}", cause(&error));
+                Run { artifacts: Some(vec![]), ..failed(run, ARTIFACT_UPLOAD_FAILED, why) }
+            }
+        }
+    }
+
+    async fn record(&self, active: &ActiveRun, run: Run, report: Option<&Report>) -> Result<Finished, ServiceError> {
+        let new = |run: &Run| NewRun { run: run.clone(), token: active.token.clone(), now: self.clock.now() };
+        let (run, recorded) = match self.results.record(new(&run)).await {
+            Err(ResultStoreError::UnknownWorker(name)) => {
+                let run = by_unknown_worker(run, &name, report);
+                let recorded = self.results.record(new(&run)).await?;
+                (run, recorded)
+            }
+            recorded => (run, recorded?),
+        };
+        match recorded {
+            Recorded::Known(known) => Ok(Finished { run: *known, first_time: false }),
+            Recorded::Stored => {
+                self.tell(&run).await;
+                Ok(Finished { run, first_time: true })
+            }
+        }
+    }
+
+    async fn tell(&self, run: &Run) {
+        self.metrics.run_stored(run);
+        self.follow_ups.noted();
+        self.announcer.publish(Event::Result(Box::new(run.clone()))).await;
+        self.announcer.queue_changed();
+    }
+}
+
+/// A run cannot name a worker without an account; a report of such a one is kept as a broken report.
+fn by_unknown_worker(run: Run, name: &str, report: Option<&Report>) -> Run {
+    let run = Run { worker: None, ..run };
+    match report {
+        Some(report) => {
+            let mut problems = report.problems.clone();
+            problems.push(Invalid::new("worker", format!("there is no worker {name:?}")));
+            invalid(run, &problems, &report.original)
+        }
+        None => run,
+    }
+}
+
+fn cause(fault: &Fault) -> String {
+    std::error::Error::source(fault).map_or_else(|| fault.to_string(), ToString::to_string)
+}

@@ -1,0 +1,36 @@
+//! The use cases: what the runner does when somebody asks, and what it does by itself. One file each.
+//!
+//! A service owns the ports it needs and decides by the rules in `domain`. It knows nothing of HTTP or of any store.
+
+pub mod announce;
+pub mod assign;
+pub mod error;
+pub mod finish;
+pub mod follow_up;
+pub mod health;
+pub mod ingest;
+pub mod logs;
+pub mod overview;
+pub mod runs;
+pub mod schedule;
+pub mod watch;
+pub mod workers;
+
+pub use error::ServiceError;
+
+use crate::domain::{build::BuildSettings, campaign::Campaigns, vcs::VcsStore};
+use chrono::TimeDelta;
+
+/// The deployment's settings that the use cases depend on.
+#[derive(Debug, Clone)]
+#[expect(missing_docs)]
+pub struct Deployment {
+    pub campaigns: Campaigns,
+    pub build: BuildSettings,
+    pub vcs_store: VcsStore,
+    pub committer: Option<String>,
+    pub avoid_hosts: Vec<String>,
+    pub run_timeout: TimeDelta,
+    /// Neither probe branches nor look for ones to resume from.
+    pub use_cached_only: bool,
+}

@@ -1,0 +1,114 @@
+//! What is queued and what runs.
+
+use super::{Deployment, ServiceError};
+use crate::{
+    domain::{
+        active_run::ActiveRun,
+        name::RunId,
+        queue::{Bucket, QueueItem},
+        schedule::Pair,
+        time::{Time, seconds_between},
+    },
+    ports::{
+        Claims, Clock, QueueStore, ResultStore,
+        event_bus::Status,
+        result_store::FinishedCounts,
+    },
+};
+use chrono::TimeDelta;
+use std::{collections::BTreeMap, sync::Arc};
+
+/// What runs now, and which hosts are left alone.
+pub async fn status(claims: &dyn Claims, deployment: &Deployment, now: Time) -> Result<Status, ServiceError> {
+    Ok(Status {
+        processing: claims.list().await?,
+        avoid_hosts: deployment.avoid_hosts.clone(),
+        rate_limit_hosts: claims.limited_hosts(now).await?,
+        now,
+    })
+}
+
+/// Where a pair stands, and how long it will take.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Wait {
+    /// The first is 1.
+    pub position: u64,
+    /// Seconds, with the workers that are busy now.
+    pub wait_time: f64,
+    /// Seconds of work before it.
+    pub cumulative_wait_time: f64,
+}
+
+/// Figures about the queue and what was finished.
+#[derive(Debug, Clone, PartialEq)]
+#[expect(missing_docs)]
+pub struct QueueFigures {
+    pub queue_length: u64,
+    pub active_runs: u64,
+    pub by_bucket: BTreeMap<Bucket, u64>,
+    pub by_campaign: BTreeMap<String, u64>,
+    pub oldest_wait_seconds: Option<f64>,
+    pub last_hour: FinishedCounts,
+    pub last_day: FinishedCounts,
+}
+
+/// Looks at the queue and the active runs.
+pub struct Overview {
+    queue: Arc<dyn QueueStore>,
+    claims: Arc<dyn Claims>,
+    results: Arc<dyn ResultStore>,
+    clock: Arc<dyn Clock>,
+    deployment: Arc<Deployment>,
+}
+
+impl Overview {
+    /// Looks through these ports.
+    pub fn new(
+        queue: Arc<dyn QueueStore>,
+        claims: Arc<dyn Claims>,
+        results: Arc<dyn ResultStore>,
+        clock: Arc<dyn Clock>,
+        deployment: Arc<Deployment>,
+    ) -> Self {
+        Self { queue, claims, results, clock, deployment }
+    }
+
+    /// What runs now.
+    pub async fn status(&self) -> Result<Status, ServiceError> {
+        status(self.claims.as_ref(), &self.deployment, self.clock.now()).await
+    }
+
+    /// The active run of that id.
+    pub async fn active_run(&self, id: &RunId) -> Result<ActiveRun, ServiceError> {
+        self.claims.get(id).await?.ok_or_else(|| ServiceError::not_found("active run", id))
+    }
+
+    /// The first items of the queue.
+    pub async fn queue(&self, limit: usize) -> Result<Vec<QueueItem>, ServiceError> {
+        Ok(self.queue.list(limit).await?)
+    }
+
+    /// Where a pair stands.
+    pub async fn position(&self, pair: &Pair) -> Result<Option<Wait>, ServiceError> {
+        let Some(found) = self.queue.position(pair).await? else { return Ok(None) };
+        // Counts of runs are far below 2^53.
+        #[expect(clippy::cast_precision_loss)]
+        let busy = self.claims.list().await?.len().max(1) as f64;
+        Ok(Some(Wait { position: found.position, wait_time: found.wait_time / busy, cumulative_wait_time: found.wait_time }))
+    }
+
+    /// Figures about the queue and what was finished.
+    pub async fn figures(&self) -> Result<QueueFigures, ServiceError> {
+        let now = self.clock.now();
+        let stats = self.queue.stats().await?;
+        Ok(QueueFigures {
+            queue_length: stats.length,
+            active_runs: self.claims.list().await?.len() as u64,
+            by_bucket: stats.by_bucket,
+            by_campaign: stats.by_campaign,
+            oldest_wait_seconds: stats.oldest.map(|oldest| seconds_between(oldest, now).max(0.0)),
+            last_hour: self.results.finished_since(now - TimeDelta::hours(1)).await?,
+            last_day: self.results.finished_since(now - TimeDelta::days(1)).await?,
+        })
+    }
+}
