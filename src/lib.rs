@@ -8,3 +8,7 @@ pub mod ports;
 pub mod adapters;
 pub mod metrics;
 pub mod services;
+pub mod settings;
+pub mod bootstrap;
+pub mod cli;
+pub mod worker;

@@ -3,6 +3,7 @@
 pub mod clock;
 pub mod credentials_cache;
 pub mod embedded;
+pub mod http;
 pub mod in_process;
 pub mod local;
 pub mod memory;

@@ -17,11 +17,12 @@ mod txn;
 
 pub use txn::{Batch, Kv, KvError};
 
-use crate::ports::Fault;
+use crate::{metrics::Metrics, ports::Fault};
 use std::{
     collections::BTreeMap,
     sync::{Arc, PoisonError, RwLock, mpsc},
     thread,
+    time::Instant,
 };
 use tokio::sync::oneshot;
 use txn::Txn;
@@ -42,18 +43,21 @@ pub struct Embedded {
     /// Held for reading while a read goes on, for writing only while a batch is applied: reads see whole changes.
     gate: Arc<RwLock<()>>,
     jobs: mpsc::Sender<Job>,
+    /// What the store is called in the figures.
+    name: &'static str,
+    metrics: Arc<Metrics>,
 }
 
 impl Embedded {
     /// Opens the stores on `kv`, and starts their writer, which ends with the last clone.
-    pub fn open(kv: Arc<dyn Kv>) -> Result<Self, Fault> {
+    pub fn open(kv: Arc<dyn Kv>, name: &'static str, metrics: Arc<Metrics>) -> Result<Self, Fault> {
         let gate = Arc::new(RwLock::new(()));
         let (jobs, waiting) = mpsc::channel();
         let writer = Writer { kv: kv.clone(), gate: gate.clone(), waiting };
         check_format(kv.as_ref()).map_err(|e| Fault::backend("open the store", e))?;
         let spawned = thread::Builder::new().name("store-writer".into()).spawn(move || writer.run());
         spawned.map_err(|e| Fault::unavailable("start the store's writer", e))?;
-        Ok(Self { kv, gate, jobs })
+        Ok(Self { kv, gate, jobs, name, metrics })
     }
 
     /// Carries out a change: all of it, durable, or nothing.
@@ -62,6 +66,7 @@ impl Embedded {
         T: Send + 'static,
         E: From<Fault> + Send + 'static,
     {
+        let started = Instant::now();
         let (answer, answered) = oneshot::channel();
         let job: Job = Box::new(move |txn| {
             let result = change(txn);
@@ -80,7 +85,9 @@ impl Embedded {
         });
         let gone = || E::from(Fault::unavailable(action, "the store's writer has stopped"));
         self.jobs.send(job).map_err(|_| gone())?;
-        answered.await.map_err(|_| gone())?
+        let result = answered.await.map_err(|_| gone())?;
+        self.metrics.operated(self.name, action, result.is_ok(), started.elapsed());
+        result
     }
 
     /// Reads off the async threads; what is read is consistent as long as `read` runs.
@@ -89,12 +96,15 @@ impl Embedded {
         T: Send + 'static,
         E: From<Fault> + Send + 'static,
     {
+        let started = Instant::now();
         let this = self.clone();
         let reading = tokio::task::spawn_blocking(move || {
             let _whole = this.gate.read().unwrap_or_else(PoisonError::into_inner);
             read(&Txn::new(this.kv.as_ref()))
         });
-        reading.await.map_err(|e| E::from(Fault::unavailable(action, e)))?
+        let result = reading.await.map_err(|e| E::from(Fault::unavailable(action, e)))?;
+        self.metrics.operated(self.name, action, result.is_ok(), started.elapsed());
+        result
     }
 }
 

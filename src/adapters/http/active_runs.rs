@@ -1,0 +1,156 @@
+//! Active runs: handing out, looking, finishing.
+
+use super::{
+    App,
+    error::{ApiError, absent},
+    extract::{Answer, Body, InPath},
+    public::Login,
+    shapes::{ActiveRunShape, AssignBody, AssignmentShape, FinishShape},
+    upload::receive,
+};
+use crate::{
+    domain::name::RunId,
+    services::{
+        ServiceError,
+        finish::{Finishable, Finished},
+    },
+};
+use axum::{
+    Extension, Json,
+    extract::{Request, State},
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use futures::StreamExt;
+use std::sync::Arc;
+
+fn no_such_run(id: &RunId) -> impl FnOnce(ServiceError) -> ApiError {
+    absent(ApiError::text(StatusCode::NOT_FOUND, format!("no such run {id}")))
+}
+
+/// Rate limits say when they end, in seconds.
+fn cannot_assign(app: &App, error: ServiceError) -> ApiError {
+    match error {
+        ServiceError::RateLimited(until) => {
+            let seconds = (until - app.clock.now()).num_seconds().max(1);
+            ApiError::from(error).with_header(header::RETRY_AFTER, seconds)
+        }
+        error => error.into(),
+    }
+}
+
+/// What runs now, the oldest first.
+#[utoipa::path(get, path = "/active-runs", tag = "active runs", responses((status = 200, body = [ActiveRunShape])))]
+pub async fn list(State(app): State<Arc<App>>) -> Answer<Vec<ActiveRunShape>> {
+    Ok(Json(app.status_shape().await?.processing))
+}
+
+/// One active run.
+#[utoipa::path(get, path = "/active-runs/{run_id}", tag = "active runs", params(("run_id" = String, Path)),
+    responses((status = 200, body = ActiveRunShape), (status = 404, description = "text: no such run")))]
+pub async fn show(State(app): State<Arc<App>>, InPath(id): InPath<RunId>) -> Answer<ActiveRunShape> {
+    let run = app.overview.active_run(&id).await.map_err(no_such_run(&id))?;
+    Ok(Json(ActiveRunShape::new(&run, app.clock.now())))
+}
+
+/// What would be handed out next. Nothing is claimed.
+#[utoipa::path(get, path = "/active-runs/+peek", tag = "active runs",
+    responses((status = 201, body = AssignmentShape), (status = 503, description = "{reason: queue empty}"), (status = 429)))]
+pub async fn peek(State(app): State<Arc<App>>) -> Result<Response, ApiError> {
+    let assignment = app.assigner.peek().await.map_err(|e| cannot_assign(&app, e))?;
+    Ok((StatusCode::CREATED, Json(AssignmentShape::new(assignment, false))).into_response())
+}
+
+async fn hand_out(app: &Arc<App>, body: Option<AssignBody>, worker: Option<String>, base: &str) -> Result<Response, ApiError> {
+    let body = body.unwrap_or_default();
+    let newer = body.is_newer_generation();
+    let request = body.request(worker)?;
+    let assignment = app.assigner.assign(request).await.map_err(|e| cannot_assign(app, e))?;
+    let shape = AssignmentShape::new(assignment, newer);
+    let location = [(header::LOCATION, format!("{base}/{}", shape.id))];
+    Ok((StatusCode::CREATED, location, Json(shape)).into_response())
+}
+
+/// Hands out the next queue item.
+#[utoipa::path(post, path = "/active-runs", tag = "active runs", request_body = AssignBody,
+    responses((status = 201, body = AssignmentShape), (status = 503, description = "{reason: queue empty}"), (status = 429, description = "{reason}; Retry-After")))]
+pub async fn assign(State(app): State<Arc<App>>, Body(body): Body<Option<AssignBody>>) -> Result<Response, ApiError> {
+    hand_out(&app, body, None, "/active-runs").await
+}
+
+/// Hands out the next queue item to the worker that is logged in.
+#[utoipa::path(post, path = "/runner/active-runs", tag = "workers", request_body = AssignBody,
+    responses((status = 201, body = AssignmentShape), (status = 401), (status = 503, description = "{reason: queue empty}"), (status = 429, description = "{reason}; Retry-After")))]
+pub async fn assign_public(State(app): State<Arc<App>>, Extension(Login(worker)): Extension<Login>, Body(body): Body<Option<AssignBody>>) -> Result<Response, ApiError> {
+    hand_out(&app, body, Some(worker), "/runner/active-runs").await
+}
+
+/// An active run of the worker that is logged in.
+#[utoipa::path(get, path = "/runner/active-runs/{run_id}", tag = "workers", params(("run_id" = String, Path)),
+    responses((status = 200, body = ActiveRunShape), (status = 401), (status = 403), (status = 404, description = "text: no such run")))]
+pub async fn show_public(State(app): State<Arc<App>>, Extension(Login(worker)): Extension<Login>, InPath(id): InPath<RunId>) -> Answer<ActiveRunShape> {
+    let run = app.overview.active_run(&id).await.map_err(no_such_run(&id))?;
+    if run.claimant.worker.as_deref() != Some(&worker) {
+        return Err(ServiceError::NotYours(id).into());
+    }
+    Ok(Json(ActiveRunShape::new(&run, app.clock.now())))
+}
+
+/// Reads what is left of a body, so that a client that is still sending gets to see the answer.
+async fn drain(app: &App, request: Request) {
+    let mut body = request.into_body().into_data_stream();
+    let mut left = app.limits.upload;
+    while let Some(Ok(chunk)) = body.next().await {
+        left = left.saturating_sub(chunk.len() as u64);
+        if left == 0 {
+            return;
+        }
+    }
+}
+
+async fn finish_run(app: Arc<App>, id: RunId, worker: Option<String>, request: Request) -> Result<Finished, ApiError> {
+    let no_such_run = || absent(ApiError::reason(StatusCode::NOT_FOUND, format!("no such run {id}")));
+    match app.finisher.find(&id, worker.as_deref()).await.map_err(no_such_run()) {
+        Ok(Finishable::Active(_)) => {}
+        Ok(Finishable::Finished(run)) => {
+            drain(&app, request).await;
+            return Ok(Finished { run: *run, first_time: false });
+        }
+        Err(refused) => {
+            drain(&app, request).await;
+            return Err(refused);
+        }
+    }
+    let received = receive(&app, request).await?;
+    let finisher = app.finisher.clone();
+    let (run_id, turn) = (id.clone(), received);
+    // On its own task: a client that goes away now does not stop half-way what is being stored.
+    let finished = tokio::spawn(async move { finisher.finish(&run_id, worker.as_deref(), &turn.upload).await });
+    let finished = finished.await.map_err(|e| crate::ports::Fault::backend("finish a run", e))?;
+    finished.map_err(no_such_run())
+}
+
+fn status(finished: &Finished) -> StatusCode {
+    if finished.first_time { StatusCode::CREATED } else { StatusCode::OK }
+}
+
+/// Stores a run's result: a multipart upload with `result.json`, logs and artifacts. Finishing again answers what was stored.
+#[utoipa::path(post, path = "/active-runs/{run_id}/finish", tag = "active runs", params(("run_id" = String, Path)),
+    request_body(content_type = "multipart/form-data", content = String),
+    responses((status = 201, body = FinishShape), (status = 200, body = FinishShape, description = "it was finished before"),
+        (status = 400, description = "text"), (status = 404, description = "{reason}"), (status = 413)))]
+pub async fn finish(State(app): State<Arc<App>>, InPath(id): InPath<RunId>, request: Request) -> Result<Response, ApiError> {
+    let location = format!("/runs/{id}");
+    let finished = finish_run(app, id, None, request).await?;
+    Ok((status(&finished), [(header::LOCATION, location)], Json(FinishShape::from(&finished))).into_response())
+}
+
+/// Stores a run's result; only the worker that holds the run may.
+#[utoipa::path(post, path = "/runner/active-runs/{run_id}/finish", tag = "workers", params(("run_id" = String, Path)),
+    request_body(content_type = "multipart/form-data", content = String),
+    responses((status = 201, body = FinishShape), (status = 200, body = FinishShape, description = "it was finished before"),
+        (status = 400, description = "text"), (status = 401), (status = 403), (status = 404, description = "{reason}"), (status = 413)))]
+pub async fn finish_public(State(app): State<Arc<App>>, Extension(Login(worker)): Extension<Login>, InPath(id): InPath<RunId>, request: Request) -> Result<Response, ApiError> {
+    let finished = finish_run(app, id, Some(worker), request).await?;
+    Ok((status(&finished), Json(FinishShape::from(&finished))).into_response())
+}

@@ -1,0 +1,137 @@
+//! The one place that turns failures into answers.
+
+use crate::{
+    domain::Invalid,
+    ports::Fault,
+    services::{ServiceError, health::chain},
+};
+use axum::{
+    Json,
+    http::{HeaderName, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde_json::{Map, Value, json};
+
+/// Seconds after which a failure of a store may be over.
+const RETRY_SOON: u64 = 2;
+
+/// How an endpoint tells of failures.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Style {
+    /// RFC 9457: endpoints of our own, and what the Python runner answers with a crash.
+    Problem,
+    /// Plain text, as the Python runner's endpoints do.
+    Text,
+    /// `{"reason": …}`, as others of its endpoints do.
+    Reason,
+}
+
+/// A failure on its way to a client.
+#[derive(Debug)]
+pub struct ApiError {
+    status: StatusCode,
+    detail: String,
+    style: Style,
+    headers: Vec<(HeaderName, String)>,
+    fields: Map<String, Value>,
+}
+
+impl ApiError {
+    /// A problem of that status.
+    pub fn problem(status: StatusCode, detail: impl Into<String>) -> Self {
+        Self { status, detail: detail.into(), style: Style::Problem, headers: vec![], fields: Map::new() }
+    }
+
+    /// Plain text of that status.
+    pub fn text(status: StatusCode, detail: impl Into<String>) -> Self {
+        Self { style: Style::Text, ..Self::problem(status, detail) }
+    }
+
+    /// `{"reason": …}` of that status.
+    pub fn reason(status: StatusCode, detail: impl Into<String>) -> Self {
+        Self { style: Style::Reason, ..Self::problem(status, detail) }
+    }
+
+    /// With a header.
+    pub fn with_header(mut self, name: HeaderName, value: impl ToString) -> Self {
+        self.headers.push((name, value.to_string()));
+        self
+    }
+
+    /// With a field in the problem.
+    pub fn with(mut self, field: &str, value: impl Into<Value>) -> Self {
+        self.fields.insert(field.to_owned(), value.into());
+        self
+    }
+
+    /// The same as plain text, except for what is wrong with the runner itself.
+    pub fn in_text(self) -> Self {
+        if self.status.is_server_error() && self.status != StatusCode::NOT_IMPLEMENTED { self } else { Self { style: Style::Text, ..self } }
+    }
+}
+
+/// Answers "absent" with other words, all else as usual.
+pub fn absent(answer: ApiError) -> impl FnOnce(ServiceError) -> ApiError {
+    move |error| if matches!(error, ServiceError::NotFound { .. }) { answer } else { error.into() }
+}
+
+impl From<ServiceError> for ApiError {
+    fn from(error: ServiceError) -> Self {
+        let detail = error.to_string();
+        match error {
+            ServiceError::NotFound { .. } => Self::problem(StatusCode::NOT_FOUND, detail),
+            ServiceError::Invalid(invalid) => invalid.into(),
+            ServiceError::NoCommand => Self::text(StatusCode::BAD_REQUEST, detail),
+            ServiceError::QueueEmpty => Self::reason(StatusCode::SERVICE_UNAVAILABLE, detail),
+            ServiceError::RateLimited(_) => Self::reason(StatusCode::TOO_MANY_REQUESTS, detail),
+            ServiceError::NotYours(id) => Self::problem(StatusCode::FORBIDDEN, detail).with("run_id", id.to_string()),
+            ServiceError::Conflict(_) => Self::problem(StatusCode::CONFLICT, detail),
+            ServiceError::Unsupported(_) => Self::text(StatusCode::NOT_IMPLEMENTED, detail),
+            ServiceError::WorkerUnreachable(_) => Self::problem(StatusCode::BAD_GATEWAY, detail),
+            ServiceError::Fault(fault) => fault.into(),
+        }
+    }
+}
+
+impl From<Invalid> for ApiError {
+    fn from(invalid: Invalid) -> Self {
+        Self::problem(StatusCode::UNPROCESSABLE_ENTITY, invalid.to_string()).with("field", invalid.field)
+    }
+}
+
+impl From<Fault> for ApiError {
+    fn from(fault: Fault) -> Self {
+        tracing::error!(error = %chain(&fault), "a request failed");
+        // What went wrong inside is for the log, not for the client.
+        let detail = fault.to_string();
+        if fault.is_unavailable() {
+            Self::problem(StatusCode::SERVICE_UNAVAILABLE, detail).with_header(header::RETRY_AFTER, RETRY_SOON)
+        } else {
+            Self::problem(StatusCode::INTERNAL_SERVER_ERROR, detail)
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let mut response = match self.style {
+            Style::Text => (self.status, self.detail).into_response(),
+            Style::Reason => (self.status, Json(json!({ "reason": self.detail }))).into_response(),
+            Style::Problem => {
+                let mut problem = self.fields;
+                problem.insert("type".into(), "about:blank".into());
+                problem.insert("title".into(), self.status.canonical_reason().unwrap_or("Error").into());
+                problem.insert("status".into(), self.status.as_u16().into());
+                problem.insert("detail".into(), self.detail.into());
+                let kind = (header::CONTENT_TYPE, "application/problem+json");
+                (self.status, [kind], Value::Object(problem).to_string()).into_response()
+            }
+        };
+        for (name, value) in self.headers {
+            if let Ok(value) = HeaderValue::from_str(&value) {
+                response.headers_mut().insert(name, value);
+            }
+        }
+        response
+    }
+}

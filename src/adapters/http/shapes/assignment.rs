@@ -1,0 +1,112 @@
+//! What a worker is handed.
+
+use crate::domain::{assignment::Assignment, build::Build, run::ResultBranch};
+use serde::Serialize;
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+use utoipa::ToSchema;
+
+/// The branch to change.
+#[derive(Debug, Serialize, ToSchema)]
+struct BranchShape {
+    #[serde(rename = "default-empty")]
+    default_empty: bool,
+    url: Option<String>,
+    subpath: Option<String>,
+    vcs_type: Option<String>,
+    cached_url: Option<String>,
+    additional_colocated_branches: Option<Vec<String>>,
+}
+
+/// What to continue from.
+#[derive(Debug, Serialize, ToSchema)]
+struct ResumeShape {
+    run_id: String,
+    #[schema(value_type = Object)]
+    result: Option<Value>,
+    branch_url: String,
+    #[schema(value_type = Vec<Vec<Option<String>>>)]
+    branches: Vec<ResultBranch>,
+}
+
+/// What to build.
+#[derive(Debug, Serialize, ToSchema)]
+struct BuildShape {
+    target: String,
+    environment: BTreeMap<String, String>,
+    #[schema(value_type = Object)]
+    config: Map<String, Value>,
+}
+
+/// The script.
+#[derive(Debug, Serialize, ToSchema)]
+struct CodemodShape {
+    command: String,
+    environment: BTreeMap<String, String>,
+}
+
+/// Where the result goes.
+#[derive(Debug, Serialize, ToSchema)]
+struct TargetRepositoryShape {
+    url: Option<String>,
+    vcs_type: Option<String>,
+}
+
+/// What a worker is handed for one queue item.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct AssignmentShape {
+    /// The id of the active run; it becomes the run's.
+    pub id: String,
+    description: String,
+    queue_id: i64,
+    branch: BranchShape,
+    resume: Option<ResumeShape>,
+    build: BuildShape,
+    command: String,
+    codebase: String,
+    codemod: CodemodShape,
+    env: BTreeMap<String, String>,
+    campaign: String,
+    #[serde(rename = "force-build")]
+    force_build: bool,
+    #[serde(rename = "skip-setup-validation")]
+    skip_setup_validation: bool,
+    target_repository: TargetRepositoryShape,
+}
+
+impl AssignmentShape {
+    /// The shape for a worker; those of the newer generation read neither a null VCS type nor a null subpath.
+    pub fn new(assignment: Assignment, newer: bool) -> Self {
+        let key = assignment.run.item.key;
+        let vcs_type = assignment.vcs_type.map(|vcs| vcs.to_string()).or_else(|| newer.then(|| "git".to_owned()));
+        let Build { target, environment, config } = assignment.build;
+        Self {
+            id: assignment.run.id.to_string(),
+            description: format!("{} on {}", key.campaign, key.codebase),
+            queue_id: assignment.run.item.id,
+            branch: BranchShape {
+                default_empty: assignment.default_empty,
+                url: assignment.branch_url,
+                subpath: assignment.subpath.or_else(|| newer.then(String::new)),
+                vcs_type: vcs_type.clone(),
+                cached_url: assignment.cached_url,
+                additional_colocated_branches: None,
+            },
+            resume: assignment.resume.map(|resume| ResumeShape {
+                run_id: resume.run_id.to_string(),
+                result: resume.result,
+                branch_url: resume.branch_url,
+                branches: resume.branches,
+            }),
+            build: BuildShape { target, environment, config },
+            codemod: CodemodShape { command: assignment.command.clone(), environment: BTreeMap::new() },
+            command: assignment.command,
+            codebase: key.codebase.to_string(),
+            env: assignment.env,
+            campaign: key.campaign.to_string(),
+            force_build: assignment.force_build,
+            skip_setup_validation: assignment.skip_setup_validation,
+            target_repository: TargetRepositoryShape { url: assignment.target_repository_url, vcs_type },
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! The JSON that others send and read. Field names, null or absent, are part of the contract with existing clients.
+
+mod active_run;
+mod assignment;
+mod catalog;
+mod run;
+mod schedule;
+
+pub use active_run::{ActiveRunShape, AssignBody, BackchannelBody, StatusShape};
+pub use assignment::AssignmentShape;
+pub use catalog::{CandidateShape, CandidateUploadBody, CandidatesUploaded, CodebaseBody, CodebaseShape};
+pub use run::{FinishShape, ResultShape, RunShape};
+pub use schedule::{BulkShape, FinishedShape, PositionShape, QueueItemShape, QueueStatsShape, ScheduleBody, ScheduleShape};

@@ -1,0 +1,131 @@
+//! Receives a worker's upload part by part into the spool; nothing but the report is kept in memory.
+
+use super::{App, error::ApiError};
+use crate::{
+    adapters::local::SpoolFolder,
+    domain::log_name::{REPORT, check_file_name, is_log},
+    services::finish::Upload,
+};
+use axum::{
+    extract::{FromRequest, Multipart, Request, multipart::Field},
+    http::StatusCode,
+};
+use bytes::Bytes;
+use std::{io, sync::Arc, time::Duration};
+use tokio::time::timeout;
+
+/// `.changes` files are read whole.
+const LARGEST_CHANGES: u64 = 1 << 20;
+
+/// An upload and the folder that its files lie in, which goes with it.
+pub struct Received {
+    /// What arrived.
+    pub upload: Upload,
+    _folder: SpoolFolder,
+}
+
+fn bad(detail: impl Into<String>) -> ApiError {
+    ApiError::text(StatusCode::BAD_REQUEST, detail)
+}
+
+fn too_large(what: &str, limit: u64) -> ApiError {
+    ApiError::problem(StatusCode::PAYLOAD_TOO_LARGE, format!("{what} is larger than {limit} bytes"))
+}
+
+fn spool_failed(error: io::Error) -> ApiError {
+    crate::ports::Fault::unavailable("receive an upload", error).into()
+}
+
+struct Receiver<'a> {
+    app: &'a App,
+    folder: SpoolFolder,
+    report: Option<Vec<u8>>,
+    received: u64,
+}
+
+impl Receiver<'_> {
+    async fn chunk(&mut self, field: &mut Field<'_>) -> Result<Option<Bytes>, ApiError> {
+        let patience = Duration::from_secs(self.app.limits.upload_idle_seconds);
+        let chunk = timeout(patience, field.chunk()).await;
+        let chunk = chunk.map_err(|_| ApiError::problem(StatusCode::REQUEST_TIMEOUT, "the upload has stalled"))?;
+        let chunk = chunk.map_err(|e| bad(format!("the upload is broken: {}", e.body_text())))?;
+        self.received += chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
+        if self.received > self.app.limits.upload {
+            return Err(too_large("the upload", self.app.limits.upload));
+        }
+        Ok(chunk)
+    }
+
+    async fn report(&mut self, mut field: Field<'_>) -> Result<(), ApiError> {
+        let mut report = vec![];
+        while let Some(chunk) = self.chunk(&mut field).await? {
+            report.extend_from_slice(&chunk);
+            if report.len() as u64 > self.app.limits.json_body {
+                return Err(too_large(REPORT, self.app.limits.json_body));
+            }
+        }
+        if self.report.replace(report).is_some() {
+            return Err(bad("two parts are named result.json"));
+        }
+        Ok(())
+    }
+
+    async fn file(&mut self, name: &str, mut field: Field<'_>) -> Result<(), ApiError> {
+        check_file_name(name).map_err(|e| bad(e.to_string()))?;
+        if self.folder.files().iter().any(|file| file.name == name) {
+            return Err(bad(format!("two parts are named {name}")));
+        }
+        if self.folder.files().len() as u64 >= self.app.limits.upload_files {
+            return Err(too_large("the number of files", self.app.limits.upload_files));
+        }
+        let mut file = self.folder.create(name).await.map_err(spool_failed)?;
+        while let Some(chunk) = self.chunk(&mut field).await? {
+            file.write(&chunk).await.map_err(spool_failed)?;
+            if file.size() > self.app.limits.upload_file {
+                return Err(too_large(name, self.app.limits.upload_file));
+            }
+        }
+        self.app.metrics.uploaded(if is_log(name) { "logs" } else { "artifacts" }, file.size());
+        self.folder.keep(file).await.map_err(spool_failed)
+    }
+
+    async fn part(&mut self, field: Field<'_>) -> Result<(), ApiError> {
+        if field.content_type().is_some_and(|kind| kind.to_ascii_lowercase().starts_with("multipart/")) {
+            return Err(bad("nested multi-part"));
+        }
+        let name = field.file_name().ok_or_else(|| bad("Part without filename"))?.to_owned();
+        if name == REPORT { self.report(field).await } else { self.file(&name, field).await }
+    }
+
+    async fn changes(&self) -> Result<Vec<(String, String)>, ApiError> {
+        let mut changes = vec![];
+        for file in self.folder.files().iter().filter(|file| file.name.ends_with(".changes")) {
+            if file.size > LARGEST_CHANGES {
+                return Err(too_large(&file.name, LARGEST_CHANGES));
+            }
+            let bytes = tokio::fs::read(&file.path).await.map_err(spool_failed)?;
+            changes.push((file.name.clone(), String::from_utf8_lossy(&bytes).into_owned()));
+        }
+        Ok(changes)
+    }
+}
+
+/// Receives a whole upload.
+pub async fn receive(app: &Arc<App>, request: Request) -> Result<Received, ApiError> {
+    let multipart = Multipart::from_request(request, app).await;
+    let mut parts = multipart.map_err(|e| bad(format!("not a multipart/form-data upload: {}", e.body_text())))?;
+    let spool = app.spool.clone();
+    let folder = tokio::task::spawn_blocking(move || spool.folder()).await.map_err(io::Error::other).and_then(|folder| folder);
+    let mut receiver = Receiver { app, folder: folder.map_err(spool_failed)?, report: None, received: 0 };
+    let patience = Duration::from_secs(app.limits.upload_idle_seconds);
+    loop {
+        let next = timeout(patience, parts.next_field()).await;
+        let next = next.map_err(|_| ApiError::problem(StatusCode::REQUEST_TIMEOUT, "the upload has stalled"))?;
+        let Some(field) = next.map_err(|e| bad(format!("the upload is broken: {}", e.body_text())))? else { break };
+        receiver.part(field).await?;
+    }
+    let changes = receiver.changes().await?;
+    let Receiver { folder, report, .. } = receiver;
+    let report = report.ok_or_else(|| bad("Missing result JSON"))?;
+    Ok(Received { upload: Upload { report, files: folder.files().to_vec(), changes }, _folder: folder })
+}

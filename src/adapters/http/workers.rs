@@ -1,0 +1,148 @@
+//! Workers and their accounts.
+
+use super::{
+    App,
+    error::ApiError,
+    extract::{Answer, Body, InPath, InQuery},
+};
+use crate::{domain::time::iso, services::workers::WorkerState};
+use axum::{Json, extract::State, http::StatusCode};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use std::sync::Arc;
+use utoipa::{IntoParams, ToSchema};
+
+const PAGE: usize = 100;
+const LARGEST_PAGE: usize = 1000;
+
+/// Which part of a list.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct Page {
+    limit: Option<usize>,
+    /// `next` of the page before.
+    cursor: Option<String>,
+}
+
+/// A worker, and whether it is busy.
+#[derive(Debug, Serialize, ToSchema)]
+struct BusyShape {
+    name: String,
+    /// `active` or `idle`.
+    status: &'static str,
+}
+
+/// All workers.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct WorkersShape {
+    workers: Vec<BusyShape>,
+    total: usize,
+    active: usize,
+    idle: usize,
+    /// The cursor of the next page.
+    next: Option<String>,
+}
+
+/// A worker's account.
+#[derive(Debug, Serialize, ToSchema)]
+struct AccountShape {
+    name: String,
+    link: Option<String>,
+    /// Ids of the runs that it holds.
+    runs: Vec<String>,
+    last_seen: Option<String>,
+}
+
+/// Workers' accounts.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct AccountsShape {
+    workers: Vec<AccountShape>,
+    /// The cursor of the next page.
+    next: Option<String>,
+}
+
+/// A worker to be.
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct NewWorkerBody {
+    name: String,
+    /// One is made when it is left out.
+    password: Option<String>,
+    link: Option<String>,
+}
+
+/// A worker that was added, or that has a new password.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct PasswordShape {
+    name: String,
+    /// Shown this once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    password: Option<String>,
+}
+
+/// Whether even a busy worker goes.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct Force {
+    force: Option<u8>,
+}
+
+impl Page {
+    /// That part of the workers, and where the next begins.
+    fn of(self, workers: Vec<WorkerState>) -> (Vec<WorkerState>, Option<String>) {
+        let limit = self.limit.unwrap_or(PAGE).clamp(1, LARGEST_PAGE);
+        let after = |worker: &WorkerState| self.cursor.as_ref().is_none_or(|cursor| worker.account.name > *cursor);
+        let mut page: Vec<_> = workers.into_iter().filter(after).take(limit + 1).collect();
+        let more = page.len() > limit;
+        page.truncate(limit);
+        let next = page.last().filter(|_| more).map(|worker| worker.account.name.clone());
+        (page, next)
+    }
+}
+
+/// Which workers are busy.
+#[utoipa::path(get, path = "/workers", tag = "admin", params(Page), responses((status = 200, body = WorkersShape)))]
+pub async fn busy(State(app): State<Arc<App>>, InQuery(page): InQuery<Page>) -> Answer<WorkersShape> {
+    let all = app.workers.list().await?;
+    let (total, active) = (all.len(), all.iter().filter(|worker| !worker.holds.is_empty()).count());
+    let (page, next) = page.of(all);
+    let status = |worker: &WorkerState| if worker.holds.is_empty() { "idle" } else { "active" };
+    let workers = page.into_iter().map(|worker| BusyShape { status: status(&worker), name: worker.account.name }).collect();
+    Ok(Json(WorkersShape { workers, total, active, idle: total - active, next }))
+}
+
+/// The workers' accounts.
+#[utoipa::path(get, path = "/admin/workers", tag = "admin", params(Page), responses((status = 200, body = AccountsShape)))]
+pub async fn list(State(app): State<Arc<App>>, InQuery(page): InQuery<Page>) -> Answer<AccountsShape> {
+    let (page, next) = page.of(app.workers.list().await?);
+    let workers = page.into_iter().map(|worker| AccountShape {
+        name: worker.account.name,
+        link: worker.account.link,
+        runs: worker.holds.iter().map(ToString::to_string).collect(),
+        last_seen: worker.account.last_seen.map(iso),
+    });
+    Ok(Json(AccountsShape { workers: workers.collect(), next }))
+}
+
+/// Adds a worker; a password that is made is shown this once.
+#[utoipa::path(post, path = "/admin/workers", tag = "admin", request_body = NewWorkerBody,
+    responses((status = 201, body = PasswordShape), (status = 409), (status = 422)))]
+pub async fn add(State(app): State<Arc<App>>, Body(body): Body<NewWorkerBody>) -> Result<(StatusCode, Json<PasswordShape>), ApiError> {
+    let password = app.workers.add(&body.name, body.password, body.link).await?;
+    Ok((StatusCode::CREATED, Json(PasswordShape { name: body.name, password })))
+}
+
+/// Takes a worker away; one that holds a run only with `force=1`.
+#[utoipa::path(delete, path = "/admin/workers/{name}", tag = "admin", params(("name" = String, Path), Force),
+    responses((status = 200, description = "{}"), (status = 404), (status = 409)))]
+pub async fn remove(State(app): State<Arc<App>>, InPath(name): InPath<String>, InQuery(force): InQuery<Force>) -> Answer<Value> {
+    app.workers.remove(&name, force.force.is_some_and(|force| force != 0)).await?;
+    Ok(Json(json!({})))
+}
+
+/// Gives a worker a new password.
+#[utoipa::path(post, path = "/admin/workers/{name}/rotate", tag = "admin", params(("name" = String, Path)),
+    responses((status = 200, body = PasswordShape), (status = 404)))]
+pub async fn rotate(State(app): State<Arc<App>>, InPath(name): InPath<String>) -> Answer<PasswordShape> {
+    let password = Some(app.workers.rotate(&name).await?);
+    Ok(Json(PasswordShape { name, password }))
+}

@@ -1,0 +1,51 @@
+//! The command line. Without a command it serves, with the flags of the Python runner.
+
+mod check;
+mod serve;
+mod telemetry;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Coordinates automated code changes: decides what runs next, hands it to workers, takes their results in.
+#[derive(Debug, Parser)]
+#[command(name = "janitor-runner", version, args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    serve: serve::ServeArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the service (also what happens without a command)
+    Serve(serve::ServeArgs),
+    /// Run codemods for a service, on this machine; or keep the accounts of workers (add, ls, rm)
+    /// See codemods run for real, on repositories made for it, with nothing to set up
+    /// Print the settings in force and where each comes from, without secrets
+    Config(serve::ServeArgs),
+    /// Open every store and say what works
+    Check(serve::ServeArgs),
+}
+
+/// Parses the arguments and does what they say. Exit codes: 0 done, 1 it failed, 2 wrong arguments.
+pub async fn run() -> ExitCode {
+    let cli = Cli::parse();
+    match dispatch(cli).await {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("janitor-runner: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn dispatch(cli: Cli) -> Result<ExitCode> {
+    match cli.command.unwrap_or(Command::Serve(cli.serve)) {
+        Command::Serve(args) => serve::serve(args).await,
+        Command::Config(args) => check::config(args),
+        Command::Check(args) => check::check(args).await,
+    }
+}

@@ -1,0 +1,108 @@
+//! Logs of this process: text for people, JSON lines for machines.
+
+use crate::settings::LogFormat;
+use anyhow::{Context, Result};
+use serde_json::{Map, Value, json};
+use std::{error::Error, fmt};
+use tracing::{
+    Event, Level, Subscriber,
+    field::{Field, Visit},
+};
+use tracing_subscriber::{
+    EnvFilter,
+    fmt::{
+        FmtContext, FormatEvent, FormatFields, FormattedFields,
+        format::Writer,
+        time::{FormatTime, SystemTime},
+    },
+    registry::LookupSpan,
+};
+
+/// Starts logging to standard error.
+pub(super) fn start(filter: &str, format: LogFormat) -> Result<()> {
+    let filter = EnvFilter::try_new(filter).with_context(|| format!("telemetry.log: {filter:?} is not a filter"))?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let started = match format {
+        LogFormat::Text => builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init(),
+        LogFormat::Json => builder.event_format(JsonLines { gcp: false }).try_init(),
+        LogFormat::Gcp => builder.event_format(JsonLines { gcp: true }).try_init(),
+    };
+    started.map_err(|e| anyhow::anyhow!("start logging: {e}"))
+}
+
+/// One JSON object a line, with the causes of errors.
+struct JsonLines {
+    /// In the fields of Google's Cloud Logging.
+    gcp: bool,
+}
+
+struct Fields(Map<String, Value>);
+
+impl Visit for Fields {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.0.insert(field.name().to_owned(), format!("{value:?}").into());
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.0.insert(field.name().to_owned(), value.into());
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.0.insert(field.name().to_owned(), value.into());
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.0.insert(field.name().to_owned(), value.into());
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.0.insert(field.name().to_owned(), value.into());
+    }
+
+    fn record_error(&mut self, field: &Field, value: &(dyn Error + 'static)) {
+        self.0.insert(field.name().to_owned(), crate::services::health::chain(value).into());
+    }
+}
+
+fn severity(level: Level) -> &'static str {
+    match level {
+        Level::ERROR => "ERROR",
+        Level::WARN => "WARNING",
+        Level::INFO => "INFO",
+        _ => "DEBUG",
+    }
+}
+
+impl<S, N> FormatEvent<S, N> for JsonLines
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(&self, context: &FmtContext<'_, S, N>, mut out: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        let mut fields = Fields(Map::new());
+        event.record(&mut fields);
+        let mut line = fields.0;
+        let mut time = String::new();
+        SystemTime.format_time(&mut Writer::new(&mut time))?;
+        let level = *event.metadata().level();
+        line.insert("time".into(), time.into());
+        match self.gcp {
+            true => line.insert("severity".into(), severity(level).into()),
+            false => line.insert("level".into(), level.to_string().to_lowercase().into()),
+        };
+        line.insert("target".into(), event.metadata().target().into());
+        let spans: Vec<Value> = context
+            .event_scope()
+            .into_iter()
+            .flat_map(tracing_subscriber::registry::Scope::from_root)
+            .map(|span| {
+                let fields = span.extensions().get::<FormattedFields<N>>().map(|fields| fields.fields.clone()).unwrap_or_default();
+                json!({ "name": span.name(), "fields": fields })
+            })
+            .collect();
+        if !spans.is_empty() {
+            line.insert("spans".into(), spans.into());
+        }
+        writeln!(out, "{}", Value::Object(line))
+    }
+}

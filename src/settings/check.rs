@@ -1,0 +1,213 @@
+//! From settings as they are written to what the program works with.
+
+use super::raw::{Raw, RawCampaign, RawDebianBuild, RawDistribution};
+use crate::{
+    adapters::http::Limits,
+    domain::{
+        Invalid,
+        build::BuildSettings,
+        campaign::{BuildTarget, Campaign, Campaigns, DebianBuild, Distribution},
+        name::CampaignName,
+        publish::PublishPolicy,
+        vcs::VcsStore,
+    },
+    services::Deployment,
+};
+use chrono::TimeDelta;
+use std::{collections::BTreeSet, net::IpAddr, path::PathBuf, time::Duration};
+
+/// Which store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoreChoice {
+    /// sled in that directory.
+    Sled(PathBuf),
+    /// In memory.
+    Memory,
+}
+
+/// How logs are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// JSON lines.
+    Json,
+    /// JSON lines in Cloud Logging's fields.
+    Gcp,
+}
+
+/// What the program works with.
+#[derive(Debug, Clone)]
+#[expect(missing_docs)]
+pub struct Settings {
+    pub store: StoreChoice,
+    pub artifacts: PathBuf,
+    pub logs: PathBuf,
+    pub spool: PathBuf,
+    pub listen_address: IpAddr,
+    pub port: u16,
+    pub public_port: u16,
+    pub watch_interval: Duration,
+    pub user_agent: Option<String>,
+    pub publish_policies: Vec<PublishPolicy>,
+    pub limits: Limits,
+    pub log: String,
+    pub log_format: LogFormat,
+    pub deployment: Deployment,
+}
+
+/// Puts in secrets that are kept elsewhere: `{file:PATH}` and `{env:NAME}`.
+fn with_secrets(field: &str, text: &str) -> Result<String, Invalid> {
+    let (mut out, mut rest) = (String::new(), text);
+    while let Some((before, (from, after))) = rest.split_once('{').and_then(|(before, rest)| Some((before, rest.split_once('}')?))) {
+        let secret = match from.split_once(':') {
+            Some(("file", path)) => std::fs::read_to_string(path).map_err(|e| Invalid::new(field, format!("{path}: {e}")))?,
+            Some(("env", name)) => std::env::var(name).map_err(|_| Invalid::new(field, format!("the environment has no {name}")))?,
+            _ => return Err(Invalid::new(field, "braces stand for {file:PATH} or {env:NAME}")),
+        };
+        out += before;
+        out += secret.trim_end_matches(['\r', '\n']);
+        rest = after;
+    }
+    Ok(out + rest)
+}
+
+fn store(text: &str) -> Result<StoreChoice, Invalid> {
+    let text = with_secrets("store", text)?;
+    match text.split_once(':') {
+        Some(("memory", "")) => Ok(StoreChoice::Memory),
+        Some(("sled", path)) if !path.is_empty() => Ok(StoreChoice::Sled(path.into())),
+        _ => Err(Invalid::new("store", "this version knows sled:PATH and memory:")),
+    }
+}
+
+fn directory(field: &str, text: &str) -> Result<PathBuf, Invalid> {
+    let text = with_secrets(field, text)?;
+    if text.contains("://") || text.is_empty() {
+        return Err(Invalid::new(field, "this version knows only local directories"));
+    }
+    Ok(text.into())
+}
+
+fn unset(field: &str, value: Option<&String>) -> Result<(), Invalid> {
+    value.map_or(Ok(()), |_| Err(Invalid::new(field, "this version knows no other place for it than this process; leave it out")))
+}
+
+fn at_least_one(field: &str, number: u32) -> Result<u32, Invalid> {
+    if number == 0 { Err(Invalid::new(field, "must not be zero")) } else { Ok(number) }
+}
+
+fn filled(text: Option<String>) -> Option<String> {
+    text.filter(|text| !text.is_empty())
+}
+
+fn debian(raw: RawDebianBuild) -> BuildTarget {
+    BuildTarget::Debian(DebianBuild {
+        base_distribution: raw.base_distribution,
+        extra_build_distribution: raw.extra_build_distribution,
+        chroot: filled(raw.chroot),
+        build_distribution: filled(raw.build_distribution),
+        build_suffix: filled(raw.build_suffix),
+        build_command: filled(raw.build_command),
+    })
+}
+
+fn campaign(place: usize, raw: RawCampaign) -> Result<Campaign, Invalid> {
+    let field = |key: &str| format!("campaign[{place}].{key}");
+    let build = match (raw.debian_build, raw.generic_build) {
+        (Some(_), Some(_)) => return Err(Invalid::new(field("generic_build"), "a campaign has debian_build or generic_build, not both")),
+        (Some(raw), None) => Some(debian(raw)),
+        (None, generic) => generic.map(|raw| BuildTarget::Generic { chroot: filled(raw.chroot) }),
+    };
+    Ok(Campaign {
+        name: CampaignName::new(raw.name).map_err(|e| Invalid::new(field("name"), e.reason))?,
+        command: filled(raw.command),
+        branch_name: filled(raw.branch_name),
+        force_build: raw.force_build,
+        skip_setup_validation: raw.skip_setup_validation,
+        default_empty: raw.default_empty,
+        build,
+    })
+}
+
+fn distribution(raw: RawDistribution) -> Distribution {
+    Distribution {
+        name: raw.name,
+        archive_mirror_uri: filled(raw.archive_mirror_uri),
+        signed_by: filled(raw.signed_by),
+        chroot: filled(raw.chroot),
+        component: raw.component,
+        lintian_profile: filled(raw.lintian_profile),
+        lintian_suppress_tag: raw.lintian_suppress_tag,
+        build_command: filled(raw.build_command),
+        vendor: filled(raw.vendor),
+    }
+}
+
+fn campaigns(raw: Vec<RawCampaign>, distributions: Vec<RawDistribution>) -> Result<Campaigns, Invalid> {
+    let campaigns = raw.into_iter().enumerate().map(|(place, raw)| campaign(place, raw)).collect::<Result<Vec<_>, _>>()?;
+    let mut seen = BTreeSet::new();
+    if let Some(twice) = campaigns.iter().find(|campaign| !seen.insert(campaign.name.clone())) {
+        return Err(Invalid::new("campaign", format!("{} is there twice", twice.name)));
+    }
+    Ok(Campaigns { campaigns, distributions: distributions.into_iter().map(distribution).collect() })
+}
+
+/// The vendor of this machine, as `dpkg-vendor` would name it.
+fn host_vendor() -> Option<String> {
+    let origin = std::fs::read_to_string("/etc/dpkg/origins/default").ok()?;
+    let vendor = origin.lines().find_map(|line| line.strip_prefix("Vendor:"))?;
+    Some(vendor.trim().to_lowercase())
+}
+
+/// Checks settings; the field of a failure is the key.
+pub(super) fn check(raw: Raw) -> Result<Settings, Invalid> {
+    unset("coordination", raw.coordination.as_ref())?;
+    unset("events", raw.events.as_ref())?;
+    if raw.backup_directory.is_some() {
+        return Err(Invalid::new("backup_directory", "local stores need none; it comes with stores over the network"));
+    }
+    let log_format = match raw.telemetry.format.as_str() {
+        "text" => LogFormat::Text,
+        "json" => LogFormat::Json,
+        "gcp" => LogFormat::Gcp,
+        _ => return Err(Invalid::new("telemetry.format", "is none of text, json, gcp")),
+    };
+    let policies = raw.publish_policies.into_iter().map(|(name, per_branch)| PublishPolicy { name, per_branch, rate_limit_bucket: None });
+    let deployment = Deployment {
+        campaigns: campaigns(raw.campaign, raw.distribution)?,
+        build: BuildSettings {
+            dep_server_url: filled(raw.dep_server_url),
+            apt_archive_location: filled(raw.apt_archive_location),
+            apt_archive_key: filled(raw.apt_archive_key),
+            host_vendor: host_vendor(),
+        },
+        vcs_store: filled(raw.public_vcs_location).map_or_else(|| Ok(VcsStore::default()), |text| VcsStore::parse(&text))?,
+        committer: filled(raw.committer),
+        avoid_hosts: raw.avoid_hosts,
+        run_timeout: TimeDelta::minutes(at_least_one("run_timeout_minutes", raw.run_timeout_minutes)?.into()),
+        use_cached_only: raw.use_cached_only,
+    };
+    Ok(Settings {
+        store: store(&raw.store)?,
+        artifacts: directory("artifacts", &raw.artifacts)?,
+        logs: directory("logs", &raw.logs)?,
+        spool: raw.spool,
+        listen_address: raw.listen_address,
+        port: raw.port,
+        public_port: raw.public_port,
+        watch_interval: Duration::from_secs(at_least_one("keepalive_interval_seconds", raw.keepalive_interval_seconds)?.into()),
+        user_agent: filled(raw.user_agent),
+        publish_policies: policies.collect(),
+        limits: Limits {
+            json_body: raw.limits.json_body.0,
+            upload_file: raw.limits.upload_file.0,
+            upload: raw.limits.upload.0,
+            upload_files: raw.limits.upload_files,
+            upload_idle_seconds: raw.limits.upload_idle_seconds.max(1),
+        },
+        log: raw.telemetry.log,
+        log_format,
+        deployment,
+    })
+}

@@ -1,0 +1,170 @@
+//! A first look at a text before the library parses it: counts the nesting, which the library follows without limit
+//! until the stack is full, and leaves out fields that are not in the schema, which the library refuses.
+
+use prost_reflect::{Kind, MessageDescriptor};
+
+/// The deepest nesting that is accepted.
+const DEEPEST: usize = 32;
+
+/// A text with only the fields of the schema.
+pub(super) struct Known {
+    pub(super) text: String,
+    /// The fields that were left out, and that nobody is known to read.
+    pub(super) unknown: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Token<'a> {
+    Word(&'a str),
+    Text,
+    Sign(char),
+}
+
+/// A token with where it starts and ends.
+type Placed<'a> = (Token<'a>, usize, usize);
+
+fn word(c: char) -> bool {
+    c.is_alphanumeric() || "_-+.".contains(c)
+}
+
+fn tokens(text: &str) -> Result<Vec<Placed<'_>>, String> {
+    let (mut tokens, mut at) = (vec![], 0);
+    while let Some(rest) = text.get(at..).filter(|rest| !rest.is_empty()) {
+        let Some(first) = rest.chars().next() else { break };
+        let length = match first {
+            '#' => rest.find('\n').unwrap_or(rest.len()),
+            '"' | '\'' => text_length(rest, first).ok_or_else(|| format!("text that starts at byte {at} does not end"))?,
+            c if word(c) => rest.find(|c| !word(c)).unwrap_or(rest.len()),
+            c => c.len_utf8(),
+        };
+        let end = at + length;
+        match first {
+            '#' => {}
+            '"' | '\'' => tokens.push((Token::Text, at, end)),
+            c if word(c) => tokens.push((Token::Word(rest.get(..length).unwrap_or_default()), at, end)),
+            c if c.is_whitespace() => {}
+            c => tokens.push((Token::Sign(c), at, end)),
+        }
+        at = end;
+    }
+    Ok(tokens)
+}
+
+/// The length of a quoted text, quotes included.
+fn text_length(rest: &str, quote: char) -> Option<usize> {
+    let mut escaped = false;
+    for (at, c) in rest.char_indices().skip(1) {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' => escaped = true,
+            '\n' => return None,
+            c if c == quote => return Some(at + 1),
+            _ => {}
+        }
+    }
+    None
+}
+
+struct Scanner<'a> {
+    tokens: Vec<Placed<'a>>,
+    at: usize,
+    others: &'a [&'a str],
+    /// What to leave out, as from and to.
+    out: Vec<(usize, usize)>,
+    unknown: Vec<String>,
+}
+
+impl<'a> Scanner<'a> {
+    fn peek(&self) -> Option<Token<'a>> {
+        self.tokens.get(self.at).map(|(token, ..)| *token)
+    }
+
+    fn next(&mut self) -> Option<Placed<'a>> {
+        let token = self.tokens.get(self.at).copied();
+        self.at += 1;
+        token
+    }
+
+    /// The fields of a message, up to its end.
+    fn message(&mut self, schema: Option<&MessageDescriptor>, depth: usize) -> Result<(), String> {
+        if depth > DEEPEST {
+            return Err(format!("messages nest deeper than {DEEPEST}"));
+        }
+        loop {
+            match self.peek() {
+                None if depth == 0 => return Ok(()),
+                None => return Err("a message does not end".into()),
+                Some(Token::Sign('}' | '>')) if depth > 0 => return Ok(()),
+                Some(Token::Sign(',' | ';')) => self.at += 1,
+                Some(_) => self.field(schema, depth)?,
+            }
+        }
+    }
+
+    fn field(&mut self, schema: Option<&MessageDescriptor>, depth: usize) -> Result<(), String> {
+        let Some((token, start, mut end)) = self.next() else { return Ok(()) };
+        let Token::Word(name) = token else { return Err(format!("a field's name was expected at byte {start}")) };
+        let field = schema.and_then(|schema| schema.get_field_by_name(name));
+        let message = field.as_ref().and_then(|field| match field.kind() {
+            Kind::Message(message) => Some(message),
+            _ => None,
+        });
+        if self.peek() == Some(Token::Sign(':')) {
+            self.at += 1;
+        }
+        self.value(message.as_ref(), depth, &mut end)?;
+        if schema.is_some() && field.is_none() {
+            self.out.push((start, end));
+            if !self.others.contains(&name) {
+                self.unknown.push(name.to_owned());
+            }
+        }
+        Ok(())
+    }
+
+    fn value(&mut self, message: Option<&MessageDescriptor>, depth: usize, end: &mut usize) -> Result<(), String> {
+        let Some((token, _, after)) = self.next() else { return Err("a value is missing at the end".into()) };
+        *end = after;
+        match token {
+            Token::Sign('{' | '<') => {
+                self.message(message, depth + 1)?;
+                *end = self.next().map_or(after, |(_, _, end)| end);
+            }
+            Token::Sign('[') => {
+                if depth + 1 > DEEPEST {
+                    return Err(format!("messages nest deeper than {DEEPEST}"));
+                }
+                while !matches!(self.peek(), None | Some(Token::Sign(']'))) {
+                    if self.peek() == Some(Token::Sign(',')) {
+                        self.at += 1;
+                    } else {
+                        self.value(message, depth + 1, end)?;
+                    }
+                }
+                *end = self.next().ok_or("a list does not end")?.2;
+            }
+            // Texts that follow each other are one.
+            Token::Text => {
+                while self.peek() == Some(Token::Text) {
+                    *end = self.next().map_or(*end, |(_, _, end)| end);
+                }
+            }
+            Token::Word(_) => {}
+            Token::Sign(sign) => return Err(format!("a value was expected before {sign:?} at byte {after}")),
+        }
+        Ok(())
+    }
+}
+
+/// The text without the fields that `schema` does not have.
+pub(super) fn known_fields(text: &str, schema: &MessageDescriptor, others: &[&str]) -> Result<Known, String> {
+    let mut scanner = Scanner { tokens: tokens(text)?, at: 0, others, out: vec![], unknown: vec![] };
+    scanner.message(Some(schema), 0)?;
+    let mut known = text.as_bytes().to_vec();
+    for (from, to) in scanner.out {
+        // Blanks keep the positions that errors name.
+        known.iter_mut().take(to).skip(from).filter(|byte| **byte != b'\n').for_each(|byte| *byte = b' ');
+    }
+    let text = String::from_utf8(known).map_err(|e| e.to_string())?;
+    Ok(Known { text, unknown: scanner.unknown })
+}

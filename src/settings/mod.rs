@@ -1,0 +1,193 @@
+//! Settings: layers (built-in defaults, files, environment, flags) read by figment into `raw`, then checked into what the
+//! program works with. A new setting goes into `raw.rs`, `check.rs` and `config/default.toml`.
+
+mod check;
+mod janitor_conf;
+mod raw;
+mod show;
+mod size;
+
+pub use check::{LogFormat, Settings, StoreChoice};
+pub use show::lines;
+
+use figment::{
+    Figment, Metadata, Provider,
+    providers::{Env, Format, Serialized, Toml},
+};
+use raw::Raw;
+use std::{fmt::Write, path::PathBuf};
+
+/// The defaults, compiled in.
+pub const DEFAULTS: &str = include_str!("../../config/default.toml");
+const PREFIX: &str = "JANITOR_RUNNER_";
+
+/// Why the settings cannot be used. Names the key, its value and where it came from.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct SettingsError(pub(crate) String);
+
+/// Settings as they were put together, and what they mean.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// Knows where each key came from.
+    pub layers: Figment,
+    /// What the program works with.
+    pub settings: Settings,
+    /// What should be told, though nothing is wrong with it.
+    pub warnings: Vec<String>,
+}
+
+/// Flags, as a layer of their own.
+pub struct Flags(pub figment::value::Dict);
+
+impl Provider for Flags {
+    fn metadata(&self) -> Metadata {
+        Metadata::named("command line")
+    }
+
+    fn data(&self) -> Result<figment::value::Map<figment::Profile, figment::value::Dict>, figment::Error> {
+        Serialized::defaults(&self.0).data()
+    }
+}
+
+/// Puts the layers together: defaults, each file in turn, the environment, flags.
+pub fn load(files: &[PathBuf], flags: Flags) -> Result<Loaded, SettingsError> {
+    let mut warnings = vec![];
+    let mut layers = Figment::from(Toml::string(DEFAULTS)).select(figment::Profile::Default);
+    for file in files {
+        let text = std::fs::read_to_string(file).map_err(|e| SettingsError(format!("--config {}: {e}", file.display())))?;
+        layers = if janitor_conf::is_one(&text) {
+            let (provider, unknown) = janitor_conf::JanitorConf::read(file, &text)?;
+            warnings.extend(unknown);
+            layers.merge(provider)
+        } else {
+            layers.merge(Toml::file_exact(file))
+        };
+    }
+    let layers = layers.merge(Env::prefixed(PREFIX).split("__")).merge(flags);
+    let raw: Raw = layers.extract().map_err(|e| SettingsError(explain(&e)))?;
+    let settings = check::check(raw).map_err(|invalid| SettingsError(blame(&layers, &invalid)))?;
+    Ok(Loaded { layers, settings, warnings })
+}
+
+/// All that is wrong, each with its key and the layer it came from.
+fn explain(error: &figment::Error) -> String {
+    let mut text = String::new();
+    for error in error.clone() {
+        let key = error.path.join(".");
+        let layer = error.metadata.as_ref().map_or_else(|| "the defaults".to_owned(), source_of);
+        let separator = if text.is_empty() { "" } else { "\n" };
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{separator}{key}: {} (from {layer})", error.kind);
+    }
+    text
+}
+
+fn source_of(metadata: &Metadata) -> String {
+    match &metadata.source {
+        Some(source) => format!("{source}"),
+        None if metadata.name.contains("string") => "the built-in defaults".to_owned(),
+        None => metadata.name.to_string(),
+    }
+}
+
+/// Where the value of a key came from.
+fn origin(layers: &Figment, key: &str) -> String {
+    layers.find_metadata(key).map_or_else(|| "the built-in defaults".to_owned(), source_of)
+}
+
+fn blame(layers: &Figment, invalid: &crate::domain::Invalid) -> String {
+    let top = invalid.field.split(['.', '[']).next().unwrap_or_default();
+    let value = layers.find_value(&invalid.field).or_else(|_| layers.find_value(top)).ok();
+    let shown = value.map(|value| show::value(&value)).unwrap_or_default();
+    format!("{}: {} (value {shown}, from {})", invalid.field, invalid.reason, origin(layers, top))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use figment::util::map;
+
+    fn none() -> Flags {
+        Flags(figment::value::Dict::new())
+    }
+
+    fn with(text: &str) -> Result<Loaded, SettingsError> {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        std::io::Write::write_all(&mut file, text.as_bytes()).unwrap();
+        load(&[file.path().to_owned()], none())
+    }
+
+    #[test]
+    fn every_shipped_file_loads() {
+        for file in ["config/default.toml", "config/local.toml"] {
+            let loaded = load(&[PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(file)], none()).unwrap();
+            assert_eq!(loaded.settings.port, 9911, "{file}");
+        }
+    }
+
+    #[test]
+    fn later_layers_win() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        std::io::Write::write_all(&mut file, b"port = 1\npublic_port = 2\n").unwrap();
+        let loaded = load(&[file.path().to_owned()], Flags(map! { "port".to_owned() => 3_u16.into() })).unwrap();
+        assert_eq!((loaded.settings.port, loaded.settings.public_port), (3, 2));
+    }
+
+    #[test]
+    fn errors_name_key_and_layer() {
+        for (text, key) in [
+            ("port = \"x\"", "port"),
+            ("nonsense = 1", "nonsense"),
+            ("store = \"tape:/dev/st0\"", "store"),
+            ("store = \"postgresql://u:secret@h/db\"", "store"),
+            ("public_vcs_location = \"nowhere\"", "public_vcs_location"),
+            ("[limits]\njson_body = \"many\"", "limits.json_body"),
+            ("[[campaign]]\nname = \"X\"", "campaign"),
+            ("run_timeout_minutes = 0", "run_timeout_minutes"),
+            ("[publish_policies]\np = [{ role = \"main\", mode = \"shout\" }]", "publish_policies"),
+        ] {
+            let error = with(text).map(|_| ()).unwrap_err().to_string();
+            assert!(error.contains(key) && error.contains("from") && !error.contains("secret"), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn secrets_come_from_files() {
+        let mut secret = tempfile::NamedTempFile::new().unwrap();
+        std::io::Write::write_all(&mut secret, b"elsewhere\n").unwrap();
+        let loaded = with(&format!("store = \"sled:/data/{{file:{}}}\"", secret.path().display())).unwrap();
+        assert_eq!(loaded.settings.store, StoreChoice::Sled("/data/elsewhere".into()));
+        assert!(with("store = \"sled:{env:NO_SUCH_VARIABLE_HERE}\"").is_err());
+    }
+
+    #[test]
+    fn the_configuration_of_a_janitor_is_read() {
+        let text = include_str!("../../tests/golden/campaigns.conf");
+        let loaded = with(text).unwrap();
+        let deployment = loaded.settings.deployment;
+        assert_eq!(deployment.committer.as_deref(), Some("Janitor Bot <janitor@example.com>"));
+        assert_eq!(deployment.campaigns.campaigns.len(), 7);
+        let full = deployment.campaigns.distribution("full").unwrap();
+        assert_eq!(full.component, ["main", "contrib"]);
+        assert_eq!(loaded.warnings, Vec::<String>::new());
+    }
+
+    #[test]
+    fn unknown_fields_of_a_janitor_are_a_warning() {
+        let text = "committer: 'A <a@b>' # x\nnovelty: 5\nstrange { a: [1, 2] b < c: \"}\" > }\norigin: 'x'\n\
+                    campaign { name: \"aa\" command: \"x\" later_field: true generic_build {} merge_proposal { title: 't' } }";
+        let loaded = with(text).unwrap();
+        assert_eq!(loaded.warnings.len(), 3, "{:?}", loaded.warnings);
+        assert_eq!(loaded.settings.deployment.campaigns.campaigns.len(), 1);
+        assert_eq!(loaded.settings.deployment.committer.as_deref(), Some("A <a@b>"));
+    }
+
+    #[test]
+    fn deep_nesting_is_refused_not_followed() {
+        let deep = format!("campaign {}{}", "{ a ".repeat(100_000), "}".repeat(100_000));
+        assert!(with(&deep).unwrap_err().to_string().contains("nest"));
+        assert!(with("campaign { name: \"aa\"").is_err());
+        assert!(with("committer: \"unfinished").is_err());
+    }
+}
