@@ -1,8 +1,12 @@
 //! The command line. Without a command it serves, with the flags of the Python runner.
 
 mod check;
+mod client;
+mod demo;
 mod serve;
+mod table;
 mod telemetry;
+mod work;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -23,11 +27,27 @@ enum Command {
     /// Run the service (also what happens without a command)
     Serve(serve::ServeArgs),
     /// Run codemods for a service, on this machine; or keep the accounts of workers (add, ls, rm)
+    Worker(work::WorkArgs),
     /// See codemods run for real, on repositories made for it, with nothing to set up
+    Demo(demo::DemoArgs),
     /// Print the settings in force and where each comes from, without secrets
     Config(serve::ServeArgs),
     /// Open every store and say what works
     Check(serve::ServeArgs),
+    /// What a running service is doing
+    Status(client::ServerArgs),
+    /// The queue of a running service
+    #[command(subcommand)]
+    Queue(client::QueueCommand),
+    /// Finished runs
+    #[command(subcommand)]
+    Run(client::RunCommand),
+    /// Candidates
+    #[command(subcommand)]
+    Candidate(client::CandidateCommand),
+    /// Codebases
+    #[command(subcommand)]
+    Codebase(client::CodebaseCommand),
 }
 
 /// Parses the arguments and does what they say. Exit codes: 0 done, 1 it failed, 2 wrong arguments.
@@ -45,7 +65,14 @@ pub async fn run() -> ExitCode {
 async fn dispatch(cli: Cli) -> Result<ExitCode> {
     match cli.command.unwrap_or(Command::Serve(cli.serve)) {
         Command::Serve(args) => serve::serve(args).await,
+        Command::Worker(args) => work::work(args).await,
+        Command::Demo(args) => demo::demo(args).await,
         Command::Config(args) => check::config(args),
         Command::Check(args) => check::check(args).await,
+        Command::Status(args) => client::status(args).await,
+        Command::Queue(command) => client::queue(command).await,
+        Command::Run(command) => client::run(command).await,
+        Command::Candidate(command) => client::candidate(command).await,
+        Command::Codebase(command) => client::codebase(command).await,
     }
 }

@@ -1,1 +1,105 @@
+//! `worker`: runs the bundled worker, or keeps the accounts of workers.
 
+use super::{client, telemetry};
+use crate::{
+    settings::LogFormat,
+    worker::{PASSWORD_VARIABLE, WorkerConfig, work as run_worker},
+};
+use anyhow::{Context, Result};
+use clap::Args;
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+/// Which runner, and how to work for it.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(super) struct WorkArgs {
+    #[command(subcommand)]
+    accounts: Option<client::WorkersCommand>,
+    /// The runner: http://HOST:9919/runner with a password, or the admin API's http://HOST:9911
+    #[arg(long, default_value = "http://127.0.0.1:9919/runner")]
+    url: String,
+    /// The name of this worker's account
+    #[arg(long, default_value = "worker")]
+    name: String,
+    /// A file with its password (or JANITOR_WORKER_PASSWORD in the environment)
+    #[arg(long)]
+    password_file: Option<PathBuf>,
+    /// Where checkouts are made [default: the system's temporary directory]
+    #[arg(long)]
+    work_dir: Option<PathBuf>,
+    /// Take only runs of this campaign
+    #[arg(long)]
+    campaign: Option<String>,
+    /// Take only runs of this codebase
+    #[arg(long)]
+    codebase: Option<String>,
+    /// Where the runner's questions are answered
+    #[arg(long, default_value = "127.0.0.1:0")]
+    backchannel: SocketAddr,
+    /// What the runner should call to reach it, when that is another address
+    #[arg(long)]
+    backchannel_url: Option<String>,
+    /// The longest a codemod may take, in seconds
+    #[arg(long, default_value_t = 4 * 3600)]
+    timeout: u64,
+    /// What builds a changed codebase; files that it puts into $OUTPUT_DIRECTORY become artifacts
+    #[arg(long)]
+    build_command: Option<String>,
+    /// Seconds to wait when there is nothing to do
+    #[arg(long, default_value_t = 5)]
+    idle: u64,
+    /// End after one run
+    #[arg(long)]
+    once: bool,
+    /// End when there is nothing to do
+    #[arg(long)]
+    until_empty: bool,
+}
+
+fn password(args: &WorkArgs) -> Result<Option<String>> {
+    match &args.password_file {
+        Some(path) => {
+            let text = std::fs::read_to_string(path).with_context(|| format!("--password-file {}", path.display()))?;
+            Ok(Some(text.trim_end_matches(['\r', '\n']).to_owned()))
+        }
+        None => Ok(std::env::var(PASSWORD_VARIABLE).ok()),
+    }
+}
+
+/// Works until it is told to end; the run under way is carried out first.
+pub(super) async fn work(args: WorkArgs) -> Result<ExitCode> {
+    if let Some(command) = args.accounts {
+        return client::workers(command).await;
+    }
+    telemetry::start("info", LogFormat::Text)?;
+    let config = WorkerConfig {
+        password: password(&args)?,
+        url: args.url,
+        name: args.name,
+        work_dir: args.work_dir.unwrap_or_else(|| std::env::temp_dir().join("janitor-worker")),
+        campaign: args.campaign,
+        codebase: args.codebase,
+        backchannel: args.backchannel,
+        backchannel_url: args.backchannel_url,
+        timeout: Duration::from_secs(args.timeout),
+        build_command: args.build_command,
+        idle: Duration::from_secs(args.idle),
+        until_empty: args.until_empty,
+        once: args.once,
+    };
+    let end = CancellationToken::new();
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let told = end.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        tracing::info!("ends after the run under way");
+        told.cancel();
+    });
+    run_worker(config, end).await?;
+    Ok(ExitCode::SUCCESS)
+}

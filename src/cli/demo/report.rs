@@ -1,0 +1,74 @@
+//! What the demo shows at its end.
+
+use super::{Plan, super::{client::{Server, text}, table::{duration, short, table}}};
+use anyhow::Result;
+use serde_json::Value;
+use std::path::Path;
+
+/// Lines of a diff that are shown.
+const DIFF_LINES: usize = 25;
+
+fn expected(plan: &Plan, run: &Value) -> bool {
+    let campaign = plan.campaigns.iter().find(|campaign| campaign.name == text(run, "campaign"));
+    campaign.is_some_and(|campaign| campaign.expected.contains(&text(run, "code").as_str()))
+}
+
+fn runs_table(plan: &Plan, runs: &[Value]) -> String {
+    let rows = runs.iter().map(|run| {
+        let seconds = run.get("duration").and_then(Value::as_f64).unwrap_or_default();
+        let changed = text(run, "code") == "success";
+        let revision = run.get("revision").and_then(Value::as_str).filter(|_| changed).map(short).unwrap_or_default();
+        let verdict = if expected(plan, run) { "as expected" } else { "NOT as expected" };
+        [text(run, "campaign"), text(run, "codebase"), text(run, "code"), verdict.to_owned(), duration(seconds), revision, text(run, "log_id")]
+    });
+    table(["campaign", "codebase", "result", "", "duration", "revision", "run"], rows).to_string()
+}
+
+/// The part of a patch that shows the change.
+fn diff(patch: &str) -> Vec<&str> {
+    let lines = patch.lines().skip_while(|line| !line.starts_with("diff --git"));
+    lines.take_while(|line| *line != "-- ").collect()
+}
+
+/// A line that a terminal takes as text, whatever a repository holds.
+fn harmless(line: &str) -> String {
+    line.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).collect()
+}
+
+fn show_diffs(runs: &[Value], artifacts: &Path) {
+    for run in runs.iter().filter(|run| text(run, "code") == "success") {
+        let path = artifacts.join(text(run, "log_id")).join(format!("{}.patch", text(run, "campaign")));
+        println!("\n{} on {}:", text(run, "campaign"), text(run, "codebase"));
+        let Ok(patch) = std::fs::read_to_string(&path) else {
+            println!("  no patch at {}", path.display());
+            continue;
+        };
+        let lines = diff(&patch);
+        for line in lines.iter().take(DIFF_LINES) {
+            println!("  {}", harmless(line));
+        }
+        if lines.len() > DIFF_LINES {
+            println!("  … and {} more lines in {}", lines.len() - DIFF_LINES, path.display());
+        }
+    }
+}
+
+/// Shows the runs, what they changed, what is scheduled next, and where all of it lies. Answers whether all went as it should.
+pub(super) async fn show(server: &Server, plan: &Plan, runs: &[Value], home: &Path, kept: bool) -> Result<bool> {
+    println!("{}", runs_table(plan, runs));
+    show_diffs(runs, &home.join("artifacts"));
+    let queue = server.get(&["queue"], &[]).await?;
+    let next: Vec<String> = queue.as_array().into_iter().flatten().map(|item| format!("{} on {}", text(item, "campaign"), text(item, "codebase"))).collect();
+    println!("\nScheduled to run again, in this order: {}.", next.join(", "));
+    println!("Logs: {}/CODEBASE/RUN/worker.log.gz", home.join("logs").display());
+    println!("Artifacts: {}/RUN/CAMPAIGN.patch", home.join("artifacts").display());
+    println!("Branches: {}/CODEBASE, branch CAMPAIGN/main", home.join("vcs/git").display());
+    if kept {
+        println!("Kept; to look around: janitor-runner --config {} --port 9911 --public-port 9919", home.join("runner.toml").display());
+    } else {
+        println!("All of it goes now; --keep DIR keeps it.");
+    }
+    let well = runs.iter().all(|run| expected(plan, run)) && !next.is_empty();
+    println!("{}", if well { "Everything went as it should." } else { "Something did not go as it should." });
+    Ok(well)
+}

@@ -1,0 +1,167 @@
+//! The runner's HTTP API, as a worker sees it.
+
+use super::{WorkerConfig, WorkerError};
+use reqwest::{
+    Body, Client, RequestBuilder, Response, StatusCode,
+    multipart::{Form, Part},
+};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use tokio_util::io::ReaderStream;
+
+const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
+/// Without a byte for so long, a request has failed.
+const READ_PATIENCE: Duration = Duration::from_secs(120);
+/// How long an upload is tried again.
+const UPLOAD_TRIES: [u64; 12] = [0, 1, 2, 4, 8, 15, 30, 60, 120, 180, 240, 240];
+
+/// What to do.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Assignment {
+    pub(super) id: String,
+    pub(super) codebase: String,
+    pub(super) campaign: String,
+    pub(super) command: String,
+    pub(super) branch: Branch,
+    pub(super) resume: Option<Resume>,
+    pub(super) build: Build,
+    #[serde(default)]
+    pub(super) env: BTreeMap<String, String>,
+    pub(super) target_repository: TargetRepository,
+    #[serde(default, rename = "force-build")]
+    pub(super) force_build: bool,
+}
+
+/// The branch to change.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Branch {
+    pub(super) url: Option<String>,
+    pub(super) subpath: Option<String>,
+    pub(super) vcs_type: Option<String>,
+    #[serde(default, rename = "default-empty")]
+    pub(super) default_empty: bool,
+}
+
+/// What to continue from.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Resume {
+    pub(super) result: Option<Value>,
+    pub(super) branch_url: String,
+}
+
+/// What to build.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Build {
+    pub(super) target: String,
+    #[serde(default)]
+    pub(super) config: Map<String, Value>,
+}
+
+/// Where the result goes.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct TargetRepository {
+    pub(super) url: Option<String>,
+}
+
+/// A client of one runner.
+#[derive(Debug, Clone)]
+pub(super) struct Api {
+    http: Client,
+    url: String,
+    name: String,
+    password: Option<String>,
+    wish: Value,
+}
+
+/// The way in which TLS is done, the same for every client of this program.
+fn install_tls() {
+    // An error means that it is installed already.
+    drop(rustls::crypto::ring::default_provider().install_default());
+}
+
+/// A client with patience but not without end.
+pub fn http_client() -> Result<Client, reqwest::Error> {
+    install_tls();
+    let agent = concat!("janitor-runner/", env!("CARGO_PKG_VERSION"));
+    Client::builder().user_agent(agent).connect_timeout(CONNECT_PATIENCE).read_timeout(READ_PATIENCE).build()
+}
+
+async fn refused(response: Response) -> WorkerError {
+    let (url, status) = (response.url().to_string(), response.status().as_u16());
+    let detail = response.text().await.unwrap_or_default();
+    WorkerError::Refused { url, status, detail: detail.chars().take(500).collect() }
+}
+
+impl Api {
+    pub(super) fn new(config: &WorkerConfig, backchannel_url: String) -> Result<Self, WorkerError> {
+        let wish = json!({
+            "worker": config.name,
+            "codebase": config.codebase,
+            "campaign": config.campaign,
+            "backchannel": { "kind": "http", "url": backchannel_url },
+        });
+        Ok(Self {
+            http: http_client().map_err(WorkerError::Unreachable)?,
+            url: config.url.trim_end_matches('/').to_owned(),
+            name: config.name.clone(),
+            password: config.password.clone(),
+            wish,
+        })
+    }
+
+    fn post(&self, path: &str) -> RequestBuilder {
+        let request = self.http.post(format!("{}{path}", self.url));
+        match &self.password {
+            Some(password) => request.basic_auth(&self.name, Some(password)),
+            None => request,
+        }
+    }
+
+    /// Takes the next run; none when there is nothing to do.
+    pub(super) async fn take(&self) -> Result<Option<Assignment>, WorkerError> {
+        let response = self.post("/active-runs").json(&self.wish).send().await.map_err(WorkerError::Unreachable)?;
+        match response.status() {
+            StatusCode::CREATED => Ok(Some(response.json().await.map_err(WorkerError::Unreachable)?)),
+            StatusCode::SERVICE_UNAVAILABLE => {
+                let reason: Value = response.json().await.unwrap_or_default();
+                let empty = reason.get("reason").and_then(Value::as_str) == Some("queue empty");
+                let detail = reason.to_string();
+                if empty { Ok(None) } else { Err(WorkerError::Refused { url: self.url.clone(), status: 503, detail }) }
+            }
+            _ => Err(refused(response).await),
+        }
+    }
+
+    async fn form(report: &Value, files: &[(String, PathBuf)]) -> std::io::Result<Form> {
+        let report = Part::bytes(report.to_string().into_bytes()).file_name("result.json");
+        let mut form = Form::new().part("metadata", report);
+        for (name, path) in files {
+            let file = tokio::fs::File::open(path).await?;
+            let size = file.metadata().await?.len();
+            let part = Part::stream_with_length(Body::wrap_stream(ReaderStream::new(file)), size).file_name(name.clone());
+            form = form.part("file", part);
+        }
+        Ok(form)
+    }
+
+    /// Uploads a result. It is tried again when that can help; repeating is safe, since the runner keeps the first.
+    pub(super) async fn finish(&self, id: &str, report: &Value, files: &[(String, PathBuf)]) -> Result<(), WorkerError> {
+        let mut failure = None;
+        for pause in UPLOAD_TRIES {
+            tokio::time::sleep(Duration::from_secs(pause)).await;
+            let form = Self::form(report, files).await.map_err(WorkerError::io("read a file to upload"))?;
+            let error = match self.post(&format!("/active-runs/{id}/finish")).multipart(form).send().await {
+                Ok(response) if response.status().is_success() => return Ok(()),
+                Ok(response) if response.status().is_client_error() && response.status() != StatusCode::REQUEST_TIMEOUT => {
+                    return Err(refused(response).await);
+                }
+                Ok(response) => refused(response).await,
+                Err(error) => WorkerError::Unreachable(error),
+            };
+            tracing::warn!(run.id = id, error = &error as &dyn std::error::Error, "an upload failed, tries again");
+            failure = Some(error);
+        }
+        failure.map_or(Ok(()), Err)
+    }
+}
