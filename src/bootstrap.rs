@@ -70,7 +70,7 @@ fn embedded(choice: &StoreChoice, metrics: Arc<Metrics>) -> anyhow::Result<Embed
 impl Ports {
     fn open(settings: &Settings, metrics: &Arc<Metrics>) -> anyhow::Result<Self> {
         let store = Arc::new(embedded(&settings.store, metrics.clone())?);
-        let spool = Spool::open(&settings.spool).with_context(|| format!("spool {}", settings.spool.display()))?;
+        let spool = Spool::open(&settings.spool, settings.upload_memory).with_context(|| format!("spool {}", settings.spool.display()))?;
         Ok(Self {
             queue: store.clone(),
             claims: store.clone(),
@@ -116,7 +116,6 @@ fn services(ports: Ports, settings: &Settings, metrics: Arc<Metrics>) -> (Arc<Ap
     let assigner = Arc::new(Assigner {
         queue: queue.clone(),
         claims: claims.clone(),
-        catalog: catalog.clone(),
         results: results.clone(),
         vcs,
         finisher: finisher.clone(),

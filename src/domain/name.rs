@@ -74,6 +74,13 @@ name!(
     "campaign"
 );
 
+impl CampaignName {
+    /// The name that comes before every other.
+    pub fn first() -> Option<Self> {
+        Self::new("0+").ok()
+    }
+}
+
 /// The id of an active run and of the run it becomes. Ours are UUIDs; any text without a slash is accepted from
 /// stores that others wrote.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

@@ -3,19 +3,29 @@
 use super::Fault;
 use crate::domain::name::RunId;
 use async_trait::async_trait;
+use bytes::Bytes;
 use std::path::PathBuf;
 use tokio::io::AsyncRead;
 
 /// A stored file, read from its start.
 pub type FileReader = Box<dyn AsyncRead + Send + Unpin>;
 
-/// A file of an upload, waiting on the local disk. The store may move it away.
+/// Where the content of a file waits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Content {
+    /// Here: it is small.
+    Memory(Bytes),
+    /// On the local disk. The store may move it away.
+    File(PathBuf),
+}
+
+/// A file of an upload, waiting to be stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(missing_docs)]
 pub struct SpooledFile {
     /// A name, never a path.
     pub name: String,
-    pub path: PathBuf,
+    pub content: Content,
     /// Bytes.
     pub size: u64,
 }

@@ -3,6 +3,7 @@
 use super::Fault;
 use crate::domain::{
     active_run::{ActiveRun, Claimant},
+    codebase::Codebase,
     name::{CampaignName, CodebaseName, RunId},
     queue::{Bucket, Enqueue, QueueId, QueueItem, QueueKey},
     schedule::Pair,
@@ -70,6 +71,22 @@ pub struct ClaimRequest {
     pub now: Time,
 }
 
+/// An item with its codebase.
+#[derive(Debug, Clone, PartialEq)]
+#[expect(missing_docs)]
+pub struct NextItem {
+    pub item: QueueItem,
+    pub codebase: Codebase,
+}
+
+/// A claim, with the codebase of its item.
+#[derive(Debug, Clone, PartialEq)]
+#[expect(missing_docs)]
+pub struct Claimed {
+    pub run: ActiveRun,
+    pub codebase: Codebase,
+}
+
 /// A place in the queue.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Position {
@@ -107,10 +124,10 @@ pub trait QueueStore: Send + Sync {
     /// Takes the first item that matches and that nobody holds, whose codebase is not on a host to be avoided or rate
     /// limited at that time, and makes it an active run. One step: no two claims get the same item. None when nothing
     /// matches.
-    async fn claim(&self, request: ClaimRequest) -> Result<Option<ActiveRun>, QueueStoreError>;
+    async fn claim(&self, request: ClaimRequest) -> Result<Option<Claimed>, QueueStoreError>;
 
     /// The item that [`QueueStore::claim`] would take, left alone.
-    async fn peek(&self, filter: &ClaimFilter, now: Time) -> Result<Option<QueueItem>, QueueStoreError>;
+    async fn peek(&self, filter: &ClaimFilter, now: Time) -> Result<Option<NextItem>, QueueStoreError>;
 
     /// The first `limit` items in order, held ones included.
     async fn list(&self, limit: usize) -> Result<Vec<QueueItem>, QueueStoreError>;

@@ -16,9 +16,9 @@ use crate::{
     },
     metrics::Metrics,
     ports::{
-        Catalog, Claims, Clock, Ids, QueueStore, ResultStore, Vcs,
+        Claims, Clock, Ids, QueueStore, ResultStore, Vcs,
         claims::{ClaimDetails, HostLimit},
-        queue_store::{ClaimFilter, ClaimRequest},
+        queue_store::{ClaimFilter, ClaimRequest, Claimed, NextItem},
         vcs::Probe,
     },
 };
@@ -52,8 +52,6 @@ pub struct Assigner {
     pub queue: Arc<dyn QueueStore>,
     /// The active runs.
     pub claims: Arc<dyn Claims>,
-    /// The codebases.
-    pub catalog: Arc<dyn Catalog>,
     /// The finished runs.
     pub results: Arc<dyn ResultStore>,
     /// The branches.
@@ -116,10 +114,10 @@ impl Assigner {
                 token: self.ids.fresh(),
                 now: self.clock.now(),
             };
-            let Some(run) = self.queue.claim(claim).await? else { break };
+            let Some(Claimed { run, codebase }) = self.queue.claim(claim).await? else { break };
             // It is not taken twice by one request, also not when it is queued again at once.
             filter.except.push(run.item.key.clone());
-            match self.prepare_or_release(&run).await? {
+            match self.prepare_or_release(&run, &codebase).await? {
                 Prepared::Ready(assignment) => return self.handed_out(*assignment),
                 Prepared::Unassignable(Unassignable { code, description }) => {
                     self.finisher.end(&run, code, description, false).await?;
@@ -148,9 +146,9 @@ impl Assigner {
     }
 
     /// A failure on the way lets the item go.
-    async fn prepare_or_release(&self, run: &ActiveRun) -> Result<Prepared, ServiceError> {
+    async fn prepare_or_release(&self, run: &ActiveRun, codebase: &Codebase) -> Result<Prepared, ServiceError> {
         let prepared = async {
-            let prepared = self.prepare(run.clone()).await?;
+            let prepared = self.prepare(run.clone(), codebase).await?;
             if let Prepared::Ready(assignment) = &prepared {
                 let details = ClaimDetails { vcs: assignment.run.vcs.clone(), resume_from: assignment.run.resume_from.clone() };
                 if details != ClaimDetails::default() {
@@ -172,10 +170,10 @@ impl Assigner {
         let mut limited = None;
         for _ in 0..MOST_TRIES {
             let now = self.clock.now();
-            let Some(item) = self.queue.peek(&filter, now).await? else { break };
+            let Some(NextItem { item, codebase }) = self.queue.peek(&filter, now).await? else { break };
             filter.except.push(item.key.clone());
             let run = ActiveRun::new(RunId::new(self.ids.fresh()), String::new(), item, Claimant::default(), now);
-            match self.prepare(run).await? {
+            match self.prepare(run, &codebase).await? {
                 Prepared::Ready(assignment) => return Ok(*assignment),
                 Prepared::Unassignable(_) => {}
                 Prepared::RateLimited(limit) => limited = Some(limit.until),
@@ -184,13 +182,11 @@ impl Assigner {
         Err(limited.map_or(ServiceError::QueueEmpty, ServiceError::RateLimited))
     }
 
-    async fn prepare(&self, mut run: ActiveRun) -> Result<Prepared, ServiceError> {
+    async fn prepare(&self, mut run: ActiveRun, codebase: &Codebase) -> Result<Prepared, ServiceError> {
         let key = run.key().clone();
         let Some(campaign) = self.deployment.campaigns.campaign(&key.campaign) else {
             return Ok(unassignable(UNKNOWN_CAMPAIGN, format!("the campaign {} is not configured", key.campaign)));
         };
-        let codebase = self.catalog.codebase(&key.codebase).await?;
-        let codebase = codebase.ok_or_else(|| ServiceError::not_found("codebase", &key.codebase))?;
         if codebase.branch_url.is_none() && !campaign.default_empty {
             return Ok(unassignable(NOT_IN_VCS, format!("{} has no branch URL, and the campaign {} needs one", key.codebase, campaign.name)));
         }
@@ -199,13 +195,13 @@ impl Assigner {
             Ok(build) => build,
             Err(unsupported) => return Ok(unassignable(UNSUPPORTED_BUILD_TARGET, unsupported.to_string())),
         };
-        if let Some(limit) = self.probe(&codebase, &mut run.vcs).await {
+        if let Some(limit) = self.probe(codebase, &mut run.vcs).await {
             return Ok(Prepared::RateLimited(limit));
         }
-        let resume = if run.item.refresh { None } else { self.resume(&codebase, campaign).await? };
+        let resume = if run.item.refresh { None } else { self.resume(codebase, campaign).await? };
         run.resume_from = resume.as_ref().map(|resume| resume.run_id.clone());
         let committer = self.deployment.committer.as_deref();
-        let parts = Parts { run, campaign, codebase: &codebase, build, resume, committer, vcs_store: &self.deployment.vcs_store };
+        let parts = Parts { run, campaign, codebase, build, resume, committer, vcs_store: &self.deployment.vcs_store };
         Ok(assign(parts).map_or_else(Prepared::Unassignable, |assignment| Prepared::Ready(Box::new(assignment))))
     }
 

@@ -44,6 +44,8 @@ pub struct Settings {
     pub artifacts: PathBuf,
     pub logs: PathBuf,
     pub spool: PathBuf,
+    /// Bytes of each upload that may wait in memory.
+    pub upload_memory: usize,
     pub listen_address: IpAddr,
     pub port: u16,
     pub public_port: u16,
@@ -193,6 +195,7 @@ pub(super) fn check(raw: Raw) -> Result<Settings, Invalid> {
         artifacts: directory("artifacts", &raw.artifacts)?,
         logs: directory("logs", &raw.logs)?,
         spool: raw.spool,
+        upload_memory: usize::try_from(raw.limits.upload_memory.0).map_err(|e| Invalid::new("limits.upload_memory", e.to_string()))?,
         listen_address: raw.listen_address,
         port: raw.port,
         public_port: raw.public_port,

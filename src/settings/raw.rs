@@ -43,6 +43,7 @@ pub(super) struct RawLimits {
     pub(super) json_body: Size,
     pub(super) upload_file: Size,
     pub(super) upload: Size,
+    pub(super) upload_memory: Size,
     pub(super) upload_files: u64,
     pub(super) upload_idle_seconds: u64,
 }

@@ -2,7 +2,8 @@
 
 use super::{
     Embedded, keys, queue,
-    records::{StoredCodebase, StoredItem},
+    hot::Hot,
+    records::StoredCodebase,
     txn::Txn,
 };
 use crate::{
@@ -11,7 +12,6 @@ use crate::{
         codebase::Codebase,
         name::{CodebaseName, RunId},
         publish::PublishPolicy,
-        queue::QueueId,
         time::Time,
     },
     ports::{
@@ -97,12 +97,24 @@ fn upload_codebase(txn: &mut Txn<'_>, codebase: Codebase) -> Result<Option<Codeb
     Ok(name.filter(|_| moved))
 }
 
-fn upload_candidate(txn: &mut Txn<'_>, scheduled: ScheduledCandidate, now: Time) -> Result<Enqueued, CatalogError> {
+/// What would make an upload fail half-way.
+fn check_candidate(txn: &Txn<'_>, scheduled: &ScheduledCandidate) -> Result<(), CatalogError> {
+    let codebase = &scheduled.new.candidate.key.codebase;
+    if !is_known(txn, codebase)? {
+        return Err(CatalogError::UnknownCodebase(codebase.clone()));
+    }
+    for run in &scheduled.new.followup_for {
+        if txn.get_bytes(&keys::run(run))?.is_none() {
+            return Err(CatalogError::UnknownRun(run.clone()));
+        }
+    }
+    Ok(())
+}
+
+fn upload_candidate(txn: &mut Txn<'_>, hot: &mut Hot, scheduled: ScheduledCandidate, now: Time) -> Result<Enqueued, CatalogError> {
+    check_candidate(txn, &scheduled)?;
     let ScheduledCandidate { new, enqueue } = scheduled;
     let key = &new.candidate.key;
-    if !is_known(txn, &key.codebase)? {
-        return Err(CatalogError::UnknownCodebase(key.codebase.clone()));
-    }
     if let Some(change_set) = &key.change_set {
         super::results::make_change_set(txn, change_set, &key.campaign)?;
     }
@@ -113,13 +125,10 @@ fn upload_candidate(txn: &mut Txn<'_>, scheduled: ScheduledCandidate, now: Time)
     };
     txn.put(of_key, &id)?;
     for run in &new.followup_for {
-        if txn.get_bytes(&keys::run(run))?.is_none() {
-            return Err(CatalogError::UnknownRun(run.clone()));
-        }
         txn.put(keys::origin(id, run), run)?;
     }
     txn.put(keys::candidate(id), &Candidate { id, ..new.candidate })?;
-    Ok(queue::enqueue(txn, enqueue, now)?)
+    Ok(queue::enqueue(txn, hot, enqueue, now)?)
 }
 
 fn candidates(txn: &Txn<'_>, codebase: Option<&CodebaseName>) -> Result<Vec<Candidate>, Fault> {
@@ -130,7 +139,7 @@ fn candidates(txn: &Txn<'_>, codebase: Option<&CodebaseName>) -> Result<Vec<Cand
     Ok(found.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
 }
 
-fn delete_candidate(txn: &mut Txn<'_>, id: CandidateId) -> Result<bool, Fault> {
+fn delete_candidate(txn: &mut Txn<'_>, hot: &mut Hot, id: CandidateId) -> Result<bool, Fault> {
     let Some(candidate) = txn.get::<Candidate>(&keys::candidate(id))? else { return Ok(false) };
     let origins: Vec<RunId> = txn.list(&keys::origins(id), usize::MAX)?;
     for run in &origins {
@@ -138,10 +147,9 @@ fn delete_candidate(txn: &mut Txn<'_>, id: CandidateId) -> Result<bool, Fault> {
     }
     txn.delete(keys::candidate(id));
     txn.delete(keys::candidate_of(&candidate.key));
-    let queued = txn.get::<QueueId>(&keys::item_of(&candidate.key))?;
-    let stored = queued.map_or(Ok(None), |id| txn.get::<StoredItem>(&keys::item(id)))?;
-    if let Some(stored) = stored.filter(|stored| stored.held_by.is_none()) {
-        queue::take_off(txn, &stored)?;
+    let queued = hot.item_of(&candidate.key).map(|stored| stored.item.id);
+    if let Some(free) = queued.filter(|id| !hot.is_held(*id)) {
+        queue::take_off(txn, hot, free);
     }
     Ok(true)
 }
@@ -149,7 +157,7 @@ fn delete_candidate(txn: &mut Txn<'_>, id: CandidateId) -> Result<bool, Fault> {
 #[async_trait]
 impl Catalog for Embedded {
     async fn upload_codebases(&self, codebases: Vec<Codebase>) -> Result<Vec<CodebaseName>, CatalogError> {
-        self.write("store codebases", move |txn| {
+        self.write("store codebases", move |txn, _| {
             let stored = codebases.into_iter().map(|codebase| upload_codebase(txn, codebase));
             Ok(stored.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
         })
@@ -158,11 +166,11 @@ impl Catalog for Embedded {
 
     async fn codebase(&self, name: &CodebaseName) -> Result<Option<Codebase>, CatalogError> {
         let name = name.clone();
-        self.read("look up a codebase", move |txn| Ok(codebase(txn, &name)?)).await
+        self.read("look up a codebase", move |txn, _| Ok(codebase(txn, &name)?)).await
     }
 
     async fn codebases(&self) -> Result<Vec<Codebase>, CatalogError> {
-        self.read("list the codebases", |txn| {
+        self.read("list the codebases", |txn, _| {
             let stored: Vec<StoredCodebase> = txn.list(&keys::codebases(), usize::MAX)?;
             Ok(stored.into_iter().map(|stored| stored.codebase).collect())
         })
@@ -171,7 +179,7 @@ impl Catalog for Embedded {
 
     async fn known(&self, codebases: &[String], publish_policies: &[String]) -> Result<KnownNames, CatalogError> {
         let (codebases, policies) = (codebases.to_vec(), publish_policies.to_vec());
-        self.read("look up names", move |txn| {
+        self.read("look up names", move |txn, _| {
             let mut known = KnownNames::default();
             for name in codebases.into_iter().filter_map(|name| CodebaseName::new(name).ok()) {
                 if is_known(txn, &name)? {
@@ -189,19 +197,19 @@ impl Catalog for Embedded {
     }
 
     async fn upload_candidates(&self, candidates: Vec<ScheduledCandidate>, now: Time) -> Result<Vec<Enqueued>, CatalogError> {
-        self.write("store candidates", move |txn| candidates.into_iter().map(|new| upload_candidate(txn, new, now)).collect()).await
+        self.write("store candidates", move |txn, hot| candidates.into_iter().map(|new| upload_candidate(txn, hot, new, now)).collect()).await
     }
 
     async fn candidates(&self, codebase: Option<CodebaseName>) -> Result<Vec<Candidate>, CatalogError> {
-        self.read("list the candidates", move |txn| Ok(candidates(txn, codebase.as_ref())?)).await
+        self.read("list the candidates", move |txn, _| Ok(candidates(txn, codebase.as_ref())?)).await
     }
 
     async fn delete_candidate(&self, id: CandidateId) -> Result<bool, CatalogError> {
-        self.write("delete a candidate", move |txn| Ok(delete_candidate(txn, id)?)).await
+        self.write("delete a candidate", move |txn, hot| Ok(delete_candidate(txn, hot, id)?)).await
     }
 
     async fn put_publish_policies(&self, policies: Vec<PublishPolicy>) -> Result<(), CatalogError> {
-        self.write("store publish policies", move |txn| {
+        self.write("store publish policies", move |txn, _| {
             for policy in policies {
                 txn.put(keys::publish_policy(&policy.name), &policy)?;
             }

@@ -23,7 +23,7 @@ async fn hashed(plain: &str) -> Result<String, Fault> {
 impl Credentials for Embedded {
     async fn verify(&self, name: &str, password: &str) -> Result<bool, CredentialsError> {
         let (key, password) = (keys::worker(name), password.to_owned());
-        self.read("check a password", move |txn| {
+        self.read("check a password", move |txn, _| {
             let stored = txn.get::<StoredWorker>(&key)?;
             Ok(password::matches(&password, stored.as_ref().map(|worker| worker.password.as_str())))
         })
@@ -32,7 +32,7 @@ impl Credentials for Embedded {
 
     async fn add(&self, name: &str, password: &str, link: Option<String>) -> Result<(), CredentialsError> {
         let (name, password) = (name.to_owned(), hashed(password).await?);
-        self.write("add a worker", move |txn| {
+        self.write("add a worker", move |txn, _| {
             let key = keys::worker(&name);
             if txn.get_bytes(&key)?.is_some() {
                 return Err(CredentialsError::Exists(name));
@@ -44,7 +44,7 @@ impl Credentials for Embedded {
 
     async fn set_password(&self, name: &str, password: &str) -> Result<bool, CredentialsError> {
         let (key, password) = (keys::worker(name), hashed(password).await?);
-        self.write("set a password", move |txn| {
+        self.write("set a password", move |txn, _| {
             let Some(worker) = txn.get::<StoredWorker>(&key)? else { return Ok(false) };
             txn.put(key, &StoredWorker { password, ..worker })?;
             Ok(true)
@@ -54,7 +54,7 @@ impl Credentials for Embedded {
 
     async fn remove(&self, name: &str) -> Result<bool, CredentialsError> {
         let (key, seen) = (keys::worker(name), keys::worker_seen(name));
-        self.write("remove a worker", move |txn| {
+        self.write("remove a worker", move |txn, _| {
             let known = txn.get_bytes(&key)?.is_some();
             txn.delete(key);
             txn.delete(seen);
@@ -65,11 +65,11 @@ impl Credentials for Embedded {
 
     async fn exists(&self, name: &str) -> Result<bool, CredentialsError> {
         let key = keys::worker(name);
-        self.read("look up a worker", move |txn| Ok(txn.get_bytes(&key)?.is_some())).await
+        self.read("look up a worker", move |txn, _| Ok(txn.get_bytes(&key)?.is_some())).await
     }
 
     async fn list(&self) -> Result<Vec<WorkerAccount>, CredentialsError> {
-        self.read("list the workers", |txn| {
+        self.read("list the workers", |txn, _| {
             let mut accounts = vec![];
             txn.scan(&keys::workers(), |key, value| -> Result<_, Fault> {
                 let worker: StoredWorker = decode(value)?;

@@ -2,7 +2,7 @@
 
 use crate::domain::{
     name::{CampaignName, CodebaseName, RunId},
-    queue::{Bucket, QueueId, QueueItem, QueueKey},
+    queue::{QueueId, QueueKey},
     schedule::Pair,
     time::Time,
 };
@@ -48,8 +48,8 @@ impl Key {
     }
 }
 
-/// The number that a key ends in.
-pub(super) fn last_number(key: &[u8]) -> Option<i64> {
+/// The signed number that a key ends in.
+fn last_number(key: &[u8]) -> Option<i64> {
     let bytes = key.last_chunk::<8>()?;
     let [first, rest @ ..] = *bytes;
     let mut number = [first ^ 0x80, 0, 0, 0, 0, 0, 0, 0];
@@ -70,56 +70,8 @@ pub(super) fn meta(name: &str) -> Key {
 pub(super) fn item(id: QueueId) -> Key {
     Key::table(b'Q').signed(id)
 }
-pub(super) fn item_of(key: &QueueKey) -> Key {
-    let key_of_pair = items_of_pair(&key.pair());
-    key_of_pair.text(key.change_set.as_deref().unwrap_or(""))
-}
-pub(super) fn items_of_pair(pair: &Pair) -> Key {
-    items_of_codebase(&pair.codebase).text(pair.campaign.as_str())
-}
-pub(super) fn items_of_codebase(codebase: &CodebaseName) -> Key {
-    Key::table(b'K').text(codebase.as_str())
-}
-fn ordered(letter: u8, item: &QueueItem) -> Key {
-    let mut key = Key::table(letter);
-    key.0.push(place(item.bucket));
-    key.signed(item.priority).signed(item.id)
-}
-fn place(bucket: Bucket) -> u8 {
-    Bucket::ALL.iter().zip(0_u8..).find(|(b, _)| **b == bucket).map_or(u8::MAX, |(_, place)| place)
-}
-pub(super) fn open(item: &QueueItem) -> Key {
-    ordered(b'O', item)
-}
-pub(super) fn held(item: &QueueItem) -> Key {
-    ordered(b'H', item)
-}
-pub(super) fn all_open() -> Key {
-    Key::table(b'O')
-}
-pub(super) fn all_held() -> Key {
-    Key::table(b'H')
-}
-pub(super) fn priority(item: &QueueItem) -> Key {
-    Key::table(b'P').signed(item.priority).signed(item.id)
-}
-pub(super) fn priorities() -> Key {
-    Key::table(b'P')
-}
-pub(super) fn added(at: Time, id: QueueId) -> Key {
-    Key::table(b'T').time(at).signed(id)
-}
-pub(super) fn all_added() -> Key {
-    Key::table(b'T')
-}
-pub(super) fn queued_in_bucket(bucket: Bucket) -> Key {
-    Key(format!("Nb{bucket}").into_bytes())
-}
-pub(super) fn queued_in_campaign(campaign: &CampaignName) -> Key {
-    Key(format!("Nc{campaign}").into_bytes())
-}
-pub(super) fn queued_in_campaigns() -> Key {
-    Key(b"Nc".to_vec())
+pub(super) fn items() -> Key {
+    Key::table(b'Q')
 }
 
 // Claims and hosts.
@@ -147,20 +99,20 @@ pub(super) fn stored(at: Time, sequence: u64) -> Key {
 pub(super) fn all_stored() -> Key {
     Key::table(b'Z')
 }
-pub(super) fn past_of_pair(pair: &Pair) -> Key {
-    Key::table(b'S').text(pair.campaign.as_str()).text(pair.codebase.as_str())
+pub(super) fn all_past() -> Key {
+    Key::table(b'S')
 }
-pub(super) fn past_of_campaign(campaign: &CampaignName) -> Key {
-    Key::table(b'S').text(campaign.as_str())
+pub(super) fn past_of_codebase(codebase: &CodebaseName) -> Key {
+    Key::table(b'S').text(codebase.as_str())
+}
+pub(super) fn past_of_pair(pair: &Pair) -> Key {
+    past_of_codebase(&pair.codebase).text(pair.campaign.as_str())
 }
 pub(super) fn past(pair: &Pair, started: Time, id: &RunId) -> Key {
     past_of_pair(pair).time(started).text(id.as_str())
 }
-pub(super) fn durations_of_codebase(codebase: &CodebaseName) -> Key {
-    Key::table(b'D').text("codebase").text(codebase.as_str())
-}
 pub(super) fn durations_of_campaign(campaign: &CampaignName) -> Key {
-    Key::table(b'D').text("campaign").text(campaign.as_str())
+    Key::table(b'D').text(campaign.as_str())
 }
 pub(super) fn highest_version(codebase: &CodebaseName, distribution: &str) -> Key {
     Key::table(b'B').text(codebase.as_str()).text(distribution)

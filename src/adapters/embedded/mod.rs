@@ -2,12 +2,14 @@
 //!
 //! One writer thread carries out all changes, one after the other, each all or nothing. It takes every change that waits
 //! at that moment, applies them as one batch, makes that durable once, and only then answers each of them (group
-//! commit). The rules live here once; `adapters/sled` and `adapters/memory` only bring the key-value store.
+//! commit). Queue and claims are also kept in memory (`hot.rs`), since every request asks for them.
+//! The rules live here once; `adapters/sled` and `adapters/memory` only bring the key-value store.
 //! A new kind of record gets a table in `keys.rs`.
 
 mod catalog;
 mod claims;
 mod credentials;
+mod hot;
 mod keys;
 mod queue;
 mod records;
@@ -24,6 +26,7 @@ use std::{
     thread,
     time::Instant,
 };
+use hot::Hot;
 use tokio::sync::oneshot;
 use txn::Txn;
 
@@ -34,13 +37,15 @@ const FORMAT: u64 = 1;
 
 /// Tells a waiting caller what became of its change, once that is known for the whole group.
 type Answer = Box<dyn FnOnce(Result<(), String>) + Send>;
-type Job = Box<dyn FnOnce(&mut Txn<'_>) -> Answer + Send>;
+type Job = Box<dyn FnOnce(&mut Txn<'_>, &mut Hot) -> Answer + Send>;
 
 /// The embedded stores; clones share the data.
 #[derive(Clone)]
 pub struct Embedded {
     kv: Arc<dyn Kv>,
-    /// Held for reading while a read goes on, for writing only while a batch is applied: reads see whole changes.
+    /// Changed by the writer alone.
+    hot: Arc<RwLock<Hot>>,
+    /// Held for writing while a batch is applied, and for reading while a read goes on: reads see whole changes.
     gate: Arc<RwLock<()>>,
     jobs: mpsc::Sender<Job>,
     /// What the store is called in the figures.
@@ -51,28 +56,32 @@ pub struct Embedded {
 impl Embedded {
     /// Opens the stores on `kv`, and starts their writer, which ends with the last clone.
     pub fn open(kv: Arc<dyn Kv>, name: &'static str, metrics: Arc<Metrics>) -> Result<Self, Fault> {
+        check_format(kv.as_ref()).map_err(|e| Fault::backend("open the store", e))?;
+        let hot = Arc::new(RwLock::new(Hot::load(&Txn::new(kv.as_ref()))?));
         let gate = Arc::new(RwLock::new(()));
         let (jobs, waiting) = mpsc::channel();
-        let writer = Writer { kv: kv.clone(), gate: gate.clone(), waiting };
-        check_format(kv.as_ref()).map_err(|e| Fault::backend("open the store", e))?;
+        let writer = Writer { kv: kv.clone(), hot: hot.clone(), gate: gate.clone(), waiting };
         let spawned = thread::Builder::new().name("store-writer".into()).spawn(move || writer.run());
         spawned.map_err(|e| Fault::unavailable("start the store's writer", e))?;
-        Ok(Self { kv, gate, jobs, name, metrics })
+        Ok(Self { kv, hot, gate, jobs, name, metrics })
     }
 
     /// Carries out a change: all of it, durable, or nothing.
-    async fn write<T, E>(&self, action: &'static str, change: impl FnOnce(&mut Txn<'_>) -> Result<T, E> + Send + 'static) -> Result<T, E>
+    async fn write<T, E>(&self, action: &'static str, change: impl FnOnce(&mut Txn<'_>, &mut Hot) -> Result<T, E> + Send + 'static) -> Result<T, E>
     where
         T: Send + 'static,
         E: From<Fault> + Send + 'static,
     {
         let started = Instant::now();
         let (answer, answered) = oneshot::channel();
-        let job: Job = Box::new(move |txn| {
-            let result = change(txn);
-            match &result {
-                Ok(_) => txn.keep(),
-                Err(_) => txn.undo(),
+        let job: Job = Box::new(move |txn, hot| {
+            let mark = hot.mark();
+            let result = change(txn, hot);
+            if result.is_ok() {
+                txn.keep();
+            } else {
+                txn.undo();
+                hot.undo_to(mark);
             }
             Box::new(move |stored| {
                 let result = match stored {
@@ -90,8 +99,18 @@ impl Embedded {
         result
     }
 
+    /// Looks at what is in memory: at once where possible, off the async threads while a change is being made.
+    async fn look<T: Send + 'static, E: From<Fault>>(&self, look: impl FnOnce(&Hot) -> T + Send + 'static) -> Result<T, E> {
+        if let Ok(hot) = self.hot.try_read() {
+            return Ok(look(&hot));
+        }
+        let hot = self.hot.clone();
+        let looking = tokio::task::spawn_blocking(move || look(&hot.read().unwrap_or_else(PoisonError::into_inner)));
+        looking.await.map_err(|e| Fault::unavailable("look at the queue", e).into())
+    }
+
     /// Reads off the async threads; what is read is consistent as long as `read` runs.
-    async fn read<T, E>(&self, action: &'static str, read: impl FnOnce(&Txn<'_>) -> Result<T, E> + Send + 'static) -> Result<T, E>
+    async fn read<T, E>(&self, action: &'static str, read: impl FnOnce(&Txn<'_>, &Hot) -> Result<T, E> + Send + 'static) -> Result<T, E>
     where
         T: Send + 'static,
         E: From<Fault> + Send + 'static,
@@ -99,8 +118,9 @@ impl Embedded {
         let started = Instant::now();
         let this = self.clone();
         let reading = tokio::task::spawn_blocking(move || {
+            let hot = this.hot.read().unwrap_or_else(PoisonError::into_inner);
             let _whole = this.gate.read().unwrap_or_else(PoisonError::into_inner);
-            read(&Txn::new(this.kv.as_ref()))
+            read(&Txn::new(this.kv.as_ref()), &hot)
         });
         let result = reading.await.map_err(|e| E::from(Fault::unavailable(action, e)))?;
         self.metrics.operated(self.name, action, result.is_ok(), started.elapsed());
@@ -124,6 +144,7 @@ fn check_format(kv: &dyn Kv) -> Result<(), KvError> {
 
 struct Writer {
     kv: Arc<dyn Kv>,
+    hot: Arc<RwLock<Hot>>,
     gate: Arc<RwLock<()>>,
     waiting: mpsc::Receiver<Job>,
 }
@@ -131,23 +152,34 @@ struct Writer {
 impl Writer {
     fn run(self) {
         while let Ok(first) = self.waiting.recv() {
-            let mut txn = Txn::new(self.kv.as_ref());
-            let mut answers = vec![first(&mut txn)];
-            while answers.len() < GROUP {
-                let Ok(job) = self.waiting.try_recv() else { break };
-                answers.push(job(&mut txn));
-            }
-            let stored = self.commit(txn.into_batch());
+            let (answers, batch) = self.carry_out(first);
+            let stored = self.store(batch);
+            let mut hot = self.hot.write().unwrap_or_else(PoisonError::into_inner);
             if let Err(why) = &stored {
                 tracing::error!(error = %why, changes = answers.len(), "the store did not take a batch");
+                hot.undo_to(0);
             }
+            hot.settle();
+            drop(hot);
             for answer in answers {
                 answer(stored.clone());
             }
         }
     }
 
-    fn commit(&self, batch: Batch) -> Result<(), String> {
+    /// Carries out what waits, as one batch; answers what to tell whom once that is durable.
+    fn carry_out(&self, first: Job) -> (Vec<Answer>, Batch) {
+        let mut hot = self.hot.write().unwrap_or_else(PoisonError::into_inner);
+        let mut txn = Txn::new(self.kv.as_ref());
+        let mut answers = vec![first(&mut txn, &mut hot)];
+        while answers.len() < GROUP {
+            let Ok(job) = self.waiting.try_recv() else { break };
+            answers.push(job(&mut txn, &mut hot));
+        }
+        (answers, txn.into_batch())
+    }
+
+    fn store(&self, batch: Batch) -> Result<(), String> {
         if batch.is_empty() {
             return Ok(());
         }

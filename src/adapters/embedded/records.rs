@@ -14,26 +14,10 @@ use serde::{Deserialize, Serialize};
 pub(super) struct StoredItem {
     #[serde(flatten)]
     pub(super) item: QueueItem,
-    /// The active run that holds it.
-    pub(super) held_by: Option<RunId>,
     /// A wish that came while it was held.
     pub(super) wish: Option<Enqueue>,
     #[serde(with = "crate::domain::time::as_iso")]
     pub(super) added: Time,
-}
-
-/// What the order of the queue keeps of an item, so that passing over it needs no further read.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Queued {
-    #[serde(flatten)]
-    pub(super) key: QueueKey,
-    pub(super) estimate: Option<f64>,
-}
-
-impl From<&QueueItem> for Queued {
-    fn from(item: &QueueItem) -> Self {
-        Self { key: item.key.clone(), estimate: item.estimated_duration }
-    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -51,6 +35,10 @@ pub(super) struct Durations {
 }
 
 impl Durations {
+    pub(super) fn with(&self, seconds: f64) -> Self {
+        Self { runs: self.runs + 1, total: self.total + seconds }
+    }
+
     pub(super) fn mean(&self) -> Option<f64> {
         // Counts of runs are far below 2^53.
         #[expect(clippy::cast_precision_loss)]

@@ -2,6 +2,7 @@
 
 use super::{
     Embedded, keys, queue,
+    hot::Hot,
     records::{ChangeSet, Durations, Moment, StoredFollowUp, StoredPast},
     txn::{Txn, decode},
 };
@@ -25,6 +26,7 @@ use std::ops::ControlFlow;
 /// Minutes of finished runs that are kept, for the figures.
 const MINUTES_KEPT: i64 = 25 * 60;
 
+/// Makes a change set unless it is there. One that a run has for itself follows from the run, and is not kept.
 pub(super) fn make_change_set(txn: &mut Txn<'_>, id: &str, campaign: &crate::domain::name::CampaignName) -> Result<(), Fault> {
     let key = keys::change_set(id);
     if txn.get_bytes(&key)?.is_none() {
@@ -50,13 +52,9 @@ fn store_past(txn: &mut Txn<'_>, run: &Run) -> Result<(), Fault> {
     if run.is_transient() {
         return Ok(());
     }
-    for key in [keys::durations_of_codebase(&run.codebase), keys::durations_of_campaign(&run.campaign)] {
-        let mut durations: Durations = txn.get(&key)?.unwrap_or_default();
-        durations.runs += 1;
-        durations.total += run.duration();
-        txn.put(key, &durations)?;
-    }
-    Ok(())
+    let key = keys::durations_of_campaign(&run.campaign);
+    let durations: Durations = txn.get(&key)?.unwrap_or_default();
+    txn.put(key, &durations.with(run.duration()))
 }
 
 fn store_version(txn: &mut Txn<'_>, run: &Run) -> Result<(), Fault> {
@@ -80,7 +78,9 @@ fn count_finished(txn: &mut Txn<'_>, run: &Run, now: Time) -> Result<(), Fault> 
 }
 
 fn store(txn: &mut Txn<'_>, run: &Run, now: Time) -> Result<(), Fault> {
-    make_change_set(txn, &run.change_set, &run.campaign)?;
+    if let Some(change_set) = run.key().change_set {
+        make_change_set(txn, &change_set, &run.campaign)?;
+    }
     txn.put(keys::run(&run.id), run)?;
     let sequence = txn.add(keys::meta("last_run_sequence"), 1)?;
     txn.put(keys::stored(now, sequence), &run.id)?;
@@ -91,12 +91,12 @@ fn store(txn: &mut Txn<'_>, run: &Run, now: Time) -> Result<(), Fault> {
     txn.put(keys::follow_up(sequence), &follow_up)
 }
 
-fn record(txn: &mut Txn<'_>, new: NewRun) -> Result<Recorded, ResultStoreError> {
+fn record(txn: &mut Txn<'_>, hot: &mut Hot, new: NewRun) -> Result<Recorded, ResultStoreError> {
     let NewRun { run, token, now } = new;
     if let Some(known) = txn.get::<Run>(&keys::run(&run.id))? {
         return Ok(Recorded::Known(Box::new(known)));
     }
-    let Some(active) = super::claims::holder(txn, &run.id, &token)? else { return Err(ResultStoreError::ClaimLost(run.id)) };
+    let Some(item) = hot.holder(&run.id, &token).map(|active| active.item.id) else { return Err(ResultStoreError::ClaimLost(run.id)) };
     if let Some(worker) = &run.worker {
         if txn.get_bytes(&keys::worker(worker))?.is_none() {
             return Err(ResultStoreError::UnknownWorker(worker.clone()));
@@ -104,7 +104,8 @@ fn record(txn: &mut Txn<'_>, new: NewRun) -> Result<Recorded, ResultStoreError> 
         txn.put(keys::worker_seen(worker), &Moment(now))?;
     }
     txn.delete(keys::active(&run.id));
-    queue::end_item(txn, active.item.id, now)?;
+    hot.set_claim(&run.id, None);
+    queue::end_item(txn, hot, item, now)?;
     store(txn, &run, now)?;
     Ok(Recorded::Stored)
 }
@@ -144,21 +145,21 @@ fn finished_since(txn: &Txn<'_>, since: Time) -> Result<FinishedCounts, Fault> {
 #[async_trait]
 impl ResultStore for Embedded {
     async fn record(&self, new: NewRun) -> Result<Recorded, ResultStoreError> {
-        self.write("store a run", move |txn| record(txn, new)).await
+        self.write("store a run", move |txn, hot| record(txn, hot, new)).await
     }
 
     async fn run(&self, id: &RunId) -> Result<Option<Run>, ResultStoreError> {
         let key = keys::run(id);
-        self.read("look up a run", move |txn| Ok(txn.get(&key)?)).await
+        self.read("look up a run", move |txn, _| Ok(txn.get(&key)?)).await
     }
 
     async fn latest(&self, limit: usize) -> Result<Vec<Run>, ResultStoreError> {
-        self.read("list the runs", move |txn| Ok(latest(txn, limit)?)).await
+        self.read("list the runs", move |txn, _| Ok(latest(txn, limit)?)).await
     }
 
     async fn set_publish_status(&self, id: &RunId, status: PublishStatus) -> Result<Option<Run>, ResultStoreError> {
         let key = keys::run(id);
-        self.write("set a publish status", move |txn| {
+        self.write("set a publish status", move |txn, _| {
             let Some(mut run) = txn.get::<Run>(&key)? else { return Ok(None) };
             run.publish_status = status;
             txn.put(key, &run)?;
@@ -169,21 +170,21 @@ impl ResultStore for Embedded {
 
     async fn run_of_revision(&self, pair: &Pair, revision: &str) -> Result<Option<Run>, ResultStoreError> {
         let (pair, revision) = (pair.clone(), revision.to_owned());
-        self.read("look for the run of a revision", move |txn| Ok(run_of_revision(txn, &pair, &revision)?)).await
+        self.read("look for the run of a revision", move |txn, _| Ok(run_of_revision(txn, &pair, &revision)?)).await
     }
 
     async fn last_build_version(&self, codebase: &CodebaseName, distribution: &str) -> Result<Option<String>, ResultStoreError> {
         let key = keys::highest_version(codebase, distribution);
-        self.read("look up the last version built", move |txn| Ok(txn.get(&key)?)).await
+        self.read("look up the last version built", move |txn, _| Ok(txn.get(&key)?)).await
     }
 
     async fn finished_since(&self, since: Time) -> Result<FinishedCounts, ResultStoreError> {
-        self.read("count the finished runs", move |txn| Ok(finished_since(txn, since)?)).await
+        self.read("count the finished runs", move |txn, _| Ok(finished_since(txn, since)?)).await
     }
 
     async fn check(&self) -> Result<(), ResultStoreError> {
         // A change, so that the writer and the disk are asked too.
-        self.write("check the store", |txn| {
+        self.write("check the store", |txn, _| {
             txn.put(keys::meta("checked"), &true)?;
             Ok(())
         })

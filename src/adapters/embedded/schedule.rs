@@ -23,13 +23,14 @@ fn highest_value(txn: &Txn<'_>) -> Result<Option<i32>, Fault> {
     Ok(key.and_then(|key| keys::first_number(&key)).and_then(|value| i32::try_from(value).ok()))
 }
 
-fn mean(runs: &[PastRun]) -> Option<f64> {
-    let mut durations = Durations::default();
-    for run in runs {
-        durations.runs += 1;
-        durations.total += run.duration;
-    }
-    durations.mean()
+fn mean<'a>(runs: impl IntoIterator<Item = &'a PastRun>) -> Option<f64> {
+    runs.into_iter().fold(Durations::default(), |durations, run| durations.with(run.duration)).mean()
+}
+
+/// The runs under a prefix that count: none of them transient.
+fn lasting(txn: &Txn<'_>, prefix: &keys::Key) -> Result<Vec<PastRun>, Fault> {
+    let past: Vec<StoredPast> = txn.list(prefix, usize::MAX)?;
+    Ok(past.into_iter().filter(|past| !past.brief.transient).map(|past| past.past).collect())
 }
 
 fn facts(txn: &Txn<'_>, key: &QueueKey, highest_value: Option<i32>) -> Result<ScheduleFacts, Fault> {
@@ -41,24 +42,24 @@ fn facts(txn: &Txn<'_>, key: &QueueKey, highest_value: Option<i32>) -> Result<Sc
         None => CodebaseValue::Unknown,
         Some(codebase) => codebase.value.map_or(CodebaseValue::Unset, CodebaseValue::Of),
     };
-    let past: Vec<StoredPast> = txn.list(&keys::past_of_pair(&key.pair()), usize::MAX)?;
-    let history: Vec<PastRun> = past.into_iter().filter(|past| !past.brief.transient).map(|past| past.past).collect();
-    let mean_of = |key| Ok::<_, Fault>(txn.get::<Durations>(&key)?.unwrap_or_default().mean());
-    let means = MeanDurations {
-        pair: mean(&history),
-        codebase: mean_of(keys::durations_of_codebase(&key.codebase))?,
-        campaign: mean_of(keys::durations_of_campaign(&key.campaign))?,
-    };
+    let history = lasting(txn, &keys::past_of_pair(&key.pair()))?;
+    let mut means = MeanDurations { pair: mean(&history), ..MeanDurations::default() };
+    if means.pair.is_none() {
+        means.codebase = mean(&lasting(txn, &keys::past_of_codebase(&key.codebase))?);
+        means.campaign = txn.get::<Durations>(&keys::durations_of_campaign(&key.campaign))?.and_then(|durations| durations.mean());
+    }
     // Merge proposals are the publisher's, which works on Postgres only.
     Ok(ScheduleFacts { candidate, codebase_value, highest_value, history, means, open_proposal_command: None })
 }
 
 fn last_effective_runs(txn: &Txn<'_>, campaign: &CampaignName) -> Result<Vec<Run>, Fault> {
-    let prefix = keys::past_of_campaign(campaign);
     let mut of_codebase: BTreeMap<CodebaseName, Vec<RunBrief>> = BTreeMap::new();
-    txn.scan(&prefix, |key, value| -> Result<_, Fault> {
-        let name = key.get(prefix.0.len()..).and_then(|rest| rest.split(|b| *b == 0).next()).unwrap_or_default();
-        if let Ok(codebase) = CodebaseName::new(String::from_utf8_lossy(name)) {
+    txn.scan(&keys::all_past(), |key, value| -> Result<_, Fault> {
+        let mut names = key.get(1..).unwrap_or_default().split(|byte| *byte == 0);
+        let (codebase, other) = (names.next().unwrap_or_default(), names.next().unwrap_or_default());
+        if other == campaign.as_str().as_bytes()
+            && let Ok(codebase) = CodebaseName::new(String::from_utf8_lossy(codebase))
+        {
             of_codebase.entry(codebase).or_default().push(decode::<StoredPast>(value)?.brief);
         }
         Ok(ControlFlow::Continue(()))
@@ -86,7 +87,7 @@ fn follow_ups(txn: &Txn<'_>, limit: usize) -> Result<Vec<FollowUp>, Fault> {
 impl ScheduleStore for Embedded {
     async fn facts(&self, keys: &[QueueKey]) -> Result<Vec<ScheduleFacts>, Fault> {
         let keys = keys.to_vec();
-        self.read("gather the facts for schedules", move |txn| {
+        self.read("gather the facts for schedules", move |txn, _| {
             let highest = highest_value(txn)?;
             keys.iter().map(|key| facts(txn, key, highest)).collect()
         })
@@ -95,16 +96,16 @@ impl ScheduleStore for Embedded {
 
     async fn last_effective_runs(&self, campaign: &CampaignName) -> Result<Vec<Run>, Fault> {
         let campaign = campaign.clone();
-        self.read("list last effective runs", move |txn| last_effective_runs(txn, &campaign)).await
+        self.read("list last effective runs", move |txn, _| last_effective_runs(txn, &campaign)).await
     }
 
     async fn follow_ups(&self, limit: usize) -> Result<Vec<FollowUp>, Fault> {
-        self.read("list follow-ups", move |txn| follow_ups(txn, limit)).await
+        self.read("list follow-ups", move |txn, _| follow_ups(txn, limit)).await
     }
 
     async fn drop_follow_ups(&self, ids: &[FollowUpId]) -> Result<(), Fault> {
         let ids = ids.to_vec();
-        self.write("settle follow-ups", move |txn| {
+        self.write("settle follow-ups", move |txn, _| {
             for id in ids {
                 txn.delete(keys::follow_up(id));
             }

@@ -123,9 +123,9 @@ async fn finish_run(app: Arc<App>, id: RunId, worker: Option<String>, request: R
     }
     let received = receive(&app, request).await?;
     let finisher = app.finisher.clone();
-    let (run_id, turn) = (id.clone(), received);
+    let run_id = id.clone();
     // On its own task: a client that goes away now does not stop half-way what is being stored.
-    let finished = tokio::spawn(async move { finisher.finish(&run_id, worker.as_deref(), &turn.upload).await });
+    let finished = tokio::spawn(async move { finisher.finish(&run_id, worker.as_deref(), received.upload()).await });
     let finished = finished.await.map_err(|e| crate::ports::Fault::backend("finish a run", e))?;
     finished.map_err(no_such_run())
 }

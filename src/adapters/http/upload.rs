@@ -4,6 +4,7 @@ use super::{App, error::ApiError};
 use crate::{
     adapters::local::SpoolFolder,
     domain::log_name::{REPORT, check_file_name, is_log},
+    ports::artifact_store::Content,
     services::finish::Upload,
 };
 use axum::{
@@ -19,9 +20,15 @@ const LARGEST_CHANGES: u64 = 1 << 20;
 
 /// An upload and the folder that its files lie in, which goes with it.
 pub struct Received {
-    /// What arrived.
-    pub upload: Upload,
+    upload: Upload,
     _folder: SpoolFolder,
+}
+
+impl Received {
+    /// What arrived. Borrowed of the whole, so that the files stay as long as somebody works with it.
+    pub fn upload(&self) -> &Upload {
+        &self.upload
+    }
 }
 
 fn bad(detail: impl Into<String>) -> ApiError {
@@ -78,9 +85,9 @@ impl Receiver<'_> {
         if self.folder.files().len() as u64 >= self.app.limits.upload_files {
             return Err(too_large("the number of files", self.app.limits.upload_files));
         }
-        let mut file = self.folder.create(name).await.map_err(spool_failed)?;
+        let mut file = self.folder.create(name);
         while let Some(chunk) = self.chunk(&mut field).await? {
-            file.write(&chunk).await.map_err(spool_failed)?;
+            self.folder.write(&mut file, &chunk).await.map_err(spool_failed)?;
             if file.size() > self.app.limits.upload_file {
                 return Err(too_large(name, self.app.limits.upload_file));
             }
@@ -103,7 +110,10 @@ impl Receiver<'_> {
             if file.size > LARGEST_CHANGES {
                 return Err(too_large(&file.name, LARGEST_CHANGES));
             }
-            let bytes = tokio::fs::read(&file.path).await.map_err(spool_failed)?;
+            let bytes = match &file.content {
+                Content::Memory(bytes) => bytes.to_vec(),
+                Content::File(path) => tokio::fs::read(path).await.map_err(spool_failed)?,
+            };
             changes.push((file.name.clone(), String::from_utf8_lossy(&bytes).into_owned()));
         }
         Ok(changes)
@@ -114,9 +124,7 @@ impl Receiver<'_> {
 pub async fn receive(app: &Arc<App>, request: Request) -> Result<Received, ApiError> {
     let multipart = Multipart::from_request(request, app).await;
     let mut parts = multipart.map_err(|e| bad(format!("not a multipart/form-data upload: {}", e.body_text())))?;
-    let spool = app.spool.clone();
-    let folder = tokio::task::spawn_blocking(move || spool.folder()).await.map_err(io::Error::other).and_then(|folder| folder);
-    let mut receiver = Receiver { app, folder: folder.map_err(spool_failed)?, report: None, received: 0 };
+    let mut receiver = Receiver { app, folder: app.spool.folder(), report: None, received: 0 };
     let patience = Duration::from_secs(app.limits.upload_idle_seconds);
     loop {
         let next = timeout(patience, parts.next_field()).await;

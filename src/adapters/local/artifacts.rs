@@ -3,12 +3,12 @@
 use super::{absent_is_none, blocking, check_writable, sync_folder, write_whole};
 use crate::{
     domain::{log_name::check_file_name, name::RunId},
-    ports::{ArtifactStore, Fault, SpooledFile, artifact_store::FileReader},
+    ports::{ArtifactStore, Fault, SpooledFile, artifact_store::{Content, FileReader}},
 };
 use async_trait::async_trait;
 use std::{
     fs::{self, File},
-    io,
+    io::{self, Write},
     path::{Path, PathBuf},
 };
 
@@ -27,6 +27,13 @@ impl LocalArtifacts {
     fn folder(&self, run: &RunId) -> Result<PathBuf, Fault> {
         check_file_name(run.as_str()).map_err(|e| Fault::backend("name a run's folder", e))?;
         Ok(self.base.join(run.as_str()))
+    }
+}
+
+fn put(content: &Content, to: &Path) -> io::Result<()> {
+    match content {
+        Content::Memory(bytes) => write_whole(to, |out| out.write_all(bytes)),
+        Content::File(path) => move_in(path, to),
     }
 }
 
@@ -50,7 +57,7 @@ impl ArtifactStore for LocalArtifacts {
             fs::create_dir_all(&folder)?;
             for file in &files {
                 let name = check_file_name(&file.name).map_err(io::Error::other);
-                name.and_then(|()| move_in(&file.path, &folder.join(&file.name)))?;
+                name.and_then(|()| put(&file.content, &folder.join(&file.name)))?;
             }
             sync_folder(&folder)?;
             sync_folder(&base)

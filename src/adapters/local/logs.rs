@@ -1,9 +1,9 @@
 //! Logs in a directory: `BASE/CODEBASE/RUN_ID/NAME.gz`.
 
-use super::{absent_is_none, blocking, check_writable, sync_folder, write_whole};
+use super::{absent_is_none, blocking, check_writable, write_whole};
 use crate::{
     domain::{log_name::check_file_name, time::Time},
-    ports::{Fault, LogStore, SpooledFile, artifact_store::FileReader, log_store::LogFolder},
+    ports::{Fault, LogStore, SpooledFile, artifact_store::{Content, FileReader}, log_store::LogFolder},
 };
 use async_trait::async_trait;
 use flate2::{Compression, GzBuilder, read::MultiGzDecoder};
@@ -37,7 +37,10 @@ impl LocalLogs {
 
 fn compress(log: &SpooledFile, folder: &std::path::Path, finished: u32) -> io::Result<()> {
     check_file_name(&log.name).map_err(io::Error::other)?;
-    let mut content = File::open(&log.path)?;
+    let mut content: Box<dyn Read> = match &log.content {
+        Content::Memory(bytes) => Box::new(bytes.as_ref()),
+        Content::File(path) => Box::new(File::open(path)?),
+    };
     write_whole(&folder.join(format!("{}.gz", log.name)), |out| {
         let mut gzip = GzBuilder::new().mtime(finished).write(out, Compression::fast());
         io::copy(&mut content, &mut gzip)?;
@@ -80,8 +83,7 @@ impl LogStore for LocalLogs {
         let finished = u32::try_from(finished.timestamp()).unwrap_or(0);
         blocking("store logs", move || {
             fs::create_dir_all(&folder)?;
-            files.iter().try_for_each(|log| compress(log, &folder, finished))?;
-            sync_folder(&folder)
+            files.iter().try_for_each(|log| compress(log, &folder, finished))
         })
         .await
     }
