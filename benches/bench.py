@@ -35,7 +35,7 @@ class Service:
         with open(settings, "w") as f:
             f.write(SETTINGS)
         place = "memory:" if store == "memory" else f"sled:{self.home}/db"
-        env = {"PATH": os.environ["PATH"], **({"LD_PRELOAD": os.environ["PRELOAD"]} if "PRELOAD" in os.environ else {}), "JANITOR_RUNNER_SPOOL": f"{self.home}/spool", "JANITOR_RUNNER_TELEMETRY__LOG": "warn"}
+        env = {"PATH": os.environ["PATH"], "JANITOR_RUNNER_SPOOL": f"{self.home}/spool", "JANITOR_RUNNER_TELEMETRY__LOG": "warn"}
         self.command = [binary, "--config", settings, "--store", place, "--artifacts", f"{self.home}/artifacts", "--logs",
                         f"{self.home}/logs", "--port", str(self.port), "--public-port", str(self.public)]
         self.env = env

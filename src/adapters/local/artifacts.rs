@@ -30,18 +30,18 @@ impl LocalArtifacts {
     }
 }
 
-fn put(content: &Content, to: &Path) -> io::Result<()> {
+fn put(content: &Content, base: &Path, to: &Path) -> io::Result<()> {
     match content {
-        Content::Memory(bytes) => write_whole(to, |out| out.write_all(bytes)),
-        Content::File(path) => move_in(path, to),
+        Content::Memory(bytes) => write_whole(base, to, |out| out.write_all(bytes)),
+        Content::File(path) => move_in(path, base, to),
     }
 }
 
 /// Moves a spooled file; copies it when it lies on another file system.
-fn move_in(from: &Path, to: &Path) -> io::Result<()> {
+fn move_in(from: &Path, base: &Path, to: &Path) -> io::Result<()> {
     File::open(from)?.sync_data()?;
     match fs::rename(from, to) {
-        Err(e) if e.kind() == io::ErrorKind::CrossesDevices => write_whole(to, |out| io::copy(&mut File::open(from)?, out).map(drop)),
+        Err(e) if e.kind() == io::ErrorKind::CrossesDevices => write_whole(base, to, |out| io::copy(&mut File::open(from)?, out).map(drop)),
         renamed => renamed,
     }
 }
@@ -57,7 +57,7 @@ impl ArtifactStore for LocalArtifacts {
             fs::create_dir_all(&folder)?;
             for file in &files {
                 let name = check_file_name(&file.name).map_err(io::Error::other);
-                name.and_then(|()| put(&file.content, &folder.join(&file.name)))?;
+                name.and_then(|()| put(&file.content, &base, &folder.join(&file.name)))?;
             }
             sync_folder(&folder)?;
             sync_folder(&base)

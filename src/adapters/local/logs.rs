@@ -10,7 +10,7 @@ use flate2::{Compression, GzBuilder, read::MultiGzDecoder};
 use std::{
     fs::{self, File},
     io::{self, Read},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 use tokio::io::AsyncWriteExt;
 
@@ -35,13 +35,13 @@ impl LocalLogs {
     }
 }
 
-fn compress(log: &SpooledFile, folder: &std::path::Path, finished: u32) -> io::Result<()> {
+fn compress(log: &SpooledFile, base: &Path, folder: &Path, finished: u32) -> io::Result<()> {
     check_file_name(&log.name).map_err(io::Error::other)?;
     let mut content: Box<dyn Read> = match &log.content {
         Content::Memory(bytes) => Box::new(bytes.as_ref()),
         Content::File(path) => Box::new(File::open(path)?),
     };
-    write_whole(&folder.join(format!("{}.gz", log.name)), |out| {
+    write_whole(base, &folder.join(format!("{}.gz", log.name)), |out| {
         let mut gzip = GzBuilder::new().mtime(finished).write(out, Compression::fast());
         io::copy(&mut content, &mut gzip)?;
         gzip.finish().map(drop)
@@ -76,14 +76,14 @@ fn uncompressed(file: File) -> FileReader {
 #[async_trait]
 impl LogStore for LocalLogs {
     async fn store(&self, folder: &LogFolder, files: &[SpooledFile], finished: Time) -> Result<(), Fault> {
-        let (folder, files) = (self.folder(folder)?, files.to_vec());
+        let (base, folder, files) = (self.base.clone(), self.folder(folder)?, files.to_vec());
         if files.is_empty() {
             return Ok(());
         }
         let finished = u32::try_from(finished.timestamp()).unwrap_or(0);
         blocking("store logs", move || {
             fs::create_dir_all(&folder)?;
-            files.iter().try_for_each(|log| compress(log, &folder, finished))
+            files.iter().try_for_each(|log| compress(log, &base, &folder, finished))
         })
         .await
     }

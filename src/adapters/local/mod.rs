@@ -1,6 +1,7 @@
 //! Files in local directories: artifacts, logs, and the spool that uploads wait in.
 //!
-//! A file is written under a temporary name, synced, and renamed, so that a name always stands for a whole file.
+//! A file is written in a folder of its own (`.part` below the base), synced, and renamed to where it belongs, so that a
+//! name always stands for a whole file.
 
 mod artifacts;
 mod logs;
@@ -19,8 +20,8 @@ use std::{
 };
 use tempfile::NamedTempFile;
 
-/// What a file that is being written is called, beside its name to be.
-const TEMPORARY: &str = ".part-";
+/// Where files are while they are being written, below the base.
+const UNFINISHED: &str = ".part";
 
 /// Runs blocking file work off the async threads.
 async fn blocking<T: Send + 'static>(action: &'static str, work: impl FnOnce() -> io::Result<T> + Send + 'static) -> Result<T, Fault> {
@@ -29,15 +30,21 @@ async fn blocking<T: Send + 'static>(action: &'static str, work: impl FnOnce() -
 }
 
 /// A file that has no name yet; readable by the other services of a deployment.
-fn unnamed(folder: &Path) -> io::Result<NamedTempFile> {
+fn unnamed(base: &Path) -> io::Result<NamedTempFile> {
     let readable = fs::Permissions::from_mode(0o644);
-    tempfile::Builder::new().prefix(TEMPORARY).permissions(readable).tempfile_in(folder)
+    let make = || tempfile::Builder::new().permissions(readable.clone()).tempfile_in(base.join(UNFINISHED));
+    match make() {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            fs::create_dir_all(base.join(UNFINISHED))?;
+            make()
+        }
+        made => made,
+    }
 }
 
-/// Writes `target` whole: `fill` writes the content, which is synced before the file gets its name.
-fn write_whole(target: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
-    let folder = target.parent().ok_or_else(|| io::Error::other("the file has no folder"))?;
-    let mut file = unnamed(folder)?;
+/// Writes `target`, a path below `base`, whole: `fill` writes the content, which is synced before the file gets its name.
+fn write_whole(base: &Path, target: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
+    let mut file = unnamed(base)?;
     fill(file.as_file_mut())?;
     file.as_file().sync_data()?;
     file.persist(target)?;
@@ -51,7 +58,6 @@ fn sync_folder(folder: &Path) -> io::Result<()> {
 
 /// Whether a folder can be written to.
 fn check_writable(base: &Path) -> io::Result<()> {
-    fs::create_dir_all(base)?;
     unnamed(base).map(drop)
 }
 

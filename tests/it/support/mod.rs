@@ -1,0 +1,57 @@
+//! What the tests share: a clock that stands still, stores that are new for each test, and values to put into them.
+
+pub mod process;
+pub mod values;
+
+use janitor_runner::{
+    adapters::{embedded::Embedded, memory::MemoryKv, sled::SledKv},
+    domain::time::{self, Time},
+    metrics::Metrics,
+    ports::Clock,
+};
+use std::sync::{Arc, Mutex};
+use tempfile::TempDir;
+
+/// A moment to start from.
+pub fn start() -> Time {
+    time::parse("start", "2026-11-23T10:00:00").unwrap()
+}
+
+/// A clock that the test sets.
+pub struct FakeClock(Mutex<Time>);
+
+impl FakeClock {
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self(Mutex::new(start())))
+    }
+
+    pub fn advance(&self, by: chrono::TimeDelta) {
+        *self.0.lock().unwrap() += by;
+    }
+}
+
+impl Clock for FakeClock {
+    fn now(&self) -> Time {
+        *self.0.lock().unwrap()
+    }
+}
+
+/// A store of one kind, with what keeps it alive.
+pub struct Store {
+    pub store: Embedded,
+    pub folder: Option<TempDir>,
+}
+
+pub fn memory() -> Store {
+    Store { store: Embedded::open(Arc::new(MemoryKv::default()), "memory", Arc::new(Metrics::new())).unwrap(), folder: None }
+}
+
+pub fn open_sled(folder: &TempDir) -> Embedded {
+    let kv = SledKv::open(&folder.path().join("db")).unwrap();
+    Embedded::open(Arc::new(kv), "sled", Arc::new(Metrics::new())).unwrap()
+}
+
+pub fn sled() -> Store {
+    let folder = tempfile::tempdir().unwrap();
+    Store { store: open_sled(&folder), folder: Some(folder) }
+}
