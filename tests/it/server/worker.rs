@@ -1,0 +1,157 @@
+//! The bundled worker against a real server and real repositories.
+
+use crate::support::process::{PROGRAM, Server};
+use serde_json::{Value, json};
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::Duration,
+};
+use tempfile::TempDir;
+
+fn git(folder: &Path, arguments: &[&str]) -> String {
+    let identity = ["-c", "user.name=T", "-c", "user.email=t@localhost"];
+    let output = Command::new("git").args(identity).args(arguments).current_dir(folder).output().unwrap();
+    assert!(output.status.success(), "git {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+struct Place {
+    home: TempDir,
+    server: Server,
+    repository: PathBuf,
+}
+
+/// A server with one codebase, and a campaign that runs `command` on it.
+async fn place(command: &str) -> Place {
+    let home = tempfile::tempdir().unwrap();
+    let repository = home.path().join("repository");
+    std::fs::create_dir(&repository).unwrap();
+    std::fs::write(repository.join("file.txt"), "one\n").unwrap();
+    git(&repository, &["init", "--quiet", "--initial-branch=main"]);
+    git(&repository, &["add", "--all"]);
+    git(&repository, &["commit", "--quiet", "--message", "Start"]);
+    let server = Server::start(home.path(), "memory:", "").await;
+    server.add_worker("w1", "secret1").await;
+    let uploaded = server.post("/codebases", &json!([{ "name": "repo", "url": format!("file://{}", repository.display()) }])).await;
+    assert_eq!(uploaded.0, 200);
+    let place = Place { home, server, repository };
+    place.queue(command).await;
+    place
+}
+
+impl Place {
+    async fn queue(&self, command: &str) {
+        let stored = self.server.post("/candidates", &json!([{ "codebase": "repo", "campaign": "gen", "command": command }])).await;
+        assert_eq!(stored.1["success"].as_array().map(Vec::len), Some(1), "{stored:?}");
+    }
+
+    fn worker(&self) -> Command {
+        let mut worker = Command::new(PROGRAM);
+        worker.args(["worker", "--name", "w1", "--once", "--idle", "1", "--url", &format!("{}/runner", self.server.public)]);
+        worker.arg("--work-dir").arg(self.work_dir()).env("JANITOR_WORKER_PASSWORD", "secret1").stdout(Stdio::null()).stderr(Stdio::null());
+        worker
+    }
+
+    fn work_dir(&self) -> PathBuf {
+        self.home.path().join("work")
+    }
+
+    /// Runs one worker to its end; answers the run that came of it.
+    async fn run(&self, extra: &[&str]) -> Value {
+        let mut worker = self.worker();
+        worker.args(extra);
+        let ended = tokio::task::spawn_blocking(move || worker.status().unwrap()).await.unwrap();
+        assert!(ended.success());
+        assert_eq!(std::fs::read_dir(self.work_dir()).unwrap().count(), 0, "a folder is left");
+        let (_, runs) = self.server.get("/runs?limit=1").await;
+        runs[0].clone()
+    }
+
+    async fn log(&self, run: &Value) -> String {
+        let (_, log) = self.server.get(&format!("/log/{}/worker.log", run["log_id"].as_str().unwrap())).await;
+        log.as_str().unwrap().to_owned()
+    }
+}
+
+#[tokio::test]
+async fn a_change_is_committed_and_handed_in() {
+    let script = r#"echo two >> file.txt; echo "says $SVP_API"; echo extra > "$OUTPUT_DIRECTORY/extra.bin"; echo '{"description": "Add two", "value": 7, "context": {"a": 1}}' > "$SVP_RESULT""#;
+    let place = place(script).await;
+    let run = place.run(&[]).await;
+    // The store of branches does not exist here, so the push fails; the change is kept as a patch all the same.
+    assert_eq!((&run["code"], &run["failure_stage"], &run["transient"]), (&json!("push-failed"), &json!("deliver/push"), &json!(true)), "{run}");
+    assert!(place.log(&run).await.contains("says 1"));
+}
+
+#[tokio::test]
+async fn nothing_to_do_and_failures_are_told_apart() {
+    let place = place("true").await;
+    assert_eq!(place.run(&[]).await["code"], "nothing-to-do");
+    place.queue("echo oops >&2; exit 3").await;
+    let failed = place.run(&[]).await;
+    assert_eq!((&failed["code"], &failed["failure_stage"]), (&json!("command-failed"), &json!("codemod")));
+    assert!(place.log(&failed).await.contains("oops"));
+    place.queue(r#"echo '{"code": "odd", "description": "because", "transient": true}' > "$SVP_RESULT"; exit 1"#).await;
+    let own = place.run(&[]).await;
+    assert_eq!((&own["code"], &own["description"], &own["transient"]), (&json!("odd"), &json!("because"), &json!(true)));
+    place.queue("echo nonsense > \"$SVP_RESULT\"").await;
+    assert_eq!(place.run(&[]).await["code"], "codemod-result-invalid");
+}
+
+#[tokio::test]
+async fn a_codemod_that_takes_too_long_is_stopped_with_all_its_children() {
+    let place = place("sleep 987654 & echo $! > /proc/self/cwd/../pid; cp ../pid \"$OUTPUT_DIRECTORY/../../../pid\"; wait").await;
+    let run = place.run(&["--timeout", "1"]).await;
+    assert_eq!(run["code"], "timeout");
+    let pid = std::fs::read_to_string(place.home.path().join("pid")).unwrap();
+    assert!(!Path::new("/proc").join(pid.trim()).exists(), "a child is left");
+}
+
+#[tokio::test]
+async fn the_backchannel_shows_the_log_and_kills() {
+    let place = place("echo working; sleep 987655").await;
+    let mut worker = place.worker().spawn().unwrap();
+    let http = crate::support::process::client();
+    let mut url = String::new();
+    for _ in 0..200 {
+        let (_, active) = place.server.get("/active-runs").await;
+        if let Some(found) = active[0]["backchannel"]["my_url"].as_str() {
+            url = found.to_owned();
+            let log = http.get(format!("{url}logs/worker.log")).send().await.unwrap().text().await.unwrap_or_default();
+            if log.contains("working\n") {
+                break;
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let (_, active) = place.server.get("/active-runs").await;
+    let id = http.get(format!("{url}log-id")).send().await.unwrap().text().await.unwrap();
+    assert_eq!(active[0]["id"], id);
+    let logs: Vec<String> = http.get(format!("{url}logs")).send().await.unwrap().json().await.unwrap();
+    assert_eq!(logs, ["worker.log"]);
+    assert_eq!(http.get(format!("{url}logs/..%2Fx")).send().await.unwrap().status(), 400);
+    assert!(http.post(format!("{url}kill")).send().await.unwrap().status().is_success());
+    assert!(tokio::task::spawn_blocking(move || worker.wait().unwrap()).await.unwrap().success());
+    let (_, runs) = place.server.get("/runs?limit=1").await;
+    assert_eq!((&runs[0]["code"], &runs[0]["transient"]), (&json!("killed"), &json!(true)));
+}
+
+#[tokio::test]
+async fn the_repository_itself_is_left_as_it_is() {
+    let place = place("echo two >> file.txt").await;
+    let before = git(&place.repository, &["rev-parse", "HEAD"]);
+    place.run(&[]).await;
+    assert_eq!(git(&place.repository, &["rev-parse", "HEAD"]), before);
+    assert_eq!(git(&place.repository, &["status", "--porcelain"]), "");
+}
+
+#[tokio::test]
+async fn a_wrong_password_ends_the_worker_with_a_message() {
+    let place = place("true").await;
+    let mut worker = place.worker();
+    worker.env("JANITOR_WORKER_PASSWORD", "wrong").stderr(Stdio::piped());
+    let output = tokio::task::spawn_blocking(move || worker.output().unwrap()).await.unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && said.contains("401"), "{said}");
+}

@@ -1,0 +1,322 @@
+//! The use cases with failing ports: what happens when a store is away at the wrong moment, and when time passes.
+
+use crate::support::{FakeClock, memory, start, values::*};
+use chrono::TimeDelta;
+use janitor_runner::{
+    adapters::{clock::RandomIds, embedded::Embedded, in_process::InProcessEvents, none::NoBackchannel},
+    domain::{
+        build::BuildSettings,
+        campaign::{BuildTarget, Campaign, Campaigns},
+        name::RunId,
+        queue::Bucket,
+        vcs::{VcsStore, VcsType},
+        watch::Ping,
+    },
+    metrics::Metrics,
+    ports::{
+        ArtifactStore, Backchannel, Catalog, Claims, Event, Fault, LogStore, QueueStore, ResultStore, SpooledFile, Vcs,
+        artifact_store::{Content, MockArtifactStore},
+        backchannel::MockBackchannel,
+        log_store::MockLogStore,
+        queue_store::ClaimFilter,
+        result_store::MockResultStore,
+        vcs::{MockVcs, Probe},
+    },
+    services::{
+        Deployment, ServiceError,
+        announce::Announcer,
+        assign::{AssignRequest, Assigner},
+        finish::{Finisher, Turns, Upload},
+        follow_up::FollowUps,
+        watch::Watcher,
+    },
+};
+use std::sync::Arc;
+
+struct Place {
+    store: Arc<Embedded>,
+    clock: Arc<FakeClock>,
+    deployment: Arc<Deployment>,
+    events: Arc<InProcessEvents>,
+    announcer: Arc<Announcer>,
+    follow_ups: Arc<FollowUps>,
+}
+
+fn deployment() -> Deployment {
+    let campaign = Campaign {
+        name: campaign_name("gen"),
+        command: Some("true".into()),
+        branch_name: None,
+        force_build: false,
+        skip_setup_validation: false,
+        default_empty: true,
+        build: Some(BuildTarget::Generic { chroot: None }),
+    };
+    Deployment {
+        campaigns: Campaigns { campaigns: vec![campaign], distributions: vec![] },
+        build: BuildSettings::default(),
+        vcs_store: VcsStore::default(),
+        committer: None,
+        avoid_hosts: vec![],
+        run_timeout: TimeDelta::minutes(60),
+        use_cached_only: false,
+    }
+}
+
+fn place() -> Place {
+    let (store, clock, deployment) = (Arc::new(memory().store), FakeClock::new(), Arc::new(deployment()));
+    let events = Arc::new(InProcessEvents::default());
+    let announcer = Arc::new(Announcer::new(store.clone(), events.clone(), clock.clone(), deployment.clone()));
+    let follow_ups = Arc::new(FollowUps::new(store.clone(), store.clone(), clock.clone()));
+    Place { store, clock, deployment, events, announcer, follow_ups }
+}
+
+fn working_artifacts() -> Arc<dyn ArtifactStore> {
+    let mut artifacts = MockArtifactStore::new();
+    artifacts.expect_store().returning(|_, _| Ok(()));
+    Arc::new(artifacts)
+}
+
+fn working_logs() -> Arc<dyn LogStore> {
+    let mut logs = MockLogStore::new();
+    logs.expect_store().returning(|_, _, _| Ok(()));
+    Arc::new(logs)
+}
+
+fn away() -> Fault {
+    Fault::unavailable("try", "it is away")
+}
+
+impl Place {
+    fn finisher(&self, results: Arc<dyn ResultStore>, artifacts: Arc<dyn ArtifactStore>, logs: Arc<dyn LogStore>) -> Arc<Finisher> {
+        Arc::new(Finisher {
+            claims: self.store.clone(),
+            results,
+            artifacts,
+            logs,
+            follow_ups: self.follow_ups.clone(),
+            announcer: self.announcer.clone(),
+            clock: self.clock.clone(),
+            metrics: Arc::new(Metrics::new()),
+            turns: Turns::default(),
+        })
+    }
+
+    fn assigner(&self, results: Arc<dyn ResultStore>, vcs: Arc<dyn Vcs>) -> Arc<Assigner> {
+        Arc::new(Assigner {
+            queue: self.store.clone(),
+            claims: self.store.clone(),
+            results: results.clone(),
+            vcs,
+            finisher: self.finisher(results, working_artifacts(), working_logs()),
+            announcer: self.announcer.clone(),
+            clock: self.clock.clone(),
+            ids: Arc::new(RandomIds),
+            deployment: self.deployment.clone(),
+            metrics: Arc::new(Metrics::new()),
+        })
+    }
+
+    async fn queued(&self, codebases: &[&str]) {
+        let at = |name: &&str| codebase_at(name, &format!("https://{name}.example/x"));
+        self.store.upload_codebases(codebases.iter().map(at).collect()).await.unwrap();
+        self.store.enqueue(batch(codebases.iter().map(|name| wish(name, Bucket::Default, 1.0)).collect())).await.unwrap();
+    }
+
+    async fn held(&self) -> RunId {
+        self.queued(&["aa"]).await;
+        self.store.claim(claim("r1")).await.unwrap().unwrap().run.id
+    }
+
+    async fn nothing_is_held(&self) -> bool {
+        Claims::list(self.store.as_ref()).await.unwrap().is_empty() && self.store.peek(&ClaimFilter::default(), start()).await.unwrap().is_some()
+    }
+}
+
+fn upload(report: &str) -> Upload {
+    let file = SpooledFile { name: "out".into(), content: Content::Memory(b"x".to_vec().into()), size: 1 };
+    let log = SpooledFile { name: "w.log".into(), ..file.clone() };
+    Upload { report: report.as_bytes().to_vec(), files: vec![file, log], changes: vec![] }
+}
+
+const SUCCESS: &str = r#"{"code": "success", "revision": "r", "target": {"name": "generic"}}"#;
+
+#[tokio::test]
+async fn artifacts_that_cannot_be_stored_fail_the_run_but_keep_it() {
+    let place = place();
+    let id = place.held().await;
+    let mut artifacts = MockArtifactStore::new();
+    artifacts.expect_store().times(1).returning(|_, _| Err(away()));
+    let finisher = place.finisher(place.store.clone(), Arc::new(artifacts), working_logs());
+    let finished = finisher.finish(&id, None, &upload(SUCCESS)).await.unwrap();
+    assert_eq!((finished.run.code.as_str(), finished.run.revision.as_deref()), ("artifact-upload-failed", Some("r")));
+    assert_eq!(place.store.run(&id).await.unwrap().unwrap(), finished.run);
+}
+
+#[tokio::test]
+async fn logs_that_cannot_be_stored_are_not_claimed_to_be() {
+    let place = place();
+    let id = place.held().await;
+    let mut logs = MockLogStore::new();
+    logs.expect_store().times(1).returning(|_, _, _| Err(away()));
+    let finisher = place.finisher(place.store.clone(), working_artifacts(), Arc::new(logs));
+    let finished = finisher.finish(&id, None, &upload(SUCCESS)).await.unwrap();
+    assert_eq!((finished.run.code.as_str(), finished.run.logfilenames.len()), ("success", 0));
+}
+
+#[tokio::test]
+async fn a_result_store_that_is_away_leaves_the_run_to_be_finished_again() {
+    let place = place();
+    let id = place.held().await;
+    let mut results = MockResultStore::new();
+    results.expect_record().times(1).returning(|_| Err(away().into()));
+    let finisher = place.finisher(Arc::new(results), working_artifacts(), working_logs());
+    let refused = finisher.finish(&id, None, &upload(SUCCESS)).await;
+    assert!(matches!(refused, Err(ServiceError::Fault(fault)) if fault.is_unavailable()));
+    let finisher = place.finisher(place.store.clone(), working_artifacts(), working_logs());
+    assert!(finisher.finish(&id, None, &upload(SUCCESS)).await.unwrap().first_time);
+}
+
+#[tokio::test]
+async fn a_result_is_told() {
+    let place = place();
+    let id = place.held().await;
+    let mut listener = place.events.listen();
+    let finisher = place.finisher(place.store.clone(), working_artifacts(), working_logs());
+    let first = finisher.finish(&id, None, &upload(SUCCESS)).await.unwrap();
+    assert_eq!(listener.try_recv().unwrap(), Event::Result(Box::new(first.run.clone())));
+    let again = finisher.finish(&id, None, &upload("{}")).await.unwrap();
+    assert_eq!((again.first_time, again.run), (false, first.run));
+    assert!(listener.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn a_failure_on_the_way_lets_the_item_go() {
+    let place = place();
+    place.queued(&["aa"]).await;
+    let mut vcs = MockVcs::new();
+    vcs.expect_probe().returning(|_| Probe::Unknown("x".into()));
+    vcs.expect_earlier_branch().returning(|_, _| Some(janitor_runner::ports::vcs::EarlierBranch { url: "u".into(), revision: "r".into() }));
+    let mut results = MockResultStore::new();
+    results.expect_run_of_revision().returning(|_, _| Err(away().into()));
+    let refused = place.assigner(Arc::new(results), Arc::new(vcs)).assign(AssignRequest::default()).await;
+    assert!(matches!(refused, Err(ServiceError::Fault(_))));
+    assert!(place.nothing_is_held().await);
+}
+
+#[tokio::test]
+async fn a_host_that_is_rate_limited_is_skipped_and_its_item_kept() {
+    let place = place();
+    place.queued(&["aa", "bb"]).await;
+    let until = start() + TimeDelta::minutes(2);
+    let mut vcs = MockVcs::new();
+    vcs.expect_earlier_branch().returning(|_, _| None);
+    vcs.expect_probe().returning(move |codebase| match codebase.host() {
+        Some("aa.example") => Probe::RateLimited(until),
+        _ => Probe::Opened { url: "https://elsewhere/x".into(), vcs_type: VcsType::Git },
+    });
+    let assigner = place.assigner(place.store.clone(), Arc::new(vcs));
+    let assignment = assigner.assign(AssignRequest::default()).await.unwrap();
+    assert_eq!(assignment.run.item.key.codebase.as_str(), "bb");
+    assert_eq!(assignment.branch_url.as_deref(), Some("https://elsewhere/x"));
+    let stored = place.store.get(&assignment.run.id).await.unwrap().unwrap();
+    assert_eq!(stored.vcs.branch_url.as_deref(), Some("https://elsewhere/x"));
+    assert!(matches!(assigner.assign(AssignRequest::default()).await, Err(ServiceError::QueueEmpty)));
+    assert_eq!(place.store.latest(9).await.unwrap(), vec![]);
+    place.clock.advance(TimeDelta::minutes(3));
+    assert!(place.store.peek(&ClaimFilter::default(), until).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn when_only_limited_hosts_are_left_the_worker_is_told_until_when() {
+    let place = place();
+    place.queued(&["aa"]).await;
+    let until = start() + TimeDelta::minutes(2);
+    let mut vcs = MockVcs::new();
+    vcs.expect_probe().returning(move |_| Probe::RateLimited(until));
+    let assigner = place.assigner(place.store.clone(), Arc::new(vcs));
+    assert!(matches!(assigner.assign(AssignRequest::default()).await, Err(ServiceError::RateLimited(told)) if told == until));
+    assert!(Claims::list(place.store.as_ref()).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_caller_that_goes_away_leaves_nothing_claimed() {
+    let place = place();
+    place.queued(&["aa"]).await;
+    let (asked, wait) = (Arc::new(tokio::sync::Notify::new()), Arc::new(tokio::sync::Notify::new()));
+    struct SlowVcs(Arc<tokio::sync::Notify>, Arc<tokio::sync::Notify>);
+    #[async_trait::async_trait]
+    impl Vcs for SlowVcs {
+        async fn probe(&self, _: &janitor_runner::domain::codebase::Codebase) -> Probe {
+            self.0.notify_one();
+            self.1.notified().await;
+            Probe::Unknown("slow".into())
+        }
+        async fn earlier_branch(&self, _: &janitor_runner::domain::codebase::Codebase, _: &janitor_runner::domain::name::CampaignName) -> Option<janitor_runner::ports::vcs::EarlierBranch> {
+            None
+        }
+    }
+    let assigner = place.assigner(place.store.clone(), Arc::new(SlowVcs(asked.clone(), wait.clone())));
+    let caller = tokio::spawn(async move { assigner.assign(AssignRequest::default()).await });
+    asked.notified().await;
+    caller.abort();
+    assert!(caller.await.is_err());
+    wait.notify_one();
+    let free = async {
+        while !place.nothing_is_held().await {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(5), free).await.unwrap();
+}
+
+async fn watched(place: &Place, backchannel: Arc<dyn Backchannel>) {
+    let finisher = place.finisher(place.store.clone(), working_artifacts(), working_logs());
+    let watcher = Watcher::new(place.store.clone(), backchannel, finisher, place.clock.clone(), place.deployment.clone(), Arc::new(Metrics::new()));
+    Arc::new(watcher).round().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_run_nobody_can_ask_about_is_ended_after_a_day() {
+    let place = place();
+    let id = place.held().await;
+    place.clock.advance(TimeDelta::hours(23));
+    watched(&place, Arc::new(NoBackchannel)).await;
+    assert!(place.store.get(&id).await.unwrap().is_some());
+    place.clock.advance(TimeDelta::hours(2));
+    watched(&place, Arc::new(NoBackchannel)).await;
+    let run = place.store.run(&id).await.unwrap().unwrap();
+    assert_eq!((run.code.as_str(), run.transient), ("run-disappeared", Some(true)));
+    assert_eq!(place.store.get(&id).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_worker_that_answers_keeps_its_run() {
+    let place = place();
+    let id = place.held().await;
+    let mut backchannel = MockBackchannel::new();
+    backchannel.expect_ping().times(1).returning(|_| Ping::Alive);
+    place.clock.advance(TimeDelta::minutes(30));
+    let backchannel = Arc::new(backchannel);
+    watched(&place, backchannel.clone()).await;
+    watched(&place, backchannel).await;
+    assert_eq!(place.store.get(&id).await.unwrap().unwrap().keepalive, start() + TimeDelta::minutes(30));
+}
+
+#[tokio::test]
+async fn follow_ups_are_carried_out_once_and_dropped_without_a_candidate() {
+    let place = place();
+    place.store.upload_codebases(vec![bare_codebase("aa"), bare_codebase("bb")]).await.unwrap();
+    place.store.upload_candidates(vec![new_candidate("aa")], start()).await.unwrap();
+    place.store.enqueue(batch(vec![wish("bb", Bucket::Default, 1.0)])).await.unwrap();
+    let finisher = place.finisher(place.store.clone(), working_artifacts(), working_logs());
+    for run in ["r1", "r2"] {
+        let active = place.store.claim(claim(run)).await.unwrap().unwrap().run;
+        finisher.finish(&active.id, None, &upload(SUCCESS)).await.unwrap();
+    }
+    assert_eq!(place.follow_ups.carry_out().await.unwrap(), 2);
+    assert_eq!(place.follow_ups.carry_out().await.unwrap(), 0);
+    let queued = QueueStore::list(place.store.as_ref(), 9).await.unwrap();
+    assert_eq!(queued.len(), 1);
+    assert_eq!((queued[0].key.codebase.as_str(), queued[0].requester.as_deref()), ("aa", Some("after run schedule")));
+}

@@ -1,0 +1,152 @@
+//! The real program as a process, and a client of it.
+
+use serde_json::{Value, json};
+use std::{
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_janitor-runner");
+
+pub fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// A client without TLS, so without the need to choose a provider for it.
+pub fn client() -> reqwest::Client {
+    janitor_runner::worker::http_client().unwrap()
+}
+
+/// A service in a process of its own; killed when this is dropped.
+pub struct Server {
+    pub home: PathBuf,
+    pub admin: String,
+    pub public: String,
+    arguments: Vec<String>,
+    child: Option<Child>,
+    http: reqwest::Client,
+}
+
+/// What is uploaded: parts as (file name, content).
+pub fn upload(report: &Value, files: &[(&str, &[u8])]) -> reqwest::multipart::Form {
+    let part = |name: &str, bytes: Vec<u8>| reqwest::multipart::Part::bytes(bytes).file_name(name.to_owned());
+    let form = reqwest::multipart::Form::new().part("metadata", part("result.json", report.to_string().into_bytes()));
+    files.iter().fold(form, |form, (name, bytes)| form.part("file", part(name, bytes.to_vec())))
+}
+
+impl Server {
+    /// Starts one with its files below `home`; `settings` is TOML beside the golden campaigns.
+    pub async fn start(home: &Path, store: &str, settings: &str) -> Self {
+        let (port, public_port) = (free_port(), free_port());
+        let file = home.join("settings.toml");
+        let policies = "[publish_policies]\ndefault-policy = [{ role = \"main\", mode = \"propose\" }]\n";
+        std::fs::write(&file, format!("spool = {:?}\n{settings}\n{policies}", home.join("spool"))).unwrap();
+        let at = |name: &str| home.join(name).display().to_string();
+        let golden = root().join("tests/golden/campaigns.conf").display().to_string();
+        let vcs = "git=http://127.0.0.1:28080/git/,bzr=http://127.0.0.1:28080/bzr/";
+        let options = [
+            ("--config", golden), ("--config", file.display().to_string()), ("--store", store.to_owned()), ("--artifacts", at("artifacts")),
+            ("--logs", at("logs")), ("--port", port.to_string()), ("--public-port", public_port.to_string()), ("--public-vcs-location", vcs.to_owned()),
+        ];
+        let options = options.into_iter().flat_map(|(option, value)| [option.to_owned(), value]);
+        let arguments: Vec<String> = std::iter::once("serve".to_owned()).chain(options).collect();
+        let mut server = Self {
+            home: home.to_owned(),
+            admin: format!("http://127.0.0.1:{port}"),
+            public: format!("http://127.0.0.1:{public_port}"),
+            arguments,
+            child: None,
+            http: client(),
+        };
+        server.run().await;
+        server
+    }
+
+    pub async fn sled(home: &Path) -> Self {
+        Self::start(home, &format!("sled:{}", home.join("db").display()), "").await
+    }
+
+    /// Starts the process, again after a kill, and waits until it is ready.
+    pub async fn run(&mut self) {
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.home.join("server.log")).unwrap();
+        let child = Command::new(PROGRAM).args(&self.arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
+        self.child = Some(child);
+        let started = Instant::now();
+        while self.http.get(format!("{}/ready", self.admin)).send().await.map_or(true, |answer| !answer.status().is_success()) {
+            assert!(started.elapsed() < Duration::from_secs(20), "not ready: {}", self.log());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.home.join("server.log")).unwrap_or_default()
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().unwrap().id()
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self) {
+        let mut child = self.child.take().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    pub fn request(&self, method: &str, path: &str) -> reqwest::RequestBuilder {
+        self.http.request(method.parse().unwrap(), format!("{}{path}", self.admin))
+    }
+
+    pub async fn post(&self, path: &str, body: &Value) -> (u16, Value) {
+        answer(self.request("POST", path).json(body)).await
+    }
+
+    pub async fn get(&self, path: &str) -> (u16, Value) {
+        answer(self.request("GET", path)).await
+    }
+
+    pub async fn add_worker(&self, name: &str, password: &str) {
+        let added = self.post("/admin/workers", &json!({ "name": name, "password": password })).await;
+        assert_eq!(added.0, 201, "{added:?}");
+    }
+
+    /// A codebase with a candidate of a campaign.
+    pub async fn queue(&self, codebase: &str, campaign: &str) {
+        assert_eq!(self.post("/codebases", &json!([{ "name": codebase }])).await.0, 200);
+        let uploaded = self.post("/candidates", &json!([{ "codebase": codebase, "campaign": campaign }])).await;
+        assert_eq!(uploaded.1["success"].as_array().map(Vec::len), Some(1), "{uploaded:?}");
+    }
+
+    /// Takes the next run of a codebase.
+    pub async fn take(&self, codebase: &str) -> Value {
+        let taken = self.post("/active-runs", &json!({ "worker": "w1", "codebase": codebase })).await;
+        assert_eq!(taken.0, 201, "{taken:?}");
+        taken.1
+    }
+
+    pub async fn finish(&self, id: &str, report: &Value, files: &[(&str, &[u8])]) -> (u16, Value) {
+        answer(self.request("POST", &format!("/active-runs/{id}/finish")).multipart(upload(report, files))).await
+    }
+}
+
+/// The status, and the body as JSON or as text.
+pub async fn answer(request: reqwest::RequestBuilder) -> (u16, Value) {
+    let response = request.send().await.unwrap();
+    let status = response.status().as_u16();
+    let text = response.text().await.unwrap();
+    (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if self.child.is_some() {
+            self.kill();
+        }
+    }
+}
