@@ -125,8 +125,7 @@ fn services(ports: Ports, settings: &Settings, metrics: Arc<Metrics>) -> (Arc<Ap
         deployment: deployment.clone(),
         metrics: metrics.clone(),
     });
-    let watcher =
-        Arc::new(Watcher::new(claims.clone(), backchannel.clone(), finisher.clone(), clock.clone(), deployment.clone(), metrics.clone()));
+    let watcher = Arc::new(Watcher::new(claims.clone(), backchannel.clone(), finisher.clone(), clock.clone(), deployment.clone(), metrics.clone()));
     let app = App {
         overview: Overview::new(queue.clone(), claims.clone(), results.clone(), clock.clone(), deployment.clone()),
         assigner,
@@ -229,10 +228,7 @@ impl Running {
     pub async fn stop(self) -> anyhow::Result<()> {
         self.end.cancel();
         for server in self.servers {
-            match timeout(LAST_REQUESTS, server).await {
-                Ok(ended) => ended??,
-                Err(_) => tracing::warn!("requests that take too long are cut off"),
-            }
+            if let Ok(ended) = timeout(LAST_REQUESTS, server).await { ended?? } else { tracing::warn!("requests that take too long are cut off") }
         }
         Ok(())
     }

@@ -3,12 +3,12 @@
 //! `domain` knows the rules, `ports` names what is needed from outside, `services` are the use cases, `adapters` talk
 //! to the outside, `bootstrap` puts one of each together. ARCHITECTURE.md has the map.
 
-pub mod domain;
-pub mod ports;
 pub mod adapters;
-pub mod metrics;
-pub mod services;
-pub mod settings;
 pub mod bootstrap;
 pub mod cli;
+pub mod domain;
+pub mod metrics;
+pub mod ports;
+pub mod services;
+pub mod settings;
 pub mod worker;

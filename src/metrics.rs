@@ -239,7 +239,8 @@ impl Metrics {
 
     fn look_at_process(&self) {
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).and_then(|rest| rest.split_whitespace().next()?.parse::<i64>().ok());
+        let resident =
+            status.lines().find_map(|line| line.strip_prefix("VmRSS:")).and_then(|rest| rest.split_whitespace().next()?.parse::<i64>().ok());
         if let Some(kibibytes) = resident {
             self.resident_memory.set(kibibytes * 1024);
         }
@@ -249,7 +250,7 @@ impl Metrics {
         let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
         let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
         let ticks: u32 = after_name.split_whitespace().skip(11).take(2).filter_map(|ticks| ticks.parse::<u32>().ok()).sum();
-        self.cpu_seconds.set(f64::from(ticks) / f64::from(rustix::param::clock_ticks_per_second() as u32));
+        self.cpu_seconds.set(f64::from(ticks) / f64::from(u32::try_from(rustix::param::clock_ticks_per_second()).unwrap_or(100)));
     }
 }
 

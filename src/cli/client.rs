@@ -205,11 +205,24 @@ pub(super) async fn status(args: ServerArgs) -> Result<ExitCode> {
         return print_json(&json!({ "status": status, "queue": stats }));
     }
     let hour = stats.pointer("/finished/last_hour").cloned().unwrap_or_default();
-    println!("queued {}, running {}, finished in the last hour {} ({} failed)", text(&stats, "queue_length"), text(&stats, "active_runs"), text(&hour, "total"), text(&hour, "failure"));
+    println!(
+        "queued {}, running {}, finished in the last hour {} ({} failed)",
+        text(&stats, "queue_length"),
+        text(&stats, "active_runs"),
+        text(&hour, "total"),
+        text(&hour, "failure")
+    );
     let running = list(status.get("processing").unwrap_or(&Value::Null));
     if !running.is_empty() {
         let rows = running.iter().map(|run| {
-            [text(run, "id"), text(run, "campaign"), text(run, "codebase"), text(run, "worker"), duration(number(run, "current_duration")), duration(number(run, "keepalive_age"))]
+            [
+                text(run, "id"),
+                text(run, "campaign"),
+                text(run, "codebase"),
+                text(run, "worker"),
+                duration(number(run, "current_duration")),
+                duration(number(run, "keepalive_age")),
+            ]
         });
         println!("{}", table(["run", "campaign", "codebase", "worker", "for", "last sign of life"], rows));
     }
@@ -235,7 +248,15 @@ pub(super) async fn queue(command: QueueCommand) -> Result<ExitCode> {
 fn runs_table(runs: &Value) -> String {
     let rows = list(runs).iter().map(|run| {
         let revision = run.get("revision").and_then(Value::as_str).map(short).unwrap_or_default();
-        [text(run, "log_id"), text(run, "campaign"), text(run, "codebase"), text(run, "code"), duration(number(run, "duration")), revision, text(run, "finish_time")]
+        [
+            text(run, "log_id"),
+            text(run, "campaign"),
+            text(run, "codebase"),
+            text(run, "code"),
+            duration(number(run, "duration")),
+            revision,
+            text(run, "finish_time"),
+        ]
     });
     table(["run", "campaign", "codebase", "result", "duration", "revision", "finished"], rows).to_string()
 }
@@ -261,7 +282,7 @@ async fn show(server: &Server, id: &str, as_json: bool, log: bool) -> Result<Exi
         print_json(&run)?;
     } else {
         let fields: BTreeMap<&String, &Value> = run.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null()).collect();
-        println!("{}", table(["fact", "value"], fields.into_iter().map(|(field, _)| [field.clone(), text(&run, field)])));
+        println!("{}", table(["fact", "value"], fields.into_keys().map(|field| [field.clone(), text(&run, field)])));
     }
     if log {
         for name in list(run.get("logfilenames").unwrap_or(&Value::Null)).iter().filter_map(Value::as_str) {
@@ -339,7 +360,15 @@ pub(super) async fn candidate(command: CandidateCommand) -> Result<ExitCode> {
 pub(super) async fn codebase(command: CodebaseCommand) -> Result<ExitCode> {
     let CodebaseCommand::Import { file, server: args } = command;
     let (total, _) = import(&args, "codebases", &file).await?;
-    if args.json { print_json(&json!({ "stored": total })) } else { Ok(println!("{total} codebases stored")).map(|()| ExitCode::SUCCESS) }
+    if args.json {
+        print_json(&json!({ "stored": total }))
+    } else {
+        {
+            println!("{total} codebases stored");
+            Ok(())
+        }
+        .map(|()| ExitCode::SUCCESS)
+    }
 }
 
 /// `worker add|ls|rm`.
@@ -350,7 +379,15 @@ pub(super) async fn workers(command: WorkersCommand) -> Result<ExitCode> {
         WorkersCommand::Rm { name, force, server: args } => {
             let query = if force { vec![("force", "1".to_owned())] } else { vec![] };
             Server::new(&args.server)?.delete(&["admin", "workers", &name], &query).await?;
-            if args.json { print_json(&json!({ "removed": name })) } else { Ok(println!("worker {name} removed")).map(|()| ExitCode::SUCCESS) }
+            if args.json {
+                print_json(&json!({ "removed": name }))
+            } else {
+                {
+                    println!("worker {name} removed");
+                    Ok(())
+                }
+                .map(|()| ExitCode::SUCCESS)
+            }
         }
     }
 }

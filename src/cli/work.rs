@@ -17,13 +17,13 @@ use tokio_util::sync::CancellationToken;
 pub(super) struct WorkArgs {
     #[command(subcommand)]
     accounts: Option<client::WorkersCommand>,
-    /// The runner: http://HOST:9919/runner with a password, or the admin API's http://HOST:9911
+    /// The runner: <http://HOST:9919/runner> with a password, or the admin API's <http://HOST:9911>
     #[arg(long, default_value = "http://127.0.0.1:9919/runner")]
     url: String,
     /// The name of this worker's account
     #[arg(long, default_value = "worker")]
     name: String,
-    /// A file with its password (or JANITOR_WORKER_PASSWORD in the environment)
+    /// A file with its password (or `JANITOR_WORKER_PASSWORD` in the environment)
     #[arg(long)]
     password_file: Option<PathBuf>,
     /// Where checkouts are made [default: the system's temporary directory]
@@ -44,7 +44,7 @@ pub(super) struct WorkArgs {
     /// The longest a codemod may take, in seconds
     #[arg(long, default_value_t = 4 * 3600)]
     timeout: u64,
-    /// What builds a changed codebase; files that it puts into $OUTPUT_DIRECTORY become artifacts
+    /// What builds a changed codebase; files that it puts into $`OUTPUT_DIRECTORY` become artifacts
     #[arg(long)]
     build_command: Option<String>,
     /// Seconds to wait when there is nothing to do

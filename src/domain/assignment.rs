@@ -66,8 +66,8 @@ fn cached_branch(campaign: &Campaign, build: &Build) -> String {
 /// Puts an assignment together.
 pub fn assign(parts: Parts<'_>) -> Result<Assignment, Unassignable> {
     let Parts { run, campaign, codebase, build, resume, committer, vcs_store } = parts;
-    let (command_environment, command) = split_environment(&run.item.command)
-        .map_err(|e| Unassignable { code: "invalid-command", description: e.to_string() })?;
+    let (command_environment, command) =
+        split_environment(&run.item.command).map_err(|e| Unassignable { code: "invalid-command", description: e.to_string() })?;
     let vcs_type = run.vcs.vcs_type.or(codebase.vcs_type);
     let name = &run.item.key.codebase;
     let cached_url = vcs_store.branch(vcs_type, name, &cached_branch(campaign, &build));

@@ -179,7 +179,10 @@ mod tests {
         };
         let mut settings = BuildSettings { apt_archive_location: Some("http://a".into()), host_vendor: Some("debian".into()), ..Default::default() };
         let build = made(&campaign, vec![distribution.clone()], &settings).unwrap();
-        assert_eq!(build.config["build-extra-repositories"], json!(["deb [trusted=yes] http://a extra main", "deb [trusted=yes] http://a cs/42 main"]));
+        assert_eq!(
+            build.config["build-extra-repositories"],
+            json!(["deb [trusted=yes] http://a extra main", "deb [trusted=yes] http://a cs/42 main"])
+        );
         assert_eq!(build.config["build-distribution"], "camp");
         assert_eq!(build.config["last-build-version"], "1.0");
         assert_eq!(build.environment["APT_REPOSITORY"], "http://m/debian sid main");

@@ -82,12 +82,9 @@ pub struct NewCandidate {
 impl CandidateEntry {
     /// Text that no store can keep spoils the request, not just the entry.
     pub fn check_text(&self) -> Result<(), Invalid> {
-        for (field, value) in [
-            ("command", &self.command),
-            ("change_set", &self.change_set),
-            ("context", &self.context),
-            ("requester", &self.requester),
-        ] {
+        for (field, value) in
+            [("command", &self.command), ("change_set", &self.change_set), ("context", &self.context), ("requester", &self.requester)]
+        {
             value.clone().map(|value| text(field, value)).transpose()?;
         }
         if self.success_chance.is_some_and(|chance| !chance.is_finite()) {

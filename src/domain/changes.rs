@@ -100,7 +100,9 @@ mod tests {
 
     #[test]
     fn pgp_armour_is_taken_off() {
-        let signed = format!("-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA256\n\n{CHANGES}\n-----BEGIN PGP SIGNATURE-----\n\nxxx\n-----END PGP SIGNATURE-----\n");
+        let signed = format!(
+            "-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA256\n\n{CHANGES}\n-----BEGIN PGP SIGNATURE-----\n\nxxx\n-----END PGP SIGNATURE-----\n"
+        );
         assert_eq!(read("x.changes", &signed).unwrap(), read("x.changes", CHANGES).unwrap());
     }
 

@@ -1,13 +1,13 @@
 //! From an active run to a run: by the worker's report, or because the runner ends it.
 
 use super::{
+    Invalid,
     active_run::ActiveRun,
     changes::Changes,
     publish::PublishStatus,
     report::{Report, ReportTarget},
     run::{DebianPackage, ResultCode, Run, Target, WORKER_INVALID_RESULT},
     time::{Time, micros},
-    Invalid,
 };
 use serde_json::{Value, json};
 
@@ -96,11 +96,9 @@ impl Made {
 fn made(target: Option<&ReportTarget>, files: &UploadedFiles) -> Made {
     let Some(target) = target else { return Made::nothing() };
     match target.name.as_str() {
-        "generic" => Made {
-            target: Some(Target::Generic { details: target.details.clone() }),
-            artifacts: Some(files.others.clone()),
-            ..Made::nothing()
-        },
+        "generic" => {
+            Made { target: Some(Target::Generic { details: target.details.clone() }), artifacts: Some(files.others.clone()), ..Made::nothing() }
+        }
         "debian" => debian(target, files),
         other => Made { unsupported: Some(format!("the runner cannot take in results for the target {other:?}")), ..Made::nothing() },
     }
@@ -258,8 +256,14 @@ pub(crate) mod tests {
 
     #[test]
     fn a_changes_file_that_names_a_missing_file_keeps_nothing() {
-        let changes = Changes { source: "h".into(), version: "1".into(), distribution: "d".into(), binary_packages: vec![], files: vec!["h.deb".into()] };
-        let mut files = UploadedFiles { changes: Some(changes), changes_filenames: vec!["h.changes".into()], others: vec!["h.changes".into()], ..Default::default() };
+        let changes =
+            Changes { source: "h".into(), version: "1".into(), distribution: "d".into(), binary_packages: vec![], files: vec!["h.deb".into()] };
+        let mut files = UploadedFiles {
+            changes: Some(changes),
+            changes_filenames: vec!["h.changes".into()],
+            others: vec!["h.changes".into()],
+            ..Default::default()
+        };
         let report = json!({"code": "success", "target": {"name": "debian", "details": {}}});
         let run = concluded(&report, &files);
         assert_eq!((run.code.as_str(), run.artifacts), (WORKER_INVALID_RESULT, None));

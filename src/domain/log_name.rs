@@ -27,7 +27,7 @@ pub fn check_file_name(name: &str) -> Result<(), Invalid> {
 pub fn is_log(name: &str) -> bool {
     let parts: Vec<&str> = name.split('.').collect();
     let rotated = matches!(parts.as_slice(), [_, "log", n] if !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()));
-    name.ends_with(".log") || rotated
+    rotated || parts.last() == Some(&"log") && parts.len() > 1
 }
 
 #[cfg(test)]

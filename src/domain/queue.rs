@@ -28,16 +28,8 @@ pub enum Bucket {
 
 impl Bucket {
     /// All buckets, in order.
-    pub const ALL: [Self; 8] = [
-        Self::UpdateExistingMp,
-        Self::Manual,
-        Self::Control,
-        Self::Hook,
-        Self::Reschedule,
-        Self::UpdateNewMp,
-        Self::MissingDeps,
-        Self::Default,
-    ];
+    pub const ALL: [Self; 8] =
+        [Self::UpdateExistingMp, Self::Manual, Self::Control, Self::Hook, Self::Reschedule, Self::UpdateNewMp, Self::MissingDeps, Self::Default];
 
     /// Its name.
     pub fn as_str(self) -> &'static str {
@@ -63,9 +55,10 @@ impl fmt::Display for Bucket {
 impl FromStr for Bucket {
     type Err = Invalid;
     fn from_str(text: &str) -> Result<Self, Invalid> {
-        Self::ALL.into_iter().find(|bucket| bucket.as_str() == text).ok_or_else(|| {
-            Invalid::new("bucket", format!("{text:?} is none of {}", Self::ALL.map(Self::as_str).join(", ")))
-        })
+        Self::ALL
+            .into_iter()
+            .find(|bucket| bucket.as_str() == text)
+            .ok_or_else(|| Invalid::new("bucket", format!("{text:?} is none of {}", Self::ALL.map(Self::as_str).join(", "))))
     }
 }
 

@@ -89,7 +89,8 @@ impl Fields<'_> {
     fn number(&mut self, field: &str) -> Option<i32> {
         let value = self.value(field)?;
         // Whole numbers of any notation: 5 and 5.0.
-        let whole = value.as_i64().or_else(|| value.as_f64().filter(|f| f.fract() == 0.0 && f.abs() < 1e15).and_then(|f| format!("{f:.0}").parse().ok()));
+        let whole =
+            value.as_i64().or_else(|| value.as_f64().filter(|f| f.fract() == 0.0 && f.abs() < 1e15).and_then(|f| format!("{f:.0}").parse().ok()));
         let number = whole.and_then(|n| i32::try_from(n).ok());
         if number.is_none() {
             self.fail(field, "is not a whole number of 32 bits");
@@ -249,7 +250,9 @@ mod tests {
     #[test]
     fn both_generations_are_read() {
         let older = of(&json!({"code": "x", "start_time": "2026-01-02T03:04:05", "stage": "build/compile", "branches": [["main", null, "a", "b"]]}));
-        let newer = of(&json!({"revision": "r", "start_time": "2026-01-02T03:04:05Z", "stage": ["build", "compile"], "value": 3.0, "branches": [], "tags": []}));
+        let newer = of(
+            &json!({"revision": "r", "start_time": "2026-01-02T03:04:05Z", "stage": ["build", "compile"], "value": 3.0, "branches": [], "tags": []}),
+        );
         assert_eq!((older.start_time, &older.stage), (newer.start_time, &newer.stage));
         assert_eq!(newer.value, Some(3));
         assert!(older.problems.is_empty() && newer.problems.is_empty());

@@ -214,9 +214,7 @@ pub struct RunBrief {
 /// The last effective run: the last by start time; when that is `nothing-new-to-do`, the run it resumed from; when it
 /// failed transiently, the latest that is neither transient nor `nothing-new-to-do`.
 pub fn last_effective(runs: &[RunBrief]) -> Option<RunId> {
-    let latest = |runs: &mut dyn Iterator<Item = &RunBrief>| {
-        runs.max_by(|a, b| (a.start_time, &a.id).cmp(&(b.start_time, &b.id))).cloned()
-    };
+    let latest = |runs: &mut dyn Iterator<Item = &RunBrief>| runs.max_by(|a, b| (a.start_time, &a.id).cmp(&(b.start_time, &b.id))).cloned();
     let last = latest(&mut runs.iter())?;
     let nothing_new = |run: &RunBrief| run.code.as_str() == NOTHING_NEW_TO_DO;
     if nothing_new(&last) {

@@ -1,9 +1,9 @@
 //! When a candidate runs next: the arithmetic of the regular schedule.
 
 use super::{
+    candidate::Candidate,
     name::{CampaignName, CodebaseName},
     queue::{Bucket, Enqueue, QueueKey},
-    candidate::Candidate,
     run::{ResultCode, WORKER_FAILURE},
     time::Time,
 };
@@ -105,11 +105,11 @@ fn probability(counted: &[&PastRun], context: Option<&str>) -> f64 {
         let seen = [&run.instigated_context, &run.context];
         !run.dependencies_satisfied_now && context.is_some_and(|c| seen.iter().any(|s| s.as_deref() == Some(c)))
     };
-    let multiplier = match (counted.is_empty(), context) {
-        (true, _) => 1.0,
-        (false, None) => 0.5,
-        (false, Some(_)) if counted.iter().any(same_context) => 0.1,
-        (false, Some(_)) => 1.0,
+    let multiplier = match context {
+        _ if counted.is_empty() => 1.0,
+        None => 0.5,
+        Some(_) if counted.iter().any(same_context) => 0.1,
+        Some(_) => 1.0,
     };
     // Counts of runs are far below 2^53.
     #[expect(clippy::cast_precision_loss)]

@@ -70,7 +70,6 @@ pub mod as_iso {
         use super::{Deserialize, Deserializer, Error, Serializer, Time, iso, parse};
 
         /// Writes [`iso`] or null.
-        #[expect(clippy::ref_option, reason = "serde's `with` passes the field by reference")]
         pub fn serialize<S: Serializer>(time: &Option<Time>, out: S) -> Result<S::Ok, S::Error> {
             match time {
                 Some(time) => out.serialize_str(&iso(*time)),

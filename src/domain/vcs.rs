@@ -41,9 +41,9 @@ impl FromStr for VcsType {
     type Err = Invalid;
     fn from_str(text: &str) -> Result<Self, Invalid> {
         let known = Self::ALL.iter().find(|(name, _)| *name == text);
-        known.map(|(_, kind)| *kind).ok_or_else(|| {
-            Invalid::new("vcs_type", format!("{text:?} is none of {}", Self::ALL.map(|(name, _)| name).join(", ")))
-        })
+        known
+            .map(|(_, kind)| *kind)
+            .ok_or_else(|| Invalid::new("vcs_type", format!("{text:?} is none of {}", Self::ALL.map(|(name, _)| name).join(", "))))
     }
 }
 

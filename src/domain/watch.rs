@@ -45,10 +45,9 @@ pub fn judge(run: &ActiveRun, ping: Ping, now: Time, timeout: TimeDelta) -> Verd
     let silent = now - run.keepalive;
     match ping {
         Ping::Alive => Verdict::Alive,
-        Ping::Impossible if silent > UNREACHABLE_FOR => Verdict::End {
-            code: "run-disappeared",
-            description: "no sign of life for a day, and no way to ask the worker".to_owned(),
-        },
+        Ping::Impossible if silent > UNREACHABLE_FOR => {
+            Verdict::End { code: "run-disappeared", description: "no sign of life for a day, and no way to ask the worker".to_owned() }
+        }
         Ping::Fatal(why) => Verdict::End { code: "run-disappeared", description: why },
         Ping::Failed(why) if silent > timeout => {
             let minutes = silent.num_minutes();

@@ -118,7 +118,7 @@ impl Assigner {
             // It is not taken twice by one request, also not when it is queued again at once.
             filter.except.push(run.item.key.clone());
             match self.prepare_or_release(&run, &codebase).await? {
-                Prepared::Ready(assignment) => return self.handed_out(*assignment),
+                Prepared::Ready(assignment) => return Ok(self.handed_out(*assignment)),
                 Prepared::Unassignable(Unassignable { code, description }) => {
                     self.finisher.end(&run, code, description, false).await?;
                 }
@@ -132,10 +132,10 @@ impl Assigner {
         Err(limited.map_or(ServiceError::QueueEmpty, ServiceError::RateLimited))
     }
 
-    fn handed_out(&self, assignment: Assignment) -> Result<Assignment, ServiceError> {
+    fn handed_out(&self, assignment: Assignment) -> Assignment {
         self.metrics.assigned(assignment.run.claimant.worker.as_deref());
         self.announcer.queue_changed();
-        Ok(assignment)
+        assignment
     }
 
     async fn rate_limited(&self, run: &ActiveRun, limit: HostLimit) -> Result<(), ServiceError> {
@@ -211,11 +211,8 @@ impl Assigner {
             Some(distribution) => self.results.last_build_version(&key.codebase, distribution).await?,
             None => None,
         };
-        let request = BuildRequest {
-            codebase: &key.codebase,
-            change_set: key.change_set.as_deref(),
-            last_build_version: last_build_version.as_deref(),
-        };
+        let request =
+            BuildRequest { codebase: &key.codebase, change_set: key.change_set.as_deref(), last_build_version: last_build_version.as_deref() };
         Ok(build::build(campaign, &self.deployment.campaigns, &self.deployment.build, request))
     }
 

@@ -61,9 +61,10 @@ impl Ingest {
 
     /// Stores codebases, all or none; the candidates of those that moved are scheduled again.
     pub async fn upload_codebases(&self, uploads: Vec<CodebaseUpload>) -> Result<(), ServiceError> {
-        let checked = uploads.into_iter().enumerate().map(|(place, upload)| {
-            upload.check().map_err(|e| Invalid::new(format!("[{place}].{}", e.field), e.reason))
-        });
+        let checked = uploads
+            .into_iter()
+            .enumerate()
+            .map(|(place, upload)| upload.check().map_err(|e| Invalid::new(format!("[{place}].{}", e.field), e.reason)));
         let moved = self.catalog.upload_codebases(checked.collect::<Result<_, _>>()?).await?;
         let moved: BTreeSet<CodebaseName> = moved.into_iter().collect();
         let mut candidates = vec![];

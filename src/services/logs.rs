@@ -11,14 +11,14 @@ use std::sync::Arc;
 pub struct Logs {
     claims: Arc<dyn Claims>,
     results: Arc<dyn ResultStore>,
-    logs: Arc<dyn LogStore>,
+    stored: Arc<dyn LogStore>,
     backchannel: Arc<dyn Backchannel>,
 }
 
 impl Logs {
     /// Looks through these ports.
-    pub fn new(claims: Arc<dyn Claims>, results: Arc<dyn ResultStore>, logs: Arc<dyn LogStore>, backchannel: Arc<dyn Backchannel>) -> Self {
-        Self { claims, results, logs, backchannel }
+    pub fn new(claims: Arc<dyn Claims>, results: Arc<dyn ResultStore>, stored: Arc<dyn LogStore>, backchannel: Arc<dyn Backchannel>) -> Self {
+        Self { claims, results, stored, backchannel }
     }
 
     async fn active(&self, id: &RunId) -> Result<ActiveRun, ServiceError> {
@@ -41,7 +41,7 @@ impl Logs {
         }
         let run = self.results.run(id).await?.ok_or_else(|| ServiceError::not_found("current run", id))?;
         let folder = LogFolder { codebase: run.codebase, run: run.id };
-        self.logs.open(&folder, name).await?.ok_or_else(|| ServiceError::not_found("log", name))
+        self.stored.open(&folder, name).await?.ok_or_else(|| ServiceError::not_found("log", name))
     }
 
     /// Tells the worker to stop a run.

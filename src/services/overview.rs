@@ -9,11 +9,7 @@ use crate::{
         schedule::Pair,
         time::{Time, seconds_between},
     },
-    ports::{
-        Claims, Clock, QueueStore, ResultStore,
-        event_bus::Status,
-        result_store::FinishedCounts,
-    },
+    ports::{Claims, Clock, QueueStore, ResultStore, event_bus::Status, result_store::FinishedCounts},
 };
 use chrono::TimeDelta;
 use std::{collections::BTreeMap, sync::Arc};

@@ -202,11 +202,8 @@ impl Scheduler {
             let code_matches = request.result_code.is_none() || code == request.result_code.as_ref();
             code_matches && request.min_success_chance.is_none_or(|least| chance.is_some_and(|chance| chance >= least))
         };
-        let affected = |key: &QueueKey, queue_id| Affected {
-            key: key.clone(),
-            queue_id,
-            result_code: last.get(&key.codebase).map(|run| run.code.clone()),
-        };
+        let affected =
+            |key: &QueueKey, queue_id| Affected { key: key.clone(), queue_id, result_code: last.get(&key.codebase).map(|run| run.code.clone()) };
         if request.action == BulkAction::Reschedule {
             let failed = |key: &QueueKey| last.get(&key.codebase).is_some_and(|run| run.code.is_failure());
             let chosen: Vec<&Candidate> = candidates.values().filter(|c| failed(&c.key) && matches(&c.key)).collect();

@@ -9,10 +9,7 @@ use crate::{
     metrics::Metrics,
     ports::{Backchannel, Claims, ClaimsError, Clock},
 };
-use std::{
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 use tokio::{sync::Semaphore, task::JoinSet};
 
 /// Workers asked at the same time.

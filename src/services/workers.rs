@@ -54,7 +54,10 @@ impl Workers {
 
     /// Adds a worker; answers the password that was made when none was given.
     pub async fn add(&self, name: &str, password: Option<String>, link: Option<String>) -> Result<Option<String>, ServiceError> {
-        let bad = name.is_empty() || name.len() > LONGEST_NAME || name.contains([':', '/', '?', '#']) || name.chars().any(|c| c.is_control() || c.is_whitespace());
+        let bad = name.is_empty()
+            || name.len() > LONGEST_NAME
+            || name.contains([':', '/', '?', '#'])
+            || name.chars().any(|c| c.is_control() || c.is_whitespace());
         if bad {
             return Err(Invalid::new("name", format!("1 to {LONGEST_NAME} characters without spaces, colons, slashes, ? or #")).into());
         }

@@ -98,7 +98,7 @@ fn origin(layers: &Figment, key: &str) -> String {
 
 fn blame(layers: &Figment, invalid: &crate::domain::Invalid) -> String {
     let top = invalid.field.split(['.', '[']).next().unwrap_or_default();
-    let value = layers.find_value(&invalid.field).or_else(|_| layers.find_value(top)).ok();
+    let value = [invalid.field.as_str(), top].iter().find_map(|key| layers.find_value(key).ok());
     let shown = value.map(|value| show::value(&value)).unwrap_or_default();
     format!("{}: {} (value {shown}, from {})", invalid.field, invalid.reason, origin(layers, top))
 }

@@ -1,5 +1,6 @@
 //! Shows the settings in force, without secrets.
 
+use super::SettingsError;
 use figment::{
     Figment,
     value::{Dict, Value},
@@ -45,9 +46,9 @@ fn without_password(text: &str) -> String {
 }
 
 /// One line for each key in force, with the layer it came from.
-pub fn lines(layers: &Figment) -> Result<Vec<String>, figment::Error> {
+pub fn lines(layers: &Figment) -> Result<Vec<String>, SettingsError> {
     let mut lines = vec![];
-    for (key, found) in layers.extract::<Dict>()? {
+    for (key, found) in layers.extract::<Dict>().map_err(|e| SettingsError(super::explain(&e)))? {
         match found {
             // A table's keys may come from several layers.
             Value::Dict(_, dict) if !dict.is_empty() => {

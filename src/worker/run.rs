@@ -242,7 +242,14 @@ impl Run<'_> {
             Err(failure) => &failure.script,
         };
         set("codemod", script.clone());
-        for (key, name) in [("description", "description"), ("value", "value"), ("context", "context"), ("tags", "tags"), ("details", "details"), ("target_branch_url", "target-branch-url")] {
+        for (key, name) in [
+            ("description", "description"),
+            ("value", "value"),
+            ("context", "context"),
+            ("tags", "tags"),
+            ("details", "details"),
+            ("target_branch_url", "target-branch-url"),
+        ] {
             set(key, script.get(name).cloned().unwrap_or_default());
         }
         match outcome {

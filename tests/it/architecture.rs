@@ -10,34 +10,92 @@ const RULES: &[(&str, &[&str])] = &[
     (
         "src/domain",
         &[
-            "tokio", "async fn", "async_trait", ".await", "Utc::now", "SystemTime", "Instant::now", "crate::ports", "crate::services", "crate::adapters",
-            "crate::settings", "crate::bootstrap", "crate::worker", "crate::cli", "axum", "sqlx", "reqwest", "redis", "figment", "std::fs", "std::env",
-            "uuid", "tracing",
+            "tokio",
+            "async fn",
+            "async_trait",
+            ".await",
+            "Utc::now",
+            "SystemTime",
+            "Instant::now",
+            "crate::ports",
+            "crate::services",
+            "crate::adapters",
+            "crate::settings",
+            "crate::bootstrap",
+            "crate::worker",
+            "crate::cli",
+            "axum",
+            "sqlx",
+            "reqwest",
+            "redis",
+            "figment",
+            "std::fs",
+            "std::env",
+            "uuid",
+            "tracing",
         ],
     ),
     (
         "src/ports",
         &[
-            "crate::services", "crate::adapters", "crate::settings", "crate::bootstrap", "crate::worker", "crate::cli", "axum", "sqlx", "sled::", "reqwest",
-            "redis", "figment", "std::fs",
+            "crate::services",
+            "crate::adapters",
+            "crate::settings",
+            "crate::bootstrap",
+            "crate::worker",
+            "crate::cli",
+            "axum",
+            "sqlx",
+            "sled::",
+            "reqwest",
+            "redis",
+            "figment",
+            "std::fs",
         ],
     ),
     (
         "src/services",
         &[
-            "crate::adapters", "crate::settings", "crate::bootstrap", "crate::worker", "crate::cli", "axum", "sqlx", "sled::", "reqwest", "redis", "figment",
-            "std::fs", "tokio::fs", "Utc::now", "Uuid::new", "StatusCode",
+            "crate::adapters",
+            "crate::settings",
+            "crate::bootstrap",
+            "crate::worker",
+            "crate::cli",
+            "axum",
+            "sqlx",
+            "sled::",
+            "reqwest",
+            "redis",
+            "figment",
+            "std::fs",
+            "tokio::fs",
+            "Utc::now",
+            "Uuid::new",
+            "StatusCode",
         ],
     ),
     ("src/adapters/http", &["sled", "EmbeddedStore", "MemoryKv", "crate::settings", "crate::bootstrap", "crate::worker", "crate::cli"]),
     ("src/adapters/embedded", &["sled::", "axum", "crate::services", "crate::settings", "crate::bootstrap", "adapters::http"]),
     ("src/adapters/local", &["axum", "crate::services", "crate::settings", "crate::bootstrap", "adapters::http"]),
-    ("src/worker", &["crate::services", "crate::settings", "crate::bootstrap", "crate::cli", "ArtifactStore", "QueueStore", "adapters::embedded", "adapters::http"]),
+    (
+        "src/worker",
+        &[
+            "crate::services",
+            "crate::settings",
+            "crate::bootstrap",
+            "crate::cli",
+            "ArtifactStore",
+            "QueueStore",
+            "adapters::embedded",
+            "adapters::http",
+        ],
+    ),
     ("src/settings", &["crate::bootstrap", "crate::worker", "crate::cli", "adapters::embedded", "adapters::sled"]),
 ];
 
 /// Names of concrete adapters: only `bootstrap.rs` and the adapters themselves know them.
-const CONCRETE: &[&str] = &["SledKv", "MemoryKv", "Embedded::open", "LocalArtifacts", "LocalLogs", "InProcessEvents", "NoBackchannel", "NoVcs", "CachedCredentials"];
+const CONCRETE: &[&str] =
+    &["SledKv", "MemoryKv", "Embedded::open", "LocalArtifacts", "LocalLogs", "InProcessEvents", "NoBackchannel", "NoVcs", "CachedCredentials"];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {
@@ -92,10 +150,13 @@ fn only_bootstrap_knows_concrete_adapters() {
 
 #[test]
 fn files_stay_readable() {
-    let long: Vec<String> = all("src").into_iter().filter_map(|path| {
-        let lines = code(&path).len();
-        (lines > 500).then(|| format!("{} has {lines} lines", path.display()))
-    }).collect();
+    let long: Vec<String> = all("src")
+        .into_iter()
+        .filter_map(|path| {
+            let lines = code(&path).len();
+            (lines > 500).then(|| format!("{} has {lines} lines", path.display()))
+        })
+        .collect();
     assert!(long.is_empty(), "{}", long.join("\n"));
 }
 

@@ -21,6 +21,7 @@ impl Clock for SystemClock {
 pub struct RandomIds;
 
 impl Ids for RandomIds {
+    #[expect(clippy::disallowed_methods, reason = "this is the one place that makes ids")]
     fn fresh(&self) -> String {
         uuid::Uuid::new_v4().to_string()
     }

@@ -1,11 +1,6 @@
 //! Codebases, candidates and publish policies on the embedded stores.
 
-use super::{
-    Embedded, keys, queue,
-    hot::Hot,
-    records::StoredCodebase,
-    txn::Txn,
-};
+use super::{Embedded, hot::Hot, keys, queue, records::StoredCodebase, txn::Txn};
 use crate::{
     domain::{
         candidate::{Candidate, CandidateId},

@@ -20,13 +20,13 @@ mod txn;
 pub use txn::{Batch, Kv, KvError};
 
 use crate::{metrics::Metrics, ports::Fault};
+use hot::Hot;
 use std::{
     collections::BTreeMap,
     sync::{Arc, PoisonError, RwLock, mpsc},
     thread,
     time::Instant,
 };
-use hot::Hot;
 use tokio::sync::oneshot;
 use txn::Txn;
 

@@ -1,6 +1,12 @@
 //! The queue on the embedded stores.
 
-use super::{Embedded, hot::Hot, keys, records::{Moment, StoredItem}, txn::Txn};
+use super::{
+    Embedded,
+    hot::Hot,
+    keys,
+    records::{Moment, StoredItem},
+    txn::Txn,
+};
 use crate::{
     domain::{
         active_run::ActiveRun,
@@ -78,9 +84,8 @@ pub(super) fn free_item(txn: &mut Txn<'_>, hot: &mut Hot, id: QueueId, now: Time
 fn next(txn: &Txn<'_>, hot: &Hot, filter: &ClaimFilter, now: Time) -> Result<Option<NextItem>, Fault> {
     let mut closed_hosts = filter.avoid_hosts.clone();
     closed_hosts.extend(hot.limited_hosts(now).into_iter().map(|limit| limit.host));
-    let allowed = |item: &&QueueItem| {
-        filter.campaign.as_ref().is_none_or(|campaign| *campaign == item.key.campaign) && !filter.except.contains(&item.key)
-    };
+    let allowed =
+        |item: &&QueueItem| filter.campaign.as_ref().is_none_or(|campaign| *campaign == item.key.campaign) && !filter.except.contains(&item.key);
     let mut of_codebase: Vec<&QueueItem> = vec![];
     if let Some(codebase) = &filter.codebase {
         of_codebase.extend(hot.items_of(codebase).filter(|item| !hot.is_held(item.id)));
@@ -111,10 +116,12 @@ fn claim(txn: &mut Txn<'_>, hot: &mut Hot, request: ClaimRequest) -> Result<Opti
 fn position(hot: &Hot, pair: &Pair) -> Option<Position> {
     let place = hot.first_of(pair)?.order();
     let start = Position { position: 1, wait_time: 0.0 };
-    Some(hot.items_before(place).fold(start, |so_far, item| Position {
-        position: so_far.position + 1,
-        wait_time: so_far.wait_time + item.estimated_duration.unwrap_or(0.0),
-    }))
+    Some(
+        hot.items_before(place).fold(start, |so_far, item| Position {
+            position: so_far.position + 1,
+            wait_time: so_far.wait_time + item.estimated_duration.unwrap_or(0.0),
+        }),
+    )
 }
 
 fn waiting(hot: &Hot, campaign: &CampaignName, codebase: Option<&CodebaseName>) -> Vec<QueueItem> {

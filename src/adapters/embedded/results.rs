@@ -1,8 +1,9 @@
 //! Runs on the embedded stores.
 
 use super::{
-    Embedded, keys, queue,
+    Embedded,
     hot::Hot,
+    keys, queue,
     records::{ChangeSet, Durations, Moment, StoredFollowUp, StoredPast},
     txn::{Txn, decode},
 };

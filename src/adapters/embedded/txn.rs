@@ -13,6 +13,8 @@ pub type Batch = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 /// Why a key-value store failed.
 pub type KvError = Box<dyn std::error::Error + Send + Sync>;
 type Entry = (Vec<u8>, Vec<u8>);
+/// A new value; none takes the key away.
+type Change = Option<Vec<u8>>;
 
 /// An ordered key-value store.
 pub trait Kv: Send + Sync + 'static {
@@ -37,7 +39,7 @@ pub(super) struct Txn<'a> {
     kv: &'a dyn Kv,
     changes: Batch,
     /// What the changes of the operation under way replaced in `changes`.
-    replaced: Vec<(Vec<u8>, Option<Option<Vec<u8>>>)>,
+    replaced: Vec<(Vec<u8>, Option<Change>)>,
 }
 
 fn failed(error: impl Into<KvError>) -> Fault {
@@ -111,13 +113,10 @@ impl<'a> Txn<'a> {
     }
 
     /// Visits the entries under a prefix in order, until told to stop.
-    pub(super) fn scan<E: From<Fault>>(
-        &self,
-        prefix: &Key,
-        mut visit: impl FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>, E>,
-    ) -> Result<(), E> {
+    pub(super) fn scan<E: From<Fault>>(&self, prefix: &Key, mut visit: impl FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>, E>) -> Result<(), E> {
         let to = after_prefix(&prefix.0);
-        let mut stored = Stored { kv: self.kv, to: to.clone(), from: Bound::Included(prefix.0.clone()), fetched: VecDeque::new(), fetch: FIRST_FETCH };
+        let mut stored =
+            Stored { kv: self.kv, to: to.clone(), from: Bound::Included(prefix.0.clone()), fetched: VecDeque::new(), fetch: FIRST_FETCH };
         let mut changed = self.changes.range((Bound::Included(prefix.0.clone()), to)).peekable();
         loop {
             let from_store = stored.peek()?;

@@ -81,14 +81,22 @@ pub async fn assign(State(app): State<Arc<App>>, Body(body): Body<Option<AssignB
 /// Hands out the next queue item to the worker that is logged in.
 #[utoipa::path(post, path = "/runner/active-runs", tag = "workers", request_body = AssignBody,
     responses((status = 201, body = AssignmentShape), (status = 401), (status = 503, description = "{reason: queue empty}"), (status = 429, description = "{reason}; Retry-After")))]
-pub async fn assign_public(State(app): State<Arc<App>>, Extension(Login(worker)): Extension<Login>, Body(body): Body<Option<AssignBody>>) -> Result<Response, ApiError> {
+pub async fn assign_public(
+    State(app): State<Arc<App>>,
+    Extension(Login(worker)): Extension<Login>,
+    Body(body): Body<Option<AssignBody>>,
+) -> Result<Response, ApiError> {
     hand_out(&app, body, Some(worker), "/runner/active-runs").await
 }
 
 /// An active run of the worker that is logged in.
 #[utoipa::path(get, path = "/runner/active-runs/{run_id}", tag = "workers", params(("run_id" = String, Path)),
     responses((status = 200, body = ActiveRunShape), (status = 401), (status = 403), (status = 404, description = "text: no such run")))]
-pub async fn show_public(State(app): State<Arc<App>>, Extension(Login(worker)): Extension<Login>, InPath(id): InPath<RunId>) -> Answer<ActiveRunShape> {
+pub async fn show_public(
+    State(app): State<Arc<App>>,
+    Extension(Login(worker)): Extension<Login>,
+    InPath(id): InPath<RunId>,
+) -> Answer<ActiveRunShape> {
     let run = app.overview.active_run(&id).await.map_err(no_such_run(&id))?;
     if run.claimant.worker.as_deref() != Some(&worker) {
         return Err(ServiceError::NotYours(id).into());
@@ -150,7 +158,12 @@ pub async fn finish(State(app): State<Arc<App>>, InPath(id): InPath<RunId>, requ
     request_body(content_type = "multipart/form-data", content = String),
     responses((status = 201, body = FinishShape), (status = 200, body = FinishShape, description = "it was finished before"),
         (status = 400, description = "text"), (status = 401), (status = 403), (status = 404, description = "{reason}"), (status = 413)))]
-pub async fn finish_public(State(app): State<Arc<App>>, Extension(Login(worker)): Extension<Login>, InPath(id): InPath<RunId>, request: Request) -> Result<Response, ApiError> {
+pub async fn finish_public(
+    State(app): State<Arc<App>>,
+    Extension(Login(worker)): Extension<Login>,
+    InPath(id): InPath<RunId>,
+    request: Request,
+) -> Result<Response, ApiError> {
     let finished = finish_run(app, id, Some(worker), request).await?;
     Ok((status(&finished), Json(FinishShape::from(&finished))).into_response())
 }

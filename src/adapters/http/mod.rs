@@ -18,8 +18,8 @@ use crate::{
     metrics::Metrics,
     ports::Clock,
     services::{
-        Deployment, ServiceError, assign::Assigner, finish::Finisher, health::Health, ingest::Ingest, logs::Logs, overview::Overview,
-        runs::Runs, schedule::Scheduler, workers::Workers,
+        Deployment, ServiceError, assign::Assigner, finish::Finisher, health::Health, ingest::Ingest, logs::Logs, overview::Overview, runs::Runs,
+        schedule::Scheduler, workers::Workers,
     },
 };
 use axum::{
@@ -133,9 +133,7 @@ fn public_routes() -> OpenApiRouter<Arc<App>> {
 pub fn public(app: Arc<App>) -> Router {
     let (workers, _) = public_routes().split_for_parts();
     let workers = workers.route_layer(middleware::from_fn_with_state(app.clone(), public::require_login));
-    let open = Router::new()
-        .route("/", axum::routing::get(|| async { "" }))
-        .route("/queue/stats", axum::routing::get(queue::stats_public));
+    let open = Router::new().route("/", axum::routing::get(|| async { "" })).route("/queue/stats", axum::routing::get(queue::stats_public));
     layered(workers.merge(open), app)
 }
 

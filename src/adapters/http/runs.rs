@@ -64,7 +64,7 @@ pub async fn list(State(app): State<Arc<App>>, InQuery(limit): InQuery<Limit>) -
     Ok(Json(runs.iter().map(RunShape::from).collect()))
 }
 
-/// A finished run: {codebase, campaign, publish_status}, or all of it.
+/// A finished run: {codebase, campaign, `publish_status`}, or all of it.
 #[utoipa::path(get, path = "/runs/{run_id}", tag = "runs", params(("run_id" = String, Path), Detail),
     responses((status = 200, body = RunShape), (status = 404, description = "text: no such run")))]
 pub async fn show(State(app): State<Arc<App>>, InPath(id): InPath<RunId>, InQuery(detail): InQuery<Detail>) -> Result<Response, ApiError> {

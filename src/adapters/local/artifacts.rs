@@ -3,7 +3,10 @@
 use super::{absent_is_none, blocking, check_writable, sync_folder, write_whole};
 use crate::{
     domain::{log_name::check_file_name, name::RunId},
-    ports::{ArtifactStore, Fault, SpooledFile, artifact_store::{Content, FileReader}},
+    ports::{
+        ArtifactStore, Fault, SpooledFile,
+        artifact_store::{Content, FileReader},
+    },
 };
 use async_trait::async_trait;
 use std::{

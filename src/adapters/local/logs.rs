@@ -3,7 +3,11 @@
 use super::{absent_is_none, blocking, check_writable, write_whole};
 use crate::{
     domain::{log_name::check_file_name, time::Time},
-    ports::{Fault, LogStore, SpooledFile, artifact_store::{Content, FileReader}, log_store::LogFolder},
+    ports::{
+        Fault, LogStore, SpooledFile,
+        artifact_store::{Content, FileReader},
+        log_store::LogFolder,
+    },
 };
 use async_trait::async_trait;
 use flate2::{Compression, GzBuilder, read::MultiGzDecoder};

@@ -1,8 +1,8 @@
 //! `demo`: the whole thing on one machine, with nothing to set up. Makes a folder with repositories, settings and
 //! embedded stores, serves from it, runs two workers, and shows what came out.
 
-mod repositories;
 mod report;
+mod repositories;
 
 use super::{
     client::{Server, text},
@@ -144,7 +144,8 @@ fn write_settings(home: &Path, campaigns: &[Campaign]) -> Result<PathBuf> {
 
 /// Uploads codebases and candidates, lets the workers work, and waits until each candidate has run.
 async fn run(server: &Server, plan: &Plan, home: &Path, running: &Running, end: &CancellationToken) -> Result<Vec<Value>> {
-    let codebases: Vec<Value> = plan.codebases.iter().map(|codebase| json!({ "name": codebase.name, "url": codebase.url, "vcs_type": "git" })).collect();
+    let codebases: Vec<Value> =
+        plan.codebases.iter().map(|codebase| json!({ "name": codebase.name, "url": codebase.url, "vcs_type": "git" })).collect();
     server.post(&["codebases"], &codebases.into()).await.context("upload the codebases")?;
     let pairs = plan.campaigns.iter().flat_map(|campaign| plan.codebases.iter().map(|codebase| (campaign.name.clone(), codebase.name.clone())));
     let pairs: BTreeSet<(String, String)> = pairs.collect();
@@ -162,7 +163,12 @@ async fn run(server: &Server, plan: &Plan, home: &Path, running: &Running, end: 
     Ok(runs)
 }
 
-async fn start_workers(server: &Server, home: &Path, running: &Running, end: &CancellationToken) -> Result<JoinSet<Result<(), crate::worker::WorkerError>>> {
+async fn start_workers(
+    server: &Server,
+    home: &Path,
+    running: &Running,
+    end: &CancellationToken,
+) -> Result<JoinSet<Result<(), crate::worker::WorkerError>>> {
     let mut workers = JoinSet::new();
     for number in 1..=WORKERS {
         let name = format!("demo-{number}");
@@ -202,7 +208,11 @@ async fn watch(server: &Server, pairs: &BTreeSet<(String, String)>) -> Result<Ve
                 continue;
             }
             let line = format!("  {} on {}: {}", text(run, "campaign"), text(run, "codebase"), text(run, "code"));
-            if terminal { bar.println(&line) } else { eprintln!("{line}") }
+            if terminal {
+                bar.println(&line);
+            } else {
+                eprintln!("{line}");
+            }
             bar.inc(1);
             first.push(run.clone());
         }
@@ -211,7 +221,13 @@ async fn watch(server: &Server, pairs: &BTreeSet<(String, String)>) -> Result<Ve
             return Ok(first);
         }
         let status = server.get(&["status"], &[]).await?;
-        let running: Vec<String> = status.get("processing").and_then(Value::as_array).into_iter().flatten().map(|run| format!("{} on {}", text(run, "campaign"), text(run, "codebase"))).collect();
+        let running: Vec<String> = status
+            .get("processing")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .map(|run| format!("{} on {}", text(run, "campaign"), text(run, "codebase")))
+            .collect();
         bar.set_message(running.join(", "));
         tokio::time::sleep(LOOK_EVERY).await;
     }

@@ -1,6 +1,12 @@
 //! What the demo shows at its end.
 
-use super::{Plan, super::{client::{Server, text}, table::{duration, short, table}}};
+use super::{
+    super::{
+        client::{Server, text},
+        table::{duration, short, table},
+    },
+    Plan,
+};
 use anyhow::Result;
 use serde_json::Value;
 use std::path::Path;
@@ -58,7 +64,8 @@ pub(super) async fn show(server: &Server, plan: &Plan, runs: &[Value], home: &Pa
     println!("{}", runs_table(plan, runs));
     show_diffs(runs, &home.join("artifacts"));
     let queue = server.get(&["queue"], &[]).await?;
-    let next: Vec<String> = queue.as_array().into_iter().flatten().map(|item| format!("{} on {}", text(item, "campaign"), text(item, "codebase"))).collect();
+    let next: Vec<String> =
+        queue.as_array().into_iter().flatten().map(|item| format!("{} on {}", text(item, "campaign"), text(item, "codebase"))).collect();
     println!("\nScheduled to run again, in this order: {}.", next.join(", "));
     println!("Logs: {}/CODEBASE/RUN/worker.log.gz", home.join("logs").display());
     println!("Artifacts: {}/RUN/CAMPAIGN.patch", home.join("artifacts").display());

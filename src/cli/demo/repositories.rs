@@ -1,13 +1,7 @@
 //! What the demo works on: repositories and codemods.
 
 use anyhow::{Context, Result, bail};
-use std::{
-    collections::BTreeSet,
-    fs,
-    os::unix::fs::PermissionsExt,
-    path::Path,
-    process::Command,
-};
+use std::{collections::BTreeSet, fs, os::unix::fs::PermissionsExt, path::Path, process::Command};
 
 /// A repository.
 pub(super) struct Codebase {
@@ -28,7 +22,10 @@ type Example = (&'static str, &'static str);
 const EXAMPLES: [(&str, &[Example]); 3] = [
     (
         "greeter",
-        &[("README.md", "# greeter\n\nSays hello.   \n"), ("greeter.py", "def greet(name):  \n    return 'hello ' + name\t\n\n\nprint(greet('world'))")],
+        &[
+            ("README.md", "# greeter\n\nSays hello.   \n"),
+            ("greeter.py", "def greet(name):  \n    return 'hello ' + name\t\n\n\nprint(greet('world'))"),
+        ],
     ),
     ("numbers", &[("README.md", "# numbers \n"), ("sum.sh", "#!/bin/sh\n# Adds its arguments.\t\nexpr \"$1\" + \"$2\"  \n")]),
     ("notes", &[("README", "Notes\n"), ("2026.txt", "January \nFebruary\nMarch\t\t\n"), ("todo.txt", "rest   ")]),

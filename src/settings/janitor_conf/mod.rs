@@ -13,8 +13,7 @@ use std::path::{Path, PathBuf};
 const SCHEMA: &str = include_str!("janitor.proto");
 const SCHEMA_NAME: &str = "janitor.proto";
 /// Fields that only other services read.
-const OTHERS: [&str; 8] =
-    ["origin", "oauth2_provider", "zipkin_address", "bugtracker", "apt_repository", "merge_proposal", "chroot_alias", "extra"];
+const OTHERS: [&str; 8] = ["origin", "oauth2_provider", "zipkin_address", "bugtracker", "apt_repository", "merge_proposal", "chroot_alias", "extra"];
 
 /// The settings of a `janitor.conf`.
 pub(super) struct JanitorConf {

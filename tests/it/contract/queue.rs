@@ -61,7 +61,12 @@ async fn an_empty_queue_has_nothing<S: QueueStore + Claims>(store: &S) {
 
 async fn items_are_served_by_bucket_priority_and_id<S: QueueStore + Claims + Catalog>(store: &S) {
     codebases(store, &["aa", "bb", "cc", "dd"]).await;
-    let wishes = vec![wish("aa", Bucket::Default, 5.0), wish("bb", Bucket::Default, -100.0), wish("cc", Bucket::Manual, 900.0), wish("dd", Bucket::Default, 105.0)];
+    let wishes = vec![
+        wish("aa", Bucket::Default, 5.0),
+        wish("bb", Bucket::Default, -100.0),
+        wish("cc", Bucket::Manual, 900.0),
+        wish("dd", Bucket::Default, 105.0),
+    ];
     store.enqueue(batch(wishes)).await.unwrap();
     // Priorities: aa 5, bb -95, cc 805, dd 10.
     assert_eq!(order(store).await, ["cc", "bb", "aa", "dd"]);

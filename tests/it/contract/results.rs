@@ -120,7 +120,8 @@ async fn runs_are_found_by_revision<S: QueueStore + Catalog + ResultStore>(store
         let run = Run { code: ResultCode::new(code), revision: Some(revision.into()), ..full_run(&active) };
         store.record(new(&active, run)).await.unwrap();
     }
-    let found = |revision: &'static str| async move { store.run_of_revision(&pair("aa", "gen"), revision).await.unwrap().map(|run| run.id.to_string()) };
+    let found =
+        |revision: &'static str| async move { store.run_of_revision(&pair("aa", "gen"), revision).await.unwrap().map(|run| run.id.to_string()) };
     assert_eq!(found("x").await.unwrap(), "r1");
     assert_eq!(found("y").await.unwrap(), "r3");
     assert_eq!(found("z").await, None);

@@ -8,13 +8,9 @@ use janitor_runner::{
         codebase::Codebase,
         queue::Bucket,
         run::{ResultCode, Run},
-        schedule::CodebaseValue,
+        schedule::{CodebaseValue, MeanDurations},
     },
-    ports::{
-        Catalog, QueueStore, ResultStore, ScheduleStore,
-        queue_store::EnqueueBatch,
-        result_store::NewRun,
-    },
+    ports::{Catalog, QueueStore, ResultStore, ScheduleStore, queue_store::EnqueueBatch, result_store::NewRun},
 };
 
 contract!(
@@ -39,7 +35,7 @@ async fn ran<S: QueueStore + Catalog + ResultStore>(store: &S, id: &str, codebas
 async fn nothing_known_is_said_so<S: ScheduleStore>(store: &S) {
     let facts = store.facts(&[key("nowhere", "gen")]).await.unwrap().pop().unwrap();
     assert_eq!((facts.candidate, facts.codebase_value, facts.highest_value), (None, CodebaseValue::Unknown, None));
-    assert_eq!((facts.history, facts.means), (vec![], Default::default()));
+    assert_eq!((facts.history, facts.means), (vec![], MeanDurations::default()));
     assert_eq!(store.facts(&[]).await.unwrap(), vec![]);
 }
 
@@ -65,7 +61,10 @@ async fn history_leaves_out_transient_runs<S: ScheduleStore + QueueStore + Catal
     codes.sort();
     assert_eq!(codes, ["failed", "success"]);
     let past = &facts.history[0];
-    assert_eq!((past.instigated_context.as_deref(), past.context.as_deref(), past.start_time), (Some("asked"), Some("found"), start() + TimeDelta::microseconds(1)));
+    assert_eq!(
+        (past.instigated_context.as_deref(), past.context.as_deref(), past.start_time),
+        (Some("asked"), Some("found"), start() + TimeDelta::microseconds(1))
+    );
 }
 
 async fn means_are_of_pair_codebase_and_campaign<S: ScheduleStore + QueueStore + Catalog + ResultStore>(store: &S) {

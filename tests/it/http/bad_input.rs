@@ -149,7 +149,13 @@ async fn broken_uploads_change_nothing() {
         ("twice", raw_upload("b", &format!("{0}{0}--b--\n", part("; filename=\"x\"")))),
         ("cut off", raw_upload("b", &part("; filename=\"x\""))),
         ("another boundary", raw_upload("c", &format!("{}--b--\n", part("; filename=\"x\"")))),
-        ("nested", raw_upload("b", "--b\nContent-Disposition: form-data; name=\"f\"; filename=\"x\"\nContent-Type: multipart/mixed; boundary=c\n\n--c--\n--b--\n")),
+        (
+            "nested",
+            raw_upload(
+                "b",
+                "--b\nContent-Disposition: form-data; name=\"f\"; filename=\"x\"\nContent-Type: multipart/mixed; boundary=c\n\n--c--\n--b--\n",
+            ),
+        ),
         ("no multipart", ("application/json".to_owned(), "{}".to_owned())),
         ("no boundary", ("multipart/form-data".to_owned(), "x".to_owned())),
     ];

@@ -61,9 +61,19 @@ async fn the_description_covers_every_route_and_its_page_is_there() {
     let (_home, server) = server().await;
     let (_, description) = server.get("/openapi.json").await;
     for (path, method) in [
-        ("/health", "get"), ("/status", "get"), ("/queue", "get"), ("/queue/stats", "get"), ("/schedule", "post"), ("/codebases", "post"),
-        ("/candidates/{id}", "delete"), ("/runs/{run_id}", "post"), ("/log/{run_id}/{name}", "get"), ("/kill/{run_id}", "post"),
-        ("/active-runs/{run_id}/finish", "post"), ("/runner/active-runs", "post"), ("/admin/workers/{name}/rotate", "post"),
+        ("/health", "get"),
+        ("/status", "get"),
+        ("/queue", "get"),
+        ("/queue/stats", "get"),
+        ("/schedule", "post"),
+        ("/codebases", "post"),
+        ("/candidates/{id}", "delete"),
+        ("/runs/{run_id}", "post"),
+        ("/log/{run_id}/{name}", "get"),
+        ("/kill/{run_id}", "post"),
+        ("/active-runs/{run_id}/finish", "post"),
+        ("/runner/active-runs", "post"),
+        ("/admin/workers/{name}/rotate", "post"),
     ] {
         assert!(description["paths"][path][method].is_object(), "{method} {path}");
     }
@@ -78,12 +88,22 @@ async fn figures_have_the_kept_names() {
     let run = server.take("fig-a").await;
     let (_, figures) = server.get("/metrics").await;
     let figures = figures.as_str().unwrap();
-    for line in ["active_runs{worker=\"w1\"} 1", "assignments_total{worker=\"w1\"} 1", "janitor_runner_queue_size{bucket=\"default\"} 1", "janitor_runner_http_requests_total{method=\"POST\",route=\"/candidates\",status=\"200\"} 1"] {
+    for line in [
+        "active_runs{worker=\"w1\"} 1",
+        "assignments_total{worker=\"w1\"} 1",
+        "janitor_runner_queue_size{bucket=\"default\"} 1",
+        "janitor_runner_http_requests_total{method=\"POST\",route=\"/candidates\",status=\"200\"} 1",
+    ] {
         assert!(figures.contains(line), "{line} in\n{figures}");
     }
     server.finish(run["id"].as_str().unwrap(), &json!({ "code": "failed" }), &[("w.log", b"x")]).await;
     let (_, figures) = server.get("/metrics").await;
-    for line in ["run_count_total 1", "result_total{campaign=\"gen\",result_code=\"failed\"} 1", "logfile_uploads_total 1", "janitor_runner_store_operations_total{store=\"memory\",operation=\"store a run\",status=\"ok\"} 1"] {
+    for line in [
+        "run_count_total 1",
+        "result_total{campaign=\"gen\",result_code=\"failed\"} 1",
+        "logfile_uploads_total 1",
+        "janitor_runner_store_operations_total{store=\"memory\",operation=\"store a run\",status=\"ok\"} 1",
+    ] {
         assert!(figures.as_str().unwrap().contains(line), "{line} in\n{figures}");
     }
 }

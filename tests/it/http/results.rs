@@ -83,7 +83,9 @@ async fn logs_and_artifacts_are_kept() {
 async fn a_newer_worker_gets_no_nulls_it_cannot_read_and_needs_no_code() {
     let (_home, server) = server().await;
     server.queue("new-a", "gen").await;
-    let (_, taken) = server.post("/active-runs", &json!({ "node": "w1", "archs": ["amd64"], "backchannel": null, "worker_link": null, "codebase": "new-a" })).await;
+    let (_, taken) = server
+        .post("/active-runs", &json!({ "node": "w1", "archs": ["amd64"], "backchannel": null, "worker_link": null, "codebase": "new-a" }))
+        .await;
     assert_eq!((&taken["branch"]["vcs_type"], &taken["branch"]["subpath"]), (&json!("git"), &json!("")));
     assert_eq!(taken["target_repository"]["vcs_type"], "git");
     let report = json!({
@@ -104,6 +106,8 @@ async fn what_cannot_be_handed_out_ends_and_the_next_is_tried() {
     server.queue("fine-one", "gen").await;
     let (status, taken) = server.post("/active-runs", &json!({ "worker": "w1" })).await;
     assert_eq!((status, &taken["codebase"]), (201, &json!("fine-one")));
+    // What comes after it ends too, although each of them is queued again at once.
+    assert_eq!(server.post("/active-runs", &json!({ "worker": "w1", "campaign": "strict" })).await, (503, json!({ "reason": "queue empty" })));
     let (_, runs) = server.get("/runs").await;
     let mut ended: Vec<_> = runs.as_array().unwrap().iter().map(|run| (run["codebase"].as_str().unwrap(), run["code"].as_str().unwrap())).collect();
     ended.sort_unstable();

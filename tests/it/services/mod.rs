@@ -7,7 +7,8 @@ use janitor_runner::{
     domain::{
         build::BuildSettings,
         campaign::{BuildTarget, Campaign, Campaigns},
-        name::RunId,
+        codebase::Codebase,
+        name::{CampaignName, RunId},
         queue::Bucket,
         vcs::{VcsStore, VcsType},
         watch::Ping,
@@ -20,7 +21,7 @@ use janitor_runner::{
         log_store::MockLogStore,
         queue_store::ClaimFilter,
         result_store::MockResultStore,
-        vcs::{MockVcs, Probe},
+        vcs::{EarlierBranch, MockVcs, Probe},
     },
     services::{
         Deployment, ServiceError,
@@ -196,7 +197,7 @@ async fn a_failure_on_the_way_lets_the_item_go() {
     place.queued(&["aa"]).await;
     let mut vcs = MockVcs::new();
     vcs.expect_probe().returning(|_| Probe::Unknown("x".into()));
-    vcs.expect_earlier_branch().returning(|_, _| Some(janitor_runner::ports::vcs::EarlierBranch { url: "u".into(), revision: "r".into() }));
+    vcs.expect_earlier_branch().returning(|_, _| Some(EarlierBranch { url: "u".into(), revision: "r".into() }));
     let mut results = MockResultStore::new();
     results.expect_run_of_revision().returning(|_, _| Err(away().into()));
     let refused = place.assigner(Arc::new(results), Arc::new(vcs)).assign(AssignRequest::default()).await;
@@ -239,23 +240,25 @@ async fn when_only_limited_hosts_are_left_the_worker_is_told_until_when() {
     assert!(Claims::list(place.store.as_ref()).await.unwrap().is_empty());
 }
 
+/// Says when it is asked, and answers when it is told to.
+struct SlowVcs(Arc<tokio::sync::Notify>, Arc<tokio::sync::Notify>);
+#[async_trait::async_trait]
+impl Vcs for SlowVcs {
+    async fn probe(&self, _: &Codebase) -> Probe {
+        self.0.notify_one();
+        self.1.notified().await;
+        Probe::Unknown("slow".into())
+    }
+    async fn earlier_branch(&self, _: &Codebase, _: &CampaignName) -> Option<EarlierBranch> {
+        None
+    }
+}
+
 #[tokio::test]
 async fn a_caller_that_goes_away_leaves_nothing_claimed() {
     let place = place();
     place.queued(&["aa"]).await;
     let (asked, wait) = (Arc::new(tokio::sync::Notify::new()), Arc::new(tokio::sync::Notify::new()));
-    struct SlowVcs(Arc<tokio::sync::Notify>, Arc<tokio::sync::Notify>);
-    #[async_trait::async_trait]
-    impl Vcs for SlowVcs {
-        async fn probe(&self, _: &janitor_runner::domain::codebase::Codebase) -> Probe {
-            self.0.notify_one();
-            self.1.notified().await;
-            Probe::Unknown("slow".into())
-        }
-        async fn earlier_branch(&self, _: &janitor_runner::domain::codebase::Codebase, _: &janitor_runner::domain::name::CampaignName) -> Option<janitor_runner::ports::vcs::EarlierBranch> {
-            None
-        }
-    }
     let assigner = place.assigner(place.store.clone(), Arc::new(SlowVcs(asked.clone(), wait.clone())));
     let caller = tokio::spawn(async move { assigner.assign(AssignRequest::default()).await });
     asked.notified().await;

@@ -39,11 +39,11 @@ impl Clock for FakeClock {
 /// A store of one kind, with what keeps it alive.
 pub struct Store {
     pub store: Embedded,
-    pub folder: Option<TempDir>,
+    _folder: Option<TempDir>,
 }
 
 pub fn memory() -> Store {
-    Store { store: Embedded::open(Arc::new(MemoryKv::default()), "memory", Arc::new(Metrics::new())).unwrap(), folder: None }
+    Store { store: Embedded::open(Arc::new(MemoryKv::default()), "memory", Arc::new(Metrics::new())).unwrap(), _folder: None }
 }
 
 pub fn open_sled(folder: &TempDir) -> Embedded {
@@ -53,5 +53,5 @@ pub fn open_sled(folder: &TempDir) -> Embedded {
 
 pub fn sled() -> Store {
     let folder = tempfile::tempdir().unwrap();
-    Store { store: open_sled(&folder), folder: Some(folder) }
+    Store { store: open_sled(&folder), _folder: Some(folder) }
 }

@@ -46,13 +46,19 @@ impl Server {
         let (port, public_port) = (free_port(), free_port());
         let file = home.join("settings.toml");
         let policies = "[publish_policies]\ndefault-policy = [{ role = \"main\", mode = \"propose\" }]\n";
-        std::fs::write(&file, format!("spool = {:?}\n{settings}\n{policies}", home.join("spool"))).unwrap();
+        std::fs::write(&file, format!("spool = \"{}\"\n{settings}\n{policies}", home.join("spool").display())).unwrap();
         let at = |name: &str| home.join(name).display().to_string();
         let golden = root().join("tests/golden/campaigns.conf").display().to_string();
         let vcs = "git=http://127.0.0.1:28080/git/,bzr=http://127.0.0.1:28080/bzr/";
         let options = [
-            ("--config", golden), ("--config", file.display().to_string()), ("--store", store.to_owned()), ("--artifacts", at("artifacts")),
-            ("--logs", at("logs")), ("--port", port.to_string()), ("--public-port", public_port.to_string()), ("--public-vcs-location", vcs.to_owned()),
+            ("--config", golden),
+            ("--config", file.display().to_string()),
+            ("--store", store.to_owned()),
+            ("--artifacts", at("artifacts")),
+            ("--logs", at("logs")),
+            ("--port", port.to_string()),
+            ("--public-port", public_port.to_string()),
+            ("--public-vcs-location", vcs.to_owned()),
         ];
         let options = options.into_iter().flat_map(|(option, value)| [option.to_owned(), value]);
         let arguments: Vec<String> = std::iter::once("serve".to_owned()).chain(options).collect();

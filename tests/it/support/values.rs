@@ -14,7 +14,10 @@ use janitor_runner::{
         schedule::Pair,
         vcs::VcsType,
     },
-    ports::{catalog::ScheduledCandidate, queue_store::{ClaimFilter, ClaimRequest, EnqueueBatch}},
+    ports::{
+        catalog::ScheduledCandidate,
+        queue_store::{ClaimFilter, ClaimRequest, EnqueueBatch},
+    },
 };
 use serde_json::json;
 

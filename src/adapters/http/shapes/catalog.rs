@@ -119,6 +119,7 @@ fn whole<'de, D: Deserializer<'de>>(from: D) -> Result<Option<i64>, D::Error> {
 
 /// A candidate as it is uploaded.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
+#[expect(clippy::option_option, reason = "a null codebase is refused in other words than a missing one")]
 pub struct CandidateUploadBody {
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = String, required)]
