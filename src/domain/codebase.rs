@@ -27,7 +27,7 @@ pub struct Codebase {
 }
 
 /// What an upload says about a codebase, before checking.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[expect(missing_docs)]
 pub struct CodebaseUpload {
     pub name: Option<String>,

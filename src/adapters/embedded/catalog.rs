@@ -126,8 +126,7 @@ fn upload_candidate(txn: &mut Txn<'_>, hot: &mut Hot, scheduled: ScheduledCandid
     Ok(queue::enqueue(txn, hot, enqueue, now)?)
 }
 
-fn candidates(txn: &Txn<'_>, codebase: Option<&CodebaseName>) -> Result<Vec<Candidate>, Fault> {
-    let Some(codebase) = codebase else { return txn.list(&keys::candidates(), usize::MAX) };
+fn candidates_of(txn: &Txn<'_>, codebase: &CodebaseName) -> Result<Vec<Candidate>, Fault> {
     let mut ids: Vec<CandidateId> = txn.list(&keys::candidates_of_codebase(codebase), usize::MAX)?;
     ids.sort_unstable();
     let found = ids.into_iter().map(|id| txn.get(&keys::candidate(id)));
@@ -165,11 +164,8 @@ impl Catalog for Embedded {
     }
 
     async fn codebases(&self) -> Result<Vec<Codebase>, CatalogError> {
-        self.read("list the codebases", |txn, _| {
-            let stored: Vec<StoredCodebase> = txn.list(&keys::codebases(), usize::MAX)?;
-            Ok(stored.into_iter().map(|stored| stored.codebase).collect())
-        })
-        .await
+        let stored: Vec<StoredCodebase> = self.all::<_, CatalogError>("list the codebases", keys::codebases()).await?;
+        Ok(stored.into_iter().map(|stored| stored.codebase).collect())
     }
 
     async fn known(&self, codebases: &[String], publish_policies: &[String]) -> Result<KnownNames, CatalogError> {
@@ -196,7 +192,8 @@ impl Catalog for Embedded {
     }
 
     async fn candidates(&self, codebase: Option<CodebaseName>) -> Result<Vec<Candidate>, CatalogError> {
-        self.read("list the candidates", move |txn, _| Ok(candidates(txn, codebase.as_ref())?)).await
+        let Some(codebase) = codebase else { return self.all("list the candidates", keys::candidates()).await };
+        self.read("list a codebase's candidates", move |txn, _| Ok(candidates_of(txn, &codebase)?)).await
     }
 
     async fn delete_candidate(&self, id: CandidateId) -> Result<bool, CatalogError> {

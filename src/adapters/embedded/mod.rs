@@ -21,6 +21,7 @@ pub use txn::{Batch, Kv, KvError};
 
 use crate::{metrics::Metrics, ports::Fault};
 use hot::Hot;
+use keys::Key;
 use std::{
     collections::BTreeMap,
     sync::{Arc, PoisonError, RwLock, mpsc},
@@ -64,6 +65,24 @@ impl Embedded {
         let spawned = thread::Builder::new().name("store-writer".into()).spawn(move || writer.run());
         spawned.map_err(|e| Fault::unavailable("start the store's writer", e))?;
         Ok(Self { kv, hot, gate, jobs, name, metrics })
+    }
+
+    /// All records under a prefix, page by page: whole records, but not all of one moment.
+    async fn all<T, E>(&self, action: &'static str, prefix: Key) -> Result<Vec<T>, E>
+    where
+        T: serde::de::DeserializeOwned + Send + 'static,
+        E: From<Fault> + Send + 'static,
+    {
+        let (mut all, mut after) = (vec![], None);
+        loop {
+            let (prefix, from) = (prefix.clone(), after);
+            let (page, next) = self.read(action, move |txn, _| Ok::<_, E>(txn.page(&prefix, from)?)).await?;
+            all.extend(page);
+            after = next;
+            if after.is_none() {
+                return Ok(all);
+            }
+        }
     }
 
     /// Carries out a change: all of it, durable, or nothing.

@@ -33,6 +33,8 @@ pub trait Kv: Send + Sync + 'static {
 /// How many entries a scan fetches at a time: few at first, since most scans want one.
 const FIRST_FETCH: usize = 8;
 const MOST_FETCH: usize = 1024;
+/// Records that are read in one go, so that a long list does not keep the writer waiting.
+const PAGE: usize = 1000;
 
 /// A change in the making, or just a view.
 pub(super) struct Txn<'a> {
@@ -113,11 +115,20 @@ impl<'a> Txn<'a> {
     }
 
     /// Visits the entries under a prefix in order, until told to stop.
-    pub(super) fn scan<E: From<Fault>>(&self, prefix: &Key, mut visit: impl FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>, E>) -> Result<(), E> {
+    pub(super) fn scan<E: From<Fault>>(&self, prefix: &Key, visit: impl FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>, E>) -> Result<(), E> {
+        self.scan_from(prefix, Bound::Included(prefix.0.clone()), visit)
+    }
+
+    /// Visits the entries under a prefix from a key on.
+    fn scan_from<E: From<Fault>>(
+        &self,
+        prefix: &Key,
+        from: Bound<Vec<u8>>,
+        mut visit: impl FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>, E>,
+    ) -> Result<(), E> {
         let to = after_prefix(&prefix.0);
-        let mut stored =
-            Stored { kv: self.kv, to: to.clone(), from: Bound::Included(prefix.0.clone()), fetched: VecDeque::new(), fetch: FIRST_FETCH };
-        let mut changed = self.changes.range((Bound::Included(prefix.0.clone()), to)).peekable();
+        let mut changed = self.changes.range((from.clone(), to.clone())).peekable();
+        let mut stored = Stored { kv: self.kv, from, to, fetched: VecDeque::new(), fetch: FIRST_FETCH };
         loop {
             let from_store = stored.peek()?;
             let take_change = match (from_store, changed.peek()) {
@@ -185,6 +196,19 @@ impl<'a> Txn<'a> {
             Ok(ControlFlow::Continue(()))
         })?;
         Ok(records)
+    }
+
+    /// The records under a prefix after a key, at most a page, and the key that the next page comes after.
+    pub(super) fn page<T: DeserializeOwned>(&self, prefix: &Key, after: Option<Vec<u8>>) -> Result<(Vec<T>, Option<Vec<u8>>), Fault> {
+        let from = after.map_or_else(|| Bound::Included(prefix.0.clone()), Bound::Excluded);
+        let (mut records, mut last) = (vec![], None);
+        self.scan_from(prefix, from, |key, value| -> Result<_, Fault> {
+            records.push(decode(value)?);
+            last = Some(key.to_vec());
+            Ok(if records.len() < PAGE { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+        })?;
+        let more = records.len() == PAGE;
+        Ok((records, last.filter(|_| more)))
     }
 
     pub(super) fn number(&self, key: &Key) -> Result<u64, Fault> {

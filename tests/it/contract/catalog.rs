@@ -16,6 +16,7 @@ use janitor_runner::{
 contract!(
     a_codebase_keeps_every_field,
     codebases_stay_in_the_order_of_their_first_upload,
+    long_lists_are_whole,
     uploading_again_replaces_and_tells_who_moved,
     a_codebase_without_a_name_is_kept_by_its_place,
     two_codebases_cannot_be_the_same_place,
@@ -39,6 +40,15 @@ async fn codebases_stay_in_the_order_of_their_first_upload<S: Catalog>(store: &S
     store.upload_codebases(vec![bare_codebase("aa"), bare_codebase("0a")]).await.unwrap();
     let names: Vec<String> = store.codebases().await.unwrap().into_iter().filter_map(|c| c.name).map(String::from).collect();
     assert_eq!(names, ["cc", "aa", "bb", "0a"]);
+}
+
+async fn long_lists_are_whole<S: Catalog>(store: &S) {
+    for count in [1000_usize, 1001, 2500] {
+        let names: Vec<String> = (0..count).map(|number| format!("long-{number}")).collect();
+        store.upload_codebases(names.iter().map(|name| bare_codebase(name)).collect()).await.unwrap();
+        let listed: Vec<String> = store.codebases().await.unwrap().into_iter().filter_map(|c| c.name).map(String::from).collect();
+        assert_eq!(listed, names);
+    }
 }
 
 async fn uploading_again_replaces_and_tells_who_moved<S: Catalog>(store: &S) {
