@@ -18,6 +18,8 @@ const REQUESTER: &str = "after run schedule";
 const AT_ONCE: usize = 256;
 /// Without a call, it still looks this often.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// After a call it waits this long for others, to carry them out together.
+const TOGETHER: Duration = Duration::from_millis(25);
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 
 /// Carries out follow-ups.
@@ -45,7 +47,10 @@ impl FollowUps {
             match self.carry_out().await {
                 Ok(AT_ONCE) => {}
                 // Called or not, it looks again.
-                Ok(_) => drop(timeout(LOOK_EVERY, self.noted.notified()).await),
+                Ok(_) => {
+                    drop(timeout(LOOK_EVERY, self.noted.notified()).await);
+                    tokio::time::sleep(TOGETHER).await;
+                }
                 Err(error) => {
                     tracing::warn!(error = &error as &dyn std::error::Error, "follow-ups must wait");
                     tokio::time::sleep(AFTER_FAILURE).await;

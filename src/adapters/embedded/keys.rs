@@ -121,10 +121,7 @@ pub(super) fn change_set(id: &str) -> Key {
     Key::table(b'G').text(id)
 }
 pub(super) fn finished(minute: i64, code: &str) -> Key {
-    finished_in(minute).text(code)
-}
-pub(super) fn finished_in(minute: i64) -> Key {
-    Key::table(b'I').signed(minute)
+    Key::table(b'I').signed(minute).text(code)
 }
 pub(super) fn all_finished() -> Key {
     Key::table(b'I')

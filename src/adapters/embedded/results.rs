@@ -71,8 +71,9 @@ fn store_version(txn: &mut Txn<'_>, run: &Run) -> Result<(), Fault> {
 
 fn count_finished(txn: &mut Txn<'_>, run: &Run, now: Time) -> Result<(), Fault> {
     let minute = now.timestamp().div_euclid(60);
-    txn.add(keys::finished(minute, run.code.as_str()), 1)?;
-    if let Some((key, _)) = txn.first(&keys::finished_in(minute - MINUTES_KEPT))? {
+    let first_of_its_minute = txn.add(keys::finished(minute, run.code.as_str()), 1)? == 1;
+    let oldest = if first_of_its_minute { txn.first(&keys::all_finished())? } else { None };
+    if let Some((key, _)) = oldest.filter(|(key, _)| keys::first_number(key).is_some_and(|oldest| oldest < minute - MINUTES_KEPT)) {
         txn.delete(keys::Key(key));
     }
     Ok(())

@@ -52,6 +52,15 @@ fn compress(log: &SpooledFile, base: &Path, folder: &Path, finished: u32) -> io:
     })
 }
 
+/// Makes a run's folder, and its codebase's if that is new.
+fn make_folder(folder: &Path) -> io::Result<()> {
+    let exists = |made: io::Result<()>| made.or_else(|e| if e.kind() == io::ErrorKind::AlreadyExists { Ok(()) } else { Err(e) });
+    match exists(folder.parent().map_or(Ok(()), fs::create_dir)) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => fs::create_dir_all(folder),
+        parent => parent.and_then(|()| exists(fs::create_dir(folder))),
+    }
+}
+
 /// Uncompresses on a blocking thread, as fast as the reader takes it.
 fn uncompressed(file: File) -> FileReader {
     let (reader, mut writer) = tokio::io::duplex(CHUNK);
@@ -86,7 +95,7 @@ impl LogStore for LocalLogs {
         }
         let finished = u32::try_from(finished.timestamp()).unwrap_or(0);
         blocking("store logs", move || {
-            fs::create_dir_all(&folder)?;
+            make_folder(&folder)?;
             files.iter().try_for_each(|log| compress(log, &base, &folder, finished))
         })
         .await
