@@ -209,3 +209,81 @@ impl Writer {
         applied.and_then(|()| self.kv.flush()).map_err(|e| e.to_string())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::adapters::memory::MemoryKv;
+
+    fn open(kv: &Arc<MemoryKv>) -> Result<Embedded, Fault> {
+        Embedded::open(kv.clone(), "memory", Arc::new(Metrics::new()))
+    }
+
+    #[test]
+    fn another_format_is_refused_and_left_alone() {
+        let kv = Arc::new(MemoryKv::default());
+        open(&kv).unwrap();
+        open(&kv).unwrap();
+        for other in ["2", "x"] {
+            kv.apply(BTreeMap::from([(keys::FORMAT_KEY.to_vec(), Some(other.into()))])).unwrap();
+            assert!(matches!(open(&kv), Err(Fault::Backend { .. })), "{other}");
+            assert_eq!(kv.get(keys::FORMAT_KEY).unwrap().unwrap(), other.as_bytes());
+        }
+    }
+
+    /// A store that takes nothing.
+    struct Full(MemoryKv);
+
+    impl Kv for Full {
+        fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, KvError> {
+            self.0.get(key)
+        }
+        fn range(&self, from: std::ops::Bound<&[u8]>, to: std::ops::Bound<&[u8]>, limit: usize) -> Result<Vec<(Vec<u8>, Vec<u8>)>, KvError> {
+            self.0.range(from, to, limit)
+        }
+        fn last(&self, from: std::ops::Bound<&[u8]>, to: std::ops::Bound<&[u8]>) -> Result<Option<(Vec<u8>, Vec<u8>)>, KvError> {
+            self.0.last(from, to)
+        }
+        fn apply(&self, _: Batch) -> Result<(), KvError> {
+            Err("the disk is full".into())
+        }
+        fn flush(&self) -> Result<(), KvError> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn what_the_store_does_not_take_is_taken_back() {
+        use crate::{
+            domain::{active_run::Claimant, name::RunId, time},
+            ports::{Claims, QueueStore, queue_store::ClaimRequest},
+        };
+        let now = time::parse("now", "2026-11-23T10:00:00").unwrap();
+        let item = crate::domain::finish::tests::item();
+        let mut codebase = crate::domain::codebase::CodebaseUpload::default();
+        codebase.name = Some(item.key.codebase.to_string());
+        let stored = records::StoredItem { item: item.clone(), wish: None, added: now };
+        let kv = MemoryKv::default();
+        let mut txn = Txn::new(&kv);
+        txn.put(keys::codebase_named(&item.key.codebase), &1_u64).unwrap();
+        txn.put(keys::codebase(1), &records::StoredCodebase { sequence: 1, codebase: codebase.check().unwrap() }).unwrap();
+        txn.put(keys::item(item.id), &stored).unwrap();
+        txn.put(keys::meta("format"), &FORMAT).unwrap();
+        let batch = txn.into_batch();
+        kv.apply(batch).unwrap();
+        let store = Embedded::open(Arc::new(Full(kv)), "full", Arc::new(Metrics::new())).unwrap();
+        let request = || ClaimRequest {
+            filter: crate::ports::queue_store::ClaimFilter::default(),
+            claimant: Claimant::default(),
+            run_id: RunId::new("r1"),
+            token: "t".into(),
+            now,
+        };
+        for _ in 0..2 {
+            let refused = store.claim(request()).await;
+            assert!(matches!(refused, Err(crate::ports::QueueStoreError::Fault(fault)) if fault.is_unavailable()));
+            assert_eq!(Claims::list(&store).await.unwrap(), vec![]);
+            assert_eq!(QueueStore::list(&store, 9).await.unwrap(), [item.clone()]);
+        }
+    }
+}
