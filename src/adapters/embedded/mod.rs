@@ -260,13 +260,12 @@ mod tests {
         };
         let now = time::parse("now", "2026-11-23T10:00:00").unwrap();
         let item = crate::domain::finish::tests::item();
-        let mut codebase = crate::domain::codebase::CodebaseUpload::default();
-        codebase.name = Some(item.key.codebase.to_string());
+        let upload = crate::domain::codebase::CodebaseUpload { name: Some(item.key.codebase.to_string()), ..Default::default() };
         let stored = records::StoredItem { item: item.clone(), wish: None, added: now };
         let kv = MemoryKv::default();
         let mut txn = Txn::new(&kv);
         txn.put(keys::codebase_named(&item.key.codebase), &1_u64).unwrap();
-        txn.put(keys::codebase(1), &records::StoredCodebase { sequence: 1, codebase: codebase.check().unwrap() }).unwrap();
+        txn.put(keys::codebase(1), &records::StoredCodebase { sequence: 1, codebase: upload.check().unwrap() }).unwrap();
         txn.put(keys::item(item.id), &stored).unwrap();
         txn.put(keys::meta("format"), &FORMAT).unwrap();
         let batch = txn.into_batch();
@@ -283,7 +282,7 @@ mod tests {
             let refused = store.claim(request()).await;
             assert!(matches!(refused, Err(crate::ports::QueueStoreError::Fault(fault)) if fault.is_unavailable()));
             assert_eq!(Claims::list(&store).await.unwrap(), vec![]);
-            assert_eq!(QueueStore::list(&store, 9).await.unwrap(), [item.clone()]);
+            assert_eq!(QueueStore::list(&store, 9).await.unwrap(), std::slice::from_ref(&item));
         }
     }
 }
