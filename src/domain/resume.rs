@@ -28,8 +28,3 @@ impl Resume {
         Some(Self { run_id: run.id, result: run.codemod, branch_url, branches: run.branches.unwrap_or_default() })
     }
 }
-
-/// The branch of the VCS store that keeps a campaign's result.
-pub fn stored_branch(campaign: &super::name::CampaignName) -> String {
-    format!("{campaign}/main")
-}
