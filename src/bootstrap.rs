@@ -13,7 +13,10 @@ use crate::{
         sled::SledKv,
     },
     metrics::Metrics,
-    ports::{ArtifactStore, Backchannel, Catalog, Claims, Clock, Credentials, EventBus, Ids, LogStore, QueueStore, ResultStore, ScheduleStore, Vcs},
+    ports::{
+        ArtifactStore, Backchannel, Catalog, Claims, Clock, Credentials, EventBus, Ids, Leases, LogStore, Outbox, QueueStore, ResultStore,
+        ScheduleStore, Vcs,
+    },
     services::{
         Deployment,
         announce::Announcer,
@@ -22,8 +25,10 @@ use crate::{
         follow_up::FollowUps,
         health::{Check, Health},
         ingest::Ingest,
+        lead::Leader,
         logs::Logs,
         overview::Overview,
+        relay::Relay,
         runs::Runs,
         schedule::Scheduler,
         watch::Watcher,
@@ -48,6 +53,8 @@ struct Ports {
     claims: Arc<dyn Claims>,
     results: Arc<dyn ResultStore>,
     schedules: Arc<dyn ScheduleStore>,
+    outbox: Arc<dyn Outbox>,
+    leases: Arc<dyn Leases>,
     catalog: Arc<dyn Catalog>,
     credentials: Arc<dyn Credentials>,
     artifacts: Arc<dyn ArtifactStore>,
@@ -76,6 +83,8 @@ impl Ports {
             claims: store.clone(),
             results: store.clone(),
             schedules: store.clone(),
+            outbox: store.clone(),
+            leases: store.clone(),
             catalog: store.clone(),
             credentials: Arc::new(CachedCredentials::new(store)),
             artifacts: Arc::new(LocalArtifacts::new(settings.artifacts.clone())),
@@ -94,20 +103,42 @@ impl Ports {
 struct Background {
     announcer: Arc<Announcer>,
     follow_ups: Arc<FollowUps>,
+    leader: Arc<Leader>,
+    relay: Arc<Relay>,
     watcher: Arc<Watcher>,
 }
 
 fn services(ports: Ports, settings: &Settings, metrics: Arc<Metrics>) -> (Arc<App>, Background) {
     let deployment: Arc<Deployment> = Arc::new(settings.deployment.clone());
-    let Ports { queue, claims, results, schedules, catalog, credentials, artifacts, logs, events, backchannel, vcs, clock, ids, spool } = ports;
+    let Ports {
+        queue,
+        claims,
+        results,
+        schedules,
+        outbox,
+        leases,
+        catalog,
+        credentials,
+        artifacts,
+        logs,
+        events,
+        backchannel,
+        vcs,
+        clock,
+        ids,
+        spool,
+    } = ports;
     let announcer = Arc::new(Announcer::new(claims.clone(), events.clone(), clock.clone(), deployment.clone()));
-    let follow_ups = Arc::new(FollowUps::new(schedules.clone(), queue.clone(), clock.clone()));
+    let leader = Arc::new(Leader::new(leases, ids.fresh()));
+    let relay = Arc::new(Relay::new(outbox, events.clone(), leader.clone(), metrics.clone()));
+    let follow_ups = Arc::new(FollowUps::new(schedules.clone(), queue.clone(), clock.clone(), leader.clone()));
     let finisher = Arc::new(Finisher {
         claims: claims.clone(),
         results: results.clone(),
         artifacts: artifacts.clone(),
         logs: logs.clone(),
         follow_ups: follow_ups.clone(),
+        relay: relay.clone(),
         announcer: announcer.clone(),
         clock: clock.clone(),
         metrics: metrics.clone(),
@@ -125,14 +156,22 @@ fn services(ports: Ports, settings: &Settings, metrics: Arc<Metrics>) -> (Arc<Ap
         deployment: deployment.clone(),
         metrics: metrics.clone(),
     });
-    let watcher = Arc::new(Watcher::new(claims.clone(), backchannel.clone(), finisher.clone(), clock.clone(), deployment.clone(), metrics.clone()));
+    let watcher = Arc::new(Watcher::new(
+        claims.clone(),
+        backchannel.clone(),
+        finisher.clone(),
+        clock.clone(),
+        deployment.clone(),
+        leader.clone(),
+        metrics.clone(),
+    ));
     let app = App {
         overview: Overview::new(queue.clone(), claims.clone(), results.clone(), clock.clone(), deployment.clone()),
         assigner,
         finisher,
         ingest: Ingest::new(catalog.clone(), schedules.clone(), queue.clone(), clock.clone(), deployment.clone()),
         scheduler: Scheduler::new(catalog, schedules, results.clone(), queue, clock.clone(), deployment.clone()),
-        runs: Runs::new(results.clone(), announcer.clone()),
+        runs: Runs::new(results.clone(), relay.clone()),
         logs: Logs::new(claims.clone(), results.clone(), logs.clone(), backchannel),
         workers: Workers::new(credentials, claims, ids),
         health: Health::new(results, artifacts, logs, events),
@@ -142,7 +181,7 @@ fn services(ports: Ports, settings: &Settings, metrics: Arc<Metrics>) -> (Arc<Ap
         spool,
         limits: settings.limits,
     };
-    (Arc::new(app), Background { announcer, follow_ups, watcher })
+    (Arc::new(app), Background { announcer, follow_ups, leader, relay, watcher })
 }
 
 /// Runs a task until the end comes; one that dies is a defect, is said to be one, and is started again.
@@ -167,7 +206,7 @@ where
 
 impl Background {
     fn start(self, settings: &Settings, end: &CancellationToken, metrics: &Arc<Metrics>) {
-        let Self { announcer, follow_ups, watcher } = self;
+        let Self { announcer, follow_ups, leader, relay, watcher } = self;
         let interval = settings.watch_interval;
         let metrics = || metrics.clone();
         supervise("announcer", end.clone(), metrics(), move || {
@@ -177,6 +216,14 @@ impl Background {
         supervise("follow-ups", end.clone(), metrics(), move || {
             let follow_ups = follow_ups.clone();
             async move { follow_ups.run().await }
+        });
+        supervise("leader", end.clone(), metrics(), move || {
+            let leader = leader.clone();
+            async move { leader.run().await }
+        });
+        supervise("relay", end.clone(), metrics(), move || {
+            let relay = relay.clone();
+            async move { relay.run().await }
         });
         supervise("watcher", end.clone(), metrics(), move || watcher.clone().run(interval));
     }

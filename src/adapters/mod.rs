@@ -9,4 +9,5 @@ pub mod local;
 pub mod memory;
 pub mod none;
 pub mod password;
+pub mod postgres;
 pub mod sled;

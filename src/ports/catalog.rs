@@ -70,7 +70,7 @@ pub trait Catalog: Send + Sync {
     /// The codebase of that name.
     async fn codebase(&self, name: &CodebaseName) -> Result<Option<Codebase>, CatalogError>;
 
-    /// All codebases, in the order of their first upload.
+    /// All codebases, in the order of their first upload; those without a name come last.
     async fn codebases(&self) -> Result<Vec<Codebase>, CatalogError>;
 
     /// Which of these names are known.

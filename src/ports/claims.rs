@@ -54,6 +54,9 @@ pub trait Claims: Send + Sync {
     /// Lets the item go: it is in its own place of the queue again, with any wish that came meanwhile.
     async fn release(&self, id: &RunId, token: &str, now: Time) -> Result<(), ClaimsError>;
 
+    /// Takes over a claim that another runner made, as it is; false when the run is known or its item is held.
+    async fn adopt(&self, run: ActiveRun) -> Result<bool, ClaimsError>;
+
     /// Leaves the codebases of a host alone until then; a later time stays.
     async fn limit_host(&self, limit: HostLimit) -> Result<(), ClaimsError>;
 

@@ -1,7 +1,7 @@
 //! Tells the other services what happened.
 
 use super::{Fault, claims::HostLimit};
-use crate::domain::{active_run::ActiveRun, run::Run, time::Time};
+use crate::domain::{active_run::ActiveRun, publish::PublishStatus, run::Run, time::Time};
 use async_trait::async_trait;
 
 /// Something that others want to know. Each is sent on its own channel.
@@ -13,6 +13,16 @@ pub enum Event {
     Result(Box<Run>),
     /// Channel `publish-status`: somebody decided about a run.
     PublishStatus(Box<Run>),
+}
+
+impl Event {
+    /// The news of a stored run: its result, or a publish status that it got.
+    pub fn of_run(run: Run, publish_status: Option<PublishStatus>) -> Self {
+        match publish_status {
+            None => Self::Result(Box::new(run)),
+            Some(publish_status) => Self::PublishStatus(Box::new(Run { publish_status, ..run })),
+        }
+    }
 }
 
 /// What runs now.

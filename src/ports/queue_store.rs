@@ -18,6 +18,9 @@ pub enum QueueStoreError {
     /// Nothing can be queued for a codebase that is not stored.
     #[error("no codebase {0}")]
     UnknownCodebase(CodebaseName),
+    /// A follow-up was settled by somebody else meanwhile.
+    #[error("a follow-up is settled already")]
+    AlreadySettled,
     /// The store failed.
     #[error(transparent)]
     Fault(#[from] Fault),
@@ -104,7 +107,7 @@ pub struct QueueStats {
     pub length: u64,
     pub by_bucket: BTreeMap<Bucket, u64>,
     pub by_campaign: BTreeMap<String, u64>,
-    /// When the item that waits longest was added.
+    /// When the item that waits longest was added; a store may know only the minute.
     pub oldest: Option<Time>,
 }
 
@@ -118,7 +121,8 @@ pub trait QueueStore: Send + Sync {
     /// run ends. Priorities are relative to the smallest in the queue at that moment.
     ///
     /// # Errors
-    /// `UnknownCodebase` when one is not stored; nothing is queued then.
+    /// `UnknownCodebase` when one is not stored, `AlreadySettled` when a follow-up of the batch is not there any more;
+    /// nothing is queued then.
     async fn enqueue(&self, batch: EnqueueBatch) -> Result<Vec<Enqueued>, QueueStoreError>;
 
     /// Takes the first item that matches and that nobody holds, whose codebase is not on a host to be avoided or rate

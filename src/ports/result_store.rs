@@ -20,6 +20,9 @@ pub enum ResultStoreError {
     /// A run cannot be by a worker that is not known.
     #[error("no worker {0}")]
     UnknownWorker(String),
+    /// What the run says breaks a rule of the store.
+    #[error("the store refuses the run: {0}")]
+    Refused(String),
     /// The store failed.
     #[error(transparent)]
     Fault(#[from] Fault),
@@ -52,12 +55,12 @@ pub type FinishedCounts = BTreeMap<ResultCode, u64>;
 #[async_trait]
 pub trait ResultStore: Send + Sync {
     /// Stores a run in one step: the run with its change set, branches and build; its queue item goes, its claim
-    /// ends; a wish that waited for the item is queued; a follow-up schedule is noted. A run of that id that is there
-    /// already stays as it is and is answered.
+    /// ends; a wish that waited for the item is queued; a follow-up schedule and the news of it are noted. A run of that id
+    /// that is there already stays as it is and is answered.
     ///
     /// # Errors
     /// `ClaimLost` when the token is stale and there is no run of that id. `UnknownWorker` when the run names a worker
-    /// without an account. Nothing is changed then.
+    /// without an account, `Refused` when it breaks another rule of the store. Nothing is changed then.
     async fn record(&self, new: NewRun) -> Result<Recorded, ResultStoreError>;
 
     /// The run of that id, with every fact that was stored.
@@ -66,7 +69,7 @@ pub trait ResultStore: Send + Sync {
     /// The latest runs by the time they were stored, newest first.
     async fn latest(&self, limit: usize) -> Result<Vec<Run>, ResultStoreError>;
 
-    /// Sets the publish status; answers the run as it is then, none when there is none.
+    /// Sets the publish status and notes the news; answers the run as it is then, none when there is none.
     async fn set_publish_status(&self, id: &RunId, status: PublishStatus) -> Result<Option<Run>, ResultStoreError>;
 
     /// The latest successful run of a pair that made that revision.

@@ -1,13 +1,14 @@
 //! Tells the other services what runs, after every claim and release. However many there are, a moment's changes are
 //! told once, off the requests' path.
 
-use super::{Deployment, overview};
+use super::{Deployment, ServiceError, overview};
 use crate::ports::{Claims, Clock, Event, EventBus};
 use std::{sync::Arc, time::Duration};
 use tokio::sync::Notify;
 
 /// Changes within this time are told together.
 const TOGETHER: Duration = Duration::from_millis(100);
+const AFTER_FAILURE: Duration = Duration::from_secs(1);
 
 /// Sends the status when it changed.
 pub struct Announcer {
@@ -29,22 +30,21 @@ impl Announcer {
         self.changed.notify_one();
     }
 
-    /// Sends an event; a failure is logged, since what happened is stored all the same.
-    pub async fn publish(&self, event: Event) {
-        if let Err(error) = self.events.publish(event).await {
-            tracing::warn!(error = &error as &dyn std::error::Error, "an event was not sent");
-        }
-    }
-
     /// Sends the status whenever it changed, for ever.
     pub async fn run(&self) {
         loop {
             self.changed.notified().await;
-            match overview::status(self.claims.as_ref(), &self.deployment, self.clock.now()).await {
-                Ok(status) => self.publish(Event::Queue(Box::new(status))).await,
-                Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "the status cannot be told"),
+            if let Err(error) = self.tell().await {
+                tracing::warn!(error = &error as &dyn std::error::Error, "the status cannot be told");
+                tokio::time::sleep(AFTER_FAILURE).await;
+                self.queue_changed();
             }
             tokio::time::sleep(TOGETHER).await;
         }
+    }
+
+    async fn tell(&self) -> Result<(), ServiceError> {
+        let status = overview::status(self.claims.as_ref(), &self.deployment, self.clock.now()).await?;
+        Ok(self.events.publish(Event::Queue(Box::new(status))).await?)
     }
 }

@@ -52,6 +52,7 @@ impl From<QueueStoreError> for ServiceError {
     fn from(error: QueueStoreError) -> Self {
         match error {
             QueueStoreError::UnknownCodebase(name) => Self::not_found("codebase", name),
+            QueueStoreError::AlreadySettled => Self::Conflict(error.to_string()),
             QueueStoreError::Fault(fault) => fault.into(),
         }
     }
@@ -71,6 +72,7 @@ impl From<ResultStoreError> for ServiceError {
         match error {
             ResultStoreError::ClaimLost(id) => Self::not_found("active run", id),
             ResultStoreError::UnknownWorker(name) => Self::not_found("worker", name),
+            ResultStoreError::Refused(rule) => Invalid::new("run", rule).into(),
             ResultStoreError::Fault(fault) => fault.into(),
         }
     }

@@ -1,6 +1,6 @@
 //! Takes results in: logs and artifacts to their stores, the run to its own, and the news to whoever listens.
 
-use super::{ServiceError, announce::Announcer, follow_up::FollowUps};
+use super::{ServiceError, announce::Announcer, follow_up::FollowUps, relay::Relay};
 use crate::{
     domain::{
         Invalid,
@@ -10,11 +10,11 @@ use crate::{
         log_name::is_log,
         name::RunId,
         report::{self, Report},
-        run::Run,
+        run::{Run, WORKER_INVALID_RESULT},
     },
     metrics::Metrics,
     ports::{
-        ArtifactStore, Claims, Clock, Event, Fault, LogStore, ResultStore, ResultStoreError, SpooledFile,
+        ArtifactStore, Claims, Clock, Fault, LogStore, ResultStore, ResultStoreError, SpooledFile,
         log_store::LogFolder,
         result_store::{NewRun, Recorded},
     },
@@ -65,6 +65,8 @@ pub struct Finisher {
     /// Schedules the next run.
     pub follow_ups: Arc<FollowUps>,
     /// Tells of each result.
+    pub relay: Arc<Relay>,
+    /// Tells what runs now.
     pub announcer: Arc<Announcer>,
     /// The time.
     pub clock: Arc<dyn Clock>,
@@ -185,21 +187,26 @@ impl Finisher {
                 let recorded = self.results.record(new(&run)).await?;
                 (run, recorded)
             }
+            Err(ResultStoreError::Refused(rule)) => {
+                let run = broken(active, run, &rule, report);
+                let recorded = self.results.record(new(&run)).await?;
+                (run, recorded)
+            }
             recorded => (run, recorded?),
         };
         match recorded {
             Recorded::Known(known) => Ok(Finished { run: *known, first_time: false }),
             Recorded::Stored => {
-                self.tell(&run).await;
+                self.tell(&run);
                 Ok(Finished { run, first_time: true })
             }
         }
     }
 
-    async fn tell(&self, run: &Run) {
+    fn tell(&self, run: &Run) {
         self.metrics.run_stored(run);
         self.follow_ups.noted();
-        self.announcer.publish(Event::Result(Box::new(run.clone()))).await;
+        self.relay.noted();
         self.announcer.queue_changed();
     }
 }
@@ -215,6 +222,15 @@ fn by_unknown_worker(run: Run, name: &str, report: Option<&Report>) -> Run {
         }
         None => run,
     }
+}
+
+/// What stays of a run that the store refuses: nothing that it could refuse, and the report as it came.
+fn broken(active: &ActiveRun, run: Run, rule: &str, report: Option<&Report>) -> Run {
+    let bare = Run { resume_from: None, ..end(active, WORKER_INVALID_RESULT, String::new(), false, run.finish_time) };
+    let bare = Run { filenames: run.filenames, logfilenames: run.logfilenames, artifacts: run.artifacts, ..bare };
+    let mut problems = report.map(|report| report.problems.clone()).unwrap_or_default();
+    problems.push(Invalid::new("run", rule));
+    invalid(bare, &problems, &report.map_or(serde_json::Value::Null, |report| report.original.clone()))
 }
 
 fn cause(fault: &Fault) -> String {

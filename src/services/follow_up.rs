@@ -1,7 +1,7 @@
 //! After a run ends, its candidate is scheduled again. The wish is stored with the run; this carries it out, many at a
 //! time, and picks up what a crash left.
 
-use super::ServiceError;
+use super::{ServiceError, lead::Leader};
 use crate::{
     domain::{
         name::CodebaseName,
@@ -16,8 +16,8 @@ use tokio::{sync::Notify, time::timeout};
 const REQUESTER: &str = "after run schedule";
 /// Follow-ups carried out in one step.
 const AT_ONCE: usize = 256;
-/// Without a call, it still looks this often.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// Without a call, it still looks this often: other runners on the same stores have follow-ups too.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// After a call it waits this long for others, to carry them out together.
 const TOGETHER: Duration = Duration::from_millis(25);
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
@@ -27,13 +27,14 @@ pub struct FollowUps {
     schedules: Arc<dyn ScheduleStore>,
     queue: Arc<dyn QueueStore>,
     clock: Arc<dyn Clock>,
+    leader: Arc<Leader>,
     noted: Notify,
 }
 
 impl FollowUps {
     /// Not yet running; see [`FollowUps::run`].
-    pub fn new(schedules: Arc<dyn ScheduleStore>, queue: Arc<dyn QueueStore>, clock: Arc<dyn Clock>) -> Self {
-        Self { schedules, queue, clock, noted: Notify::new() }
+    pub fn new(schedules: Arc<dyn ScheduleStore>, queue: Arc<dyn QueueStore>, clock: Arc<dyn Clock>, leader: Arc<Leader>) -> Self {
+        Self { schedules, queue, clock, leader, noted: Notify::new() }
     }
 
     /// Says that there is one more to carry out.
@@ -44,6 +45,10 @@ impl FollowUps {
     /// Carries out follow-ups for ever.
     pub async fn run(&self) {
         loop {
+            if !self.leader.leads() {
+                tokio::time::sleep(TOGETHER).await;
+                continue;
+            }
             match self.carry_out().await {
                 Ok(AT_ONCE) => {}
                 // Called or not, it looks again.
@@ -78,6 +83,8 @@ impl FollowUps {
         match self.queue.enqueue(EnqueueBatch { items, settles: settles.clone(), now }).await {
             // Nothing can be queued for what is gone.
             Err(QueueStoreError::UnknownCodebase(name)) => self.drop_those_of(&name, waiting).await?,
+            // Another runner was faster.
+            Err(QueueStoreError::AlreadySettled) => {}
             queued => drop(queued?),
         }
         Ok(settles.len())

@@ -1,22 +1,22 @@
 //! Finished runs.
 
-use super::{ServiceError, announce::Announcer};
+use super::{ServiceError, relay::Relay};
 use crate::{
     domain::{name::RunId, publish::PublishStatus, run::Run},
-    ports::{Event, ResultStore},
+    ports::ResultStore,
 };
 use std::sync::Arc;
 
 /// Looks up runs, and notes what was decided about them.
 pub struct Runs {
     results: Arc<dyn ResultStore>,
-    announcer: Arc<Announcer>,
+    relay: Arc<Relay>,
 }
 
 impl Runs {
     /// Looks through these ports.
-    pub fn new(results: Arc<dyn ResultStore>, announcer: Arc<Announcer>) -> Self {
-        Self { results, announcer }
+    pub fn new(results: Arc<dyn ResultStore>, relay: Arc<Relay>) -> Self {
+        Self { results, relay }
     }
 
     /// The run of that id.
@@ -36,7 +36,7 @@ impl Runs {
         }
         let run = self.results.set_publish_status(id, status).await?;
         let run = run.ok_or_else(|| ServiceError::not_found("run", id))?;
-        self.announcer.publish(Event::PublishStatus(Box::new(run.clone()))).await;
+        self.relay.noted();
         Ok(run)
     }
 }

@@ -1,6 +1,6 @@
 //! Watches active runs: asks their workers for a sign of life, and ends those that are gone.
 
-use super::{Deployment, ServiceError, finish::Finisher};
+use super::{Deployment, ServiceError, finish::Finisher, lead::Leader};
 use crate::{
     domain::{
         active_run::ActiveRun,
@@ -22,6 +22,7 @@ pub struct Watcher {
     finisher: Arc<Finisher>,
     clock: Arc<dyn Clock>,
     deployment: Arc<Deployment>,
+    leader: Arc<Leader>,
     metrics: Arc<Metrics>,
 }
 
@@ -33,15 +34,19 @@ impl Watcher {
         finisher: Arc<Finisher>,
         clock: Arc<dyn Clock>,
         deployment: Arc<Deployment>,
+        leader: Arc<Leader>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        Self { claims, backchannel, finisher, clock, deployment, metrics }
+        Self { claims, backchannel, finisher, clock, deployment, leader, metrics }
     }
 
     /// Goes round every `interval`, for ever. A round that fails is logged, and the next one tries again.
     pub async fn run(self: Arc<Self>, interval: Duration) {
         loop {
             tokio::time::sleep(interval).await;
+            if !self.leader.leads() {
+                continue;
+            }
             if let Err(error) = self.clone().round().await {
                 tracing::warn!(error = &error as &dyn std::error::Error, "the active runs cannot be watched");
             }

@@ -165,7 +165,9 @@ impl Catalog for Embedded {
 
     async fn codebases(&self) -> Result<Vec<Codebase>, CatalogError> {
         let stored: Vec<StoredCodebase> = self.all::<_, CatalogError>("list the codebases", keys::codebases()).await?;
-        Ok(stored.into_iter().map(|stored| stored.codebase).collect())
+        let mut codebases: Vec<Codebase> = stored.into_iter().map(|stored| stored.codebase).collect();
+        codebases.sort_by_key(|codebase| codebase.name.is_none());
+        Ok(codebases)
     }
 
     async fn known(&self, codebases: &[String], publish_policies: &[String]) -> Result<KnownNames, CatalogError> {

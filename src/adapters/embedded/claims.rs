@@ -60,6 +60,19 @@ impl Claims for Embedded {
         .await
     }
 
+    async fn adopt(&self, run: ActiveRun) -> Result<bool, ClaimsError> {
+        self.write("take over a claim", move |txn, hot| {
+            let stored = txn.get_bytes(&keys::run(&run.id))?.is_some();
+            if stored || hot.claim(&run.id).is_some() || hot.is_held(run.item.id) {
+                return Ok(false);
+            }
+            txn.put(keys::active(&run.id), &run)?;
+            hot.set_claim(&run.id.clone(), Some(run));
+            Ok(true)
+        })
+        .await
+    }
+
     async fn limit_host(&self, limit: HostLimit) -> Result<(), ClaimsError> {
         self.write("limit a host", move |txn, hot| {
             let until = hot.host(&limit.host).map_or(limit.until, |earlier| earlier.max(limit.until));

@@ -133,6 +133,13 @@ pub(super) fn follow_ups() -> Key {
     Key::table(b'F')
 }
 
+pub(super) fn news(id: u64) -> Key {
+    Key::table(b'N').number(id)
+}
+pub(super) fn all_news() -> Key {
+    Key::table(b'N')
+}
+
 // Catalog.
 pub(super) fn codebase(sequence: u64) -> Key {
     Key::table(b'C').number(sequence)

@@ -11,6 +11,7 @@ mod claims;
 mod credentials;
 mod hot;
 mod keys;
+mod outbox;
 mod queue;
 mod records;
 mod results;

@@ -148,6 +148,9 @@ impl QueueStore for Embedded {
                 }
             }
             for id in &batch.settles {
+                if txn.get_bytes(&keys::follow_up(*id))?.is_none() {
+                    return Err(QueueStoreError::AlreadySettled);
+                }
                 txn.delete(keys::follow_up(*id));
             }
             let queued = batch.items.into_iter().map(|wish| enqueue(txn, hot, wish, batch.now));

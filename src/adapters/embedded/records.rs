@@ -3,6 +3,7 @@
 use crate::domain::{
     codebase::Codebase,
     name::{CampaignName, RunId},
+    publish::PublishStatus,
     queue::{Enqueue, QueueItem, QueueKey},
     run::RunBrief,
     schedule::PastRun,
@@ -65,6 +66,13 @@ pub(super) struct StoredFollowUp {
     #[serde(flatten)]
     pub(super) key: QueueKey,
     pub(super) context: Option<String>,
+}
+
+/// News of a run: its result, or a publish status that it got.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct StoredNews {
+    pub(super) run_id: RunId,
+    pub(super) publish_status: Option<PublishStatus>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]

@@ -4,7 +4,7 @@ use super::{
     Embedded,
     hot::Hot,
     keys, queue,
-    records::{ChangeSet, Durations, Moment, StoredFollowUp, StoredPast},
+    records::{ChangeSet, Durations, Moment, StoredFollowUp, StoredNews, StoredPast},
     txn::{Txn, decode},
 };
 use crate::{
@@ -90,7 +90,13 @@ fn store(txn: &mut Txn<'_>, run: &Run, now: Time) -> Result<(), Fault> {
     store_version(txn, run)?;
     count_finished(txn, run, now)?;
     let follow_up = StoredFollowUp { run_id: run.id.clone(), key: run.key(), context: run.context.clone() };
-    txn.put(keys::follow_up(sequence), &follow_up)
+    txn.put(keys::follow_up(sequence), &follow_up)?;
+    note_news(txn, &run.id, None)
+}
+
+fn note_news(txn: &mut Txn<'_>, run: &RunId, publish_status: Option<PublishStatus>) -> Result<(), Fault> {
+    let id = txn.add(keys::meta("last_news"), 1)?;
+    txn.put(keys::news(id), &StoredNews { run_id: run.clone(), publish_status })
 }
 
 fn record(txn: &mut Txn<'_>, hot: &mut Hot, new: NewRun) -> Result<Recorded, ResultStoreError> {
@@ -165,6 +171,7 @@ impl ResultStore for Embedded {
             let Some(mut run) = txn.get::<Run>(&key)? else { return Ok(None) };
             run.publish_status = status;
             txn.put(key, &run)?;
+            note_news(txn, &run.id, Some(status))?;
             Ok(Some(run))
         })
         .await

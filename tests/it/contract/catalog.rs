@@ -44,7 +44,7 @@ async fn codebases_stay_in_the_order_of_their_first_upload<S: Catalog>(store: &S
 
 async fn long_lists_are_whole<S: Catalog>(store: &S) {
     for count in [1000_usize, 1001, 2500] {
-        let names: Vec<String> = (0..count).map(|number| format!("long-{number}")).collect();
+        let names: Vec<String> = (0..count).map(|number| format!("long-{number:04}")).collect();
         store.upload_codebases(names.iter().map(|name| bare_codebase(name)).collect()).await.unwrap();
         let listed: Vec<String> = store.codebases().await.unwrap().into_iter().filter_map(|c| c.name).map(String::from).collect();
         assert_eq!(listed, names);
@@ -84,6 +84,7 @@ async fn a_candidate_keeps_every_field_and_is_queued<S: Catalog + QueueStore>(st
     new.new.candidate.key.change_set = Some("set".into());
     new.enqueue.key.change_set = Some("set".into());
     new.new.candidate.publish_policy = Some("p".into());
+    store.put_publish_policies(vec![PublishPolicy { name: "p".into(), per_branch: vec![], rate_limit_bucket: None }]).await.unwrap();
     let queued = store.upload_candidates(vec![new.clone()], start()).await.unwrap();
     let stored = store.candidates(None).await.unwrap().pop().unwrap();
     let mut expected = new.new.candidate;

@@ -2,7 +2,7 @@
 
 use super::contract;
 use janitor_runner::{
-    adapters::{credentials_cache::CachedCredentials, embedded::Embedded},
+    adapters::credentials_cache::CachedCredentials,
     ports::{Credentials, CredentialsError},
 };
 use std::sync::Arc;
@@ -42,7 +42,7 @@ async fn workers_go<S: Credentials>(store: &S) {
     assert!(!store.verify("w1", "old").await.unwrap() && !store.exists("w1").await.unwrap());
 }
 
-async fn behind_the_cache(store: &Embedded) {
+async fn behind_the_cache<S: Credentials + Clone + 'static>(store: &S) {
     let cached = || CachedCredentials::new(Arc::new(store.clone()));
     passwords_are_verified(&cached()).await;
     workers_go_again(&cached()).await;

@@ -4,6 +4,7 @@
 mod catalog;
 mod credentials;
 mod files;
+mod outbox;
 mod queue;
 mod results;
 mod schedule;
@@ -11,18 +12,17 @@ mod schedule;
 /// Runs each case on a fresh store of each kind.
 macro_rules! contract {
     ($($case:ident),+ $(,)?) => {
-        mod memory {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $case() {
-                super::$case(&crate::support::memory().store).await;
-            })+
-        }
-        mod sled {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $case() {
-                super::$case(&crate::support::sled().store).await;
-            })+
-        }
+        contract!(@each [memory sled postgres] $($case),+);
     };
+    (@each [$first:ident $($kind:ident)*] $($case:ident),+) => {
+        mod $first {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() {
+                super::$case(&crate::support::$first().await.store).await;
+            })+
+        }
+        contract!(@each [$($kind)*] $($case),+);
+    };
+    (@each [] $($case:ident),+) => {};
 }
 pub(crate) use contract;

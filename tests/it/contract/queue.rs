@@ -38,6 +38,7 @@ contract!(
     figures_follow,
     lists_are_limited,
     a_failed_batch_leaves_no_trace,
+    a_claim_of_another_runner_is_taken_over,
 );
 
 async fn codebases(store: &(impl Catalog + ?Sized), names: &[&str]) {
@@ -296,4 +297,19 @@ async fn a_failed_batch_leaves_no_trace<S: QueueStore + Claims + Catalog>(store:
     assert_eq!(store.claim(claim("r1")).await.unwrap(), None);
     let queued = store.enqueue(batch(vec![wish("aa", Bucket::Default, 1.0)])).await.unwrap();
     assert_eq!(store.claim(claim("r2")).await.unwrap().unwrap().run.item.id, queued[0].queue_id);
+}
+
+async fn a_claim_of_another_runner_is_taken_over<S: QueueStore + Claims + Catalog>(store: &S) {
+    codebases(store, &["aa", "bb"]).await;
+    store.enqueue(batch(vec![wish("aa", Bucket::Default, 1.0), wish("bb", Bucket::Default, 1.0)])).await.unwrap();
+    let mut foreign = store.claim(claim("r1")).await.unwrap().unwrap().run;
+    store.release(&foreign.id, &foreign.token, start()).await.unwrap();
+    foreign.token = "theirs".into();
+    assert!(store.adopt(foreign.clone()).await.unwrap());
+    assert_eq!(store.get(&foreign.id).await.unwrap().unwrap(), foreign);
+    assert!(!store.adopt(foreign.clone()).await.unwrap());
+    let other = janitor_runner::domain::active_run::ActiveRun { id: RunId::new("r2"), ..foreign.clone() };
+    assert!(!store.adopt(other).await.unwrap());
+    assert_eq!(store.claim(claim("r3")).await.unwrap().unwrap().run.item.key.codebase.as_str(), "bb");
+    store.renew(&foreign.id, "theirs", start()).await.unwrap();
 }

@@ -10,7 +10,7 @@ use janitor_runner::{
         run::{ResultCode, Run},
         schedule::{CodebaseValue, MeanDurations},
     },
-    ports::{Catalog, QueueStore, ResultStore, ScheduleStore, queue_store::EnqueueBatch, result_store::NewRun},
+    ports::{Catalog, QueueStore, QueueStoreError, ResultStore, ScheduleStore, queue_store::EnqueueBatch, result_store::NewRun},
 };
 
 contract!(
@@ -94,7 +94,8 @@ async fn follow_ups_are_settled_with_the_item<S: ScheduleStore + QueueStore + Ca
     assert!(store.enqueue(refused).await.is_err());
     assert_eq!(store.follow_ups(9).await.unwrap().len(), 2);
     let settled = EnqueueBatch { items: vec![wish("aa", Bucket::Default, 1.0)], settles: vec![waiting[0].id], now: start() };
-    store.enqueue(settled).await.unwrap();
+    store.enqueue(settled.clone()).await.unwrap();
+    assert!(matches!(store.enqueue(settled).await, Err(QueueStoreError::AlreadySettled)));
     assert_eq!(store.follow_ups(9).await.unwrap()[0].run_id.as_str(), "r2");
 }
 

@@ -1,6 +1,6 @@
 //! The use cases with failing ports: what happens when a store is away at the wrong moment, and when time passes.
 
-use crate::support::{FakeClock, memory, start, values::*};
+use crate::support::{FakeClock, in_memory, start, values::*};
 use chrono::TimeDelta;
 use janitor_runner::{
     adapters::{clock::RandomIds, embedded::Embedded, in_process::InProcessEvents, none::NoBackchannel},
@@ -29,6 +29,8 @@ use janitor_runner::{
         assign::{AssignRequest, Assigner},
         finish::{Finisher, Turns, Upload},
         follow_up::FollowUps,
+        lead::Leader,
+        relay::Relay,
         watch::Watcher,
     },
 };
@@ -40,6 +42,8 @@ struct Place {
     deployment: Arc<Deployment>,
     events: Arc<InProcessEvents>,
     announcer: Arc<Announcer>,
+    leader: Arc<Leader>,
+    relay: Arc<Relay>,
     follow_ups: Arc<FollowUps>,
 }
 
@@ -65,11 +69,13 @@ fn deployment() -> Deployment {
 }
 
 fn place() -> Place {
-    let (store, clock, deployment) = (Arc::new(memory().store), FakeClock::new(), Arc::new(deployment()));
+    let (store, clock, deployment) = (Arc::new(in_memory()), FakeClock::new(), Arc::new(deployment()));
     let events = Arc::new(InProcessEvents::default());
     let announcer = Arc::new(Announcer::new(store.clone(), events.clone(), clock.clone(), deployment.clone()));
-    let follow_ups = Arc::new(FollowUps::new(store.clone(), store.clone(), clock.clone()));
-    Place { store, clock, deployment, events, announcer, follow_ups }
+    let leader = Arc::new(Leader::new(store.clone(), "this".to_owned()));
+    let follow_ups = Arc::new(FollowUps::new(store.clone(), store.clone(), clock.clone(), leader.clone()));
+    let relay = Arc::new(Relay::new(store.clone(), events.clone(), leader.clone(), Arc::new(Metrics::new())));
+    Place { store, clock, deployment, events, announcer, leader, relay, follow_ups }
 }
 
 fn working_artifacts() -> Arc<dyn ArtifactStore> {
@@ -96,6 +102,7 @@ impl Place {
             artifacts,
             logs,
             follow_ups: self.follow_ups.clone(),
+            relay: self.relay.clone(),
             announcer: self.announcer.clone(),
             clock: self.clock.clone(),
             metrics: Arc::new(Metrics::new()),
@@ -185,9 +192,11 @@ async fn a_result_is_told() {
     let mut listener = place.events.listen();
     let finisher = place.finisher(place.store.clone(), working_artifacts(), working_logs());
     let first = finisher.finish(&id, None, &upload(SUCCESS)).await.unwrap();
+    place.relay.tell().await.unwrap();
     assert_eq!(listener.try_recv().unwrap(), Event::Result(Box::new(first.run.clone())));
     let again = finisher.finish(&id, None, &upload("{}")).await.unwrap();
     assert_eq!((again.first_time, again.run), (false, first.run));
+    assert_eq!(place.relay.tell().await.unwrap(), 0);
     assert!(listener.try_recv().is_err());
 }
 
@@ -275,7 +284,8 @@ async fn a_caller_that_goes_away_leaves_nothing_claimed() {
 
 async fn watched(place: &Place, backchannel: Arc<dyn Backchannel>) {
     let finisher = place.finisher(place.store.clone(), working_artifacts(), working_logs());
-    let watcher = Watcher::new(place.store.clone(), backchannel, finisher, place.clock.clone(), place.deployment.clone(), Arc::new(Metrics::new()));
+    let (leader, metrics) = (place.leader.clone(), Arc::new(Metrics::new()));
+    let watcher = Watcher::new(place.store.clone(), backchannel, finisher, place.clock.clone(), place.deployment.clone(), leader, metrics);
     Arc::new(watcher).round().await.unwrap();
 }
 

@@ -1,10 +1,11 @@
 //! What the tests share: a clock that stands still, stores that are new for each test, and values to put into them.
 
 pub mod process;
+pub mod servers;
 pub mod values;
 
 use janitor_runner::{
-    adapters::{embedded::Embedded, memory::MemoryKv, sled::SledKv},
+    adapters::{embedded::Embedded, memory::MemoryKv, postgres::Postgres, sled::SledKv},
     domain::time::{self, Time},
     metrics::Metrics,
     ports::Clock,
@@ -37,13 +38,17 @@ impl Clock for FakeClock {
 }
 
 /// A store of one kind, with what keeps it alive.
-pub struct Store {
-    pub store: Embedded,
+pub struct Store<S> {
+    pub store: S,
     _folder: Option<TempDir>,
 }
 
-pub fn memory() -> Store {
-    Store { store: Embedded::open(Arc::new(MemoryKv::default()), "memory", Arc::new(Metrics::new())).unwrap(), _folder: None }
+pub fn in_memory() -> Embedded {
+    Embedded::open(Arc::new(MemoryKv::default()), "memory", Arc::new(Metrics::new())).unwrap()
+}
+
+pub async fn memory() -> Store<Embedded> {
+    Store { store: in_memory(), _folder: None }
 }
 
 pub fn open_sled(folder: &TempDir) -> Embedded {
@@ -51,7 +56,11 @@ pub fn open_sled(folder: &TempDir) -> Embedded {
     Embedded::open(Arc::new(kv), "sled", Arc::new(Metrics::new())).unwrap()
 }
 
-pub fn sled() -> Store {
+pub async fn sled() -> Store<Embedded> {
     let folder = tempfile::tempdir().unwrap();
     Store { store: open_sled(&folder), _folder: Some(folder) }
+}
+
+pub async fn postgres() -> Store<Postgres> {
+    Store { store: servers::open_postgres(&servers::database().await).await, _folder: None }
 }

@@ -1,0 +1,453 @@
+//! Claims: `runner_claim` has a row for each item that a worker holds.
+//!
+//! An item is taken by locking its row in `queue` (those that others are taking are skipped) and inserting its claim. A
+//! claim that another committed between our snapshot and our lock makes the insert do nothing, and we take the next.
+
+use super::{Abort, Postgres, Tables, link, queue, read};
+use crate::{
+    domain::{
+        active_run::{ActiveRun, Claimant},
+        codebase::Codebase,
+        name::RunId,
+        queue::{Enqueue, QueueItem},
+        time::Time,
+    },
+    ports::{
+        Claims, ClaimsError, Fault,
+        claims::{ClaimDetails, HostLimit},
+        queue_store::{ClaimFilter, ClaimRequest, Claimed, NextItem},
+    },
+};
+use async_trait::async_trait;
+use chrono::NaiveDateTime;
+use sqlx::{Row, postgres::PgRow};
+use std::sync::{Mutex, PoisonError};
+
+/// A claim that was asked for, and what came of it.
+pub(super) type Wanted = ClaimRequest;
+pub(super) type Got = Result<Option<Claimed>, Fault>;
+
+/// How often claims that others were faster with are tried again.
+const TRIES: usize = 8;
+
+/// An item as the domain's own JSON.
+macro_rules! item_json {
+    ($row:literal) => {
+        concat!(
+            "jsonb_build_object('id', ",
+            $row,
+            ".id, 'codebase', ",
+            $row,
+            ".codebase, 'campaign', ",
+            $row,
+            ".suite, 'change_set', ",
+            $row,
+            ".change_set, 'bucket', ",
+            $row,
+            ".bucket, 'priority', ",
+            $row,
+            ".priority, 'command', coalesce(",
+            $row,
+            ".command, ''), 'context', ",
+            $row,
+            ".context, 'estimated_duration', extract(epoch from ",
+            $row,
+            ".estimated_duration)::float8, 'refresh', coalesce(",
+            $row,
+            ".refresh, false), 'requester', ",
+            $row,
+            ".requester)"
+        )
+    };
+}
+
+/// A codebase as the domain's own JSON.
+macro_rules! codebase_json {
+    ($row:literal) => {
+        concat!(
+            "json_build_object('name', ",
+            $row,
+            ".name, 'branch_url', ",
+            $row,
+            ".branch_url, 'url', ",
+            $row,
+            ".url, 'branch', ",
+            $row,
+            ".branch, 'subpath', ",
+            $row,
+            ".subpath, 'vcs_type', ",
+            $row,
+            ".vcs_type, 'vcs_last_revision', ",
+            $row,
+            ".vcs_last_revision, 'value', ",
+            $row,
+            ".value, 'web_url', ",
+            $row,
+            ".web_url)"
+        )
+    };
+}
+pub(super) use {codebase_json, item_json};
+
+/// The items that a filter lets through and that nobody holds, in order. $1 how many, $2 now, $3 hosts to avoid,
+/// $4 campaign, $5 to $7 keys to leave out, $8 codebase (only where the condition names it).
+macro_rules! open_items {
+    ($codebase:literal, $lock:literal) => {
+        concat!(
+            "WITH closed AS MATERIALIZED (
+                SELECT array_agg(host) AS hosts
+                FROM (SELECT host FROM runner_host_limit WHERE until > $2 UNION SELECT unnest($3::text[])) AS limited (host)
+            ),
+            picked AS MATERIALIZED (
+                SELECT item.* FROM queue AS item
+                WHERE NOT EXISTS (SELECT FROM runner_claim AS claim WHERE claim.queue_id = item.id)
+                    AND ($4::text IS NULL OR item.suite::text = $4)",
+            $codebase,
+            "
+                    AND (cardinality($5::text[]) = 0 OR (item.codebase::text, item.suite::text, coalesce(item.change_set, '')) NOT IN
+                        (SELECT * FROM unnest($5::text[], $6::text[], $7::text[])))
+                    AND ((SELECT hosts FROM closed) IS NULL OR NOT EXISTS
+                        (SELECT FROM codebase AS place WHERE place.name = item.codebase
+                            AND substring(place.branch_url from '://(?:[^/@]*@)?([^/]+)') = ANY ((SELECT hosts FROM closed)::text[])))
+                ORDER BY item.bucket, item.priority, item.id
+                LIMIT $1",
+            $lock,
+            ")"
+        )
+    };
+}
+
+macro_rules! claim_sql {
+    ($codebase:literal) => {
+        concat!(
+            open_items!($codebase, " FOR UPDATE OF item SKIP LOCKED"),
+            ", numbered AS (SELECT picked.*, row_number() OVER (ORDER BY bucket, priority, id) AS place FROM picked),
+            claimed AS (
+                INSERT INTO runner_claim (run_id, queue_id, token, claimant, item, start_time, keepalive, vcs)
+                SELECT wanted.run_id, numbered.id, wanted.token, wanted.claimant::jsonb, ",
+            item_json!("numbered"),
+            ", wanted.now, wanted.now, '{}'
+                FROM numbered JOIN unnest($9::text[], $10::text[], $11::text[], $12::timestamp[]) WITH ORDINALITY
+                    AS wanted (run_id, token, claimant, now, place) USING (place)
+                ON CONFLICT (queue_id) DO NOTHING
+                RETURNING run_id, item
+            )
+            SELECT (SELECT count(*) FROM picked) AS picked, claimed.run_id, claimed.item::text AS item, ",
+            codebase_json!("codebase"),
+            "::text AS codebase
+            FROM (VALUES (1)) AS always LEFT JOIN claimed ON true LEFT JOIN codebase ON codebase.name = claimed.item ->> 'codebase'"
+        )
+    };
+}
+
+macro_rules! peek_sql {
+    ($codebase:literal) => {
+        concat!(
+            open_items!($codebase, ""),
+            "SELECT ",
+            item_json!("picked"),
+            "::text AS item, ",
+            codebase_json!("codebase"),
+            "::text AS codebase FROM picked JOIN codebase ON codebase.name = picked.codebase"
+        )
+    };
+}
+
+/// The statements differ in the condition on the codebase, so that each has a plan of its own.
+fn claim_sql(one_codebase: bool) -> &'static str {
+    if one_codebase { claim_sql!(" AND item.codebase::text = $8::text") } else { claim_sql!(" AND $8::text IS NULL") }
+}
+
+fn peek_sql(one_codebase: bool) -> &'static str {
+    if one_codebase { peek_sql!(" AND item.codebase::text = $8::text") } else { peek_sql!(" AND $8::text IS NULL") }
+}
+
+type Args<'q> = sqlx::query::Query<'q, sqlx::Postgres, sqlx::postgres::PgArguments>;
+
+fn bound<'q>(sql: &'static str, filter: &'q ClaimFilter, many: usize, now: Time) -> Args<'q> {
+    let (codebases, campaigns, sets) = queue::columns_of(filter.except.iter());
+    sqlx::query(sql)
+        .bind(i64::try_from(many).unwrap_or(i64::MAX))
+        .bind(now.naive_utc())
+        .bind(&filter.avoid_hosts)
+        .bind(filter.campaign.as_ref().map(|campaign| campaign.as_str()))
+        .bind(codebases)
+        .bind(campaigns)
+        .bind(sets)
+        .bind(filter.codebase.as_ref().map(|codebase| codebase.as_str()))
+}
+
+/// The claim of a row of `runner_claim`.
+fn active_run(row: &PgRow) -> sqlx::Result<ActiveRun> {
+    let (item, claimant, vcs): (String, String, String) = (row.try_get("item")?, row.try_get("claimant")?, row.try_get("vcs")?);
+    let moment = |column: &str| row.try_get::<NaiveDateTime, _>(column).map(|time| time.and_utc());
+    Ok(ActiveRun {
+        id: RunId::new(row.try_get::<String, _>("run_id")?),
+        token: row.try_get("token")?,
+        item: read(&item)?,
+        claimant: read::<Claimant>(&claimant)?,
+        start_time: moment("start_time")?,
+        keepalive: moment("keepalive")?,
+        vcs: read(&vcs)?,
+        resume_from: row.try_get::<Option<String>, _>("resume_from")?.map(RunId::new),
+    })
+}
+
+macro_rules! columns {
+    () => {
+        "SELECT run_id, token, item::text AS item, claimant::text AS claimant, start_time, keepalive, vcs::text AS vcs, resume_from FROM runner_claim"
+    };
+}
+
+pub(super) fn json(value: &impl serde::Serialize) -> String {
+    // These records have text keys only, so this cannot fail.
+    serde_json::to_string(value).unwrap_or_default()
+}
+
+/// One row of an answer to `claim_sql`: how many items were picked, and one that was taken.
+fn taken(row: &PgRow) -> sqlx::Result<(i64, Option<(String, QueueItem, Codebase)>)> {
+    let (picked, run_id): (i64, Option<String>) = (row.try_get("picked")?, row.try_get("run_id")?);
+    let Some(run_id) = run_id else { return Ok((picked, None)) };
+    let (item, codebase): (String, String) = (row.try_get("item")?, row.try_get("codebase")?);
+    Ok((picked, Some((run_id, read(&item)?, read(&codebase)?))))
+}
+
+/// What a statement took for whom.
+struct Taken {
+    got: Vec<(usize, Claimed)>,
+    /// Others were faster with some of the items.
+    beaten: bool,
+}
+
+impl Tables {
+    /// Takes items for requests of one filter, in their order.
+    async fn take(&self, wanted: &[&Wanted]) -> sqlx::Result<Taken> {
+        let Some(first) = wanted.first() else { return Ok(Taken { got: vec![], beaten: false }) };
+        let column = |of: fn(&Wanted) -> String| wanted.iter().map(|request| of(request)).collect::<Vec<_>>();
+        let query = bound(claim_sql(first.filter.codebase.is_some()), &first.filter, wanted.len(), first.now)
+            .bind(column(|request| request.run_id.to_string()))
+            .bind(column(|request| request.token.clone()))
+            .bind(column(|request| json(&request.claimant)))
+            .bind(wanted.iter().map(|request| request.now.naive_utc()).collect::<Vec<_>>());
+        let rows = query.fetch_all(self.link.pool()).await?;
+        let (mut got, mut picked) = (vec![], 0);
+        for row in &rows {
+            let (all, taken) = taken(row)?;
+            picked = usize::try_from(all).unwrap_or_default();
+            let Some((run_id, item, codebase)) = taken else { continue };
+            let place = wanted.iter().position(|request| request.run_id.as_str() == run_id);
+            if let Some((place, request)) = place.and_then(|place| Some((place, wanted.get(place)?))) {
+                let run = ActiveRun::new(request.run_id.clone(), request.token.clone(), item, request.claimant.clone(), request.now);
+                got.push((place, Claimed { run, codebase }));
+            }
+        }
+        Ok(Taken { beaten: got.len() < picked, got })
+    }
+
+    /// The same, until each has an item or there is none left.
+    async fn claim_alike(&self, wanted: &[Wanted]) -> Result<Vec<Option<Claimed>>, Fault> {
+        let mut answers: Vec<Option<Claimed>> = vec![None; wanted.len()];
+        for _ in 0..TRIES {
+            let open: Vec<usize> = answers.iter().enumerate().filter(|(_, answer)| answer.is_none()).map(|(place, _)| place).collect();
+            let asked: Vec<&Wanted> = open.iter().filter_map(|place| wanted.get(*place)).collect();
+            let taken = match self.ask("claim items", self.take(&asked)).await {
+                Ok(taken) => taken,
+                Err(fault) => {
+                    self.orphans.add(wanted.iter().map(|request| (request.run_id.clone(), request.token.clone())));
+                    return Err(fault);
+                }
+            };
+            for (place, claimed) in taken.got {
+                if let Some(answer) = open.get(place).and_then(|place| answers.get_mut(*place)) {
+                    *answer = Some(claimed);
+                }
+            }
+            if !taken.beaten {
+                break;
+            }
+        }
+        Ok(answers)
+    }
+
+    pub(super) async fn claim_all(self, batch: Vec<Wanted>) -> Vec<Got> {
+        if !self.link.answers() {
+            return batch.iter().map(|_| Err(Fault::unavailable("claim items", link::DOWN))).collect();
+        }
+        self.release_orphans().await;
+        let seen: Vec<_> = batch.iter().filter_map(|request| Some((request.claimant.worker.clone()?, request.now))).collect();
+        let mut answers: Vec<Option<Got>> = batch.iter().map(|_| None).collect();
+        // Mostly all are alike; a filter of its own costs a statement of its own.
+        while let Some(first) = answers.iter().position(Option::is_none) {
+            let filter = batch.get(first).map(|request| request.filter.clone()).unwrap_or_default();
+            let alike: Vec<usize> = (first..batch.len()).filter(|place| batch.get(*place).is_some_and(|request| request.filter == filter)).collect();
+            let wanted: Vec<Wanted> = alike.iter().filter_map(|place| batch.get(*place).cloned()).collect();
+            let got: Vec<Got> = match self.claim_alike(&wanted).await {
+                Ok(got) => got.into_iter().map(Ok).collect(),
+                Err(fault) => wanted.iter().map(|_| Err(again(&fault))).collect(),
+            };
+            for (place, got) in alike.into_iter().zip(got) {
+                if let Some(answer) = answers.get_mut(place) {
+                    *answer = Some(got);
+                }
+            }
+        }
+        let answers: Vec<Got> = answers.into_iter().map(|answer| answer.unwrap_or(Ok(None))).collect();
+        if answers.iter().any(|answer| matches!(answer, Ok(Some(_)))) {
+            self.note_seen(seen).await;
+        }
+        answers
+    }
+
+    /// Lets go what was claimed by statements whose answer was lost: nobody knows of these claims.
+    async fn release_orphans(&self) {
+        for (id, token) in self.orphans.take() {
+            match self.release(&id, &token, None).await {
+                Ok(()) | Err(ClaimsError::ClaimLost(_)) => {}
+                Err(ClaimsError::Fault(_)) => self.orphans.add([(id, token)]),
+            }
+        }
+    }
+
+    /// Lets an item go; a wish that waited for it is queued.
+    async fn release(&self, id: &RunId, token: &str, now: Option<Time>) -> Result<(), ClaimsError> {
+        self.transaction("release a claim", |connection| {
+            let (id, token) = (id.clone(), token.to_owned());
+            Box::pin(async move {
+                let queue_id: Option<i64> = sqlx::query_scalar("SELECT queue_id FROM runner_claim WHERE run_id = $1 AND token = $2")
+                    .bind(id.as_str())
+                    .bind(&token)
+                    .fetch_optional(&mut *connection)
+                    .await?;
+                let Some(queue_id) = queue_id else { return Err(Abort::Refused(ClaimsError::ClaimLost(id))) };
+                sqlx::query("SELECT FROM queue WHERE id = $1 FOR UPDATE").bind(queue_id).execute(&mut *connection).await?;
+                let wish: Option<Option<String>> =
+                    sqlx::query_scalar("DELETE FROM runner_claim WHERE run_id = $1 AND token = $2 RETURNING wish::text")
+                        .bind(id.as_str())
+                        .bind(&token)
+                        .fetch_optional(&mut *connection)
+                        .await?;
+                let Some(wish) = wish else { return Err(Abort::Refused(ClaimsError::ClaimLost(id))) };
+                if let (Some(wish), Some(now)) = (wish, now) {
+                    let queued = queue::enqueue(connection, vec![read::<Enqueue>(&wish)?], now).await;
+                    queued.map_err(|abort| abort.into_other(|error| Fault::backend("queue what waited", error).into()))?;
+                }
+                Ok(())
+            })
+        })
+        .await
+    }
+}
+
+/// The same failure, for another who waited for the same statement.
+pub(super) fn again(fault: &Fault) -> Fault {
+    let why = std::error::Error::source(fault).map_or_else(|| fault.to_string(), ToString::to_string);
+    match fault {
+        Fault::Unavailable { action, .. } => Fault::unavailable(action, why),
+        Fault::Backend { action, .. } => Fault::backend(action, why),
+    }
+}
+
+/// Claims that may be in the database though nobody was told of them.
+#[derive(Debug, Default)]
+pub(super) struct Orphans(Mutex<Vec<(RunId, String)>>);
+
+impl Orphans {
+    fn add(&self, claims: impl IntoIterator<Item = (RunId, String)>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(claims);
+    }
+
+    fn take(&self) -> Vec<(RunId, String)> {
+        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Postgres {
+    pub(super) async fn peek_item(&self, filter: &ClaimFilter, now: Time) -> Result<Option<NextItem>, Fault> {
+        let tables = &self.tables;
+        let look = async {
+            let query = bound(peek_sql(filter.codebase.is_some()), filter, 1, now);
+            let Some(row) = query.fetch_optional(tables.link.pool()).await? else { return Ok(None) };
+            let (item, codebase): (String, String) = (row.try_get("item")?, row.try_get("codebase")?);
+            Ok(Some(NextItem { item: read(&item)?, codebase: read(&codebase)? }))
+        };
+        tables.ask("look for the next item", look).await
+    }
+
+    /// Changes a claim that is held with this token.
+    async fn change(&self, action: &'static str, id: &RunId, change: Args<'_>) -> Result<(), ClaimsError> {
+        let changed = self.tables.ask(action, change.execute(self.tables.link.pool())).await?;
+        if changed.rows_affected() == 0 { Err(ClaimsError::ClaimLost(id.clone())) } else { Ok(()) }
+    }
+}
+
+#[async_trait]
+impl Claims for Postgres {
+    async fn get(&self, id: &RunId) -> Result<Option<ActiveRun>, ClaimsError> {
+        let query = sqlx::query(concat!(columns!(), " WHERE run_id = $1")).bind(id.as_str());
+        let look = async { query.fetch_optional(self.tables.link.pool()).await?.as_ref().map(active_run).transpose() };
+        Ok(self.tables.ask("look up a claim", look).await?)
+    }
+
+    async fn list(&self) -> Result<Vec<ActiveRun>, ClaimsError> {
+        let query = sqlx::query(concat!(columns!(), " ORDER BY start_time, run_id"));
+        let look = async { query.fetch_all(self.tables.link.pool()).await?.iter().map(active_run).collect() };
+        Ok(self.tables.ask("list the claims", look).await?)
+    }
+
+    async fn amend(&self, id: &RunId, token: &str, details: ClaimDetails) -> Result<(), ClaimsError> {
+        let change = sqlx::query("UPDATE runner_claim SET vcs = $3::jsonb, resume_from = $4 WHERE run_id = $1 AND token = $2")
+            .bind(id.as_str())
+            .bind(token)
+            .bind(json(&details.vcs))
+            .bind(details.resume_from.map(|run| run.to_string()));
+        self.change("add to an active run", id, change).await
+    }
+
+    async fn renew(&self, id: &RunId, token: &str, now: Time) -> Result<(), ClaimsError> {
+        let change = sqlx::query("UPDATE runner_claim SET keepalive = greatest(keepalive, $3) WHERE run_id = $1 AND token = $2")
+            .bind(id.as_str())
+            .bind(token)
+            .bind(now.naive_utc());
+        self.change("renew a claim", id, change).await
+    }
+
+    async fn release(&self, id: &RunId, token: &str, now: Time) -> Result<(), ClaimsError> {
+        self.tables.release(id, token, Some(now)).await
+    }
+
+    async fn adopt(&self, run: ActiveRun) -> Result<bool, ClaimsError> {
+        let insert = sqlx::query(
+            "INSERT INTO runner_claim (run_id, queue_id, token, claimant, item, start_time, keepalive, vcs, resume_from)
+             SELECT $1, $2, $3, $4::jsonb, $5::jsonb, $6, $7, $8::jsonb, $9 WHERE NOT EXISTS (SELECT FROM run WHERE id = $1)
+             ON CONFLICT DO NOTHING",
+        )
+        .bind(run.id.as_str())
+        .bind(run.item.id)
+        .bind(&run.token)
+        .bind(json(&run.claimant))
+        .bind(json(&run.item))
+        .bind(run.start_time.naive_utc())
+        .bind(run.keepalive.naive_utc())
+        .bind(json(&run.vcs))
+        .bind(run.resume_from.as_ref().map(RunId::as_str));
+        let done = self.tables.ask("take over a claim", insert.execute(self.tables.link.pool())).await?;
+        Ok(done.rows_affected() > 0)
+    }
+
+    async fn limit_host(&self, limit: HostLimit) -> Result<(), ClaimsError> {
+        let write = sqlx::query(
+            "INSERT INTO runner_host_limit AS known (host, until) VALUES ($1, $2)
+             ON CONFLICT (host) DO UPDATE SET until = greatest(known.until, excluded.until)",
+        )
+        .bind(limit.host)
+        .bind(limit.until.naive_utc());
+        self.tables.ask("limit a host", write.execute(self.tables.link.pool())).await?;
+        Ok(())
+    }
+
+    async fn limited_hosts(&self, now: Time) -> Result<Vec<HostLimit>, ClaimsError> {
+        let query = sqlx::query_as("SELECT host, until FROM runner_host_limit WHERE until > $1 ORDER BY host").bind(now.naive_utc());
+        let rows: Vec<(String, NaiveDateTime)> = self.tables.ask("list limited hosts", query.fetch_all(self.tables.link.pool())).await?;
+        Ok(rows.into_iter().map(|(host, until)| HostLimit { host, until: until.and_utc() }).collect())
+    }
+}

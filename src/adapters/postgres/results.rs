@@ -1,0 +1,265 @@
+//! Finished runs. Those that come at the same moment are stored by one transaction: their claims are locked and looked
+//! at, then one statement stores everything that belongs to them.
+
+use super::{
+    Abort, Postgres, Tables,
+    claims::again,
+    queue, read,
+    runs::{self, run_json},
+};
+use crate::{
+    domain::{
+        changes,
+        name::{CodebaseName, RunId},
+        publish::PublishStatus,
+        queue::Enqueue,
+        run::{ResultCode, Run},
+        schedule::Pair,
+        time::Time,
+    },
+    ports::{
+        Fault, ResultStore, ResultStoreError,
+        result_store::{FinishedCounts, NewRun, Recorded},
+    },
+};
+use async_trait::async_trait;
+use sqlx::PgConnection;
+use std::collections::{HashMap, HashSet};
+
+/// A run to be stored, and what came of it.
+pub(super) type New = NewRun;
+pub(super) type Done = Result<Recorded, ResultStoreError>;
+
+/// Locks the queue items and then the claims of runs; answers the claims.
+const LOCK: &str = "WITH items AS MATERIALIZED (SELECT id FROM queue WHERE id = ANY ($1::bigint[]) ORDER BY id FOR UPDATE)
+    SELECT run_id, token, wish::text FROM runner_claim
+    WHERE run_id = ANY ($2::text[]) AND (SELECT count(*) FROM items) >= 0 ORDER BY queue_id FOR UPDATE";
+
+/// Stores runs with all that belongs to them.
+const STORE: &str = "
+    WITH new AS MATERIALIZED (SELECT * FROM json_to_recordset($1::json) AS row (
+        id text, queue_id bigint, codebase text, suite text, change_set text, command text, result_code text, description text,
+        start_time timestamp, finish_time timestamp, instigated_context text, context text, main_branch_revision text, revision text,
+        result json, value int, vcs_type vcs_type, branch_url text, subpath text, target_branch_url text, worker text, worker_link text,
+        failure_stage text, failure_details json, failure_transient bool, resume_from text, publish_status publish_status,
+        logfilenames text[], facts jsonb, branches json, tags json, build json, own_change_set text, stored timestamp)),
+    sets AS (INSERT INTO change_set (id, campaign)
+        SELECT DISTINCT ON (change_set) change_set, suite FROM new ORDER BY change_set ON CONFLICT DO NOTHING),
+    runs AS (INSERT INTO run (id, command, description, start_time, finish_time, result_code, instigated_context, context,
+            main_branch_revision, revision, result, suite, vcs_type, branch_url, logfilenames, publish_status, value, worker, worker_link,
+            result_tags, subpath, failure_stage, failure_details, target_branch_url, failure_transient, resume_from, change_set, codebase)
+        SELECT id, command, description, start_time, finish_time, result_code, instigated_context, context,
+            main_branch_revision, revision, result, suite, vcs_type, branch_url, logfilenames, publish_status, value, worker, worker_link,
+            (SELECT array_agg(ROW(actual_name, tag.revision)::result_tag) FROM json_to_recordset(tags) AS tag (actual_name text, revision text)),
+            subpath, failure_stage, failure_details, target_branch_url, failure_transient, resume_from, change_set, codebase
+        FROM new),
+    own AS (INSERT INTO runner_run (run_id, stored, queue_id, facts) SELECT id, stored, queue_id, facts FROM new),
+    branches AS (INSERT INTO new_result_branch (run_id, role, remote_name, base_revision, revision)
+        SELECT new.id, branch.* FROM new, json_to_recordset(new.branches)
+            AS branch (role text, remote_name text, base_revision text, revision text)),
+    builds AS (INSERT INTO debian_build (run_id, version, distribution, source, binary_packages, lintian_result)
+        SELECT new.id, build.* FROM new, json_to_recordset(new.build)
+            AS build (version text, distribution text, source text, binary_packages text[], lintian_result json)),
+    items AS (DELETE FROM queue USING new WHERE queue.id = new.queue_id
+        AND queue.codebase::text = new.codebase AND queue.suite::text = new.suite),
+    claims AS (DELETE FROM runner_claim USING new WHERE runner_claim.run_id = new.id),
+    follow_ups AS (INSERT INTO runner_follow_up (run_id, codebase, campaign, change_set, context)
+        SELECT id, codebase, suite, own_change_set, context FROM new)
+    INSERT INTO runner_outbox (run_id) SELECT id FROM new";
+
+/// Brings `last_run` up to date. Triggers do it when the run is inserted, which is before its branches are, in databases
+/// that the Janitor made.
+const REFRESH: &str = "SELECT runner_refresh_last_run($1::text[], $2::text[])";
+
+/// Why a batch was not stored.
+enum Refusal {
+    /// One of it cannot be: each is tried for itself.
+    OneByOne,
+    Fault(Fault),
+}
+
+impl From<Fault> for Refusal {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+async fn store(connection: &mut PgConnection, batch: &[New]) -> Result<(), Abort<Refusal>> {
+    let ids: Vec<&str> = batch.iter().map(|new| new.run.id.as_str()).collect();
+    let items: Vec<i64> = batch.iter().map(|new| new.run.queue_id).collect();
+    let claims: Vec<(String, String, Option<String>)> = sqlx::query_as(LOCK).bind(items).bind(&ids).fetch_all(&mut *connection).await?;
+    let tokens: HashMap<&str, &str> = claims.iter().map(|(id, token, _)| (id.as_str(), token.as_str())).collect();
+    if !batch.iter().all(|new| tokens.get(new.run.id.as_str()) == Some(&new.token.as_str())) {
+        return Err(Abort::Refused(Refusal::OneByOne));
+    }
+    let rows = serde_json::Value::Array(batch.iter().map(runs::row).collect()).to_string();
+    sqlx::query(STORE).bind(rows).execute(&mut *connection).await?;
+    let column = |of: fn(&Run) -> String| batch.iter().map(|new| of(&new.run)).collect::<Vec<_>>();
+    let (codebases, campaigns) = (column(|run| run.codebase.to_string()), column(|run| run.campaign.to_string()));
+    sqlx::query(REFRESH).bind(codebases).bind(campaigns).execute(&mut *connection).await?;
+    let waiting: Vec<Enqueue> = claims.iter().filter_map(|(_, _, wish)| wish.as_deref()).map(read).collect::<Result<_, _>>()?;
+    if let Some(now) = batch.first().map(|new| new.now).filter(|_| !waiting.is_empty()) {
+        let queued = queue::enqueue(connection, waiting, now).await;
+        queued.map_err(|abort| abort.into_other(|error| Refusal::Fault(Fault::backend("queue what waited", error))))?;
+    }
+    Ok(())
+}
+
+/// Whether the rows were refused for what they say.
+fn breaks_a_rule(fault: &Fault) -> Option<String> {
+    let source = std::error::Error::source(fault)?.downcast_ref::<sqlx::Error>()?.as_database_error()?;
+    // Constraint violations, and values that do not fit their type.
+    source.code().filter(|code| code.starts_with("23") || code.starts_with("22")).map(|_| source.message().to_owned())
+}
+
+impl Tables {
+    async fn store(&self, batch: &[New]) -> Result<(), Refusal> {
+        self.transaction("store runs", |connection| {
+            let batch = batch.to_vec();
+            Box::pin(async move { store(connection, &batch).await })
+        })
+        .await
+    }
+
+    async fn run(&self, id: &RunId) -> Result<Option<Run>, Fault> {
+        let query =
+            sqlx::query_scalar(concat!("SELECT ", run_json!(), " FROM run LEFT JOIN runner_run AS own ON own.run_id = run.id WHERE run.id = $1"));
+        let look = async {
+            let row: Option<String> = query.bind(id.as_str()).fetch_optional(self.link.pool()).await?;
+            row.as_deref().map(runs::run).transpose()
+        };
+        self.ask("look up a run", look).await
+    }
+
+    /// Stores one run that could not be stored among others, or tells why not.
+    async fn record(&self, new: New) -> Done {
+        if let Some(known) = self.run(&new.run.id).await? {
+            return Ok(Recorded::Known(Box::new(known)));
+        }
+        if let Some(worker) = &new.run.worker {
+            let query = sqlx::query_scalar("SELECT EXISTS (SELECT FROM worker WHERE name = $1)").bind(worker);
+            if !self.ask("look up a worker", query.fetch_one(self.link.pool())).await? {
+                return Err(ResultStoreError::UnknownWorker(worker.clone()));
+            }
+        }
+        match self.store(std::slice::from_ref(&new)).await {
+            Ok(()) => Ok(Recorded::Stored),
+            // Nobody holds it with that token; somebody may have stored it just now.
+            Err(Refusal::OneByOne) => match self.run(&new.run.id).await? {
+                Some(known) => Ok(Recorded::Known(Box::new(known))),
+                None => Err(ResultStoreError::ClaimLost(new.run.id)),
+            },
+            Err(Refusal::Fault(fault)) => match breaks_a_rule(&fault) {
+                Some(rule) => Err(ResultStoreError::Refused(rule)),
+                None => Err(fault.into()),
+            },
+        }
+    }
+
+    pub(super) async fn record_all(self, batch: Vec<New>) -> Vec<Done> {
+        let distinct: HashSet<&RunId> = batch.iter().map(|new| &new.run.id).collect();
+        let together = if distinct.len() == batch.len() { self.store(&batch).await } else { Err(Refusal::OneByOne) };
+        let seen: Vec<_> = batch.iter().filter_map(|new| Some((new.run.worker.clone()?, new.now))).collect();
+        let answers: Vec<Done> = match together {
+            Ok(()) => batch.iter().map(|_| Ok(Recorded::Stored)).collect(),
+            Err(Refusal::Fault(fault)) if breaks_a_rule(&fault).is_none() => batch.iter().map(|_| Err(again(&fault).into())).collect(),
+            Err(_) => {
+                let mut answers = Vec::with_capacity(batch.len());
+                for new in batch {
+                    answers.push(self.record(new).await);
+                }
+                answers
+            }
+        };
+        if answers.iter().any(Result::is_ok) {
+            self.note_seen(seen).await;
+        }
+        answers
+    }
+}
+
+#[async_trait]
+impl ResultStore for Postgres {
+    async fn record(&self, new: NewRun) -> Result<Recorded, ResultStoreError> {
+        self.results.ask("store a run", new).await?
+    }
+
+    async fn run(&self, id: &RunId) -> Result<Option<Run>, ResultStoreError> {
+        Ok(self.tables.run(id).await?)
+    }
+
+    async fn latest(&self, limit: usize) -> Result<Vec<Run>, ResultStoreError> {
+        let query = sqlx::query_scalar(concat!(
+            "WITH newest AS (
+                (SELECT run_id AS id, stored, sequence FROM runner_run ORDER BY stored DESC, sequence DESC LIMIT $1)
+                UNION ALL
+                (SELECT id, finish_time, 0 FROM run WHERE finish_time IS NOT NULL
+                     AND NOT EXISTS (SELECT FROM runner_run WHERE run_id = run.id) ORDER BY finish_time DESC LIMIT $1)
+                ORDER BY 2 DESC, 3 DESC LIMIT $1)
+             SELECT ",
+            run_json!(),
+            " FROM newest JOIN run ON run.id = newest.id LEFT JOIN runner_run AS own ON own.run_id = run.id
+             ORDER BY newest.stored DESC, newest.sequence DESC"
+        ));
+        let look = async { runs::runs(query.bind(i64::try_from(limit).unwrap_or(i64::MAX)).fetch_all(self.tables.link.pool()).await?) };
+        Ok(self.tables.ask("list the runs", look).await?)
+    }
+
+    async fn set_publish_status(&self, id: &RunId, status: PublishStatus) -> Result<Option<Run>, ResultStoreError> {
+        let change = sqlx::query(
+            "WITH changed AS (UPDATE run SET publish_status = $2::publish_status WHERE id = $1 RETURNING id)
+             INSERT INTO runner_outbox (run_id, publish_status) SELECT id, $2 FROM changed",
+        );
+        let change = change.bind(id.as_str()).bind(status.as_str());
+        self.tables.ask("set a publish status", change.execute(self.tables.link.pool())).await?;
+        let run = self.tables.run(id).await?;
+        Ok(run.map(|run| Run { publish_status: status, ..run }))
+    }
+
+    async fn run_of_revision(&self, pair: &Pair, revision: &str) -> Result<Option<Run>, ResultStoreError> {
+        let query = sqlx::query_scalar(concat!(
+            "SELECT ",
+            run_json!(),
+            " FROM run LEFT JOIN runner_run AS own ON own.run_id = run.id
+             WHERE run.codebase = $1 AND run.suite = $2 AND run.revision = $3 AND run.result_code = 'success'
+             ORDER BY run.start_time DESC, run.id DESC LIMIT 1"
+        ));
+        let query = query.bind(pair.codebase.as_str()).bind(pair.campaign.as_str()).bind(revision);
+        let look = async {
+            let row: Option<String> = query.fetch_optional(self.tables.link.pool()).await?;
+            row.as_deref().map(runs::run).transpose()
+        };
+        Ok(self.tables.ask("look for the run of a revision", look).await?)
+    }
+
+    async fn last_build_version(&self, codebase: &CodebaseName, distribution: &str) -> Result<Option<String>, ResultStoreError> {
+        // Put in order here, since the column is text where the type for versions is not installed.
+        let query = sqlx::query_scalar(
+            "SELECT DISTINCT version::text FROM run JOIN debian_build ON debian_build.run_id = run.id WHERE run.codebase = $1 AND distribution = $2",
+        );
+        let query = query.bind(codebase.as_str()).bind(distribution);
+        let versions: Vec<String> = self.tables.ask("look up the last version built", query.fetch_all(self.tables.link.pool())).await?;
+        Ok(changes::highest(versions.iter().map(String::as_str)).map(str::to_owned))
+    }
+
+    async fn finished_since(&self, since: Time) -> Result<FinishedCounts, ResultStoreError> {
+        let query = sqlx::query_as(
+            "SELECT result_code, count(*) FROM (
+                 SELECT run.result_code FROM runner_run AS own JOIN run ON run.id = own.run_id WHERE own.stored >= date_trunc('minute', $1::timestamp)
+                 UNION ALL
+                 SELECT result_code FROM run WHERE finish_time >= date_trunc('minute', $1::timestamp)
+                     AND NOT EXISTS (SELECT FROM runner_run WHERE run_id = run.id)) AS finished
+             GROUP BY result_code",
+        );
+        let query = query.bind(since.naive_utc());
+        let rows: Vec<(String, i64)> = self.tables.ask("count the finished runs", query.fetch_all(self.tables.link.pool())).await?;
+        Ok(rows.into_iter().map(|(code, count)| (ResultCode::new(code), u64::try_from(count).unwrap_or_default())).collect())
+    }
+
+    async fn check(&self) -> Result<(), ResultStoreError> {
+        // Asks for a connection and for a place to write to, without writing.
+        let query = sqlx::query_scalar("SELECT pg_is_in_recovery()");
+        let read_only: bool = self.tables.ask("check the database", query.fetch_one(self.tables.link.pool())).await?;
+        if read_only { Err(Fault::unavailable("check the database", "it is a read-only copy").into()) } else { Ok(()) }
+    }
+}

@@ -1,0 +1,46 @@
+//! `Outbox` and `Leases`.
+
+use super::contract;
+use crate::support::{start, values::*};
+use janitor_runner::{
+    domain::{publish::PublishStatus, queue::Bucket, run::Run},
+    ports::{Catalog, Event, Outbox, QueueStore, ResultStore, result_store::NewRun},
+};
+
+contract!(news_comes_in_order_with_what_it_tells, told_news_is_gone, a_repeated_record_is_no_news);
+
+async fn ran<S: QueueStore + Catalog + ResultStore>(store: &S, id: &str) -> NewRun {
+    store.upload_codebases(vec![bare_codebase("aa")]).await.unwrap();
+    store.enqueue(batch(vec![wish("aa", Bucket::Default, 1.0)])).await.unwrap();
+    let active = store.claim(claim(id)).await.unwrap().unwrap().run;
+    let new = NewRun { run: full_run(&active), token: active.token, now: start() };
+    store.record(new.clone()).await.unwrap();
+    new
+}
+
+async fn news_comes_in_order_with_what_it_tells<S: QueueStore + Catalog + ResultStore + Outbox>(store: &S) {
+    let (first, second) = (ran(store, "r1").await.run, ran(store, "r2").await.run);
+    store.set_publish_status(&first.id, PublishStatus::Approved).await.unwrap();
+    store.set_publish_status(&first.id, PublishStatus::Ignored).await.unwrap();
+    let events: Vec<Event> = store.untold(9).await.unwrap().into_iter().map(|news| news.event).collect();
+    let decided = |publish_status| Event::PublishStatus(Box::new(Run { publish_status, ..first.clone() }));
+    // A result's own publish status may be that of today.
+    let Event::Result(told) = &events[0] else { panic!("{:?}", events[0]) };
+    assert_eq!(Run { publish_status: PublishStatus::Unknown, ..*told.clone() }, first);
+    assert_eq!(events[1..], [Event::Result(Box::new(second)), decided(PublishStatus::Approved), decided(PublishStatus::Ignored)]);
+    assert_eq!(store.untold(1).await.unwrap().len(), 1);
+}
+
+async fn told_news_is_gone<S: QueueStore + Catalog + ResultStore + Outbox>(store: &S) {
+    ran(store, "r1").await;
+    ran(store, "r2").await;
+    let news = store.untold(9).await.unwrap();
+    store.told(&[news[0].id, 99_999]).await.unwrap();
+    assert_eq!(store.untold(9).await.unwrap(), news[1..]);
+}
+
+async fn a_repeated_record_is_no_news<S: QueueStore + Catalog + ResultStore + Outbox>(store: &S) {
+    let new = ran(store, "r1").await;
+    store.record(new).await.unwrap();
+    assert_eq!(store.untold(9).await.unwrap().len(), 1);
+}
