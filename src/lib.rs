@@ -11,4 +11,5 @@ pub mod metrics;
 pub mod ports;
 pub mod services;
 pub mod settings;
+pub mod tls;
 pub mod worker;

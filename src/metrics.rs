@@ -57,6 +57,8 @@ pub struct Metrics {
     queue_size: Family<OfBucket, Gauge>,
     watchdog_endings: Counts<OfReason>,
     upload_bytes: Counts<OfStore>,
+    backup_runs: Family<OfStore, Gauge>,
+    backup_oldest: Family<OfStore, Gauge<f64, AtomicU64>>,
     errors: Counts<OfError>,
     resident_memory: Gauge,
     open_files: Gauge,
@@ -106,6 +108,8 @@ impl Metrics {
             queue_size: Family::default(),
             watchdog_endings: Family::default(),
             upload_bytes: Family::default(),
+            backup_runs: Family::default(),
+            backup_oldest: Family::default(),
             errors: Family::default(),
             resident_memory: Gauge::default(),
             open_files: Gauge::default(),
@@ -140,6 +144,8 @@ impl Metrics {
         r.register("queue_size", "Queued items, held ones included", self.queue_size.clone());
         r.register("watchdog_endings", "Runs ended because their worker was gone", self.watchdog_endings.clone());
         r.register("upload_bytes", "Bytes received for a store", self.upload_bytes.clone());
+        r.register("backup_runs", "Runs whose files wait in the backup directory", self.backup_runs.clone());
+        r.register("backup_oldest_seconds", "How long the oldest of them wait", self.backup_oldest.clone());
         r.register("errors", "Failures that somebody should look at", self.errors.clone());
         r.register("process_resident_memory_bytes", "Resident memory", self.resident_memory.clone());
         r.register("process_open_files", "Open file descriptors", self.open_files.clone());
@@ -188,6 +194,13 @@ impl Metrics {
     pub fn artifacts_not_stored(&self) {
         self.artifact_upload_failed.inc();
         self.failed("store", "artifacts");
+    }
+
+    /// So many runs' files wait in the backup directory for their store, the oldest for so many seconds.
+    pub fn waits_in_backup(&self, store: &str, runs: usize, oldest: f64) {
+        let label = OfStore { store: store.to_owned() };
+        self.backup_runs.get_or_create(&label).set(runs.try_into().unwrap_or(i64::MAX));
+        self.backup_oldest.get_or_create(&label).set(oldest);
     }
 
     /// The watcher ended a run.

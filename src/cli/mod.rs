@@ -3,6 +3,7 @@
 mod check;
 mod client;
 mod demo;
+mod migrate;
 mod serve;
 mod table;
 mod telemetry;
@@ -34,6 +35,8 @@ enum Command {
     Config(serve::ServeArgs),
     /// Open every store and say what works
     Check(serve::ServeArgs),
+    /// Make or update the tables of a Postgres database
+    Migrate(migrate::MigrateArgs),
     /// What a running service is doing
     Status(client::ServerArgs),
     /// The queue of a running service
@@ -69,6 +72,7 @@ async fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Demo(args) => demo::demo(args).await,
         Command::Config(args) => check::config(args),
         Command::Check(args) => check::check(args).await,
+        Command::Migrate(args) => migrate::migrate(args).await,
         Command::Status(args) => client::status(args).await,
         Command::Queue(command) => client::queue(command).await,
         Command::Run(command) => client::run(command).await,

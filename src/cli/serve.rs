@@ -17,13 +17,13 @@ pub(super) struct ServeArgs {
     /// A settings file, TOML or janitor.conf; may be given more than once, later ones win
     #[arg(long)]
     config: Vec<PathBuf>,
-    /// Where queue and runs are kept: sled:PATH or memory:
+    /// Where queue and runs are kept: sled:PATH, memory: or postgresql://…
     #[arg(long)]
     store: Option<String>,
-    /// Where artifacts are kept
+    /// Where artifacts are kept: a directory, gs://BUCKET/ or s3://BUCKET/
     #[arg(long)]
     artifacts: Option<String>,
-    /// Where logs are kept
+    /// Where logs are kept: a directory, gs://BUCKET/, s3://BUCKET/ or https://ENDPOINT
     #[arg(long)]
     logs: Option<String>,
     /// Port of the admin API [default: 9911]

@@ -62,4 +62,7 @@ pub trait Claims: Send + Sync {
 
     /// The hosts that are limited now, by name.
     async fn limited_hosts(&self, now: Time) -> Result<Vec<HostLimit>, ClaimsError>;
+
+    /// Whether others who share the claims can be told of them right now.
+    async fn check(&self) -> Result<(), ClaimsError>;
 }

@@ -1,6 +1,6 @@
 //! Whether everything that the runner needs can be used right now.
 
-use crate::ports::{ArtifactStore, EventBus, LogStore, ResultStore};
+use crate::ports::{ArtifactStore, Claims, EventBus, LogStore, ResultStore};
 use std::{sync::Arc, time::Duration};
 use tokio::time::timeout;
 
@@ -12,15 +12,25 @@ const PATIENCE: Duration = Duration::from_secs(2);
 #[expect(missing_docs)]
 pub struct Check {
     pub name: &'static str,
+    /// Without it no work can be done.
+    pub needed: bool,
     pub failure: Option<String>,
 }
 
 /// Asks every adapter in use.
 pub struct Health {
-    results: Arc<dyn ResultStore>,
-    artifacts: Arc<dyn ArtifactStore>,
-    logs: Arc<dyn LogStore>,
-    events: Arc<dyn EventBus>,
+    /// The store of queue and runs.
+    pub results: Arc<dyn ResultStore>,
+    /// Who shares the claims.
+    pub claims: Arc<dyn Claims>,
+    /// Artifacts.
+    pub artifacts: Arc<dyn ArtifactStore>,
+    /// Logs.
+    pub logs: Arc<dyn LogStore>,
+    /// Who listens.
+    pub events: Arc<dyn EventBus>,
+    /// Files can wait for their stores.
+    pub has_backup: bool,
 }
 
 /// An error with all its causes, in one line.
@@ -29,29 +39,26 @@ pub fn chain(error: &dyn std::error::Error) -> String {
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
-async fn check<E: std::error::Error>(name: &'static str, answer: impl Future<Output = Result<(), E>>) -> Check {
+async fn check<E: std::error::Error>(name: &'static str, needed: bool, answer: impl Future<Output = Result<(), E>>) -> Check {
     let failure = match timeout(PATIENCE, answer).await {
         Ok(Ok(())) => None,
         Ok(Err(error)) => Some(chain(&error)),
         Err(_) => Some(format!("no answer within {} s", PATIENCE.as_secs())),
     };
-    Check { name, failure }
+    Check { name, needed, failure }
 }
 
 impl Health {
-    /// Asks these ports.
-    pub fn new(results: Arc<dyn ResultStore>, artifacts: Arc<dyn ArtifactStore>, logs: Arc<dyn LogStore>, events: Arc<dyn EventBus>) -> Self {
-        Self { results, artifacts, logs, events }
-    }
-
     /// Asks all, at the same time.
     pub async fn checks(&self) -> Vec<Check> {
-        let (store, artifacts, logs, events) = tokio::join!(
-            check("store", self.results.check()),
-            check("artifacts", self.artifacts.check()),
-            check("logs", self.logs.check()),
-            check("events", self.events.check()),
+        let files_needed = !self.has_backup;
+        let (store, artifacts, logs, events, coordination) = tokio::join!(
+            check("store", true, self.results.check()),
+            check("artifacts", files_needed, self.artifacts.check()),
+            check("logs", files_needed, self.logs.check()),
+            check("events", false, self.events.check()),
+            check("coordination", false, self.claims.check()),
         );
-        vec![store, artifacts, logs, events]
+        vec![store, artifacts, logs, events, coordination]
     }
 }

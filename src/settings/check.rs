@@ -1,6 +1,9 @@
 //! From settings as they are written to what the program works with.
 
-use super::raw::{Raw, RawCampaign, RawDebianBuild, RawDistribution};
+use super::{
+    raw::{Raw, RawCampaign, RawDebianBuild, RawDistribution},
+    stores::{self, FileStore, StoreChoice},
+};
 use crate::{
     adapters::http::Limits,
     domain::{
@@ -15,15 +18,6 @@ use crate::{
 };
 use chrono::TimeDelta;
 use std::{collections::BTreeSet, net::IpAddr, path::PathBuf, time::Duration};
-
-/// Which store.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum StoreChoice {
-    /// sled in that directory.
-    Sled(PathBuf),
-    /// In memory.
-    Memory,
-}
 
 /// How logs are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,8 +35,13 @@ pub enum LogFormat {
 #[expect(missing_docs)]
 pub struct Settings {
     pub store: StoreChoice,
-    pub artifacts: PathBuf,
-    pub logs: PathBuf,
+    /// Redis, for the Janitor's hashes.
+    pub coordination: Option<String>,
+    /// Redis, for its channels; none means this process.
+    pub events: Option<String>,
+    pub artifacts: FileStore,
+    pub logs: FileStore,
+    pub backup_directory: Option<PathBuf>,
     pub spool: PathBuf,
     /// Bytes of each upload that may wait in memory.
     pub upload_memory: usize,
@@ -58,48 +57,11 @@ pub struct Settings {
     pub deployment: Deployment,
 }
 
-/// Puts in secrets that are kept elsewhere: `{file:PATH}` and `{env:NAME}`.
-fn with_secrets(field: &str, text: &str) -> Result<String, Invalid> {
-    let (mut out, mut rest) = (String::new(), text);
-    while let Some((before, (from, after))) = rest.split_once('{').and_then(|(before, rest)| Some((before, rest.split_once('}')?))) {
-        let secret = match from.split_once(':') {
-            Some(("file", path)) => std::fs::read_to_string(path).map_err(|e| Invalid::new(field, format!("{path}: {e}")))?,
-            Some(("env", name)) => std::env::var(name).map_err(|_| Invalid::new(field, format!("the environment has no {name}")))?,
-            _ => return Err(Invalid::new(field, "braces stand for {file:PATH} or {env:NAME}")),
-        };
-        out += before;
-        out += secret.trim_end_matches(['\r', '\n']);
-        rest = after;
-    }
-    Ok(out + rest)
-}
-
-fn store(text: &str) -> Result<StoreChoice, Invalid> {
-    let text = with_secrets("store", text)?;
-    match text.split_once(':') {
-        Some(("memory", "")) => Ok(StoreChoice::Memory),
-        Some(("sled", path)) if !path.is_empty() => Ok(StoreChoice::Sled(path.into())),
-        _ => Err(Invalid::new("store", "this version knows sled:PATH and memory:")),
-    }
-}
-
-fn directory(field: &str, text: &str) -> Result<PathBuf, Invalid> {
-    let text = with_secrets(field, text)?;
-    if text.contains("://") || text.is_empty() {
-        return Err(Invalid::new(field, "this version knows only local directories"));
-    }
-    Ok(text.into())
-}
-
-fn unset(field: &str, value: Option<&String>) -> Result<(), Invalid> {
-    value.map_or(Ok(()), |_| Err(Invalid::new(field, "this version knows no other place for it than this process; leave it out")))
-}
-
-fn at_least_one(field: &str, number: u32) -> Result<u32, Invalid> {
+pub(super) fn at_least_one(field: &str, number: u32) -> Result<u32, Invalid> {
     if number == 0 { Err(Invalid::new(field, "must not be zero")) } else { Ok(number) }
 }
 
-fn filled(text: Option<String>) -> Option<String> {
+pub(super) fn filled(text: Option<String>) -> Option<String> {
     text.filter(|text| !text.is_empty())
 }
 
@@ -164,11 +126,6 @@ fn host_vendor() -> Option<String> {
 
 /// Checks settings; the field of a failure is the key.
 pub(super) fn check(raw: Raw) -> Result<Settings, Invalid> {
-    unset("coordination", raw.coordination.as_ref())?;
-    unset("events", raw.events.as_ref())?;
-    if raw.backup_directory.is_some() {
-        return Err(Invalid::new("backup_directory", "local stores need none; it comes with stores over the network"));
-    }
     let log_format = match raw.telemetry.format.as_str() {
         "text" => LogFormat::Text,
         "json" => LogFormat::Json,
@@ -191,9 +148,12 @@ pub(super) fn check(raw: Raw) -> Result<Settings, Invalid> {
         use_cached_only: raw.use_cached_only,
     };
     Ok(Settings {
-        store: store(&raw.store)?,
-        artifacts: directory("artifacts", &raw.artifacts)?,
-        logs: directory("logs", &raw.logs)?,
+        store: stores::store(&raw.store, &raw.postgres)?,
+        coordination: stores::redis("coordination", raw.coordination.as_deref())?,
+        events: stores::redis("events", raw.events.as_deref())?,
+        artifacts: stores::files("artifacts", &raw.artifacts, &raw.gcs, &raw.s3)?,
+        logs: stores::files("logs", &raw.logs, &raw.gcs, &raw.s3)?,
+        backup_directory: raw.backup_directory,
         spool: raw.spool,
         upload_memory: usize::try_from(raw.limits.upload_memory.0).map_err(|e| Invalid::new("limits.upload_memory", e.to_string()))?,
         listen_address: raw.listen_address,

@@ -6,9 +6,11 @@ mod janitor_conf;
 mod raw;
 mod show;
 mod size;
+mod stores;
 
-pub use check::{LogFormat, Settings, StoreChoice};
+pub use check::{LogFormat, Settings};
 pub use show::lines;
+pub use stores::{FileStore, StoreChoice};
 
 use figment::{
     Figment, Metadata, Provider,
@@ -140,7 +142,11 @@ mod tests {
             ("port = \"x\"", "port"),
             ("nonsense = 1", "nonsense"),
             ("store = \"tape:/dev/st0\"", "store"),
-            ("store = \"postgresql://u:secret@h/db\"", "store"),
+            ("store = \"mysql://u:secret@h/db\"", "store"),
+            ("events = \"amqp://u:secret@h/db\"", "events"),
+            ("artifacts = \"ftp://u:secret@h/db\"", "artifacts"),
+            ("logs = \"gs://\"", "logs"),
+            ("[postgres]\nmax_connections = 0\nstatement_timeout_seconds = 1", "postgres.max_connections"),
             ("public_vcs_location = \"nowhere\"", "public_vcs_location"),
             ("[limits]\njson_body = \"many\"", "limits.json_body"),
             ("[[campaign]]\nname = \"X\"", "campaign"),

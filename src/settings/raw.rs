@@ -33,8 +33,35 @@ pub(super) struct Raw {
     pub(super) campaign: Vec<RawCampaign>,
     #[serde(default)]
     pub(super) distribution: Vec<RawDistribution>,
+    pub(super) postgres: RawPostgres,
+    pub(super) gcs: RawGcs,
+    pub(super) s3: RawS3,
     pub(super) limits: RawLimits,
     pub(super) telemetry: RawTelemetry,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawPostgres {
+    pub(super) max_connections: u32,
+    pub(super) statement_timeout_seconds: u32,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawGcs {
+    pub(super) endpoint: Option<String>,
+    pub(super) credentials: String,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawS3 {
+    pub(super) endpoint: Option<String>,
+    pub(super) region: String,
+    pub(super) log_bucket: String,
+    pub(super) access_key_id: Option<String>,
+    pub(super) secret_access_key: Option<String>,
 }
 
 #[derive(Debug, Clone, Deserialize)]

@@ -61,7 +61,8 @@ pub fn lines(layers: &Figment) -> Result<Vec<String>, SettingsError> {
 }
 
 fn line(layers: &Figment, key: &str, found: &Value) -> String {
-    format!("{key} = {}  # {}", value(found), super::origin(layers, key))
+    let shown = if key.contains("secret") { "\"***\"".to_owned() } else { value(found) };
+    format!("{key} = {shown}  # {}", super::origin(layers, key))
 }
 
 #[cfg(test)]

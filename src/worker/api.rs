@@ -74,15 +74,9 @@ pub(super) struct Api {
     wish: Value,
 }
 
-/// The way in which TLS is done, the same for every client of this program.
-fn install_tls() {
-    // An error means that it is installed already.
-    drop(rustls::crypto::ring::default_provider().install_default());
-}
-
 /// A client with patience but not without end.
 pub fn http_client() -> Result<Client, reqwest::Error> {
-    install_tls();
+    crate::tls::install();
     let agent = concat!("janitor-runner/", env!("CARGO_PKG_VERSION"));
     Client::builder().user_agent(agent).connect_timeout(CONNECT_PATIENCE).read_timeout(READ_PATIENCE).build()
 }

@@ -86,4 +86,8 @@ impl Claims for Embedded {
     async fn limited_hosts(&self, now: Time) -> Result<Vec<HostLimit>, ClaimsError> {
         self.look(move |hot| hot.limited_hosts(now)).await
     }
+
+    async fn check(&self) -> Result<(), ClaimsError> {
+        Ok(())
+    }
 }

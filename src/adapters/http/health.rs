@@ -36,22 +36,24 @@ pub async fn health(State(app): State<Arc<App>>, headers: HeaderMap) -> Response
     (healthy(well), Json(body)).into_response()
 }
 
-/// Whether work can be done: 503 while a store cannot be used.
+/// Whether work can be done: 503 while a store cannot be used that nothing stands in for.
 #[utoipa::path(get, path = "/ready", tag = "health", responses((status = 200, description = "`ok`"), (status = 503, description = "text: what is wrong")))]
 pub async fn ready(State(app): State<Arc<App>>) -> Response {
     let checks = app.health.checks().await;
-    let failing: Vec<String> = checks.into_iter().filter_map(|check| Some(format!("{}: {}", check.name, check.failure?))).collect();
+    let failing: Vec<String> =
+        checks.into_iter().filter(|check| check.needed).filter_map(|check| Some(format!("{}: {}", check.name, check.failure?))).collect();
     if failing.is_empty() { "ok".into_response() } else { (healthy(false), failing.join("\n")).into_response() }
 }
 
 /// Figures for Prometheus.
 #[utoipa::path(get, path = "/metrics", tag = "health", responses((status = 200, body = String, content_type = "text/plain")))]
 pub async fn metrics(State(app): State<Arc<App>>) -> Result<Response, ApiError> {
-    let figures = app.overview.figures().await?;
+    // Figures about the store are left out while it is away; all others are wanted then more than ever.
+    let queued = app.overview.figures().await.map(|figures| figures.by_bucket).unwrap_or_default();
     let mut active = BTreeMap::new();
-    for run in app.overview.status().await?.processing {
+    for run in app.overview.status().await.map(|status| status.processing).unwrap_or_default() {
         *active.entry(run.claimant.worker.unwrap_or_default()).or_default() += 1;
     }
-    let text = app.metrics.text(&figures.by_bucket, &active).map_err(|e| crate::ports::Fault::backend("write the figures", e))?;
+    let text = app.metrics.text(&queued, &active).map_err(|e| crate::ports::Fault::backend("write the figures", e))?;
     Ok(([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response())
 }

@@ -5,7 +5,7 @@ use super::{
     error::{ApiError, absent},
     extract::{Answer, Body, InPath, InQuery},
     queue::Limit,
-    shapes::{ActiveRunShape, RunShape},
+    shapes::{ActiveRunShape, PublishStatusShape, RunShape},
 };
 use crate::{
     domain::{log_name::check_file_name, name::RunId, run::Run},
@@ -75,15 +75,11 @@ pub async fn show(State(app): State<Arc<App>>, InPath(id): InPath<RunId>, InQuer
 
 /// Notes whether a run's result is to be published.
 #[utoipa::path(post, path = "/runs/{run_id}", tag = "runs", params(("run_id" = String, Path)), request_body = PublishStatusBody,
-    responses((status = 200, description = "{run_id, publish_status, codebase, campaign}"), (status = 404, description = "text"), (status = 422)))]
-pub async fn update(State(app): State<Arc<App>>, InPath(id): InPath<RunId>, Body(body): Body<PublishStatusBody>) -> Answer<Value> {
+    responses((status = 200, body = PublishStatusShape), (status = 404, description = "text"), (status = 422)))]
+pub async fn update(State(app): State<Arc<App>>, InPath(id): InPath<RunId>, Body(body): Body<PublishStatusBody>) -> Answer<PublishStatusShape> {
     let status = body.publish_status.parse()?;
     let run = app.runs.set_publish_status(&id, status).await.map_err(no_such_run(&id))?;
-    let mut answer = brief(&run);
-    if let Some(fields) = answer.as_object_mut() {
-        fields.insert("run_id".into(), json!(run.id));
-    }
-    Ok(Json(answer))
+    Ok(Json(PublishStatusShape::from(&run)))
 }
 
 /// The names of a run's logs.

@@ -2,24 +2,16 @@
 
 use super::{absent_is_none, blocking, check_writable, write_whole};
 use crate::{
+    adapters::gzip,
     domain::{log_name::check_file_name, time::Time},
-    ports::{
-        Fault, LogStore, SpooledFile,
-        artifact_store::{Content, FileReader},
-        log_store::LogFolder,
-    },
+    ports::{Fault, LogStore, SpooledFile, artifact_store::FileReader, log_store::LogFolder},
 };
 use async_trait::async_trait;
-use flate2::{Compression, GzBuilder, read::MultiGzDecoder};
 use std::{
     fs::{self, File},
-    io::{self, Read},
+    io,
     path::{Path, PathBuf},
 };
-use tokio::io::AsyncWriteExt;
-
-/// How much of a log is uncompressed at a time.
-const CHUNK: usize = 64 << 10;
 
 /// Logs in a directory.
 #[derive(Debug, Clone)]
@@ -39,17 +31,9 @@ impl LocalLogs {
     }
 }
 
-fn compress(log: &SpooledFile, base: &Path, folder: &Path, finished: u32) -> io::Result<()> {
+fn write_compressed(log: &SpooledFile, base: &Path, folder: &Path, finished: u32) -> io::Result<()> {
     check_file_name(&log.name).map_err(io::Error::other)?;
-    let mut content: Box<dyn Read> = match &log.content {
-        Content::Memory(bytes) => Box::new(bytes.as_ref()),
-        Content::File(path) => Box::new(File::open(path)?),
-    };
-    write_whole(base, &folder.join(format!("{}.gz", log.name)), |out| {
-        let mut gzip = GzBuilder::new().mtime(finished).write(out, Compression::fast());
-        io::copy(&mut content, &mut gzip)?;
-        gzip.finish().map(drop)
-    })
+    write_whole(base, &folder.join(format!("{}.gz", log.name)), |out| gzip::compress(&log.content, finished, out))
 }
 
 /// Makes a run's folder, and its codebase's if that is new.
@@ -59,31 +43,6 @@ fn make_folder(folder: &Path) -> io::Result<()> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => fs::create_dir_all(folder),
         parent => parent.and_then(|()| exists(fs::create_dir(folder))),
     }
-}
-
-/// Uncompresses on a blocking thread, as fast as the reader takes it.
-fn uncompressed(file: File) -> FileReader {
-    let (reader, mut writer) = tokio::io::duplex(CHUNK);
-    let handle = tokio::runtime::Handle::current();
-    tokio::task::spawn_blocking(move || {
-        let mut gzip = MultiGzDecoder::new(file);
-        let mut chunk = vec![0; CHUNK];
-        loop {
-            let read = match gzip.read(&mut chunk) {
-                Ok(0) => return,
-                Ok(read) => read,
-                Err(error) => {
-                    tracing::warn!(%error, "a stored log cannot be uncompressed");
-                    return;
-                }
-            };
-            let sent = chunk.get(..read).unwrap_or_default();
-            if handle.block_on(writer.write_all(sent)).is_err() {
-                return; // Nobody reads any more.
-            }
-        }
-    });
-    Box::new(reader)
 }
 
 #[async_trait]
@@ -96,7 +55,7 @@ impl LogStore for LocalLogs {
         let finished = u32::try_from(finished.timestamp()).unwrap_or(0);
         blocking("store logs", move || {
             make_folder(&folder)?;
-            files.iter().try_for_each(|log| compress(log, &base, &folder, finished))
+            files.iter().try_for_each(|log| write_compressed(log, &base, &folder, finished))
         })
         .await
     }
@@ -114,7 +73,7 @@ impl LogStore for LocalLogs {
             })
         });
         Ok(found.await?.map(|(file, gzip)| match gzip {
-            true => uncompressed(file),
+            true => gzip::uncompressed(file),
             false => Box::new(tokio::fs::File::from_std(file)) as FileReader,
         }))
     }

@@ -5,18 +5,24 @@ use crate::ports::{SpooledFile, artifact_store::Content};
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
 };
 use tempfile::TempDir;
 use tokio::{fs::File, io::AsyncWriteExt};
 
 const FOLDER: &str = "upload-";
+const LOCK: &str = "lock";
+const BEING_MADE: Duration = Duration::from_secs(60);
 /// How much is collected before it is written.
 const BUFFER: usize = 256 << 10;
 
-/// The directory for uploads under way.
+/// The directory for uploads under way: each process has a folder of its own there.
 #[derive(Debug, Clone)]
 pub struct Spool {
     base: PathBuf,
+    /// Locked as long as this process lives.
+    _lock: Arc<fs::File>,
     /// Bytes of each upload that may stay in memory.
     memory: usize,
 }
@@ -40,17 +46,29 @@ pub struct SpoolWriter {
     disk: Option<(PathBuf, File)>,
 }
 
+/// Whether no living process has this folder.
+fn is_left(folder: &Path) -> bool {
+    match fs::File::open(folder.join(LOCK)) {
+        Ok(lock) => lock.try_lock().is_ok(),
+        // One that was made just now gets its lock in a moment.
+        Err(_) => fs::metadata(folder).and_then(|about| about.modified()).is_ok_and(|made| made.elapsed().is_ok_and(|age| age > BEING_MADE)),
+    }
+}
+
 impl Spool {
-    /// Opens the spool; what an earlier process left half received is removed.
+    /// Opens the spool; what processes that are gone left half received is removed.
     pub fn open(base: &Path, memory: usize) -> io::Result<Self> {
         fs::create_dir_all(base)?;
         for entry in fs::read_dir(base)? {
             let entry = entry?;
-            if entry.file_name().to_string_lossy().starts_with(FOLDER) {
+            if entry.file_name().to_string_lossy().starts_with(FOLDER) && is_left(&entry.path()) {
                 fs::remove_dir_all(entry.path())?;
             }
         }
-        Ok(Self { base: base.to_owned(), memory })
+        let own = tempfile::Builder::new().prefix(FOLDER).tempdir_in(base)?.keep();
+        let lock = fs::File::create(own.join(LOCK))?;
+        lock.try_lock().map_err(|e| io::Error::other(e.to_string()))?;
+        Ok(Self { base: own, _lock: Arc::new(lock), memory })
     }
 
     /// A place for the files of an upload.
@@ -166,10 +184,10 @@ mod tests {
         let mut folder = spool.folder();
         spooled(&mut folder, 3).await;
         let unfinished = folder.create("y");
-        assert_eq!(fs::read_dir(base.path()).unwrap().count(), 1);
+        assert_eq!(fs::read_dir(&spool.base).unwrap().count(), 2);
         drop((unfinished, folder));
         let gone = async {
-            while fs::read_dir(base.path()).unwrap().count() > 0 {
+            while fs::read_dir(&spool.base).unwrap().count() > 1 {
                 tokio::task::yield_now().await;
             }
         };
@@ -180,8 +198,11 @@ mod tests {
     fn what_an_earlier_process_left_is_removed() {
         let base = tempfile::tempdir().unwrap();
         fs::create_dir(base.path().join("upload-old")).unwrap();
+        fs::write(base.path().join("upload-old").join(LOCK), b"").unwrap();
         fs::write(base.path().join("other"), b"").unwrap();
-        Spool::open(base.path(), 0).unwrap();
+        let living = Spool::open(base.path(), 0).unwrap();
         assert!(!base.path().join("upload-old").exists() && base.path().join("other").exists());
+        Spool::open(base.path(), 0).unwrap();
+        assert!(living.base.exists());
     }
 }

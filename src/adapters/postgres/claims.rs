@@ -450,4 +450,8 @@ impl Claims for Postgres {
         let rows: Vec<(String, NaiveDateTime)> = self.tables.ask("list limited hosts", query.fetch_all(self.tables.link.pool())).await?;
         Ok(rows.into_iter().map(|(host, until)| HostLimit { host, until: until.and_utc() }).collect())
     }
+
+    async fn check(&self) -> Result<(), ClaimsError> {
+        Ok(())
+    }
 }

@@ -1,10 +1,14 @@
-//! `ArtifactStore` and `LogStore` on local directories, `EventBus` in this process.
+//! `ArtifactStore` and `LogStore` on directories and buckets, `EventBus` in this process.
 
-use crate::support::{start, values::codebase_name};
+use crate::support::{servers, start, values::codebase_name};
 use janitor_runner::{
     adapters::{
+        backup::{BackedArtifacts, BackedLogs},
+        gcs::{GcsBucket, GcsCredentials, GcsSettings},
         in_process::InProcessEvents,
         local::{LocalArtifacts, LocalLogs},
+        objects::{ObjectArtifacts, ObjectLogs},
+        s3::{S3Bucket, S3Settings},
     },
     domain::name::RunId,
     ports::{
@@ -14,7 +18,7 @@ use janitor_runner::{
         log_store::LogFolder,
     },
 };
-use std::{fs, path::Path};
+use std::{fs, path::Path, sync::Arc};
 use tokio::io::AsyncReadExt;
 
 fn file(spool: &Path, name: &str, content: &[u8]) -> SpooledFile {
@@ -36,6 +40,94 @@ async fn content(reader: Option<FileReader>) -> Option<Vec<u8>> {
     let mut bytes = vec![];
     reader?.read_to_end(&mut bytes).await.unwrap();
     Some(bytes)
+}
+
+/// The contract of artifact stores.
+async fn keeps_artifacts(store: &impl ArtifactStore) {
+    let (spool, run) = (tempfile::tempdir().unwrap(), RunId::new("r1"));
+    store.check().await.unwrap();
+    store.store(&RunId::new("none"), &[]).await.unwrap();
+    let large: Vec<u8> = (0..20_000_000_u32).map(|n| (n % 251) as u8).collect();
+    let files =
+        [file(spool.path(), "a.bin", b"\0\xff"), small("b", b""), file(spool.path(), "large", &large), small("x_1.0~rc1+b%7E #1.deb", b"odd")];
+    store.store(&run, &files).await.unwrap();
+    for (name, expected) in [("a.bin", b"\0\xff".as_slice()), ("b", b""), ("large", &large), ("x_1.0~rc1+b%7E #1.deb", b"odd")] {
+        assert!(content(store.open(&run, name).await.unwrap()).await.unwrap() == expected, "{name}");
+    }
+    for absent in ["c", "../r1/b", ""] {
+        assert!(store.open(&run, absent).await.unwrap().is_none(), "{absent}");
+    }
+    assert!(store.open(&RunId::new("r2"), "b").await.unwrap().is_none());
+    store.store(&run, &[small("b", b"again")]).await.unwrap();
+    assert_eq!(content(store.open(&run, "b").await.unwrap()).await.unwrap(), b"again");
+    assert!(store.store(&run, &[small("../x", b"x")]).await.is_err());
+    assert!(store.store(&RunId::new("../r1"), &[small("x", b"x")]).await.is_err());
+}
+
+/// The contract of log stores.
+async fn keeps_logs(store: &impl LogStore) {
+    let spool = tempfile::tempdir().unwrap();
+    let folder = LogFolder { codebase: codebase_name("aa"), run: RunId::new("r1") };
+    store.check().await.unwrap();
+    store.store(&folder, &[], start()).await.unwrap();
+    let long = b"all work and no play\n".repeat(50_000);
+    store.store(&folder, &[file(spool.path(), "worker.log", &long), small("x.log.1", "ä".as_bytes())], start()).await.unwrap();
+    assert_eq!(content(store.open(&folder, "worker.log").await.unwrap()).await.unwrap(), long);
+    assert_eq!(content(store.open(&folder, "x.log.1").await.unwrap()).await.unwrap(), "ä".as_bytes());
+    assert!(store.open(&folder, "other.log").await.unwrap().is_none());
+    store.store(&folder, &[small("worker.log", b"again")], start()).await.unwrap();
+    assert_eq!(content(store.open(&folder, "worker.log").await.unwrap()).await.unwrap(), b"again");
+    let wrong = LogFolder { run: RunId::new(".."), ..folder };
+    assert!(store.store(&wrong, &[small("x.log", b"x")], start()).await.is_err());
+}
+
+async fn gcs() -> Arc<GcsBucket> {
+    let endpoint = servers::url("gcs");
+    let bucket = servers::new_bucket(&endpoint).await;
+    Arc::new(GcsBucket::open(&GcsSettings { bucket, endpoint: Some(endpoint), credentials: GcsCredentials::Anonymous }).await.unwrap())
+}
+
+async fn s3() -> Arc<S3Bucket> {
+    let endpoint = servers::url("s3");
+    let bucket = servers::unique("bucket").replace('_', "-");
+    let made = crate::support::process::client().put(format!("{endpoint}/{bucket}")).send().await.unwrap();
+    assert!(made.status().is_success());
+    let settings = S3Settings {
+        bucket,
+        endpoint: Some(endpoint),
+        region: "us-east-1".into(),
+        access_key_id: Some("key".into()),
+        secret_access_key: Some("secret".into()),
+    };
+    Arc::new(S3Bucket::open(&settings).unwrap())
+}
+
+#[tokio::test]
+async fn a_directory_keeps_artifacts_and_logs() {
+    let base = tempfile::tempdir().unwrap();
+    keeps_artifacts(&LocalArtifacts::new(base.path().join("artifacts"))).await;
+    keeps_logs(&LocalLogs::new(base.path().join("logs"))).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn gcs_keeps_artifacts_and_logs() {
+    keeps_artifacts(&ObjectArtifacts::new(gcs().await)).await;
+    keeps_logs(&ObjectLogs::new(gcs().await, "")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s3_keeps_artifacts_and_logs() {
+    keeps_artifacts(&ObjectArtifacts::new(s3().await)).await;
+    keeps_logs(&ObjectLogs::new(s3().await, "logs/")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_keeps_artifacts_and_logs() {
+    let base = tempfile::tempdir().unwrap();
+    let artifacts = Arc::new(LocalArtifacts::new(base.path().join("artifacts")));
+    keeps_artifacts(&BackedArtifacts::new(artifacts, base.path().join("backup")).0).await;
+    let logs = Arc::new(LocalLogs::new(base.path().join("logs")));
+    keeps_logs(&BackedLogs::new(logs, base.path().join("backup")).0).await;
 }
 
 #[tokio::test]

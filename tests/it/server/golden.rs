@@ -1,12 +1,15 @@
 //! The exchanges recorded with the Python runner, on every kind of store that there is.
 
-use crate::support::process::{Server, root};
+use crate::support::{
+    process::{Server, root},
+    servers,
+};
 use tokio::process::Command;
 
-async fn replay(store: &str) {
+async fn replay(store: &str, settings: &str) {
     let home = tempfile::tempdir().unwrap();
     let store = store.replace("HOME", home.path().to_str().unwrap());
-    let server = Server::start(home.path(), &store, "").await;
+    let server = Server::start(home.path(), &store, settings).await;
     server.add_worker("w1", "secret1").await;
     server.add_worker("w2", "secret2").await;
     let golden = root().join("tests/golden");
@@ -25,10 +28,17 @@ async fn replay(store: &str) {
 
 #[tokio::test]
 async fn exchanges_are_the_same_on_sled() {
-    replay("sled:HOME/db").await;
+    replay("sled:HOME/db", "").await;
 }
 
 #[tokio::test]
 async fn exchanges_are_the_same_in_memory() {
-    replay("memory:").await;
+    replay("memory:", "").await;
+}
+
+#[tokio::test]
+async fn exchanges_are_the_same_on_postgres_and_redis() {
+    let (redis, gcs) = (servers::Private::start(&["redis"]), servers::bucket().await);
+    let settings = format!("events = \"{0}\"\ncoordination = \"{0}\"\n{gcs}", redis.url("redis"));
+    replay(&servers::database().await, &settings).await;
 }

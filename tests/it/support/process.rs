@@ -46,16 +46,17 @@ impl Server {
         let (port, public_port) = (free_port(), free_port());
         let file = home.join("settings.toml");
         let policies = "[publish_policies]\ndefault-policy = [{ role = \"main\", mode = \"propose\" }]\n";
-        std::fs::write(&file, format!("spool = \"{}\"\n{settings}\n{policies}", home.join("spool").display())).unwrap();
-        let at = |name: &str| home.join(name).display().to_string();
+        let at = |name: &str| {
+            if settings.contains(&format!("{name} = ")) { String::new() } else { format!("{name} = \"{}\"\n", home.join(name).display()) }
+        };
+        let folders = format!("{}{}{}", at("spool"), at("artifacts"), at("logs"));
+        std::fs::write(&file, format!("{folders}{settings}\n{policies}")).unwrap();
         let golden = root().join("tests/golden/campaigns.conf").display().to_string();
         let vcs = "git=http://127.0.0.1:28080/git/,bzr=http://127.0.0.1:28080/bzr/";
         let options = [
             ("--config", golden),
             ("--config", file.display().to_string()),
             ("--store", store.to_owned()),
-            ("--artifacts", at("artifacts")),
-            ("--logs", at("logs")),
             ("--port", port.to_string()),
             ("--public-port", public_port.to_string()),
             ("--public-vcs-location", vcs.to_owned()),

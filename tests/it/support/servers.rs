@@ -109,6 +109,21 @@ pub async fn open_postgres(url: &str) -> Postgres {
     Postgres::open(&postgres_settings(url), Arc::new(Metrics::new())).await.unwrap()
 }
 
+/// A bucket of the fake GCS, as its name.
+pub async fn new_bucket(gcs: &str) -> String {
+    let name = unique("bucket").replace('_', "-");
+    let answer = super::process::client().post(format!("{gcs}/storage/v1/b")).json(&serde_json::json!({ "name": name })).send().await.unwrap();
+    assert!(answer.status().is_success());
+    name
+}
+
+/// Settings for artifacts and logs in a bucket of the shared fake GCS.
+pub async fn bucket() -> String {
+    let gcs = url("gcs");
+    let name = new_bucket(&gcs).await;
+    format!("artifacts = \"gs://{name}/\"\nlogs = \"gs://{name}/\"\ngcs = {{ endpoint = \"{gcs}\", credentials = \"anonymous\" }}\n")
+}
+
 /// Servers of one test, which it may stop and kill.
 pub struct Private {
     child: Child,

@@ -9,5 +9,5 @@ mod schedule;
 pub use active_run::{ActiveRunShape, AssignBody, BackchannelBody, StatusShape};
 pub use assignment::AssignmentShape;
 pub use catalog::{CandidateShape, CandidateUploadBody, CandidatesUploaded, CodebaseBody, CodebaseShape};
-pub use run::{FinishShape, ResultShape, RunShape};
+pub use run::{FinishShape, PublishStatusShape, ResultShape, RunShape};
 pub use schedule::{BulkShape, FinishedShape, PositionShape, QueueItemShape, QueueStatsShape, ScheduleBody, ScheduleShape};

@@ -123,6 +123,26 @@ impl From<&Finished> for FinishShape {
     }
 }
 
+/// A decision about a run; also sent on the channel `publish-status`.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct PublishStatusShape {
+    run_id: String,
+    publish_status: String,
+    codebase: String,
+    campaign: String,
+}
+
+impl From<&Run> for PublishStatusShape {
+    fn from(run: &Run) -> Self {
+        Self {
+            run_id: run.id.to_string(),
+            publish_status: run.publish_status.to_string(),
+            codebase: run.codebase.to_string(),
+            campaign: run.campaign.to_string(),
+        }
+    }
+}
+
 /// Every stored fact of a run.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct RunShape {

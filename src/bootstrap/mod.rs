@@ -1,22 +1,15 @@
-//! The one file that names concrete adapters: from settings to ports, services, servers, and their end.
+//! The one room that names concrete adapters: from settings to ports (`ports.rs`), services, servers, and their end.
+
+mod ports;
 
 use crate::{
     adapters::{
-        clock::{RandomIds, SystemClock},
-        credentials_cache::CachedCredentials,
-        embedded::Embedded,
+        backup::Mover,
         http::{self, App},
-        in_process::InProcessEvents,
-        local::{LocalArtifacts, LocalLogs, Spool},
-        memory::MemoryKv,
-        none::{NoBackchannel, NoVcs},
-        sled::SledKv,
+        postgres::schema::{self, Plan},
+        redis::Coordination,
     },
     metrics::Metrics,
-    ports::{
-        ArtifactStore, Backchannel, Catalog, Claims, Clock, Credentials, EventBus, Ids, Leases, LogStore, Outbox, QueueStore, ResultStore,
-        ScheduleStore, Vcs,
-    },
     services::{
         Deployment,
         announce::Announcer,
@@ -38,6 +31,7 @@ use crate::{
 };
 use anyhow::Context;
 use axum::serve::ListenerExt;
+use ports::Ports;
 use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{net::TcpListener, task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
@@ -47,58 +41,6 @@ const LAST_REQUESTS: Duration = Duration::from_secs(30);
 /// A background task that died is started again after this long.
 const RESTART_AFTER: Duration = Duration::from_secs(1);
 
-/// One adapter for each port.
-struct Ports {
-    queue: Arc<dyn QueueStore>,
-    claims: Arc<dyn Claims>,
-    results: Arc<dyn ResultStore>,
-    schedules: Arc<dyn ScheduleStore>,
-    outbox: Arc<dyn Outbox>,
-    leases: Arc<dyn Leases>,
-    catalog: Arc<dyn Catalog>,
-    credentials: Arc<dyn Credentials>,
-    artifacts: Arc<dyn ArtifactStore>,
-    logs: Arc<dyn LogStore>,
-    events: Arc<dyn EventBus>,
-    backchannel: Arc<dyn Backchannel>,
-    vcs: Arc<dyn Vcs>,
-    clock: Arc<dyn Clock>,
-    ids: Arc<dyn Ids>,
-    spool: Spool,
-}
-
-fn embedded(choice: &StoreChoice, metrics: Arc<Metrics>) -> anyhow::Result<Embedded> {
-    Ok(match choice {
-        StoreChoice::Sled(path) => Embedded::open(Arc::new(SledKv::open(path)?), "sled", metrics)?,
-        StoreChoice::Memory => Embedded::open(Arc::new(MemoryKv::default()), "memory", metrics)?,
-    })
-}
-
-impl Ports {
-    fn open(settings: &Settings, metrics: &Arc<Metrics>) -> anyhow::Result<Self> {
-        let store = Arc::new(embedded(&settings.store, metrics.clone())?);
-        let spool = Spool::open(&settings.spool, settings.upload_memory).with_context(|| format!("spool {}", settings.spool.display()))?;
-        Ok(Self {
-            queue: store.clone(),
-            claims: store.clone(),
-            results: store.clone(),
-            schedules: store.clone(),
-            outbox: store.clone(),
-            leases: store.clone(),
-            catalog: store.clone(),
-            credentials: Arc::new(CachedCredentials::new(store)),
-            artifacts: Arc::new(LocalArtifacts::new(settings.artifacts.clone())),
-            logs: Arc::new(LocalLogs::new(settings.logs.clone())),
-            events: Arc::new(InProcessEvents::default()),
-            backchannel: Arc::new(NoBackchannel),
-            vcs: Arc::new(NoVcs),
-            clock: Arc::new(SystemClock),
-            ids: Arc::new(RandomIds),
-            spool,
-        })
-    }
-}
-
 /// What runs beside the requests.
 struct Background {
     announcer: Arc<Announcer>,
@@ -106,6 +48,8 @@ struct Background {
     leader: Arc<Leader>,
     relay: Arc<Relay>,
     watcher: Arc<Watcher>,
+    coordination: Option<Arc<Coordination>>,
+    mover: Option<Arc<Mover>>,
 }
 
 fn services(ports: Ports, settings: &Settings, metrics: Arc<Metrics>) -> (Arc<App>, Background) {
@@ -127,6 +71,8 @@ fn services(ports: Ports, settings: &Settings, metrics: Arc<Metrics>) -> (Arc<Ap
         clock,
         ids,
         spool,
+        coordination,
+        mover,
     } = ports;
     let announcer = Arc::new(Announcer::new(claims.clone(), events.clone(), clock.clone(), deployment.clone()));
     let leader = Arc::new(Leader::new(leases, ids.fresh()));
@@ -173,15 +119,15 @@ fn services(ports: Ports, settings: &Settings, metrics: Arc<Metrics>) -> (Arc<Ap
         scheduler: Scheduler::new(catalog, schedules, results.clone(), queue, clock.clone(), deployment.clone()),
         runs: Runs::new(results.clone(), relay.clone()),
         logs: Logs::new(claims.clone(), results.clone(), logs.clone(), backchannel),
-        workers: Workers::new(credentials, claims, ids),
-        health: Health::new(results, artifacts, logs, events),
+        workers: Workers::new(credentials, claims.clone(), ids),
+        health: Health { results, claims, artifacts, logs, events, has_backup: mover.is_some() },
         metrics,
         clock,
         deployment,
         spool,
         limits: settings.limits,
     };
-    (Arc::new(app), Background { announcer, follow_ups, leader, relay, watcher })
+    (Arc::new(app), Background { announcer, follow_ups, leader, relay, watcher, coordination, mover })
 }
 
 /// Runs a task until the end comes; one that dies is a defect, is said to be one, and is started again.
@@ -206,7 +152,7 @@ where
 
 impl Background {
     fn start(self, settings: &Settings, end: &CancellationToken, metrics: &Arc<Metrics>) {
-        let Self { announcer, follow_ups, leader, relay, watcher } = self;
+        let Self { announcer, follow_ups, leader, relay, watcher, coordination, mover } = self;
         let interval = settings.watch_interval;
         let metrics = || metrics.clone();
         supervise("announcer", end.clone(), metrics(), move || {
@@ -226,6 +172,18 @@ impl Background {
             async move { relay.run().await }
         });
         supervise("watcher", end.clone(), metrics(), move || watcher.clone().run(interval));
+        if let Some(coordination) = coordination {
+            supervise("coordination", end.clone(), metrics(), move || {
+                let coordination = coordination.clone();
+                async move { coordination.run().await }
+            });
+        }
+        if let Some(mover) = mover {
+            supervise("mover", end.clone(), metrics(), move || {
+                let mover = mover.clone();
+                async move { mover.run().await }
+            });
+        }
     }
 }
 
@@ -237,6 +195,7 @@ pub struct Running {
     pub public: SocketAddr,
     end: CancellationToken,
     servers: Vec<JoinHandle<std::io::Result<()>>>,
+    leader: Arc<Leader>,
 }
 
 async fn listen(settings: &Settings, port: u16) -> anyhow::Result<TcpListener> {
@@ -257,23 +216,30 @@ fn serve(listener: TcpListener, router: axum::Router, end: CancellationToken) ->
 pub async fn start(settings: &Settings) -> anyhow::Result<Running> {
     let metrics = Arc::new(Metrics::new());
     let (admin, public) = (listen(settings, settings.port).await?, listen(settings, settings.public_port).await?);
-    let (opening, counting) = (settings.clone(), metrics.clone());
-    let ports = tokio::task::spawn_blocking(move || Ports::open(&opening, &counting)).await??;
+    let ports = Ports::open(settings, &metrics).await?;
+    if let Some(coordination) = &ports.coordination
+        && let Err(error) = coordination.compare().await
+    {
+        tracing::warn!(error = &error as &dyn std::error::Error, "active runs in Redis are taken over once it answers");
+    }
     if !settings.publish_policies.is_empty() {
         ports.catalog.put_publish_policies(settings.publish_policies.clone()).await?;
     }
     let (app, background) = services(ports, settings, metrics.clone());
+    let leader = background.leader.clone();
     let end = CancellationToken::new();
     background.start(settings, &end, &metrics);
     let addresses = (admin.local_addr()?, public.local_addr()?);
     let servers = vec![serve(admin, http::admin(app.clone()), end.clone()), serve(public, http::public(app), end.clone())];
-    Ok(Running { admin: addresses.0, public: addresses.1, end, servers })
+    Ok(Running { admin: addresses.0, public: addresses.1, end, servers, leader })
 }
 
 impl Running {
     /// Ends the service: nothing new is taken in, requests under way are answered.
     pub async fn stop(self) -> anyhow::Result<()> {
         self.end.cancel();
+        // What this process led, another one takes over at once.
+        self.leader.resign().await;
         for server in self.servers {
             if let Ok(ended) = timeout(LAST_REQUESTS, server).await { ended?? } else { tracing::warn!("requests that take too long are cut off") }
         }
@@ -284,7 +250,15 @@ impl Running {
 /// Opens every store, without serving; answers what works and what does not.
 pub async fn check(settings: &Settings) -> anyhow::Result<Vec<Check>> {
     let metrics = Arc::new(Metrics::new());
-    let ports = Ports::open(settings, &metrics)?;
+    let ports = Ports::open(settings, &metrics).await?;
     let (app, _) = services(ports, settings, metrics);
     Ok(app.health.checks().await)
+}
+
+/// Brings the tables of the store up to date; or only answers what that would take.
+pub async fn migrate(settings: &Settings, dry_run: bool) -> anyhow::Result<Plan> {
+    let StoreChoice::Postgres(postgres) = &settings.store else {
+        anyhow::bail!("only a store at postgresql://… has tables; this one makes what it needs by itself");
+    };
+    Ok(if dry_run { schema::plan(&postgres.url).await? } else { schema::migrate(&postgres.url).await? })
 }

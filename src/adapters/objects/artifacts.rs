@@ -1,0 +1,55 @@
+//! Artifacts as objects: `RUN_ID/NAME`.
+
+use super::{Objects, PutError};
+use crate::{
+    domain::{log_name::check_file_name, name::RunId},
+    ports::{ArtifactStore, Fault, SpooledFile, artifact_store::FileReader},
+};
+use async_trait::async_trait;
+use futures::{StreamExt, TryStreamExt};
+use std::sync::Arc;
+
+/// Files of one run that are stored at the same time.
+const AT_ONCE: usize = 4;
+
+/// Artifacts in a bucket.
+#[derive(Clone)]
+pub struct ObjectArtifacts {
+    objects: Arc<dyn Objects>,
+}
+
+impl ObjectArtifacts {
+    /// Keeps artifacts in this bucket.
+    pub fn new(objects: Arc<dyn Objects>) -> Self {
+        Self { objects }
+    }
+
+    async fn put(&self, run: &RunId, file: &SpooledFile) -> Result<(), Fault> {
+        check_file_name(&file.name).map_err(|e| Fault::backend("name an artifact", e))?;
+        match self.objects.put(&format!("{run}/{}", file.name), &file.content, file.size).await {
+            // A run's artifacts do not change: what is there is this.
+            Ok(()) | Err(PutError::Refused) => Ok(()),
+            Err(PutError::Failed(fault)) => Err(fault),
+        }
+    }
+}
+
+#[async_trait]
+impl ArtifactStore for ObjectArtifacts {
+    async fn store(&self, run: &RunId, files: &[SpooledFile]) -> Result<(), Fault> {
+        check_file_name(run.as_str()).map_err(|e| Fault::backend("name a run's folder", e))?;
+        let puts: Vec<_> = files.iter().map(|file| self.put(run, file)).collect();
+        futures::stream::iter(puts).buffer_unordered(AT_ONCE).try_collect().await
+    }
+
+    async fn open(&self, run: &RunId, name: &str) -> Result<Option<FileReader>, Fault> {
+        if check_file_name(name).is_err() {
+            return Ok(None);
+        }
+        self.objects.get(&format!("{run}/{name}")).await
+    }
+
+    async fn check(&self) -> Result<(), Fault> {
+        self.objects.check().await
+    }
+}

@@ -1,0 +1,134 @@
+//! Logs as objects: `PREFIX/CODEBASE/RUN_ID/NAME.gz`.
+
+use super::{Objects, PutError};
+use crate::{
+    adapters::gzip,
+    domain::{log_name::check_file_name, time::Time},
+    ports::{
+        Fault, LogStore, SpooledFile,
+        artifact_store::{Content, FileReader},
+        log_store::LogFolder,
+    },
+};
+use async_trait::async_trait;
+use std::{fs::File, io, sync::Arc};
+use tempfile::TempPath;
+use tokio::io::AsyncReadExt;
+use tokio_util::io::SyncIoBridge;
+
+/// Logs in a bucket.
+#[derive(Clone)]
+pub struct ObjectLogs {
+    objects: Arc<dyn Objects>,
+    /// Before each name; empty or with a final slash.
+    prefix: &'static str,
+}
+
+/// A compressed log, and the file that it lies in as long as this lives.
+struct Compressed {
+    content: Content,
+    size: u64,
+    _file: Option<TempPath>,
+}
+
+fn compressed(content: &Content, finished: u32) -> io::Result<Compressed> {
+    match content {
+        Content::Memory(_) => {
+            let mut bytes = vec![];
+            gzip::compress(content, finished, &mut bytes)?;
+            Ok(Compressed { size: bytes.len() as u64, content: Content::Memory(bytes.into()), _file: None })
+        }
+        Content::File(path) => {
+            let mut file = tempfile::NamedTempFile::new_in(path.parent().unwrap_or(path))?;
+            gzip::compress(content, finished, file.as_file_mut())?;
+            let (size, path) = (file.as_file().metadata()?.len(), file.into_temp_path());
+            Ok(Compressed { content: Content::File(path.to_path_buf()), size, _file: Some(path) })
+        }
+    }
+}
+
+async fn same(mut stored: FileReader, content: &Content) -> io::Result<bool> {
+    let mut ours: FileReader = match content {
+        Content::Memory(bytes) => Box::new(io::Cursor::new(bytes.clone())),
+        Content::File(path) => Box::new(tokio::fs::File::from_std(File::open(path)?)),
+    };
+    let (mut theirs_chunk, mut our_chunk) = (vec![0; 64 << 10], vec![0; 64 << 10]);
+    loop {
+        let read = stored.read(&mut theirs_chunk).await?;
+        if read == 0 {
+            return Ok(ours.read(&mut our_chunk).await? == 0);
+        }
+        let our_part = our_chunk.get_mut(..read).unwrap_or_default();
+        match ours.read_exact(our_part).await {
+            Ok(_) if Some(&*our_part) == theirs_chunk.get(..read) => {}
+            Ok(_) => return Ok(false),
+            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Ok(false),
+            Err(e) => return Err(e),
+        }
+    }
+}
+
+impl ObjectLogs {
+    /// Keeps logs in this bucket, below a prefix.
+    pub fn new(objects: Arc<dyn Objects>, prefix: &'static str) -> Self {
+        Self { objects, prefix }
+    }
+
+    fn name(&self, folder: &LogFolder, name: &str) -> String {
+        format!("{}{}/{}/{name}", self.prefix, folder.codebase, folder.run)
+    }
+
+    /// A log that may not be overwritten is left as it is when it is the same, and stored beside it otherwise.
+    async fn put_beside(&self, folder: &LogFolder, log: &SpooledFile, compressed: &Compressed, finished: Time) -> Result<(), Fault> {
+        let action = "store a log";
+        if let Some(stored) = self.objects.get(&self.name(folder, &format!("{}.gz", log.name))).await?
+            && same(stored, &compressed.content).await.map_err(|e| Fault::unavailable(action, e))?
+        {
+            return Ok(());
+        }
+        let beside = format!("{}.{}.gz", log.name, finished.format("%Y%m%dT%H%M%S"));
+        match self.objects.put(&self.name(folder, &beside), &compressed.content, compressed.size).await {
+            Ok(()) => Ok(()),
+            Err(PutError::Refused) => Err(Fault::backend(action, format!("neither {} nor {beside} can be written", log.name))),
+            Err(PutError::Failed(fault)) => Err(fault),
+        }
+    }
+
+    async fn put(&self, folder: &LogFolder, log: &SpooledFile, finished: Time) -> Result<(), Fault> {
+        check_file_name(&log.name).map_err(|e| Fault::backend("name a log", e))?;
+        let (content, seconds) = (log.content.clone(), u32::try_from(finished.timestamp()).unwrap_or(0));
+        let compressing = tokio::task::spawn_blocking(move || compressed(&content, seconds)).await;
+        let failed = |e: io::Error| Fault::unavailable("compress a log", e);
+        let compressed = compressing.map_err(|e| failed(io::Error::other(e)))?.map_err(failed)?;
+        match self.objects.put(&self.name(folder, &format!("{}.gz", log.name)), &compressed.content, compressed.size).await {
+            Ok(()) => Ok(()),
+            Err(PutError::Refused) => self.put_beside(folder, log, &compressed, finished).await,
+            Err(PutError::Failed(fault)) => Err(fault),
+        }
+    }
+}
+
+#[async_trait]
+impl LogStore for ObjectLogs {
+    async fn store(&self, folder: &LogFolder, files: &[SpooledFile], finished: Time) -> Result<(), Fault> {
+        check_file_name(folder.run.as_str()).map_err(|e| Fault::backend("name a run's folder", e))?;
+        for log in files {
+            self.put(folder, log, finished).await?;
+        }
+        Ok(())
+    }
+
+    async fn open(&self, folder: &LogFolder, name: &str) -> Result<Option<FileReader>, Fault> {
+        if check_file_name(name).is_err() {
+            return Ok(None);
+        }
+        match self.objects.get(&self.name(folder, &format!("{name}.gz"))).await? {
+            Some(reader) => Ok(Some(gzip::uncompressed(SyncIoBridge::new(reader)))),
+            None => self.objects.get(&self.name(folder, name)).await,
+        }
+    }
+
+    async fn check(&self) -> Result<(), Fault> {
+        self.objects.check().await
+    }
+}

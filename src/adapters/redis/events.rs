@@ -1,0 +1,44 @@
+//! Events on the channels that publisher, archive, differ and site listen to.
+
+use super::{fault, ping};
+use crate::{
+    adapters::http::shapes::{PublishStatusShape, ResultShape, StatusShape},
+    ports::{Event, EventBus, Fault},
+};
+use ::redis::{AsyncCommands, aio::ConnectionManager};
+use async_trait::async_trait;
+use chrono::TimeDelta;
+
+/// Events on Redis.
+pub struct RedisEvents {
+    connection: ConnectionManager,
+    run_timeout: TimeDelta,
+}
+
+impl RedisEvents {
+    /// Sends through this connection; the run timeout tells how long a worker has been missing.
+    pub fn new(connection: ConnectionManager, run_timeout: TimeDelta) -> Self {
+        Self { connection, run_timeout }
+    }
+
+    fn message(&self, event: &Event) -> serde_json::Result<(&'static str, String)> {
+        Ok(match event {
+            Event::Queue(status) => ("queue", serde_json::to_string(&StatusShape::new(status, self.run_timeout))?),
+            Event::Result(run) => ("result", serde_json::to_string(&ResultShape::from(run.as_ref()))?),
+            Event::PublishStatus(run) => ("publish-status", serde_json::to_string(&PublishStatusShape::from(run.as_ref()))?),
+        })
+    }
+}
+
+#[async_trait]
+impl EventBus for RedisEvents {
+    async fn publish(&self, event: Event) -> Result<(), Fault> {
+        let (channel, message) = self.message(&event).map_err(|e| Fault::backend("write an event", e))?;
+        let listeners: Result<i64, _> = self.connection.clone().publish(channel, message).await;
+        listeners.map(drop).map_err(|e| fault("send an event", e))
+    }
+
+    async fn check(&self) -> Result<(), Fault> {
+        ping("check the events", &self.connection).await
+    }
+}

@@ -1,0 +1,121 @@
+//! Which adapter is behind each port, chosen by URL.
+
+use super::{
+    check::{at_least_one, filled},
+    raw::{RawGcs, RawPostgres, RawS3},
+};
+use crate::{
+    adapters::{
+        gcs::{GcsCredentials, GcsSettings},
+        postgres::PostgresSettings,
+        s3::S3Settings,
+    },
+    domain::Invalid,
+};
+use std::{path::PathBuf, time::Duration};
+use url::Url;
+
+/// Which store for queue, runs, candidates, codebases and workers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoreChoice {
+    /// sled in that directory.
+    Sled(PathBuf),
+    /// In memory.
+    Memory,
+    /// A database.
+    Postgres(PostgresSettings),
+}
+
+/// Where artifacts or logs are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FileStore {
+    /// In that directory.
+    Directory(PathBuf),
+    /// In a bucket of Google Cloud Storage.
+    Gcs(GcsSettings),
+    /// In a bucket of S3.
+    S3(S3Settings),
+}
+
+/// Puts in secrets that are kept elsewhere: `{file:PATH}` and `{env:NAME}`.
+fn with_secrets(field: &str, text: &str) -> Result<String, Invalid> {
+    let (mut out, mut rest) = (String::new(), text);
+    while let Some((before, (from, after))) = rest.split_once('{').and_then(|(before, rest)| Some((before, rest.split_once('}')?))) {
+        let secret = match from.split_once(':') {
+            Some(("file", path)) => std::fs::read_to_string(path).map_err(|e| Invalid::new(field, format!("{path}: {e}")))?,
+            Some(("env", name)) => std::env::var(name).map_err(|_| Invalid::new(field, format!("the environment has no {name}")))?,
+            _ => return Err(Invalid::new(field, "braces stand for {file:PATH} or {env:NAME}")),
+        };
+        out += before;
+        out += secret.trim_end_matches(['\r', '\n']);
+        rest = after;
+    }
+    Ok(out + rest)
+}
+
+pub(super) fn store(text: &str, postgres: &RawPostgres) -> Result<StoreChoice, Invalid> {
+    let text = with_secrets("store", text)?;
+    let settings = PostgresSettings {
+        // One more than a transaction needs, so that two can go on at the same time.
+        max_connections: at_least_one("postgres.max_connections", postgres.max_connections)?.max(2),
+        statement_timeout: Duration::from_secs(at_least_one("postgres.statement_timeout_seconds", postgres.statement_timeout_seconds)?.into()),
+        url: text.clone(),
+    };
+    match text.split_once(':') {
+        Some(("memory", "")) => Ok(StoreChoice::Memory),
+        Some(("sled", path)) if !path.is_empty() => Ok(StoreChoice::Sled(path.into())),
+        Some(("postgresql" | "postgres", _)) => match Url::parse(&text) {
+            Ok(_) => Ok(StoreChoice::Postgres(settings)),
+            Err(e) => Err(Invalid::new("store", format!("is not a URL: {e}"))),
+        },
+        _ => Err(Invalid::new("store", "is none of sled:PATH, memory: and postgresql://…")),
+    }
+}
+
+pub(super) fn redis(field: &str, text: Option<&str>) -> Result<Option<String>, Invalid> {
+    let Some(text) = text.filter(|text| !text.is_empty()) else { return Ok(None) };
+    let text = with_secrets(field, text)?;
+    let url = Url::parse(&text).map_err(|e| Invalid::new(field, format!("is not a URL: {e}")))?;
+    if matches!(url.scheme(), "redis" | "rediss") { Ok(Some(text)) } else { Err(Invalid::new(field, "is not a redis:// URL")) }
+}
+
+fn bucket(field: &str, url: &str) -> Result<String, Invalid> {
+    let bucket = url.split_once("://").map_or("", |(_, rest)| rest).trim_end_matches('/');
+    if bucket.is_empty() || bucket.contains('/') { Err(Invalid::new(field, "names no bucket, as gs://BUCKET/ does")) } else { Ok(bucket.to_owned()) }
+}
+
+fn gcs(bucket: String, raw: &RawGcs) -> GcsSettings {
+    let credentials = match raw.credentials.as_str() {
+        "anonymous" => GcsCredentials::Anonymous,
+        "default" => GcsCredentials::Default,
+        file => GcsCredentials::File(file.into()),
+    };
+    GcsSettings { bucket, endpoint: filled(raw.endpoint.clone()), credentials }
+}
+
+fn s3(bucket: String, endpoint: Option<String>, raw: &RawS3) -> Result<S3Settings, Invalid> {
+    let secret = |field: &str, value: &Option<String>| {
+        value.as_deref().map(|value| with_secrets(field, value)).transpose().map(|value| value.and_then(|value| filled(Some(value))))
+    };
+    Ok(S3Settings {
+        bucket,
+        endpoint,
+        region: raw.region.clone(),
+        access_key_id: secret("s3.access_key_id", &raw.access_key_id)?,
+        secret_access_key: secret("s3.secret_access_key", &raw.secret_access_key)?,
+    })
+}
+
+pub(super) fn files(field: &str, text: &str, raw_gcs: &RawGcs, raw_s3: &RawS3) -> Result<FileStore, Invalid> {
+    let text = with_secrets(field, text)?;
+    match text.split_once("://") {
+        None if text.is_empty() => Err(Invalid::new(field, "must not be empty")),
+        None => Ok(FileStore::Directory(text.into())),
+        Some(("file", path)) => Ok(FileStore::Directory(path.into())),
+        Some(("gs", _)) => Ok(FileStore::Gcs(gcs(bucket(field, &text)?, raw_gcs))),
+        Some(("s3", _)) => Ok(FileStore::S3(s3(bucket(field, &text)?, filled(raw_s3.endpoint.clone()), raw_s3)?)),
+        // As the Janitor writes it: the address of a store that speaks like S3.
+        Some(("http" | "https", _)) if field == "logs" => Ok(FileStore::S3(s3(raw_s3.log_bucket.clone(), Some(text), raw_s3)?)),
+        Some(_) => Err(Invalid::new(field, "is none of PATH, gs://BUCKET/ and s3://BUCKET/")),
+    }
+}
