@@ -1,6 +1,6 @@
-# make test       everything that must hold before a change is pushed
+# make test       everything that must hold before a change is pushed (installs the servers that it needs, as root)
 # make lint       formatting and clippy
-# make bench      figures of a release build (needs wrk)
+# make bench      figures of a release build (needs wrk); STORE=sled, memory or postgres
 # make demo       the demo
 
 CARGO ?= cargo
@@ -9,7 +9,9 @@ CARGO ?= cargo
 
 test:
 	@command -v git >/dev/null && command -v python3 >/dev/null || { echo "the tests need git and python3"; exit 1; }
-	@if $(CARGO) nextest --version >/dev/null 2>&1; then $(CARGO) nextest run --locked; else $(CARGO) test --locked; fi
+	@python3 tests/servers.py install
+	@if $(CARGO) nextest --version >/dev/null 2>&1; then $(CARGO) nextest run --locked; else $(CARGO) test --locked; fi; \
+	status=$$?; python3 tests/servers.py stop; exit $$status
 
 lint:
 	$(CARGO) fmt --check
@@ -17,7 +19,7 @@ lint:
 
 bench:
 	$(CARGO) build --release --locked
-	python3 benches/bench.py $(BENCH)
+	python3 benches/bench.py --store $(or $(STORE),sled) $(BENCH)
 
 demo:
 	$(CARGO) run --release --locked -- demo

@@ -1,7 +1,10 @@
 #!/usr/bin/env python3
-"""Measures a release build on the embedded stores and prints what it found. Standard library and wrk only.
+"""Measures a release build and prints what it found. Standard library and wrk only.
 
-  bench.py [--binary PATH] [--queued N] [--seconds S] [--clients 1,8,32] [--store sled|memory]
+  bench.py [--binary PATH] [--queued N] [--seconds S] [--clients 1,8,32] [--store sled|memory|postgres]
+
+On postgres, it starts a server of its own (tests/servers.py, fsync on), and next to each measurement with cycle.lua it lets
+pg_limit.sh do the same work as plain SQL in another database of that server: the ratio is what counts.
 
 Start time and idle memory on an empty store; then N items queued over HTTP, cycles of assignment and finish by wrk with
 cycle.lua; an upload of 10,000 candidates in one request; a 1 GiB upload and the memory that it takes.
@@ -27,6 +30,39 @@ def free_port():
         return s.getsockname()[1]
 
 
+class Database:
+    """A Postgres server of our own, with a database for the service and one for pg_limit.sh."""
+
+    def __init__(self, binary):
+        servers = HERE.parent / "tests/servers.py"
+        self.process = subprocess.Popen(["python3", servers, "private", "postgres", "--fsync"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.server = json.loads(self.process.stdout.readline())["postgres"]["url"]
+        self.binary, self.number = binary, 0
+        self.limit = self.fresh()
+        tools = sorted(pathlib.Path("/usr/lib/postgresql").glob("*/bin"))[-1]
+        self.env = {"PATH": f"{tools}:{os.environ['PATH']}"}
+
+    def fresh(self):
+        self.number += 1
+        name = f"bench_{self.number}"
+        subprocess.run(["psql", "-q", self.server, "-c", f"create database {name}"], check=True)
+        url = self.server.rsplit("/", 1)[0] + "/" + name
+        subprocess.run([self.binary, "migrate", "--store", url], check=True, stdout=subprocess.DEVNULL)
+        return url
+
+    def sql(self, url, text):
+        subprocess.run(["psql", "-q", url, "-c", text], check=True)
+
+    def limit_tps(self, clients, seconds):
+        out = subprocess.run(["bash", HERE / "pg_limit.sh", self.limit, str(clients), str(seconds)], capture_output=True, text=True, env=self.env).stdout
+        found = re.search(r"tps = ([0-9.]+)", out)
+        return float(found.group(1)) if found else 0.0
+
+    def stop(self):
+        self.process.stdin.close()
+        self.process.wait(30)
+
+
 class Service:
     def __init__(self, binary, store):
         self.home = tempfile.mkdtemp(prefix="janitor-bench-")
@@ -34,7 +70,7 @@ class Service:
         settings = os.path.join(self.home, "bench.toml")
         with open(settings, "w") as f:
             f.write(SETTINGS)
-        place = "memory:" if store == "memory" else f"sled:{self.home}/db"
+        place = {"memory": "memory:", "sled": f"sled:{self.home}/db"}.get(store, store)
         env = {"PATH": os.environ["PATH"], "JANITOR_RUNNER_SPOOL": f"{self.home}/spool", "JANITOR_RUNNER_TELEMETRY__LOG": "warn"}
         self.command = [binary, "--config", settings, "--store", place, "--artifacts", f"{self.home}/artifacts", "--logs",
                         f"{self.home}/logs", "--port", str(self.port), "--public-port", str(self.public)]
@@ -89,8 +125,8 @@ def seed(service, count):
 
 
 def candidates_in_one_request(service, count=10000):
-    names = [f"one-{i}" for i in range(count)]
-    service.call("POST", "/codebases", [{"name": n} for n in names])
+    names = [f"one-{count}-{i}" for i in range(count)]
+    assert service.call("POST", "/codebases", [{"name": n} for n in names])[0] == 200
     started = time.monotonic()
     status, body = service.call("POST", "/candidates", [{"codebase": n, "campaign": "gen"} for n in names])
     seconds = time.monotonic() - started
@@ -133,34 +169,56 @@ def main():
     p.add_argument("--queued", type=int, default=100000)
     p.add_argument("--seconds", type=int, default=20)
     p.add_argument("--clients", default="1,8,32")
-    p.add_argument("--store", default="sled", choices=["sled", "memory"])
+    p.add_argument("--store", default="sled", choices=["sled", "memory", "postgres"])
     a = p.parse_args()
+    database = Database(a.binary) if a.store == "postgres" else None
+    try:
+        measure(a, database)
+    finally:
+        if database:
+            database.stop()
+
+
+def measure(a, database):
     starts = []
+    place = database.fresh() if database else a.store
     for _ in range(5):
-        service = Service(a.binary, a.store)
+        service = Service(a.binary, place)
         starts.append(service.ready_after * 1000)
         time.sleep(0.3)
         idle = service.memory()
         service.remove()
     print(f"store {a.store}: ready after {min(starts):.0f} to {max(starts):.0f} ms of start (5 starts, empty), {idle:.1f} MiB resident when idle")
-    service = Service(a.binary, a.store)
+    service = Service(a.binary, place)
     try:
         service.call("POST", "/admin/workers", {"name": "w1", "password": "secret1"})
         started = time.monotonic()
         seed(service, a.queued)
         print(f"{a.queued} codebases and candidates in requests of 10,000: {time.monotonic() - started:.1f} s")
+        if database:
+            database.sql(place, "vacuum analyze")
         for clients in a.clients.split(","):
+            if database:
+                tps = database.limit_tps(clients, a.seconds)
             service.reset_peak()
             out = subprocess.run(["wrk", "-t1", f"-c{clients}", f"-d{a.seconds}s", "-s", str(HERE / "cycle.lua"), f"http://127.0.0.1:{service.port}"],
                                  capture_output=True, text=True, check=True).stdout
             line = next(l for l in out.splitlines() if l.startswith("cycles/s"))
             print(f"{clients} clients, {a.queued} queued: {line}  peak memory {service.memory('VmHWM'):.0f} MiB")
-        print(f"10,000 candidates in one request: {candidates_in_one_request(service):.2f} s")
+            if database:
+                cycles = float(line.split()[1])
+                print(f"  pg_limit.sh on the same server: {tps:.0f} tps; ratio {cycles / tps if tps else 0:.2f}")
+        times = []
+        for i in range(0, a.queued, a.queued // 20):
+            started = time.monotonic()
+            service.call("GET", f"/queue/position?codebase=cb-{i}&campaign=gen")
+            times.append((time.monotonic() - started) * 1000)
+        times.sort()
+        print(f"/queue/position, 20 codebases: median {times[len(times) // 2]:.1f} ms, slowest {times[-1]:.1f} ms")
+        for count in [10000] + ([100000] if database else []):
+            print(f"{count} candidates in one request: {candidates_in_one_request(service, count):.2f} s")
         seconds, growth = big_upload(service)
         print(f"1 GiB upload: {seconds:.1f} s, memory grew by {growth:.1f} MiB at the most")
-        started = time.monotonic()
-        service.call("GET", "/queue/position?codebase=cb-5&campaign=gen")
-        print(f"/queue/position: {(time.monotonic() - started) * 1000:.1f} ms")
         if a.store == "sled":
             service.stop()
             service.start()

@@ -91,19 +91,19 @@ BEGIN
                 WHEN last.failure_transient AND last.result_code NOT IN ('success', 'nothing-to-do') THEN
                     (SELECT id FROM run
                      WHERE codebase = pair.codebase AND suite = pair.campaign
-                         AND failure_transient IS NOT TRUE AND result_code <> 'nothing-new-to-do'
+                         AND failure_transient IS NOT TRUE AND start_time IS NOT NULL AND result_code <> 'nothing-new-to-do'
                      ORDER BY start_time DESC, id DESC LIMIT 1)
                 ELSE last.id
             END AS run_id
         FROM pair CROSS JOIN LATERAL (
             SELECT id, result_code, resume_from, failure_transient FROM run
-            WHERE codebase = pair.codebase AND suite = pair.campaign
+            WHERE codebase = pair.codebase AND suite = pair.campaign AND start_time IS NOT NULL
             ORDER BY start_time DESC, id DESC LIMIT 1) AS last
     ),
     gone AS (
         DELETE FROM last_run USING pair
         WHERE last_run.codebase = pair.codebase AND last_run.campaign = pair.campaign
-            AND NOT EXISTS (SELECT FROM effective WHERE effective.codebase = pair.codebase AND effective.campaign = pair.campaign)
+            AND NOT EXISTS (SELECT FROM run WHERE run.codebase = pair.codebase AND run.suite = pair.campaign)
     )
     INSERT INTO last_run AS known (codebase, campaign, last_run_id, last_effective_run_id, last_unabsorbed_run_id)
     SELECT codebase, campaign, last_run_id, run_id,

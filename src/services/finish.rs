@@ -39,9 +39,16 @@ pub struct Upload {
 #[derive(Debug, Clone)]
 pub enum Finishable {
     /// A worker holds it.
-    Active(Box<ActiveRun>),
+    Active(Box<Held>),
     /// It is stored.
     Finished(Box<Run>),
+}
+
+/// A run that a worker holds, as it was found.
+#[derive(Debug, Clone)]
+pub struct Held {
+    run: ActiveRun,
+    turn: Arc<Turn>,
 }
 
 /// A stored run, and whether this call stored it.
@@ -79,11 +86,14 @@ pub struct Finisher {
 /// One turn at a time for each run.
 #[derive(Debug, Default)]
 pub struct Turns {
-    runs: Mutex<HashMap<RunId, Weak<tokio::sync::Mutex<()>>>>,
+    runs: Mutex<HashMap<RunId, Weak<Turn>>>,
 }
 
+/// Locked by whoever stores files and result of a run; tells whether somebody has done so.
+type Turn = tokio::sync::Mutex<bool>;
+
 impl Turns {
-    fn of(&self, id: &RunId) -> Arc<tokio::sync::Mutex<()>> {
+    fn of(&self, id: &RunId) -> Arc<Turn> {
         let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(turn) = runs.get(id).and_then(Weak::upgrade) {
             return turn;
@@ -118,65 +128,67 @@ impl Finisher {
     /// the one that holds it.
     pub async fn find(&self, id: &RunId, worker: Option<&str>) -> Result<Finishable, ServiceError> {
         let mine = |holder: &Option<String>| worker.is_none() || holder.as_deref() == worker;
-        if let Some(active) = self.claims.get(id).await? {
-            let held = mine(&active.claimant.worker);
-            return if held { Ok(Finishable::Active(Box::new(active))) } else { Err(ServiceError::NotYours(id.clone())) };
+        // Before the look: whoever finishes the run after it leaves a mark there.
+        let turn = self.turns.of(id);
+        if let Some(run) = self.claims.get(id).await? {
+            let held = mine(&run.claimant.worker);
+            return if held { Ok(Finishable::Active(Box::new(Held { run, turn }))) } else { Err(ServiceError::NotYours(id.clone())) };
         }
         let run = self.results.run(id).await?.ok_or_else(|| ServiceError::not_found("run", id))?;
         if mine(&run.worker) { Ok(Finishable::Finished(Box::new(run))) } else { Err(ServiceError::NotYours(id.clone())) }
     }
 
-    /// Stores what a worker uploaded. A run that is finished already stays as it is, and is the answer.
-    pub async fn finish(&self, id: &RunId, worker: Option<&str>, upload: &Upload) -> Result<Finished, ServiceError> {
-        let turn = self.turns.of(id);
-        let _turn = turn.lock().await;
-        let active = match self.find(id, worker).await? {
-            Finishable::Finished(run) => return Ok(Finished { run: *run, first_time: false }),
-            Finishable::Active(active) => active,
-        };
+    /// Stores what a worker uploaded. A run that was finished meanwhile stays as it is, and is the answer.
+    pub async fn finish(&self, held: Held, upload: &Upload) -> Result<Finished, ServiceError> {
+        let mut done = held.turn.lock().await;
+        if *done && let Some(run) = self.results.run(&held.run.id).await? {
+            return Ok(Finished { run, first_time: false });
+        }
         let (files, problem) = described(&upload.files, &upload.changes);
         let mut report = report::read(&upload.report);
         if report.target.as_ref().is_some_and(|target| target.name == "debian") {
             report.problems.extend(problem);
         }
         let original = report.clone();
-        let mut run = conclude(&active, report, &files, self.clock.now());
-        self.store_logs(&mut run, &upload.files).await;
-        run = self.store_artifacts(run, &upload.files).await;
-        self.record(&active, run, Some(&original)).await
+        let run = conclude(&held.run, report, &files, self.clock.now());
+        let (logs, artifacts) = tokio::join!(self.store_logs(&run, &upload.files), self.store_artifacts(&run, &upload.files));
+        let run = with_stored(run, logs, artifacts);
+        let finished = self.record(&held.run, run, Some(&original)).await?;
+        *done = true;
+        Ok(finished)
     }
 
     /// Ends a run without its worker.
     pub async fn end(&self, active: &ActiveRun, code: &str, description: String, transient: bool) -> Result<Finished, ServiceError> {
         let turn = self.turns.of(&active.id);
-        let _turn = turn.lock().await;
-        self.record(active, end(active, code, description, transient, self.clock.now()), None).await
+        let mut done = turn.lock().await;
+        let finished = self.record(active, end(active, code, description, transient, self.clock.now()), None).await?;
+        *done = true;
+        Ok(finished)
     }
 
-    async fn store_logs(&self, run: &mut Run, files: &[SpooledFile]) {
+    async fn store_logs(&self, run: &Run, files: &[SpooledFile]) -> Result<(), Fault> {
         let logs = chosen(files, &run.logfilenames);
         let folder = LogFolder { codebase: run.codebase.clone(), run: run.id.clone() };
-        match self.logs.store(&folder, &logs, run.finish_time).await {
+        let stored = self.logs.store(&folder, &logs, run.finish_time).await;
+        match &stored {
             Ok(()) => self.metrics.logs_stored(logs.len()),
             Err(error) => {
                 self.metrics.logs_not_stored();
-                tracing::error!(run.id = %run.id, error = &error as &dyn std::error::Error, "the logs of a run are lost");
-                run.logfilenames.clear();
+                tracing::error!(run.id = %run.id, error = error as &dyn std::error::Error, "the logs of a run are lost");
             }
         }
+        stored
     }
 
-    async fn store_artifacts(&self, run: Run, files: &[SpooledFile]) -> Run {
+    async fn store_artifacts(&self, run: &Run, files: &[SpooledFile]) -> Result<(), Fault> {
         let artifacts = chosen(files, run.artifacts.as_deref().unwrap_or_default());
-        match self.artifacts.store(&run.id, &artifacts).await {
-            Ok(()) => run,
-            Err(error) => {
-                self.metrics.artifacts_not_stored();
-                tracing::error!(run.id = %run.id, error = &error as &dyn std::error::Error, "the artifacts of a run are lost");
-                let why = format!("the artifacts could not be stored: {}", cause(&error));
-                Run { artifacts: Some(vec![]), ..failed(run, ARTIFACT_UPLOAD_FAILED, why) }
-            }
+        let stored = self.artifacts.store(&run.id, &artifacts).await;
+        if let Err(error) = &stored {
+            self.metrics.artifacts_not_stored();
+            tracing::error!(run.id = %run.id, error = error as &dyn std::error::Error, "the artifacts of a run are lost");
         }
+        stored
     }
 
     async fn record(&self, active: &ActiveRun, run: Run, report: Option<&Report>) -> Result<Finished, ServiceError> {
@@ -208,6 +220,20 @@ impl Finisher {
         self.follow_ups.noted();
         self.relay.noted();
         self.announcer.queue_changed();
+    }
+}
+
+/// The run, without the files that could not be stored.
+fn with_stored(mut run: Run, logs: Result<(), Fault>, artifacts: Result<(), Fault>) -> Run {
+    if logs.is_err() {
+        run.logfilenames.clear();
+    }
+    match artifacts {
+        Ok(()) => run,
+        Err(fault) => {
+            let why = format!("the artifacts could not be stored: {}", cause(&fault));
+            Run { artifacts: Some(vec![]), ..failed(run, ARTIFACT_UPLOAD_FAILED, why) }
+        }
     }
 }
 

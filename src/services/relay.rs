@@ -10,6 +10,8 @@ use tokio::{sync::Notify, time::timeout};
 
 /// News told between two looks.
 const AT_ONCE: usize = 256;
+/// After a call it waits this long for others, to tell them together.
+const TOGETHER: Duration = Duration::from_millis(25);
 /// Without a call, it still looks this often: other runners on the same stores have news too.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
@@ -41,6 +43,7 @@ impl Relay {
             if !self.leader.leads() {
                 continue;
             }
+            tokio::time::sleep(TOGETHER).await;
             if let Err(error) = self.tell_all().await {
                 self.metrics.failed("events", "relay");
                 tracing::warn!(error = &error as &dyn std::error::Error, "news must wait");

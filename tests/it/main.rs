@@ -6,6 +6,7 @@
 
 mod architecture;
 mod contract;
+mod faults;
 mod http;
 mod server;
 mod services;

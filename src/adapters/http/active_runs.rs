@@ -118,8 +118,8 @@ async fn drain(app: &App, request: Request) {
 
 async fn finish_run(app: Arc<App>, id: RunId, worker: Option<String>, request: Request) -> Result<Finished, ApiError> {
     let no_such_run = || absent(ApiError::reason(StatusCode::NOT_FOUND, format!("no such run {id}")));
-    match app.finisher.find(&id, worker.as_deref()).await.map_err(no_such_run()) {
-        Ok(Finishable::Active(_)) => {}
+    let held = match app.finisher.find(&id, worker.as_deref()).await.map_err(no_such_run()) {
+        Ok(Finishable::Active(held)) => *held,
         Ok(Finishable::Finished(run)) => {
             drain(&app, request).await;
             return Ok(Finished { run: *run, first_time: false });
@@ -128,12 +128,11 @@ async fn finish_run(app: Arc<App>, id: RunId, worker: Option<String>, request: R
             drain(&app, request).await;
             return Err(refused);
         }
-    }
+    };
     let received = receive(&app, request).await?;
     let finisher = app.finisher.clone();
-    let run_id = id.clone();
     // On its own task: a client that goes away now does not stop half-way what is being stored.
-    let finished = tokio::spawn(async move { finisher.finish(&run_id, worker.as_deref(), received.upload()).await });
+    let finished = tokio::spawn(async move { finisher.finish(held, received.upload()).await });
     let finished = finished.await.map_err(|e| crate::ports::Fault::backend("finish a run", e))?;
     finished.map_err(no_such_run())
 }

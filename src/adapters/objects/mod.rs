@@ -27,7 +27,7 @@ use tokio::time::sleep;
 use tokio_util::io::ReaderStream;
 
 /// A transfer that does not move for so long has failed.
-const STALLED: Duration = Duration::from_secs(8);
+const STALLED: Duration = Duration::from_secs(5);
 /// How much is read from the disk at a time.
 const CHUNK: usize = 256 << 10;
 

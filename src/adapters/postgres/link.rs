@@ -54,6 +54,12 @@ pub(super) fn options(settings: &PostgresSettings) -> Result<PgConnectOptions, F
         // A runner that was stopped in the middle of a transaction does not hold its locks for long.
         ("idle_in_transaction_session_timeout", "3000"),
         ("timezone", "UTC"),
+        // Plans are kept, also those made while a table was empty, for which reading all of it was best. Compiling plans
+        // takes longer than any of them runs.
+        ("enable_seqscan", "off"),
+        ("jit", "off"),
+        // Planning the larger statements takes as long as carrying them out, and their plans do not depend on the values.
+        ("plan_cache_mode", "force_generic_plan"),
     ]))
 }
 
@@ -157,7 +163,7 @@ impl Link {
 }
 
 /// Deadlock or serialization failure: nothing was changed, and another try may do.
-fn lost_a_race(fault: &Fault) -> bool {
+pub(super) fn lost_a_race(fault: &Fault) -> bool {
     let source = std::error::Error::source(fault).and_then(|source| source.downcast_ref::<sqlx::Error>());
     let code = source.and_then(sqlx::Error::as_database_error).and_then(sqlx::error::DatabaseError::code);
     matches!(code.as_deref(), Some("40001" | "40P01"))

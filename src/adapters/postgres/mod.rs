@@ -30,6 +30,8 @@ use serde::de::DeserializeOwned;
 use sqlx::PgConnection;
 use std::{sync::Arc, time::Instant};
 
+/// Batches of claims, and of results, that are under way at the same time at the most.
+const LANES: usize = 2;
 /// Claims, and results, that share a transaction at the most.
 const CLAIMS_AT_ONCE: usize = 64;
 const RESULTS_AT_ONCE: usize = 64;
@@ -48,6 +50,8 @@ struct Tables {
     link: Arc<Link>,
     seen: Arc<seen::Seen>,
     orphans: Arc<claims::Orphans>,
+    /// `last_run` is kept by triggers of our own migration.
+    has_our_triggers: bool,
     metrics: Arc<Metrics>,
 }
 
@@ -143,11 +147,13 @@ impl Postgres {
             let advice = "the tables are not those of this version; `janitor-runner migrate --dry-run` tells more, `janitor-runner migrate` adds what is missing";
             return Err(Fault::backend(action, format!("{advice} ({})", reasons.join("; "))));
         }
-        let tables = Tables { link, seen: Arc::default(), orphans: Arc::default(), metrics };
+        let query = sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_trigger WHERE tgname = 'last_run_insert' AND tgrelid = 'run'::regclass)");
+        let has_our_triggers = link.run(action, query.fetch_one(link.pool())).await?;
+        let tables = Tables { link, seen: Arc::default(), orphans: Arc::default(), has_our_triggers, metrics };
         let (claims, results) = (tables.clone(), tables.clone());
         Ok(Self {
-            claims: Arc::new(Batcher::start(CLAIMS_AT_ONCE, move |batch| Box::pin(claims.clone().claim_all(batch)))),
-            results: Arc::new(Batcher::start(RESULTS_AT_ONCE, move |batch| Box::pin(results.clone().record_all(batch)))),
+            claims: Arc::new(Batcher::start(LANES, CLAIMS_AT_ONCE, move |batch| Box::pin(claims.clone().claim_all(batch)))),
+            results: Arc::new(Batcher::start(LANES, RESULTS_AT_ONCE, move |batch| Box::pin(results.clone().record_all(batch)))),
             tables,
         })
     }

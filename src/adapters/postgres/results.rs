@@ -4,6 +4,7 @@
 use super::{
     Abort, Postgres, Tables,
     claims::again,
+    link::lost_a_race,
     queue, read,
     runs::{self, run_json},
 };
@@ -24,25 +25,25 @@ use crate::{
 };
 use async_trait::async_trait;
 use sqlx::PgConnection;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 /// A run to be stored, and what came of it.
 pub(super) type New = NewRun;
 pub(super) type Done = Result<Recorded, ResultStoreError>;
 
-/// Locks the queue items and then the claims of runs; answers the claims.
-const LOCK: &str = "WITH items AS MATERIALIZED (SELECT id FROM queue WHERE id = ANY ($1::bigint[]) ORDER BY id FOR UPDATE)
-    SELECT run_id, token, wish::text FROM runner_claim
-    WHERE run_id = ANY ($2::text[]) AND (SELECT count(*) FROM items) >= 0 ORDER BY queue_id FOR UPDATE";
-
-/// Stores runs with all that belongs to them.
+/// Stores runs with all that belongs to them: those that are held with the right token, and for whose items no wish waits.
+/// Answers which. Locks the items first and then the claims.
 const STORE: &str = "
-    WITH new AS MATERIALIZED (SELECT * FROM json_to_recordset($1::json) AS row (
+    WITH given AS MATERIALIZED (SELECT * FROM json_to_recordset($1::json) AS row (token text,
         id text, queue_id bigint, codebase text, suite text, change_set text, command text, result_code text, description text,
         start_time timestamp, finish_time timestamp, instigated_context text, context text, main_branch_revision text, revision text,
         result json, value int, vcs_type vcs_type, branch_url text, subpath text, target_branch_url text, worker text, worker_link text,
         failure_stage text, failure_details json, failure_transient bool, resume_from text, publish_status publish_status,
         logfilenames text[], facts jsonb, branches json, tags json, build json, own_change_set text, stored timestamp)),
+    locked AS MATERIALIZED (SELECT id FROM queue WHERE id IN (SELECT queue_id FROM given) ORDER BY id FOR UPDATE),
+    held AS MATERIALIZED (SELECT claim.run_id FROM given JOIN runner_claim AS claim ON claim.run_id = given.id AND claim.token = given.token
+        WHERE claim.wish IS NULL AND (SELECT count(*) FROM locked) >= 0 ORDER BY claim.queue_id FOR UPDATE OF claim),
+    new AS MATERIALIZED (SELECT * FROM given WHERE id IN (SELECT run_id FROM held)),
     sets AS (INSERT INTO change_set (id, campaign)
         SELECT DISTINCT ON (change_set) change_set, suite FROM new ORDER BY change_set ON CONFLICT DO NOTHING),
     runs AS (INSERT INTO run (id, command, description, start_time, finish_time, result_code, instigated_context, context,
@@ -64,45 +65,40 @@ const STORE: &str = "
         AND queue.codebase::text = new.codebase AND queue.suite::text = new.suite),
     claims AS (DELETE FROM runner_claim USING new WHERE runner_claim.run_id = new.id),
     follow_ups AS (INSERT INTO runner_follow_up (run_id, codebase, campaign, change_set, context)
-        SELECT id, codebase, suite, own_change_set, context FROM new)
-    INSERT INTO runner_outbox (run_id) SELECT id FROM new";
+        SELECT id, codebase, suite, own_change_set, context FROM new),
+    news AS (INSERT INTO runner_outbox (run_id) SELECT id FROM new)
+    SELECT id FROM new";
 
-/// Brings `last_run` up to date. Triggers do it when the run is inserted, which is before its branches are, in databases
-/// that the Janitor made.
+/// Brings `last_run` up to date, in databases whose triggers are not ours: theirs may look before a run's branches are
+/// there, or not be there at all.
 const REFRESH: &str = "SELECT runner_refresh_last_run($1::text[], $2::text[])";
 
-/// Why a batch was not stored.
-enum Refusal {
-    /// One of it cannot be: each is tried for itself.
-    OneByOne,
-    Fault(Fault),
+fn rows<'a>(batch: impl IntoIterator<Item = &'a New>) -> String {
+    serde_json::Value::Array(batch.into_iter().map(runs::row).collect()).to_string()
 }
 
-impl From<Fault> for Refusal {
-    fn from(fault: Fault) -> Self {
-        Self::Fault(fault)
+/// Stores one run, also one whose item has a wish that waits; false when it is not held with that token.
+async fn store_one(connection: &mut PgConnection, new: &New) -> Result<bool, Abort<Fault>> {
+    sqlx::query("SELECT FROM queue WHERE id = $1 FOR UPDATE").bind(new.run.queue_id).execute(&mut *connection).await?;
+    let take = sqlx::query_scalar(
+        "UPDATE runner_claim AS claim SET wish = NULL FROM (SELECT run_id, wish FROM runner_claim WHERE run_id = $1 AND token = $2 FOR UPDATE) AS before
+         WHERE claim.run_id = before.run_id RETURNING before.wish::text",
+    );
+    let wish: Option<Option<String>> = take.bind(new.run.id.as_str()).bind(&new.token).fetch_optional(&mut *connection).await?;
+    let Some(wish) = wish else { return Ok(false) };
+    sqlx::query(STORE).bind(rows([new])).execute(&mut *connection).await?;
+    refresh(connection, [new]).await?;
+    if let Some(wish) = wish {
+        let queued = queue::enqueue(connection, vec![read::<Enqueue>(&wish)?], new.now).await;
+        queued.map_err(|abort| abort.into_other(|error| Fault::backend("queue what waited", error)))?;
     }
+    Ok(true)
 }
 
-async fn store(connection: &mut PgConnection, batch: &[New]) -> Result<(), Abort<Refusal>> {
-    let ids: Vec<&str> = batch.iter().map(|new| new.run.id.as_str()).collect();
-    let items: Vec<i64> = batch.iter().map(|new| new.run.queue_id).collect();
-    let claims: Vec<(String, String, Option<String>)> = sqlx::query_as(LOCK).bind(items).bind(&ids).fetch_all(&mut *connection).await?;
-    let tokens: HashMap<&str, &str> = claims.iter().map(|(id, token, _)| (id.as_str(), token.as_str())).collect();
-    if !batch.iter().all(|new| tokens.get(new.run.id.as_str()) == Some(&new.token.as_str())) {
-        return Err(Abort::Refused(Refusal::OneByOne));
-    }
-    let rows = serde_json::Value::Array(batch.iter().map(runs::row).collect()).to_string();
-    sqlx::query(STORE).bind(rows).execute(&mut *connection).await?;
-    let column = |of: fn(&Run) -> String| batch.iter().map(|new| of(&new.run)).collect::<Vec<_>>();
-    let (codebases, campaigns) = (column(|run| run.codebase.to_string()), column(|run| run.campaign.to_string()));
-    sqlx::query(REFRESH).bind(codebases).bind(campaigns).execute(&mut *connection).await?;
-    let waiting: Vec<Enqueue> = claims.iter().filter_map(|(_, _, wish)| wish.as_deref()).map(read).collect::<Result<_, _>>()?;
-    if let Some(now) = batch.first().map(|new| new.now).filter(|_| !waiting.is_empty()) {
-        let queued = queue::enqueue(connection, waiting, now).await;
-        queued.map_err(|abort| abort.into_other(|error| Refusal::Fault(Fault::backend("queue what waited", error))))?;
-    }
-    Ok(())
+async fn refresh<'a>(connection: &mut PgConnection, batch: impl IntoIterator<Item = &'a New>) -> sqlx::Result<()> {
+    let pairs = batch.into_iter().map(|new| (new.run.codebase.to_string(), new.run.campaign.to_string()));
+    let (codebases, campaigns): (Vec<String>, Vec<String>) = pairs.unzip();
+    sqlx::query(REFRESH).bind(codebases).bind(campaigns).execute(connection).await.map(drop)
 }
 
 /// Whether the rows were refused for what they say.
@@ -113,12 +109,24 @@ fn breaks_a_rule(fault: &Fault) -> Option<String> {
 }
 
 impl Tables {
-    async fn store(&self, batch: &[New]) -> Result<(), Refusal> {
-        self.transaction("store runs", |connection| {
-            let batch = batch.to_vec();
-            Box::pin(async move { store(connection, &batch).await })
-        })
-        .await
+    /// Stores what can be stored together; answers the ids.
+    async fn store(&self, batch: &[New]) -> Result<HashSet<String>, Fault> {
+        let rows = rows(batch);
+        let stored: Vec<String> = if self.has_our_triggers {
+            // One statement is a transaction of its own.
+            self.ask("store runs", sqlx::query_scalar(STORE).bind(rows).fetch_all(self.link.pool())).await?
+        } else {
+            let store = self.transaction::<_, Fault>("store runs", |connection| {
+                let (rows, batch) = (rows.clone(), batch.to_vec());
+                Box::pin(async move {
+                    let stored = sqlx::query_scalar(STORE).bind(rows).fetch_all(&mut *connection).await?;
+                    refresh(connection, &batch).await?;
+                    Ok(stored)
+                })
+            });
+            store.await?
+        };
+        Ok(stored.into_iter().collect())
     }
 
     async fn run(&self, id: &RunId) -> Result<Option<Run>, Fault> {
@@ -142,14 +150,18 @@ impl Tables {
                 return Err(ResultStoreError::UnknownWorker(worker.clone()));
             }
         }
-        match self.store(std::slice::from_ref(&new)).await {
-            Ok(()) => Ok(Recorded::Stored),
+        let stored = self.transaction("store a run", |connection| {
+            let new = new.clone();
+            Box::pin(async move { store_one(connection, &new).await })
+        });
+        match stored.await {
+            Ok(true) => Ok(Recorded::Stored),
             // Nobody holds it with that token; somebody may have stored it just now.
-            Err(Refusal::OneByOne) => match self.run(&new.run.id).await? {
+            Ok(false) => match self.run(&new.run.id).await? {
                 Some(known) => Ok(Recorded::Known(Box::new(known))),
                 None => Err(ResultStoreError::ClaimLost(new.run.id)),
             },
-            Err(Refusal::Fault(fault)) => match breaks_a_rule(&fault) {
+            Err(fault) => match breaks_a_rule(&fault) {
                 Some(rule) => Err(ResultStoreError::Refused(rule)),
                 None => Err(fault.into()),
             },
@@ -157,20 +169,19 @@ impl Tables {
     }
 
     pub(super) async fn record_all(self, batch: Vec<New>) -> Vec<Done> {
-        let distinct: HashSet<&RunId> = batch.iter().map(|new| &new.run.id).collect();
-        let together = if distinct.len() == batch.len() { self.store(&batch).await } else { Err(Refusal::OneByOne) };
         let seen: Vec<_> = batch.iter().filter_map(|new| Some((new.run.worker.clone()?, new.now))).collect();
-        let answers: Vec<Done> = match together {
-            Ok(()) => batch.iter().map(|_| Ok(Recorded::Stored)).collect(),
-            Err(Refusal::Fault(fault)) if breaks_a_rule(&fault).is_none() => batch.iter().map(|_| Err(again(&fault).into())).collect(),
-            Err(_) => {
-                let mut answers = Vec::with_capacity(batch.len());
-                for new in batch {
-                    answers.push(self.record(new).await);
-                }
-                answers
-            }
+        let distinct: HashSet<&RunId> = batch.iter().map(|new| &new.run.id).collect();
+        let together = if distinct.len() == batch.len() { self.store(&batch).await } else { Ok(HashSet::new()) };
+        let stored = match together {
+            Ok(stored) => stored,
+            // One of them spoils it for all, or others were in the way: each is tried for itself.
+            Err(fault) if breaks_a_rule(&fault).is_some() || lost_a_race(&fault) => HashSet::new(),
+            Err(fault) => return batch.iter().map(|_| Err(again(&fault).into())).collect(),
         };
+        let mut answers = Vec::with_capacity(batch.len());
+        for new in batch {
+            answers.push(if stored.contains(new.run.id.as_str()) { Ok(Recorded::Stored) } else { self.record(new).await });
+        }
         if answers.iter().any(Result::is_ok) {
             self.note_seen(seen).await;
         }

@@ -158,7 +158,7 @@ pub(super) fn row(new: &NewRun) -> Value {
         _ => json!([]),
     };
     json!({
-        "id": run.id, "queue_id": run.queue_id, "codebase": run.codebase, "suite": run.campaign, "change_set": run.change_set,
+        "token": new.token, "id": run.id, "queue_id": run.queue_id, "codebase": run.codebase, "suite": run.campaign, "change_set": run.change_set,
         "command": run.command, "result_code": run.code, "description": run.description, "start_time": iso(run.start_time),
         "finish_time": iso(run.finish_time), "instigated_context": run.instigated_context, "context": run.context,
         "main_branch_revision": run.main_branch_revision, "revision": run.revision, "result": run.codemod, "value": run.value,

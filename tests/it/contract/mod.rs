@@ -6,7 +6,7 @@ mod credentials;
 mod files;
 mod outbox;
 mod queue;
-mod results;
+pub mod results;
 mod schedule;
 
 /// Runs each case on a fresh store of each kind.

@@ -128,7 +128,7 @@ async fn runs_are_found_by_revision<S: QueueStore + Catalog + ResultStore>(store
     assert_eq!(store.run_of_revision(&pair("aa", "other"), "x").await.unwrap(), None);
 }
 
-async fn the_highest_version_wins<S: QueueStore + Catalog + ResultStore>(store: &S) {
+pub async fn the_highest_version_wins<S: QueueStore + Catalog + ResultStore>(store: &S) {
     assert_eq!(store.last_build_version(&codebase_name("aa"), "sid").await.unwrap(), None);
     for (id, version) in [("r1", "1.0-9"), ("r2", "1.0-10"), ("r3", "1.0~rc1")] {
         let active = active(store, "aa", id).await;

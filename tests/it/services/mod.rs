@@ -27,7 +27,7 @@ use janitor_runner::{
         Deployment, ServiceError,
         announce::Announcer,
         assign::{AssignRequest, Assigner},
-        finish::{Finisher, Turns, Upload},
+        finish::{Finishable, Finished, Finisher, Turns, Upload},
         follow_up::FollowUps,
         lead::Leader,
         relay::Relay,
@@ -156,7 +156,7 @@ async fn artifacts_that_cannot_be_stored_fail_the_run_but_keep_it() {
     let mut artifacts = MockArtifactStore::new();
     artifacts.expect_store().times(1).returning(|_, _| Err(away()));
     let finisher = place.finisher(place.store.clone(), Arc::new(artifacts), working_logs());
-    let finished = finisher.finish(&id, None, &upload(SUCCESS)).await.unwrap();
+    let finished = finish(&finisher, &id, SUCCESS).await.unwrap();
     assert_eq!((finished.run.code.as_str(), finished.run.revision.as_deref()), ("artifact-upload-failed", Some("r")));
     assert_eq!(place.store.run(&id).await.unwrap().unwrap(), finished.run);
 }
@@ -168,7 +168,7 @@ async fn logs_that_cannot_be_stored_are_not_claimed_to_be() {
     let mut logs = MockLogStore::new();
     logs.expect_store().times(1).returning(|_, _, _| Err(away()));
     let finisher = place.finisher(place.store.clone(), working_artifacts(), Arc::new(logs));
-    let finished = finisher.finish(&id, None, &upload(SUCCESS)).await.unwrap();
+    let finished = finish(&finisher, &id, SUCCESS).await.unwrap();
     assert_eq!((finished.run.code.as_str(), finished.run.logfilenames.len()), ("success", 0));
 }
 
@@ -179,10 +179,10 @@ async fn a_result_store_that_is_away_leaves_the_run_to_be_finished_again() {
     let mut results = MockResultStore::new();
     results.expect_record().times(1).returning(|_| Err(away().into()));
     let finisher = place.finisher(Arc::new(results), working_artifacts(), working_logs());
-    let refused = finisher.finish(&id, None, &upload(SUCCESS)).await;
+    let refused = finish(&finisher, &id, SUCCESS).await;
     assert!(matches!(refused, Err(ServiceError::Fault(fault)) if fault.is_unavailable()));
     let finisher = place.finisher(place.store.clone(), working_artifacts(), working_logs());
-    assert!(finisher.finish(&id, None, &upload(SUCCESS)).await.unwrap().first_time);
+    assert!(finish(&finisher, &id, SUCCESS).await.unwrap().first_time);
 }
 
 #[tokio::test]
@@ -191,10 +191,10 @@ async fn a_result_is_told() {
     let id = place.held().await;
     let mut listener = place.events.listen();
     let finisher = place.finisher(place.store.clone(), working_artifacts(), working_logs());
-    let first = finisher.finish(&id, None, &upload(SUCCESS)).await.unwrap();
+    let first = finish(&finisher, &id, SUCCESS).await.unwrap();
     place.relay.tell().await.unwrap();
     assert_eq!(listener.try_recv().unwrap(), Event::Result(Box::new(first.run.clone())));
-    let again = finisher.finish(&id, None, &upload("{}")).await.unwrap();
+    let again = finish(&finisher, &id, "{}").await.unwrap();
     assert_eq!((again.first_time, again.run), (false, first.run));
     assert_eq!(place.relay.tell().await.unwrap(), 0);
     assert!(listener.try_recv().is_err());
@@ -282,6 +282,14 @@ async fn a_caller_that_goes_away_leaves_nothing_claimed() {
     tokio::time::timeout(std::time::Duration::from_secs(5), free).await.unwrap();
 }
 
+/// Finishes a run as the API does.
+async fn finish(finisher: &Finisher, id: &RunId, report: &str) -> Result<Finished, ServiceError> {
+    match finisher.find(id, None).await? {
+        Finishable::Active(held) => finisher.finish(*held, &upload(report)).await,
+        Finishable::Finished(run) => Ok(Finished { run: *run, first_time: false }),
+    }
+}
+
 async fn watched(place: &Place, backchannel: Arc<dyn Backchannel>) {
     let finisher = place.finisher(place.store.clone(), working_artifacts(), working_logs());
     let (leader, metrics) = (place.leader.clone(), Arc::new(Metrics::new()));
@@ -325,7 +333,7 @@ async fn follow_ups_are_carried_out_once_and_dropped_without_a_candidate() {
     let finisher = place.finisher(place.store.clone(), working_artifacts(), working_logs());
     for run in ["r1", "r2"] {
         let active = place.store.claim(claim(run)).await.unwrap().unwrap().run;
-        finisher.finish(&active.id, None, &upload(SUCCESS)).await.unwrap();
+        finish(&finisher, &active.id, SUCCESS).await.unwrap();
     }
     assert_eq!(place.follow_ups.carry_out().await.unwrap(), 2);
     assert_eq!(place.follow_ups.carry_out().await.unwrap(), 0);

@@ -28,7 +28,9 @@ pub struct Server {
     pub home: PathBuf,
     pub admin: String,
     pub public: String,
-    arguments: Vec<String>,
+    /// Its `store`, as it is written in the settings.
+    pub store: String,
+    program: Vec<String>,
     child: Option<Child>,
     http: reqwest::Client,
 }
@@ -43,14 +45,30 @@ pub fn upload(report: &Value, files: &[(&str, &[u8])]) -> reqwest::multipart::Fo
 impl Server {
     /// Starts one with its files below `home`; `settings` is TOML beside the golden campaigns.
     pub async fn start(home: &Path, store: &str, settings: &str) -> Self {
+        let policies = "[publish_policies]\ndefault-policy = [{ role = \"main\", mode = \"propose\" }]\n";
+        Self::launch(home, store, &format!("{settings}\n{policies}"), &[]).await
+    }
+
+    /// One without publish policies of its own.
+    pub async fn start_plain(home: &Path, store: &str) -> Self {
+        Self::launch(home, store, "", &[]).await
+    }
+
+    /// One whose spool is on a file system of a megabyte, in a mount namespace of its own.
+    pub async fn on_small_spool(home: &Path, store: &str) -> Self {
+        let spool = home.join("spool");
+        std::fs::create_dir_all(&spool).unwrap();
+        let mount = format!("mount -t tmpfs -o size=1m tmpfs '{}' && exec \"$@\"", spool.display());
+        Self::launch(home, store, "", &["unshare", "--mount", "sh", "-c", &mount, "sh"]).await
+    }
+
+    async fn launch(home: &Path, store: &str, settings: &str, before: &[&str]) -> Self {
         let (port, public_port) = (free_port(), free_port());
         let file = home.join("settings.toml");
-        let policies = "[publish_policies]\ndefault-policy = [{ role = \"main\", mode = \"propose\" }]\n";
         let at = |name: &str| {
             if settings.contains(&format!("{name} = ")) { String::new() } else { format!("{name} = \"{}\"\n", home.join(name).display()) }
         };
-        let folders = format!("{}{}{}", at("spool"), at("artifacts"), at("logs"));
-        std::fs::write(&file, format!("{folders}{settings}\n{policies}")).unwrap();
+        std::fs::write(&file, format!("{}{}{}{settings}", at("spool"), at("artifacts"), at("logs"))).unwrap();
         let golden = root().join("tests/golden/campaigns.conf").display().to_string();
         let vcs = "git=http://127.0.0.1:28080/git/,bzr=http://127.0.0.1:28080/bzr/";
         let options = [
@@ -62,12 +80,13 @@ impl Server {
             ("--public-vcs-location", vcs.to_owned()),
         ];
         let options = options.into_iter().flat_map(|(option, value)| [option.to_owned(), value]);
-        let arguments: Vec<String> = std::iter::once("serve".to_owned()).chain(options).collect();
+        let program = before.iter().copied().chain([PROGRAM, "serve"]).map(str::to_owned).chain(options).collect();
         let mut server = Self {
             home: home.to_owned(),
             admin: format!("http://127.0.0.1:{port}"),
             public: format!("http://127.0.0.1:{public_port}"),
-            arguments,
+            store: store.to_owned(),
+            program,
             child: None,
             http: client(),
         };
@@ -82,7 +101,7 @@ impl Server {
     /// Starts the process, again after a kill, and waits until it is ready.
     pub async fn run(&mut self) {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.home.join("server.log")).unwrap();
-        let child = Command::new(PROGRAM).args(&self.arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
+        let child = Command::new(&self.program[0]).args(&self.program[1..]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
         self.child = Some(child);
         let started = Instant::now();
         while self.http.get(format!("{}/ready", self.admin)).send().await.map_or(true, |answer| !answer.status().is_success()) {
@@ -112,6 +131,16 @@ impl Server {
 
     pub async fn post(&self, path: &str, body: &Value) -> (u16, Value) {
         answer(self.request("POST", path).json(body)).await
+    }
+
+    pub fn public_request(&self, method: &str, path: &str) -> reqwest::RequestBuilder {
+        self.http.request(method.parse().unwrap(), format!("{}{path}", self.public))
+    }
+
+    /// The run of the item of a codebase.
+    pub async fn claim_of(&self, codebase: &str) -> String {
+        let taken = self.post("/active-runs", &json!({ "worker": "w1", "codebase": codebase })).await;
+        taken.1["id"].as_str().unwrap_or_else(|| panic!("{taken:?}")).to_owned()
     }
 
     pub async fn get(&self, path: &str) -> (u16, Value) {

@@ -1,0 +1,127 @@
+//! The Python runner and ours take turns on the same Redis, with the active runs kept.
+
+use crate::support::{
+    process::{Server, answer},
+    servers::{self, Private},
+};
+use redis::AsyncCommands;
+use serde_json::{Value, json};
+use std::{collections::BTreeMap, time::Duration};
+
+async fn hash(redis: &str, name: &str) -> BTreeMap<String, String> {
+    redis::Client::open(redis).unwrap().get_multiplexed_async_connection().await.unwrap().hgetall(name).await.unwrap()
+}
+
+async fn put(redis: &str, name: &str, field: &str, value: &str) {
+    let mut connection = redis::Client::open(redis).unwrap().get_multiplexed_async_connection().await.unwrap();
+    let () = connection.hset(name, field, value).await.unwrap();
+}
+
+struct Place {
+    redis: Private,
+    database: String,
+    home: tempfile::TempDir,
+}
+
+impl Place {
+    async fn new() -> Self {
+        Self { redis: Private::start(&["redis"]), database: servers::database().await, home: tempfile::tempdir().unwrap() }
+    }
+
+    fn url(&self) -> String {
+        self.redis.url("redis")
+    }
+
+    async fn server(&self) -> Server {
+        let settings = format!("events = \"{0}\"\ncoordination = \"{0}\"\n", self.url());
+        Server::start(self.home.path(), &self.database, &settings).await
+    }
+}
+
+async fn queued(server: &Server, names: &[&str]) {
+    for name in names {
+        server.queue(name, "gen").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_python_runner_left_is_taken_over() {
+    let place = Place::new().await;
+    let mut server = place.server().await;
+    server.add_worker("w1", "secret1").await;
+    queued(&server, &["aa", "bb"]).await;
+    let queue = server.get("/queue").await.1;
+    server.kill();
+    let item = queue[0]["queue_id"].as_i64().unwrap();
+    let entry = json!({ "queue_id": item, "id": "their-run", "codebase": "aa", "change_set": null, "campaign": "gen", "command": "true",
+        "estimated_duration": 15.0, "current_duration": 1.5, "start_time": "2026-11-23T10:00:00.250000", "worker": "w1", "worker_link": null,
+        "vcs": {}, "backchannel": {"my_url": "http://127.0.0.1:1/"}, "instigated_context": null, "resume_from": null });
+    put(&place.url(), "active-runs", "their-run", &entry.to_string()).await;
+    put(&place.url(), "assigned-queue-items", &item.to_string(), "their-run").await;
+    let keepalive = janitor_runner::domain::time::iso(janitor_runner::ports::Clock::now(&janitor_runner::adapters::clock::SystemClock));
+    put(&place.url(), "last-keepalive", "their-run", &keepalive).await;
+    put(&place.url(), "rate-limit-hosts", "slow.example", "2999-01-01T00:00:00").await;
+    server.run().await;
+    let (status, found) = server.get("/active-runs/their-run").await;
+    assert_eq!((status, &found["start_time"], &found["backchannel"]), (200, &entry["start_time"], &entry["backchannel"]));
+    assert_eq!(server.get("/status").await.1["rate_limit_hosts"], json!({ "slow.example": "2999-01-01T00:00:00" }));
+    // Its item is not handed out again.
+    let taken = answer(server.request("POST", "/active-runs").json(&json!({ "worker": "w1" }))).await.1;
+    assert_eq!(taken["codebase"], "bb");
+    let (status, finished) = server.finish("their-run", &json!({ "code": "success", "revision": "r" }), &[("w.log", b"x")]).await;
+    assert_eq!((status, &finished["result"]["code"]), (201, &json!("success")), "{finished}");
+    assert_eq!(hash(&place.url(), "active-runs").await.keys().collect::<Vec<_>>(), [taken["id"].as_str().unwrap()]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_python_runner_finds_ours() {
+    let place = Place::new().await;
+    let mut server = place.server().await;
+    server.add_worker("w1", "secret1").await;
+    queued(&server, &["aa", "bb"]).await;
+    let wish = json!({ "worker": "w1", "backchannel": { "kind": "jenkins", "url": "http://127.0.0.1:1/job" } });
+    let taken = answer(server.request("POST", "/active-runs").json(&wish)).await.1;
+    let id = taken["id"].as_str().unwrap().to_owned();
+    let (active, assigned) = (hash(&place.url(), "active-runs").await, hash(&place.url(), "assigned-queue-items").await);
+    let entry: Value = serde_json::from_str(&active[&id]).unwrap();
+    assert_eq!(assigned, BTreeMap::from([(taken["queue_id"].to_string(), id.clone())]));
+    assert_eq!((&entry["codebase"], &entry["backchannel"]), (&json!("aa"), &json!({ "my_url": "http://127.0.0.1:1/job", "jenkins": null })));
+    assert!(hash(&place.url(), "last-keepalive").await[&id].starts_with("20"));
+    // The Python runner takes over, finishes the run, and gives back: nothing of it is active any more.
+    server.kill();
+    let finished = format!(
+        "INSERT INTO change_set (id, campaign) VALUES ('{id}', 'gen');
+         INSERT INTO run (id, command, start_time, finish_time, result_code, suite, logfilenames, worker, change_set, codebase)
+             VALUES ('{id}', 'true', '2026-11-24T10:00:00', '2026-11-24T10:01:00', 'success', 'gen', '{{}}', 'w1', '{id}', 'aa');
+         DELETE FROM queue WHERE codebase = 'aa'"
+    );
+    servers::execute(&place.database, &finished).await;
+    for name in ["active-runs", "last-keepalive"] {
+        let mut connection = redis::Client::open(place.url()).unwrap().get_multiplexed_async_connection().await.unwrap();
+        let () = connection.hdel(name, &id).await.unwrap();
+    }
+    server.run().await;
+    assert_eq!(server.get("/active-runs").await.1, json!([]));
+    assert_eq!(server.get(&format!("/runs/{id}")).await.1["codebase"], "aa");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_hashes_are_put_right_after_redis_was_away() {
+    let mut place = Place::new().await;
+    let server = place.server().await;
+    server.add_worker("w1", "secret1").await;
+    queued(&server, &["aa", "bb"]).await;
+    let claim = || answer(server.request("POST", "/active-runs").json(&json!({ "worker": "w1" })));
+    let first = claim().await.1["id"].as_str().unwrap().to_owned();
+    place.redis.tell("stop", "redis");
+    let second = claim().await.1["id"].as_str().unwrap().to_owned();
+    assert_eq!(server.finish(&first, &json!({ "code": "success" }), &[]).await.0, 201);
+    place.redis.tell("continue", "redis");
+    for _ in 0..200 {
+        if hash(&place.url(), "active-runs").await.keys().eq([&second]) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("{:?}", hash(&place.url(), "active-runs").await);
+}

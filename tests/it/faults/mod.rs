@@ -1,0 +1,7 @@
+//! What happens when something that the runner needs goes away: real servers, real processes, signals.
+
+mod coordination;
+mod existing;
+mod files;
+mod replicas;
+mod stores;

@@ -1,0 +1,105 @@
+//! Several server processes on one database: each item is handed out once, and the death of some loses nothing.
+
+use crate::support::{
+    load::{Load, nothing_is_lost},
+    process::{Server, answer},
+    servers,
+};
+use serde_json::{Value, json};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
+
+const ITEMS: usize = 1500;
+const CLAIMERS: usize = 32;
+
+async fn replicas(count: usize, store: &str, home: &std::path::Path) -> Vec<Server> {
+    let mut servers = vec![];
+    for number in 0..count {
+        let home = home.join(number.to_string());
+        std::fs::create_dir_all(&home).unwrap();
+        // Artifacts and logs are shared, as they are in a deployment.
+        let shared = home.parent().unwrap().display().to_string();
+        let settings = format!("artifacts = \"{shared}/artifacts\"\nlogs = \"{shared}/logs\"\n");
+        servers.push(Server::start(&home, store, &settings).await);
+    }
+    servers
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn four_servers_hand_out_each_item_once() {
+    let home = tempfile::tempdir().unwrap();
+    let servers = replicas(4, &servers::database().await, home.path()).await;
+    for round in 0..2 {
+        let names: Vec<String> = (0..ITEMS).map(|number| format!("cb-{round}-{number}")).collect();
+        let codebases: Vec<Value> = names.iter().map(|name| json!({ "name": name })).collect();
+        let candidates: Vec<Value> = names.iter().map(|name| json!({ "codebase": name, "campaign": "gen" })).collect();
+        assert_eq!(answer(servers[0].request("POST", "/codebases").json(&codebases)).await.0, 200);
+        assert_eq!(answer(servers[1].request("POST", "/candidates").json(&candidates)).await.0, 200);
+        let claimers: Vec<_> = (0..CLAIMERS)
+            .map(|number| {
+                let server = &servers[number % servers.len()];
+                let claim = server.request("POST", "/active-runs").json(&json!({}));
+                tokio::spawn(async move {
+                    let mut got = vec![];
+                    loop {
+                        let (status, taken) = answer(claim.try_clone().unwrap()).await;
+                        match status {
+                            201 => got.push(taken["queue_id"].as_i64().unwrap()),
+                            _ => {
+                                assert_eq!((status, &taken["reason"]), (503, &json!("queue empty")));
+                                return got;
+                            }
+                        }
+                    }
+                })
+            })
+            .collect();
+        let mut all = vec![];
+        for claimer in claimers {
+            all.extend(claimer.await.unwrap());
+        }
+        let distinct: BTreeSet<_> = all.iter().collect();
+        assert_eq!((all.len(), distinct.len()), (ITEMS, ITEMS), "round {round}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_of_four_servers_die() {
+    let home = tempfile::tempdir().unwrap();
+    let mut all = replicas(4, &servers::database().await, home.path()).await;
+    all[0].add_worker("w1", "secret1").await;
+    let load = Load::start(&all.iter().collect::<Vec<_>>(), 12);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    // The first leads, since it was there first; and another one.
+    all[0].kill();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    all[2].kill();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let seen = load.stop().await;
+    println!("two of four killed: {} results acknowledged, answers {:?}", seen.results.len(), seen.statuses);
+    assert!(seen.results.len() > 50);
+    // Another one takes over the follow-ups within the term of the first.
+    nothing_is_lost(&all[1], &seen).await;
+}
+
+/// How soon another runner does what the dead one led.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn timers_are_taken_over_within_seconds() {
+    let home = tempfile::tempdir().unwrap();
+    let mut all = replicas(2, &servers::database().await, home.path()).await;
+    all[0].add_worker("w1", "secret1").await;
+    all[0].kill();
+    let died = Instant::now();
+    let server = &all[1];
+    assert_eq!(answer(server.request("POST", "/codebases").json(&json!([{ "name": "aa" }]))).await.0, 200);
+    assert_eq!(answer(server.request("POST", "/candidates").json(&json!([{ "codebase": "aa", "campaign": "gen" }]))).await.0, 200);
+    let id = answer(server.request("POST", "/active-runs").json(&json!({ "worker": "w1" }))).await.1["id"].as_str().unwrap().to_owned();
+    assert_eq!(server.finish(&id, &json!({ "code": "success" }), &[]).await.0, 201);
+    while server.get("/queue").await.1.as_array().unwrap().is_empty() {
+        assert!(died.elapsed() < Duration::from_secs(8), "nobody follows up");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    println!("taken over after {:?}", died.elapsed());
+}

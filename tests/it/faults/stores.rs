@@ -1,0 +1,205 @@
+//! Postgres and Redis are stopped, killed and cut off under load.
+
+use crate::support::{
+    load::{Load, nothing_is_lost},
+    process::Server,
+    servers::{self, Private},
+};
+use futures::StreamExt;
+use janitor_runner::adapters::postgres::schema;
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
+
+const CLIENTS: usize = 6;
+/// What the issue allows a request to take while a store is down.
+const TOLD_WITHIN: Duration = Duration::from_secs(2);
+
+async fn migrated(private: &Private) -> String {
+    let url = private.url("postgres");
+    assert_eq!(schema::migrate(&url).await.unwrap().problems, Vec::<String>::new());
+    url
+}
+
+async fn seconds(seconds: f64) {
+    tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
+}
+
+/// While the database is down: requests that need it are told so in time, and others are served.
+async fn is_told_in_time(server: &Server) {
+    let started = Instant::now();
+    let answer = server.request("POST", "/active-runs").json(&serde_json::json!({})).send().await.unwrap();
+    let (status, retry) = (answer.status().as_u16(), answer.headers().get("retry-after").cloned());
+    assert_eq!((status, retry.is_some()), (503, true), "{}", answer.text().await.unwrap());
+    assert!(started.elapsed() < TOLD_WITHIN, "{:?}", started.elapsed());
+    assert_eq!(server.get("/health").await.0, 200);
+    assert_eq!(server.get("/metrics").await.0, 200);
+    assert_eq!(server.request("GET", "/ready").send().await.unwrap().status().as_u16(), 503);
+}
+
+async fn heals(server: &Server, within: Duration) {
+    let started = Instant::now();
+    while server.request("GET", "/ready").send().await.unwrap().status() != 200 {
+        assert!(started.elapsed() < within, "not ready again: {}", server.log());
+        seconds(0.05).await;
+    }
+}
+
+/// Does `down` and `up` to the database, three times, under load.
+async fn postgres_is_away(down: &str, up: &str) {
+    let mut private = Private::start(&["postgres"]);
+    let home = tempfile::tempdir().unwrap();
+    let server = Server::start(home.path(), &migrated(&private).await, "").await;
+    server.add_worker("w1", "secret1").await;
+    let load = Load::start(&[&server], CLIENTS);
+    let mut before = 0;
+    for _ in 0..3 {
+        seconds(1.0).await;
+        private.tell(down, "postgres");
+        // Longer than it takes to notice, so that later requests are refused at once.
+        is_told_in_time(&server).await;
+        seconds(2.0).await;
+        is_told_in_time(&server).await;
+        private.tell(up, "postgres");
+        heals(&server, Duration::from_secs(10)).await;
+        seconds(1.0).await;
+        assert!(load.load.finished() > before, "nothing is finished after the database came back");
+        before = load.load.finished();
+    }
+    let seen = load.stop().await;
+    println!("{down}: {} results acknowledged, answers {:?}, slowest {:?}", seen.results.len(), seen.statuses, seen.slowest);
+    nothing_is_lost(&server, &seen).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn postgres_stopped_loses_nothing() {
+    postgres_is_away("stop", "continue").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn postgres_killed_loses_nothing() {
+    postgres_is_away("kill", "start").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn cut_connections_lose_nothing() {
+    let url = servers::database().await;
+    let home = tempfile::tempdir().unwrap();
+    let server = Server::start(home.path(), &url, "").await;
+    server.add_worker("w1", "secret1").await;
+    let load = Load::start(&[&server], CLIENTS);
+    for _ in 0..20 {
+        seconds(0.2).await;
+        servers::execute(
+            &url,
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()",
+        )
+        .await;
+    }
+    seconds(1.0).await;
+    let seen = load.stop().await;
+    println!("cut connections: {} results acknowledged, answers {:?}", seen.results.len(), seen.statuses);
+    assert!(seen.results.len() > 20);
+    nothing_is_lost(&server, &seen).await;
+}
+
+/// Collects the run ids that are told on the channel `result`, each time it is called.
+struct Listener(tokio::sync::mpsc::UnboundedReceiver<String>);
+
+impl Listener {
+    async fn start(url: &str) -> Self {
+        let (heard, hears) = tokio::sync::mpsc::unbounded_channel();
+        let client = redis::Client::open(url).unwrap();
+        let mut channel = client.get_async_pubsub().await.unwrap();
+        channel.subscribe("result").await.unwrap();
+        tokio::spawn(async move {
+            let mut messages = channel.into_on_message();
+            while let Some(message) = messages.next().await {
+                let text: String = message.get_payload().unwrap();
+                let result: serde_json::Value = serde_json::from_str(&text).unwrap();
+                drop(heard.send(result["log_id"].as_str().unwrap().to_owned()));
+            }
+        });
+        Self(hears)
+    }
+
+    fn heard(&mut self) -> BTreeSet<String> {
+        std::iter::from_fn(|| self.0.try_recv().ok()).collect()
+    }
+
+    async fn hears_all(&mut self, wanted: &BTreeSet<String>) {
+        let mut heard = BTreeSet::new();
+        for _ in 0..200 {
+            heard.extend(self.heard());
+            if wanted.is_subset(&heard) {
+                return;
+            }
+            seconds(0.05).await;
+        }
+        panic!("not told: {:?}", wanted.difference(&heard).collect::<Vec<_>>());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn redis_stopped_delays_events_and_nothing_else() {
+    let mut private = Private::start(&["redis"]);
+    let home = tempfile::tempdir().unwrap();
+    let settings = format!("events = \"{0}\"\ncoordination = \"{0}\"\n", private.url("redis"));
+    let server = Server::start(home.path(), &servers::database().await, &settings).await;
+    server.add_worker("w1", "secret1").await;
+    let mut listener = Listener::start(&private.url("redis")).await;
+    let load = Load::start(&[&server], CLIENTS);
+    for _ in 0..2 {
+        seconds(1.0).await;
+        private.tell("stop", "redis");
+        let before = load.load.finished();
+        seconds(3.0).await;
+        assert!(load.load.finished() > before + 10, "runs are not finished while Redis is away");
+        assert_eq!(server.get("/ready").await.0, 200);
+        let health = server.request("GET", "/health").header("accept", "application/json").send().await.unwrap();
+        assert_eq!(health.status().as_u16(), 503);
+        private.tell("continue", "redis");
+    }
+    let seen = load.stop().await;
+    println!("Redis stopped: {} results acknowledged, answers {:?}, slowest {:?}", seen.results.len(), seen.statuses, seen.slowest);
+    assert!(!seen.statuses.keys().any(|status| *status >= 500 && *status != 503 || *status == 0), "{:?}", seen.statuses);
+    listener.hears_all(&seen.results.keys().cloned().collect()).await;
+    nothing_is_lost(&server, &seen).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn redis_killed_delays_events_and_nothing_else() {
+    let mut private = Private::start(&["redis"]);
+    let home = tempfile::tempdir().unwrap();
+    let settings = format!("events = \"{0}\"\ncoordination = \"{0}\"\n", private.url("redis"));
+    let server = Server::start(home.path(), &servers::database().await, &settings).await;
+    server.add_worker("w1", "secret1").await;
+    let load = Load::start(&[&server], CLIENTS);
+    seconds(1.0).await;
+    private.tell("kill", "redis");
+    seconds(1.5).await;
+    let seen = load.stop().await;
+    // What was told before the kill was told to nobody here; what came after it waits.
+    let waiting: i64 = sqlx_scalar(&server, "SELECT count(*) FROM runner_outbox").await;
+    assert!(waiting > 10, "{waiting} news wait");
+    private.tell("start", "redis");
+    // Nobody could listen earlier; the relay starts again within a second, so some may be told to nobody.
+    let mut listener = Listener::start(&private.url("redis")).await;
+    for _ in 0..200 {
+        if sqlx_scalar(&server, "SELECT count(*) FROM runner_outbox").await == 0 {
+            break;
+        }
+        seconds(0.05).await;
+    }
+    assert_eq!(sqlx_scalar(&server, "SELECT count(*) FROM runner_outbox").await, 0);
+    seconds(0.2).await;
+    assert!(!listener.heard().is_empty());
+    println!("Redis killed: {} results acknowledged, {waiting} waited, answers {:?}", seen.results.len(), seen.statuses);
+    nothing_is_lost(&server, &seen).await;
+}
+
+async fn sqlx_scalar(server: &Server, sql: &'static str) -> i64 {
+    let mut connection = <sqlx::PgConnection as sqlx::Connection>::connect(&server.store).await.unwrap();
+    sqlx::query_scalar(sql).fetch_one(&mut connection).await.unwrap()
+}
