@@ -2,10 +2,11 @@
 # make lint       formatting and clippy
 # make bench      figures of a release build (needs wrk); STORE=sled, memory or postgres
 # make demo       the demo
+# make demo-production   the same on Postgres, Redis and a fake GCS, started for it alone
 
 CARGO ?= cargo
 
-.PHONY: test lint bench demo
+.PHONY: test lint bench demo demo-production
 
 test:
 	@command -v git >/dev/null && command -v python3 >/dev/null || { echo "the tests need git and python3"; exit 1; }
@@ -23,3 +24,8 @@ bench:
 
 demo:
 	$(CARGO) run --release --locked -- demo
+
+demo-production:
+	$(CARGO) build --release --locked
+	@python3 tests/servers.py install
+	python3 examples/deploy/demo_production.py

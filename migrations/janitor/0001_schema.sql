@@ -187,7 +187,6 @@ BEGIN
         binary_packages text[],
         lintian_result json)', version_type);
 END $$;
-CREATE INDEX ON debian_build (run_id);
 
 CREATE VIEW queue_positions AS
     SELECT id, codebase, suite,
@@ -203,6 +202,10 @@ CREATE VIEW last_effective_runs AS
 -- that it saw `changed`.
 CREATE FUNCTION last_run_of_changed_runs() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
+    IF TG_OP = 'DELETE' THEN
+        DELETE FROM last_run USING changed WHERE last_run.codebase = changed.codebase AND last_run.campaign = changed.suite
+            AND NOT EXISTS (SELECT FROM run WHERE run.codebase = changed.codebase AND run.suite = changed.suite);
+    END IF;
     PERFORM runner_refresh_last_run(array_agg(codebase::text), array_agg(suite::text)) FROM changed HAVING count(*) > 0;
     RETURN NULL;
 END $$;
@@ -210,7 +213,7 @@ END $$;
 CREATE FUNCTION last_run_of_changed_branches() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM runner_refresh_last_run(array_agg(run.codebase::text), array_agg(run.suite::text))
-        FROM changed JOIN run ON run.id = changed.run_id HAVING count(*) > 0;
+        FROM changed CROSS JOIN LATERAL (SELECT * FROM run WHERE run.id = changed.run_id OFFSET 0) AS run HAVING count(*) > 0;
     RETURN NULL;
 END $$;
 

@@ -71,11 +71,13 @@ CREATE TABLE runner_queue_clock (
     first_id bigint NOT NULL
 );
 
-CREATE INDEX runner_queue_order ON queue (bucket, priority, id);
+-- With the duration, so that places in the queue and waits are told from the index alone.
+CREATE INDEX runner_queue_order ON queue (bucket, priority, id) INCLUDE (estimated_duration);
 CREATE INDEX runner_queue_id ON queue (id);
 CREATE INDEX runner_queue_priority ON queue (priority);
 CREATE INDEX runner_run_pair ON run (codebase, suite, start_time);
 CREATE INDEX runner_run_finished ON run (finish_time);
+CREATE INDEX runner_debian_build_run ON debian_build (run_id);
 CREATE INDEX runner_codebase_value ON codebase (value);
 CREATE INDEX runner_merge_proposal_revision ON merge_proposal (revision);
 
@@ -99,11 +101,6 @@ BEGIN
             SELECT id, result_code, resume_from, failure_transient FROM run
             WHERE codebase = pair.codebase AND suite = pair.campaign AND start_time IS NOT NULL
             ORDER BY start_time DESC, id DESC LIMIT 1) AS last
-    ),
-    gone AS (
-        DELETE FROM last_run USING pair
-        WHERE last_run.codebase = pair.codebase AND last_run.campaign = pair.campaign
-            AND NOT EXISTS (SELECT FROM run WHERE run.codebase = pair.codebase AND run.suite = pair.campaign)
     )
     INSERT INTO last_run AS known (codebase, campaign, last_run_id, last_effective_run_id, last_unabsorbed_run_id)
     SELECT codebase, campaign, last_run_id, run_id,

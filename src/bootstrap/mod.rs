@@ -10,6 +10,7 @@ use crate::{
         redis::Coordination,
     },
     metrics::Metrics,
+    ports::ArtifactStore,
     services::{
         Deployment,
         announce::Announcer,
@@ -196,6 +197,8 @@ pub struct Running {
     end: CancellationToken,
     servers: Vec<JoinHandle<std::io::Result<()>>>,
     leader: Arc<Leader>,
+    /// For whoever wants to look at what came out.
+    pub artifacts: Arc<dyn ArtifactStore>,
 }
 
 async fn listen(settings: &Settings, port: u16) -> anyhow::Result<TcpListener> {
@@ -225,13 +228,14 @@ pub async fn start(settings: &Settings) -> anyhow::Result<Running> {
     if !settings.publish_policies.is_empty() {
         ports.catalog.put_publish_policies(settings.publish_policies.clone()).await?;
     }
+    let artifacts = ports.artifacts.clone();
     let (app, background) = services(ports, settings, metrics.clone());
     let leader = background.leader.clone();
     let end = CancellationToken::new();
     background.start(settings, &end, &metrics);
     let addresses = (admin.local_addr()?, public.local_addr()?);
     let servers = vec![serve(admin, http::admin(app.clone()), end.clone()), serve(public, http::public(app), end.clone())];
-    Ok(Running { admin: addresses.0, public: addresses.1, end, servers, leader })
+    Ok(Running { admin: addresses.0, public: addresses.1, end, servers, leader, artifacts })
 }
 
 impl Running {

@@ -12,7 +12,7 @@ use crate::{
     },
     domain::Invalid,
 };
-use std::{path::PathBuf, time::Duration};
+use std::{fmt, path::PathBuf, time::Duration};
 use url::Url;
 
 /// Which store for queue, runs, candidates, codebases and workers.
@@ -35,6 +35,32 @@ pub enum FileStore {
     Gcs(GcsSettings),
     /// In a bucket of S3.
     S3(S3Settings),
+}
+
+/// For people; says nothing that is secret.
+impl fmt::Display for StoreChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sled(path) => write!(f, "sled in {}", path.display()),
+            Self::Memory => f.write_str("memory"),
+            Self::Postgres(settings) => {
+                let url = Url::parse(&settings.url).ok();
+                let host = url.as_ref().and_then(Url::host_str).unwrap_or("the usual socket");
+                write!(f, "Postgres, database {} at {host}", url.as_ref().map_or("", |url| url.path().trim_start_matches('/')))
+            }
+        }
+    }
+}
+
+/// The same.
+impl fmt::Display for FileStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Directory(path) => write!(f, "{}", path.display()),
+            Self::Gcs(settings) => write!(f, "gs://{}", settings.bucket),
+            Self::S3(settings) => write!(f, "s3://{}", settings.bucket),
+        }
+    }
 }
 
 /// Puts in secrets that are kept elsewhere: `{file:PATH}` and `{env:NAME}`.

@@ -150,7 +150,8 @@ async fn store_candidates(connection: &mut PgConnection, new: Vec<ScheduledCandi
     sqlx::query(
         "INSERT INTO followup (origin, candidate)
          SELECT t.origin, candidate.id FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) AS t (codebase, campaign, change_set, origin)
-         JOIN candidate ON candidate.codebase = t.codebase AND candidate.suite = t.campaign AND coalesce(candidate.change_set, '') = t.change_set
+         CROSS JOIN LATERAL (SELECT id FROM candidate WHERE candidate.codebase = t.codebase AND candidate.suite = t.campaign
+             AND coalesce(candidate.change_set, '') = t.change_set OFFSET 0) AS candidate
          ON CONFLICT DO NOTHING",
     )
     .bind(codebases)
@@ -162,11 +163,11 @@ async fn store_candidates(connection: &mut PgConnection, new: Vec<ScheduledCandi
     .map(drop)
 }
 
-async fn upload(connection: &mut PgConnection, new: Vec<ScheduledCandidate>, now: Time) -> Result<Vec<Enqueued>, Abort<CatalogError>> {
+async fn upload(connection: &mut PgConnection, new: Vec<ScheduledCandidate>, now: Time) -> Result<queue::Queued, Abort<CatalogError>> {
     let origins: Vec<&str> = new.iter().flat_map(|scheduled| &scheduled.new.followup_for).map(RunId::as_str).collect();
     if !origins.is_empty() {
         let unknown: Option<String> =
-            sqlx::query_scalar("SELECT wanted FROM unnest($1::text[]) AS wanted WHERE NOT EXISTS (SELECT FROM run WHERE id = wanted) LIMIT 1")
+            sqlx::query_scalar("SELECT wanted FROM unnest($1::text[]) AS wanted WHERE (SELECT true FROM run WHERE id = wanted) IS NULL LIMIT 1")
                 .bind(origins)
                 .fetch_optional(&mut *connection)
                 .await?;
@@ -265,7 +266,7 @@ impl Catalog for Postgres {
         let query = sqlx::query_scalar(concat!(
             "SELECT ",
             codebase_json!("codebase"),
-            "::text FROM codebase LEFT JOIN runner_codebase AS known ON known.name = codebase.name
+            "::text FROM codebase LEFT JOIN LATERAL (SELECT sequence FROM runner_codebase WHERE name = codebase.name OFFSET 0) AS known ON true
              ORDER BY codebase.name IS NULL, known.sequence NULLS FIRST, codebase.name::text COLLATE \"C\", codebase.branch_url, codebase.subpath"
         ));
         let look = async { read_all(query.fetch_all(self.tables.link.pool()).await?) };
@@ -285,12 +286,11 @@ impl Catalog for Postgres {
     }
 
     async fn upload_candidates(&self, candidates: Vec<ScheduledCandidate>, now: Time) -> Result<Vec<Enqueued>, CatalogError> {
-        self.tables
-            .transaction("store candidates", |connection| {
-                let candidates = candidates.clone();
-                Box::pin(upload(connection, candidates, now))
-            })
-            .await
+        let queued = self.tables.transaction("store candidates", |connection| {
+            let candidates = candidates.clone();
+            Box::pin(upload(connection, candidates, now))
+        });
+        Ok(self.tables.tell_frontier(queued.await?))
     }
 
     async fn candidates(&self, codebase: Option<CodebaseName>) -> Result<Vec<Candidate>, CatalogError> {

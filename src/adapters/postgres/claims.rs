@@ -3,7 +3,11 @@
 //! An item is taken by locking its row in `queue` (those that others are taking are skipped) and inserting its claim. A
 //! claim that another committed between our snapshot and our lock makes the insert do nothing, and we take the next.
 
-use super::{Abort, Postgres, Tables, link, queue, read};
+use super::{
+    Abort, Postgres, Tables,
+    frontier::{FIRST, Place},
+    link, queue, read,
+};
 use crate::{
     domain::{
         active_run::{ActiveRun, Claimant},
@@ -90,7 +94,8 @@ macro_rules! codebase_json {
 pub(super) use {codebase_json, item_json};
 
 /// The items that a filter lets through and that nobody holds, in order. $1 how many, $2 now, $3 hosts to avoid,
-/// $4 campaign, $5 to $7 keys to leave out, $8 codebase (only where the condition names it).
+/// $4 campaign, $5 to $7 keys to leave out, $8 codebase (only where the condition names it), $9 to $11 the place in the
+/// order after which to look.
 macro_rules! open_items {
     ($codebase:literal, $lock:literal) => {
         concat!(
@@ -100,15 +105,16 @@ macro_rules! open_items {
             ),
             picked AS MATERIALIZED (
                 SELECT item.* FROM queue AS item
-                WHERE NOT EXISTS (SELECT FROM runner_claim AS claim WHERE claim.queue_id = item.id)
+                WHERE (SELECT claim.run_id FROM runner_claim AS claim WHERE claim.queue_id = item.id) IS NULL
                     AND ($4::text IS NULL OR item.suite::text = $4)",
             $codebase,
             "
                     AND (cardinality($5::text[]) = 0 OR (item.codebase::text, item.suite::text, coalesce(item.change_set, '')) NOT IN
                         (SELECT * FROM unnest($5::text[], $6::text[], $7::text[])))
-                    AND ((SELECT hosts FROM closed) IS NULL OR NOT EXISTS
-                        (SELECT FROM codebase AS place WHERE place.name = item.codebase
-                            AND substring(place.branch_url from '://(?:[^/@]*@)?([^/]+)') = ANY ((SELECT hosts FROM closed)::text[])))
+                    AND ((SELECT hosts FROM closed) IS NULL OR NOT coalesce(
+                        (SELECT substring(place.branch_url from '://(?:[^/@]*@)?([^/]+)') FROM codebase AS place WHERE place.name = item.codebase)
+                            = ANY ((SELECT hosts FROM closed)::text[]), false))
+                    AND (item.bucket, item.priority, item.id) > ($9::queue_bucket, $10::bigint, $11::bigint)
                 ORDER BY item.bucket, item.priority, item.id
                 LIMIT $1",
             $lock,
@@ -127,15 +133,16 @@ macro_rules! claim_sql {
                 SELECT wanted.run_id, numbered.id, wanted.token, wanted.claimant::jsonb, ",
             item_json!("numbered"),
             ", wanted.now, wanted.now, '{}'
-                FROM numbered JOIN unnest($9::text[], $10::text[], $11::text[], $12::timestamp[]) WITH ORDINALITY
+                FROM numbered JOIN unnest($12::text[], $13::text[], $14::text[], $15::timestamp[]) WITH ORDINALITY
                     AS wanted (run_id, token, claimant, now, place) USING (place)
                 ON CONFLICT (queue_id) DO NOTHING
                 RETURNING run_id, item
             )
-            SELECT (SELECT count(*) FROM picked) AS picked, claimed.run_id, claimed.item::text AS item, ",
+            SELECT (SELECT count(*) FROM picked) AS picked, (SELECT hosts IS NOT NULL FROM closed) AS closed, claimed.run_id, claimed.item::text AS item, ",
             codebase_json!("codebase"),
             "::text AS codebase
-            FROM (VALUES (1)) AS always LEFT JOIN claimed ON true LEFT JOIN codebase ON codebase.name = claimed.item ->> 'codebase'"
+            FROM (VALUES (1)) AS always LEFT JOIN claimed ON true
+            LEFT JOIN LATERAL (SELECT * FROM codebase WHERE codebase.name = claimed.item ->> 'codebase' OFFSET 0) AS codebase ON true"
         )
     };
 }
@@ -148,7 +155,7 @@ macro_rules! peek_sql {
             item_json!("picked"),
             "::text AS item, ",
             codebase_json!("codebase"),
-            "::text AS codebase FROM picked JOIN codebase ON codebase.name = picked.codebase"
+            "::text AS codebase FROM picked CROSS JOIN LATERAL (SELECT * FROM codebase WHERE codebase.name = picked.codebase OFFSET 0) AS codebase"
         )
     };
 }
@@ -164,7 +171,7 @@ fn peek_sql(one_codebase: bool) -> &'static str {
 
 type Args<'q> = sqlx::query::Query<'q, sqlx::Postgres, sqlx::postgres::PgArguments>;
 
-fn bound<'q>(sql: &'static str, filter: &'q ClaimFilter, many: usize, now: Time) -> Args<'q> {
+fn bound<'q>(sql: &'static str, filter: &'q ClaimFilter, many: usize, now: Time, after: Place) -> Args<'q> {
     let (codebases, campaigns, sets) = queue::columns_of(filter.except.iter());
     sqlx::query(sql)
         .bind(i64::try_from(many).unwrap_or(i64::MAX))
@@ -175,6 +182,9 @@ fn bound<'q>(sql: &'static str, filter: &'q ClaimFilter, many: usize, now: Time)
         .bind(campaigns)
         .bind(sets)
         .bind(filter.codebase.as_ref().map(|codebase| codebase.as_str()))
+        .bind(after.0.as_str())
+        .bind(after.1)
+        .bind(after.2)
 }
 
 /// The claim of a row of `runner_claim`.
@@ -215,7 +225,7 @@ fn taken(row: &PgRow) -> sqlx::Result<(i64, Option<(String, QueueItem, Codebase)
 /// What a statement took for whom.
 struct Taken {
     got: Vec<(usize, Claimed)>,
-    /// Others were faster with some of the items.
+    /// Another look may find more: others were faster with some of the items.
     beaten: bool,
 }
 
@@ -223,14 +233,16 @@ impl Tables {
     /// Takes items for requests of one filter, in their order.
     async fn take(&self, wanted: &[&Wanted]) -> sqlx::Result<Taken> {
         let Some(first) = wanted.first() else { return Ok(Taken { got: vec![], beaten: false }) };
+        let (generation, after) = if first.filter == ClaimFilter::default() { self.frontier.start() } else { (0, FIRST) };
         let column = |of: fn(&Wanted) -> String| wanted.iter().map(|request| of(request)).collect::<Vec<_>>();
-        let query = bound(claim_sql(first.filter.codebase.is_some()), &first.filter, wanted.len(), first.now)
+        let query = bound(claim_sql(first.filter.codebase.is_some()), &first.filter, wanted.len(), first.now, after)
             .bind(column(|request| request.run_id.to_string()))
             .bind(column(|request| request.token.clone()))
             .bind(column(|request| json(&request.claimant)))
             .bind(wanted.iter().map(|request| request.now.naive_utc()).collect::<Vec<_>>());
         let rows = query.fetch_all(self.link.pool()).await?;
         let (mut got, mut picked) = (vec![], 0);
+        let closed = rows.first().is_some_and(|row| row.try_get("closed").unwrap_or(true));
         for row in &rows {
             let (all, taken) = taken(row)?;
             picked = usize::try_from(all).unwrap_or_default();
@@ -241,7 +253,17 @@ impl Tables {
                 got.push((place, Claimed { run, codebase }));
             }
         }
-        Ok(Taken { beaten: got.len() < picked, got })
+        let last = got.iter().map(|(_, claimed)| claimed.run.item.order()).max();
+        if let Some(last) = last.filter(|_| !closed && generation > 0) {
+            self.frontier.move_to(generation, last);
+        }
+        let beaten = got.len() < picked;
+        if got.len() == wanted.len() || after == FIRST {
+            return Ok(Taken { got, beaten });
+        }
+        // Too little was found behind the frontier: what is before it is looked at too.
+        self.frontier.opened(None);
+        Ok(Taken { got, beaten: true })
     }
 
     /// The same, until each has an item or there is none left.
@@ -310,7 +332,7 @@ impl Tables {
 
     /// Lets an item go; a wish that waited for it is queued.
     async fn release(&self, id: &RunId, token: &str, now: Option<Time>) -> Result<(), ClaimsError> {
-        self.transaction("release a claim", |connection| {
+        let released = self.transaction("release a claim", |connection| {
             let (id, token) = (id.clone(), token.to_owned());
             Box::pin(async move {
                 let queue_id: Option<i64> = sqlx::query_scalar("SELECT queue_id FROM runner_claim WHERE run_id = $1 AND token = $2")
@@ -333,8 +355,10 @@ impl Tables {
                 }
                 Ok(())
             })
-        })
-        .await
+        });
+        released.await?;
+        self.frontier.opened(None);
+        Ok(())
     }
 }
 
@@ -365,7 +389,7 @@ impl Postgres {
     pub(super) async fn peek_item(&self, filter: &ClaimFilter, now: Time) -> Result<Option<NextItem>, Fault> {
         let tables = &self.tables;
         let look = async {
-            let query = bound(peek_sql(filter.codebase.is_some()), filter, 1, now);
+            let query = bound(peek_sql(filter.codebase.is_some()), filter, 1, now, FIRST);
             let Some(row) = query.fetch_optional(tables.link.pool()).await? else { return Ok(None) };
             let (item, codebase): (String, String) = (row.try_get("item")?, row.try_get("codebase")?);
             Ok(Some(NextItem { item: read(&item)?, codebase: read(&codebase)? }))

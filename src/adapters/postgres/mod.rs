@@ -4,6 +4,10 @@
 //! server does not answer. Rows are read as JSON made by the server, so that the domain's own records read them; lists
 //! are written with arrays or one JSON document, so that the number of statements does not depend on their length.
 //!
+//! Plans are kept (`link.rs` says why), and the planner knows nothing of a table that was empty a moment ago; so rows are
+//! looked up by arrays of keys, by scalar subqueries, or by `LATERAL (… OFFSET 0)`, which is always one look into an index
+//! for each, and never joined, which may become a scan of one table for each row of the other.
+//!
 //! Locks are taken in one order, or two runners would wait for each other: rows of `queue` by id, then rows of
 //! `runner_claim` by queue id, then all else.
 
@@ -11,6 +15,7 @@ mod batch;
 mod catalog;
 mod claims;
 mod credentials;
+mod frontier;
 mod link;
 mod outbox;
 mod queue;
@@ -50,6 +55,7 @@ struct Tables {
     link: Arc<Link>,
     seen: Arc<seen::Seen>,
     orphans: Arc<claims::Orphans>,
+    frontier: Arc<frontier::Frontier>,
     /// `last_run` is kept by triggers of our own migration.
     has_our_triggers: bool,
     metrics: Arc<Metrics>,
@@ -149,7 +155,7 @@ impl Postgres {
         }
         let query = sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_trigger WHERE tgname = 'last_run_insert' AND tgrelid = 'run'::regclass)");
         let has_our_triggers = link.run(action, query.fetch_one(link.pool())).await?;
-        let tables = Tables { link, seen: Arc::default(), orphans: Arc::default(), has_our_triggers, metrics };
+        let tables = Tables { link, seen: Arc::default(), orphans: Arc::default(), frontier: Arc::default(), has_our_triggers, metrics };
         let (claims, results) = (tables.clone(), tables.clone());
         Ok(Self {
             claims: Arc::new(Batcher::start(LANES, CLAIMS_AT_ONCE, move |batch| Box::pin(claims.clone().claim_all(batch)))),

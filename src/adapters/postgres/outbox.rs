@@ -2,7 +2,7 @@
 
 use super::{
     Postgres,
-    runs::{self, run_json},
+    runs::{self, own, run_json},
 };
 use crate::ports::{
     Event, Fault, Leases, Outbox,
@@ -18,7 +18,9 @@ impl Outbox for Postgres {
             "SELECT news.id, news.publish_status, ",
             run_json!(),
             " FROM (SELECT * FROM runner_outbox ORDER BY id LIMIT $1) AS news
-             JOIN run ON run.id = news.run_id LEFT JOIN runner_run AS own ON own.run_id = run.id ORDER BY news.id"
+             CROSS JOIN LATERAL (SELECT * FROM run WHERE run.id = news.run_id OFFSET 0) AS run ",
+            own!(),
+            " ORDER BY news.id"
         ));
         let query = query.bind(i64::try_from(limit).unwrap_or(i64::MAX));
         let rows: Vec<(i64, Option<String>, String)> = self.tables.ask("look for news", query.fetch_all(self.tables.link.pool())).await?;

@@ -2,8 +2,9 @@
 //! by one statement and all changed ones updated by another.
 
 use super::{
-    Abort, Postgres,
+    Abort, Postgres, Tables,
     claims::{item_json, json},
+    frontier::Place,
     read, read_all,
 };
 use crate::{
@@ -59,29 +60,33 @@ enum State {
 async fn locked(connection: &mut PgConnection, wishes: &[Enqueue]) -> sqlx::Result<HashMap<QueueKey, Slot>> {
     let keys: HashSet<&QueueKey> = wishes.iter().map(|wish| &wish.key).collect();
     let (codebases, campaigns, sets) = columns_of(keys.into_iter());
-    let items: Vec<String> = sqlx::query_scalar(concat!(
-        "SELECT ",
-        item_json!("item"),
-        "::text FROM unnest($1::text[], $2::text[], $3::text[]) AS wanted (codebase, campaign, change_set)
-         JOIN queue AS item ON item.codebase = wanted.codebase AND item.suite = wanted.campaign AND coalesce(item.change_set, '') = wanted.change_set
-         ORDER BY item.id FOR UPDATE OF item"
-    ))
+    let ids: Vec<i64> = sqlx::query_scalar(
+        "SELECT item.id::bigint FROM unnest($1::text[], $2::text[], $3::text[]) AS wanted (codebase, campaign, change_set)
+         CROSS JOIN LATERAL (SELECT id FROM queue WHERE codebase = wanted.codebase AND suite = wanted.campaign
+             AND coalesce(change_set, '') = wanted.change_set OFFSET 0) AS item",
+    )
     .bind(codebases)
     .bind(campaigns)
     .bind(sets)
     .fetch_all(&mut *connection)
     .await?;
+    if ids.is_empty() {
+        return Ok(HashMap::new());
+    }
+    // By id, as everywhere; one that went meanwhile is new again.
+    let items: Vec<String> =
+        sqlx::query_scalar(concat!("SELECT ", item_json!("item"), "::text FROM queue AS item WHERE id = ANY ($1) ORDER BY id FOR UPDATE"))
+            .bind(ids)
+            .fetch_all(&mut *connection)
+            .await?;
     let items: Vec<QueueItem> = read_all(items)?;
     // A statement of its own, that sees the claims made while we waited for the locks.
     let ids: Vec<QueueId> = items.iter().map(|item| item.id).collect();
-    let held: Vec<(i64, Option<String>)> = if ids.is_empty() {
-        vec![]
-    } else {
+    let held: Vec<(i64, Option<String>)> =
         sqlx::query_as("SELECT queue_id, wish::text FROM runner_claim WHERE queue_id = ANY ($1) ORDER BY queue_id FOR UPDATE")
             .bind(ids)
             .fetch_all(connection)
-            .await?
-    };
+            .await?;
     let mut held: HashMap<QueueId, Option<String>> = held.into_iter().collect();
     let slot = |item: QueueItem| {
         let state = match held.remove(&item.id) {
@@ -192,7 +197,7 @@ impl Items {
                  estimated_duration = make_interval(secs => t.duration), refresh = t.refresh, requester = t.requester
              FROM unnest($1::bigint[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::float8[], $7::bool[], $8::text[])
                  AS t (id, bucket, command, priority, context, duration, refresh, requester)
-             WHERE queue.id = t.id",
+             WHERE queue.id = t.id AND queue.id = ANY ($1)",
         )
         .bind(self.ids)
         .bind(self.buckets)
@@ -228,14 +233,22 @@ async fn tick(connection: &mut PgConnection, now: Time, first_id: QueueId) -> sq
         .map(drop)
 }
 
+/// Where wishes ended up.
+#[derive(Default)]
+pub(super) struct Queued {
+    pub(super) answers: Vec<Enqueued>,
+    /// The first place that was taken, or changed.
+    pub(super) first: Option<Place>,
+}
+
 /// Queues wishes by the update rule, in order; part of a transaction.
-pub(super) async fn enqueue(connection: &mut PgConnection, wishes: Vec<Enqueue>, now: Time) -> Result<Vec<Enqueued>, Abort<QueueStoreError>> {
+pub(super) async fn enqueue(connection: &mut PgConnection, wishes: Vec<Enqueue>, now: Time) -> Result<Queued, Abort<QueueStoreError>> {
     if wishes.is_empty() {
-        return Ok(vec![]);
+        return Ok(Queued::default());
     }
     let codebases: Vec<&str> = wishes.iter().map(|wish| wish.key.codebase.as_str()).collect::<HashSet<_>>().into_iter().collect();
     let (unknown, mut smallest): (Option<String>, Option<i64>) = sqlx::query_as(
-        "SELECT (SELECT wanted FROM unnest($1::text[]) AS wanted WHERE NOT EXISTS (SELECT FROM codebase WHERE name = wanted) LIMIT 1),
+        "SELECT (SELECT wanted FROM unnest($1::text[]) AS wanted WHERE (SELECT true FROM codebase WHERE name = wanted) IS NULL LIMIT 1),
              (SELECT min(priority) FROM queue)",
     )
     .bind(codebases)
@@ -278,7 +291,42 @@ pub(super) async fn enqueue(connection: &mut PgConnection, wishes: Vec<Enqueue>,
         keep_wishes(connection, waiting).await?;
     }
     let id_of = |key: &QueueKey| slots.get(key).map_or(0, |slot| slot.item.id);
-    Ok(answers.into_iter().map(|(key, bucket)| Enqueued { queue_id: id_of(&key), bucket }).collect())
+    let changed = slots.values().filter(|slot| matches!(slot.state, State::New | State::Changed));
+    Ok(Queued {
+        first: changed.map(|slot| slot.item.order()).min(),
+        answers: answers.into_iter().map(|(key, bucket)| Enqueued { queue_id: id_of(&key), bucket }).collect(),
+    })
+}
+
+impl Tables {
+    /// Items were added or changed, for good.
+    pub(super) fn tell_frontier(&self, queued: Queued) -> Vec<Enqueued> {
+        if let Some(first) = queued.first {
+            self.frontier.opened(Some(first));
+        }
+        queued.answers
+    }
+}
+
+async fn position(connection: &mut PgConnection, pair: &Pair) -> sqlx::Result<Option<Position>> {
+    let place: Option<(String, i64, i64)> = sqlx::query_as(
+        "SELECT bucket::text, priority, id::bigint FROM queue WHERE codebase = $1 AND suite = $2 ORDER BY bucket, priority, id LIMIT 1",
+    )
+    .bind(pair.codebase.as_str())
+    .bind(pair.campaign.as_str())
+    .fetch_optional(&mut *connection)
+    .await?;
+    let Some((bucket, priority, id)) = place else { return Ok(None) };
+    let (before, wait_time): (i64, f64) = sqlx::query_as(
+        "SELECT count(*), coalesce(extract(epoch from sum(estimated_duration)), 0)::float8 FROM queue
+         WHERE (bucket, priority, id) < ($1::queue_bucket, $2, $3)",
+    )
+    .bind(bucket)
+    .bind(priority)
+    .bind(id)
+    .fetch_one(connection)
+    .await?;
+    Ok(Some(Position { position: u64::try_from(before).unwrap_or_default() + 1, wait_time }))
 }
 
 async fn stats(connection: &mut PgConnection) -> sqlx::Result<QueueStats> {
@@ -301,7 +349,8 @@ async fn stats(connection: &mut PgConnection) -> sqlx::Result<QueueStats> {
 #[async_trait]
 impl QueueStore for Postgres {
     async fn enqueue(&self, batch: EnqueueBatch) -> Result<Vec<Enqueued>, QueueStoreError> {
-        self.tables
+        let queued = self
+            .tables
             .transaction("queue items", |connection| {
                 let EnqueueBatch { items, settles, now } = batch.clone();
                 Box::pin(async move {
@@ -315,7 +364,8 @@ impl QueueStore for Postgres {
                     enqueue(connection, items, now).await
                 })
             })
-            .await
+            .await?;
+        Ok(self.tables.tell_frontier(queued))
     }
 
     async fn claim(&self, request: ClaimRequest) -> Result<Option<Claimed>, QueueStoreError> {
@@ -338,15 +388,8 @@ impl QueueStore for Postgres {
     }
 
     async fn position(&self, pair: &Pair) -> Result<Option<Position>, QueueStoreError> {
-        let query = sqlx::query_as(
-            "SELECT count(before.id), coalesce(extract(epoch from sum(before.estimated_duration)), 0)::float8
-             FROM (SELECT bucket, priority, id FROM queue WHERE codebase = $1 AND suite = $2 ORDER BY bucket, priority, id LIMIT 1) AS wanted
-             LEFT JOIN queue AS before ON (before.bucket, before.priority, before.id) < (wanted.bucket, wanted.priority, wanted.id)
-             GROUP BY wanted.id",
-        );
-        let query = query.bind(pair.codebase.as_str()).bind(pair.campaign.as_str());
-        let found: Option<(i64, f64)> = self.tables.ask("look for a place in the queue", query.fetch_optional(self.tables.link.pool())).await?;
-        Ok(found.map(|(before, wait_time)| Position { position: u64::try_from(before).unwrap_or_default() + 1, wait_time }))
+        let look = async { position(&mut *self.tables.link.pool().acquire().await?, pair).await };
+        Ok(self.tables.ask("look for a place in the queue", look).await?)
     }
 
     async fn waiting(&self, campaign: &CampaignName, codebase: Option<CodebaseName>) -> Result<Vec<QueueItem>, QueueStoreError> {
@@ -354,7 +397,7 @@ impl QueueStore for Postgres {
             "SELECT ",
             item_json!("item"),
             "::text FROM queue AS item WHERE suite = $1 AND ($2::text IS NULL OR codebase::text = $2)
-             AND NOT EXISTS (SELECT FROM runner_claim WHERE queue_id = item.id) ORDER BY item.bucket, item.priority, item.id"
+             AND (SELECT run_id FROM runner_claim WHERE queue_id = item.id) IS NULL ORDER BY item.bucket, item.priority, item.id"
         ));
         let query = query.bind(campaign.as_str()).bind(codebase.as_ref().map(CodebaseName::as_str));
         let look = async { read_all(query.fetch_all(self.tables.link.pool()).await?) };
@@ -380,7 +423,7 @@ impl QueueStore for Postgres {
 pub(super) async fn remove(connection: &mut PgConnection, ids: Vec<QueueId>) -> sqlx::Result<Vec<QueueId>> {
     sqlx::query("SELECT FROM queue WHERE id = ANY ($1) ORDER BY id FOR UPDATE").bind(&ids).execute(&mut *connection).await?;
     let removed: Vec<i64> = sqlx::query_scalar(
-        "DELETE FROM queue WHERE id = ANY ($1) AND NOT EXISTS (SELECT FROM runner_claim WHERE queue_id = queue.id) RETURNING id::bigint",
+        "DELETE FROM queue WHERE id = ANY ($1) AND (SELECT run_id FROM runner_claim WHERE queue_id = queue.id) IS NULL RETURNING id::bigint",
     )
     .bind(&ids)
     .fetch_all(connection)

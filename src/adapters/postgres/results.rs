@@ -6,7 +6,7 @@ use super::{
     claims::again,
     link::lost_a_race,
     queue, read,
-    runs::{self, run_json},
+    runs::{self, own, run_json},
 };
 use crate::{
     domain::{
@@ -40,10 +40,10 @@ const STORE: &str = "
         result json, value int, vcs_type vcs_type, branch_url text, subpath text, target_branch_url text, worker text, worker_link text,
         failure_stage text, failure_details json, failure_transient bool, resume_from text, publish_status publish_status,
         logfilenames text[], facts jsonb, branches json, tags json, build json, own_change_set text, stored timestamp)),
-    locked AS MATERIALIZED (SELECT id FROM queue WHERE id IN (SELECT queue_id FROM given) ORDER BY id FOR UPDATE),
-    held AS MATERIALIZED (SELECT claim.run_id FROM given JOIN runner_claim AS claim ON claim.run_id = given.id AND claim.token = given.token
-        WHERE claim.wish IS NULL AND (SELECT count(*) FROM locked) >= 0 ORDER BY claim.queue_id FOR UPDATE OF claim),
-    new AS MATERIALIZED (SELECT * FROM given WHERE id IN (SELECT run_id FROM held)),
+    locked AS MATERIALIZED (SELECT id FROM queue WHERE id = ANY (ARRAY(SELECT queue_id FROM given)) ORDER BY id FOR UPDATE),
+    held AS MATERIALIZED (SELECT run_id, token FROM runner_claim WHERE run_id = ANY (ARRAY(SELECT id FROM given))
+        AND wish IS NULL AND (SELECT count(*) FROM locked) >= 0 ORDER BY queue_id FOR UPDATE),
+    new AS MATERIALIZED (SELECT * FROM given WHERE (id, token) IN (SELECT run_id, token FROM held)),
     sets AS (INSERT INTO change_set (id, campaign)
         SELECT DISTINCT ON (change_set) change_set, suite FROM new ORDER BY change_set ON CONFLICT DO NOTHING),
     runs AS (INSERT INTO run (id, command, description, start_time, finish_time, result_code, instigated_context, context,
@@ -61,9 +61,9 @@ const STORE: &str = "
     builds AS (INSERT INTO debian_build (run_id, version, distribution, source, binary_packages, lintian_result)
         SELECT new.id, build.* FROM new, json_to_recordset(new.build)
             AS build (version text, distribution text, source text, binary_packages text[], lintian_result json)),
-    items AS (DELETE FROM queue USING new WHERE queue.id = new.queue_id
-        AND queue.codebase::text = new.codebase AND queue.suite::text = new.suite),
-    claims AS (DELETE FROM runner_claim USING new WHERE runner_claim.run_id = new.id),
+    items AS (DELETE FROM queue WHERE id = ANY (ARRAY(SELECT queue_id FROM new))
+        AND (id, codebase::text, suite::text) IN (SELECT queue_id, codebase, suite FROM new)),
+    claims AS (DELETE FROM runner_claim WHERE run_id = ANY (ARRAY(SELECT id FROM new))),
     follow_ups AS (INSERT INTO runner_follow_up (run_id, codebase, campaign, change_set, context)
         SELECT id, codebase, suite, own_change_set, context FROM new),
     news AS (INSERT INTO runner_outbox (run_id) SELECT id FROM new)
@@ -130,8 +130,7 @@ impl Tables {
     }
 
     async fn run(&self, id: &RunId) -> Result<Option<Run>, Fault> {
-        let query =
-            sqlx::query_scalar(concat!("SELECT ", run_json!(), " FROM run LEFT JOIN runner_run AS own ON own.run_id = run.id WHERE run.id = $1"));
+        let query = sqlx::query_scalar(concat!("SELECT ", run_json!(), " FROM run ", own!(), " WHERE run.id = $1"));
         let look = async {
             let row: Option<String> = query.bind(id.as_str()).fetch_optional(self.link.pool()).await?;
             row.as_deref().map(runs::run).transpose()
@@ -155,7 +154,11 @@ impl Tables {
             Box::pin(async move { store_one(connection, &new).await })
         });
         match stored.await {
-            Ok(true) => Ok(Recorded::Stored),
+            Ok(true) => {
+                // A wish that waited may have been queued.
+                self.frontier.opened(None);
+                Ok(Recorded::Stored)
+            }
             // Nobody holds it with that token; somebody may have stored it just now.
             Ok(false) => match self.run(&new.run.id).await? {
                 Some(known) => Ok(Recorded::Known(Box::new(known))),
@@ -205,12 +208,13 @@ impl ResultStore for Postgres {
                 (SELECT run_id AS id, stored, sequence FROM runner_run ORDER BY stored DESC, sequence DESC LIMIT $1)
                 UNION ALL
                 (SELECT id, finish_time, 0 FROM run WHERE finish_time IS NOT NULL
-                     AND NOT EXISTS (SELECT FROM runner_run WHERE run_id = run.id) ORDER BY finish_time DESC LIMIT $1)
+                     AND (SELECT run_id FROM runner_run WHERE run_id = run.id) IS NULL ORDER BY finish_time DESC LIMIT $1)
                 ORDER BY 2 DESC, 3 DESC LIMIT $1)
              SELECT ",
             run_json!(),
-            " FROM newest JOIN run ON run.id = newest.id LEFT JOIN runner_run AS own ON own.run_id = run.id
-             ORDER BY newest.stored DESC, newest.sequence DESC"
+            " FROM newest CROSS JOIN LATERAL (SELECT * FROM run WHERE run.id = newest.id OFFSET 0) AS run ",
+            own!(),
+            " ORDER BY newest.stored DESC, newest.sequence DESC"
         ));
         let look = async { runs::runs(query.bind(i64::try_from(limit).unwrap_or(i64::MAX)).fetch_all(self.tables.link.pool()).await?) };
         Ok(self.tables.ask("list the runs", look).await?)
@@ -231,8 +235,9 @@ impl ResultStore for Postgres {
         let query = sqlx::query_scalar(concat!(
             "SELECT ",
             run_json!(),
-            " FROM run LEFT JOIN runner_run AS own ON own.run_id = run.id
-             WHERE run.codebase = $1 AND run.suite = $2 AND run.revision = $3 AND run.result_code = 'success'
+            " FROM run ",
+            own!(),
+            " WHERE run.codebase = $1 AND run.suite = $2 AND run.revision = $3 AND run.result_code = 'success'
              ORDER BY run.start_time DESC, run.id DESC LIMIT 1"
         ));
         let query = query.bind(pair.codebase.as_str()).bind(pair.campaign.as_str()).bind(revision);
@@ -246,7 +251,9 @@ impl ResultStore for Postgres {
     async fn last_build_version(&self, codebase: &CodebaseName, distribution: &str) -> Result<Option<String>, ResultStoreError> {
         // Put in order here, since the column is text where the type for versions is not installed.
         let query = sqlx::query_scalar(
-            "SELECT DISTINCT version::text FROM run JOIN debian_build ON debian_build.run_id = run.id WHERE run.codebase = $1 AND distribution = $2",
+            "SELECT DISTINCT build.version FROM run
+             CROSS JOIN LATERAL (SELECT version::text, distribution FROM debian_build WHERE run_id = run.id OFFSET 0) AS build
+             WHERE run.codebase = $1 AND build.distribution = $2",
         );
         let query = query.bind(codebase.as_str()).bind(distribution);
         let versions: Vec<String> = self.tables.ask("look up the last version built", query.fetch_all(self.tables.link.pool())).await?;
@@ -256,10 +263,10 @@ impl ResultStore for Postgres {
     async fn finished_since(&self, since: Time) -> Result<FinishedCounts, ResultStoreError> {
         let query = sqlx::query_as(
             "SELECT result_code, count(*) FROM (
-                 SELECT run.result_code FROM runner_run AS own JOIN run ON run.id = own.run_id WHERE own.stored >= date_trunc('minute', $1::timestamp)
+                 SELECT (SELECT result_code FROM run WHERE id = own.run_id) FROM runner_run AS own WHERE own.stored >= date_trunc('minute', $1::timestamp)
                  UNION ALL
                  SELECT result_code FROM run WHERE finish_time >= date_trunc('minute', $1::timestamp)
-                     AND NOT EXISTS (SELECT FROM runner_run WHERE run_id = run.id)) AS finished
+                     AND (SELECT run_id FROM runner_run WHERE run_id = run.id) IS NULL) AS finished
              GROUP BY result_code",
         );
         let query = query.bind(since.naive_utc());

@@ -4,7 +4,7 @@ use super::{
     Postgres,
     queue::columns_of,
     read_all,
-    runs::{self, run_json},
+    runs::{self, own, run_json},
 };
 use crate::{
     domain::{
@@ -74,8 +74,9 @@ async fn candidates(connection: &mut PgConnection, keys: &[QueueKey]) -> sqlx::R
     let rows = sqlx::query_scalar(concat!(
         "SELECT DISTINCT ON (candidate.id) ",
         candidate_json!(),
-        " FROM unnest($1::text[], $2::text[], $3::text[]) AS wanted (codebase, campaign, change_set) JOIN candidate
-             ON candidate.codebase = wanted.codebase AND candidate.suite = wanted.campaign AND coalesce(candidate.change_set, '') = wanted.change_set"
+        " FROM unnest($1::text[], $2::text[], $3::text[]) AS wanted (codebase, campaign, change_set)
+         CROSS JOIN LATERAL (SELECT * FROM candidate WHERE codebase = wanted.codebase AND suite = wanted.campaign
+             AND coalesce(change_set, '') = wanted.change_set OFFSET 0) AS candidate"
     ))
     .bind(codebases)
     .bind(campaigns)
@@ -100,7 +101,7 @@ async fn history(connection: &mut PgConnection, pairs: &HashSet<PairKey>) -> sql
         "SELECT wanted.codebase, wanted.campaign, run.result_code, run.start_time, extract(epoch from run.finish_time - run.start_time)::float8,
              run.instigated_context, run.context
          FROM unnest($1::text[], $2::text[]) AS wanted (codebase, campaign)
-         JOIN run ON run.codebase = wanted.codebase AND run.suite = wanted.campaign
+         CROSS JOIN LATERAL (SELECT * FROM run WHERE codebase = wanted.codebase AND suite = wanted.campaign OFFSET 0) AS run
          WHERE run.failure_transient IS NOT TRUE AND run.start_time IS NOT NULL AND run.finish_time IS NOT NULL",
     )
     .bind(codebases)
@@ -141,10 +142,10 @@ async fn proposals(connection: &mut PgConnection, pairs: &HashSet<PairKey>) -> s
     let rows: Vec<(String, String, String)> = sqlx::query_as(
         "SELECT wanted.codebase, wanted.campaign, coalesce(run.command, '')
          FROM unnest($1::text[], $2::text[]) AS wanted (codebase, campaign)
-         JOIN last_run AS last ON last.codebase = wanted.codebase AND last.campaign = wanted.campaign
-         JOIN run ON run.id = last.last_effective_run_id
-         WHERE EXISTS (SELECT FROM merge_proposal AS proposal WHERE proposal.status = 'open' AND (proposal.revision = run.revision
-             OR proposal.revision IN (SELECT branch.revision FROM new_result_branch AS branch WHERE branch.run_id = run.id)))",
+         CROSS JOIN LATERAL (SELECT * FROM last_run WHERE codebase = wanted.codebase AND campaign = wanted.campaign OFFSET 0) AS last
+         CROSS JOIN LATERAL (SELECT * FROM run WHERE id = last.last_effective_run_id OFFSET 0) AS run
+         WHERE (SELECT count(*) FROM merge_proposal AS proposal WHERE proposal.status = 'open' AND proposal.revision = ANY (
+             ARRAY(SELECT branch.revision FROM new_result_branch AS branch WHERE branch.run_id = run.id) || run.revision)) > 0",
     )
     .bind(codebases)
     .bind(campaigns)
@@ -181,8 +182,9 @@ impl ScheduleStore for Postgres {
         let query = sqlx::query_scalar(concat!(
             "SELECT ",
             run_json!(),
-            " FROM last_run JOIN run ON run.id = last_run.last_effective_run_id LEFT JOIN runner_run AS own ON own.run_id = run.id
-             WHERE last_run.campaign = $1 ORDER BY last_run.codebase"
+            " FROM last_run CROSS JOIN LATERAL (SELECT * FROM run WHERE run.id = last_run.last_effective_run_id OFFSET 0) AS run ",
+            own!(),
+            " WHERE last_run.campaign = $1 ORDER BY last_run.codebase"
         ));
         let look = async { runs::runs(query.bind(campaign.as_str()).fetch_all(self.tables.link.pool()).await?) };
         self.tables.ask("list last effective runs", look).await

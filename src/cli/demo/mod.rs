@@ -45,6 +45,9 @@ pub(super) struct DemoArgs {
     /// Keep everything in this folder (made if needed) rather than in one that goes
     #[arg(long)]
     keep: Option<PathBuf>,
+    /// A settings file over those of the demo, to see it on other stores; may be given more than once
+    #[arg(long)]
+    config: Vec<PathBuf>,
     /// Give up after so many seconds
     #[arg(long, default_value_t = 600)]
     timeout: u64,
@@ -92,9 +95,10 @@ pub(super) async fn demo(args: DemoArgs) -> Result<ExitCode> {
     let home = Home::make(args.keep.clone())?;
     let plan = plan(&args, home.path())?;
     let settings_file = write_settings(home.path(), &plan.campaigns)?;
-    let loaded = settings::load(&[settings_file], Flags(Dict::new()))?;
+    let files: Vec<PathBuf> = std::iter::once(settings_file).chain(args.config.clone()).collect();
+    let loaded = settings::load(&files, Flags(Dict::new()))?;
     let running = bootstrap::start(&loaded.settings).await?;
-    println!("A service on embedded stores in {}, with {WORKERS} workers:", home.path().display());
+    println!("A service on {}, with {WORKERS} workers:", loaded.settings.store);
     let (server, end) = (Server::new(&format!("http://{}", running.admin))?, CancellationToken::new());
     let outcome = tokio::select! {
         outcome = run(&server, &plan, home.path(), &running, &end) => outcome,
@@ -103,7 +107,10 @@ pub(super) async fn demo(args: DemoArgs) -> Result<ExitCode> {
     };
     end.cancel();
     let well = match outcome {
-        Ok(runs) => report::show(&server, &plan, &runs, home.path(), matches!(home, Home::Kept(_))).await?,
+        Ok(runs) => {
+            let place = report::Place { settings: &loaded.settings, home: home.path(), kept: matches!(home, Home::Kept(_)) };
+            report::show(&server, &plan, &runs, running.artifacts.as_ref(), &place).await?
+        }
         Err(error) => {
             running.stop().await?;
             return Err(error);

@@ -7,9 +7,11 @@ use super::{
     },
     Plan,
 };
+use crate::{domain::name::RunId, ports::ArtifactStore, settings::Settings};
 use anyhow::Result;
 use serde_json::Value;
 use std::path::Path;
+use tokio::io::AsyncReadExt;
 
 /// Lines of a diff that are shown.
 const DIFF_LINES: usize = 25;
@@ -43,12 +45,19 @@ fn harmless(line: &str) -> String {
     line.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).collect()
 }
 
-fn show_diffs(runs: &[Value], artifacts: &Path) {
+async fn patch(artifacts: &dyn ArtifactStore, run: &RunId, name: &str) -> Result<Option<String>> {
+    let Some(mut reader) = artifacts.open(run, name).await? else { return Ok(None) };
+    let mut bytes = vec![];
+    reader.read_to_end(&mut bytes).await?;
+    Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
+}
+
+async fn show_diffs(runs: &[Value], artifacts: &dyn ArtifactStore) -> Result<()> {
     for run in runs.iter().filter(|run| text(run, "code") == "success") {
-        let path = artifacts.join(text(run, "log_id")).join(format!("{}.patch", text(run, "campaign")));
+        let name = format!("{}.patch", text(run, "campaign"));
         println!("\n{} on {}:", text(run, "campaign"), text(run, "codebase"));
-        let Ok(patch) = std::fs::read_to_string(&path) else {
-            println!("  no patch at {}", path.display());
+        let Some(patch) = patch(artifacts, &RunId::new(text(run, "log_id")), &name).await? else {
+            println!("  no {name} among the artifacts");
             continue;
         };
         let lines = diff(&patch);
@@ -56,9 +65,10 @@ fn show_diffs(runs: &[Value], artifacts: &Path) {
             println!("  {}", harmless(line));
         }
         if lines.len() > DIFF_LINES {
-            println!("  … and {} more lines in {}", lines.len() - DIFF_LINES, path.display());
+            println!("  … and {} more lines in {name}", lines.len() - DIFF_LINES);
         }
     }
+    Ok(())
 }
 
 /// The queue, once every run has its next one; that is made beside the requests, so it may take a moment.
@@ -74,21 +84,31 @@ async fn scheduled(server: &Server, runs: usize) -> Result<Value> {
     Ok(queue)
 }
 
+/// Where the demo was.
+pub(super) struct Place<'a> {
+    /// What it ran with.
+    pub(super) settings: &'a Settings,
+    /// Its folder.
+    pub(super) home: &'a Path,
+    /// Whether that stays.
+    pub(super) kept: bool,
+}
+
 /// Shows the runs, what they changed, what is scheduled next, and where all of it lies. Answers whether all went as it should.
-pub(super) async fn show(server: &Server, plan: &Plan, runs: &[Value], home: &Path, kept: bool) -> Result<bool> {
+pub(super) async fn show(server: &Server, plan: &Plan, runs: &[Value], artifacts: &dyn ArtifactStore, place: &Place<'_>) -> Result<bool> {
     println!("{}", runs_table(plan, runs));
-    show_diffs(runs, &home.join("artifacts"));
+    show_diffs(runs, artifacts).await?;
     let queue = scheduled(server, runs.len()).await?;
     let next: Vec<String> =
         queue.as_array().into_iter().flatten().map(|item| format!("{} on {}", text(item, "campaign"), text(item, "codebase"))).collect();
     println!("\nScheduled to run again, in this order: {}.", next.join(", "));
-    println!("Logs: {}/CODEBASE/RUN/worker.log.gz", home.join("logs").display());
-    println!("Artifacts: {}/RUN/CAMPAIGN.patch", home.join("artifacts").display());
-    println!("Branches: {}/CODEBASE, branch CAMPAIGN/main", home.join("vcs/git").display());
-    if kept {
-        println!("Kept; to look around: janitor-runner --config {} --port 9911 --public-port 9919", home.join("runner.toml").display());
+    println!("Logs: {}/CODEBASE/RUN/worker.log.gz", place.settings.logs);
+    println!("Artifacts: {}/RUN/CAMPAIGN.patch", place.settings.artifacts);
+    println!("Branches: {}/CODEBASE, branch CAMPAIGN/main", place.home.join("vcs/git").display());
+    if place.kept {
+        println!("Kept; to look around: janitor-runner --config {} --port 9911 --public-port 9919", place.home.join("runner.toml").display());
     } else {
-        println!("All of it goes now; --keep DIR keeps it.");
+        println!("The folder goes now; --keep DIR keeps it.");
     }
     let well = runs.iter().all(|run| expected(plan, run)) && next.len() >= runs.len();
     println!("{}", if well { "Everything went as it should." } else { "Something did not go as it should." });

@@ -4,6 +4,7 @@ use crate::support::{
     process::{Server, answer},
     servers::{self, Private},
 };
+use futures::StreamExt;
 use redis::AsyncCommands;
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, time::Duration};
@@ -124,4 +125,30 @@ async fn the_hashes_are_put_right_after_redis_was_away() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     panic!("{:?}", hash(&place.url(), "active-runs").await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_are_told_on_their_channels() {
+    let place = Place::new().await;
+    let server = place.server().await;
+    server.add_worker("w1", "secret1").await;
+    let mut channel = redis::Client::open(place.url()).unwrap().get_async_pubsub().await.unwrap();
+    channel.subscribe(&["queue", "result", "publish-status"]).await.unwrap();
+    queued(&server, &["aa"]).await;
+    let id = server.claim_of("aa").await;
+    assert_eq!(server.finish(&id, &json!({ "code": "success", "revision": "r" }), &[("w.log", b"x")]).await.0, 201);
+    assert_eq!(answer(server.request("POST", &format!("/runs/{id}")).json(&json!({ "publish_status": "approved" }))).await.0, 200);
+    let mut heard: BTreeMap<String, Vec<Value>> = BTreeMap::new();
+    let mut messages = channel.into_on_message();
+    while heard.len() < 3 || heard["queue"].last().unwrap()["processing"] != json!([]) {
+        let message = tokio::time::timeout(Duration::from_secs(10), messages.next()).await.unwrap_or_else(|_| panic!("{heard:?}")).unwrap();
+        let text: String = message.get_payload().unwrap();
+        heard.entry(message.get_channel_name().to_owned()).or_default().push(serde_json::from_str(&text).unwrap());
+    }
+    let result = &heard["result"][0];
+    assert_eq!((&result["log_id"], &result["code"], &result["logfilenames"]), (&json!(id), &json!("success"), &json!(["w.log"])));
+    assert_eq!(heard["publish-status"], [json!({ "run_id": id, "publish_status": "approved", "codebase": "aa", "campaign": "gen" })]);
+    let held = heard["queue"].iter().find(|status| status["processing"] != json!([])).unwrap();
+    assert_eq!(held["processing"][0]["id"], json!(id));
+    assert!(held["processing"][0]["last-keepalive"].is_string() && held["rate_limit_hosts"].is_object());
 }

@@ -120,11 +120,14 @@ async fn theirs_is_read_and_work_goes_on() {
 #[tokio::test]
 async fn what_is_missing_is_listed_and_nothing_is_touched() {
     let url = janitors_database().await;
-    servers::execute(&url, "ALTER TABLE run DROP COLUMN failure_transient CASCADE; ALTER TABLE queue ALTER priority TYPE text; DROP TABLE followup")
-        .await;
+    servers::execute(
+        &url,
+        "ALTER TABLE run DROP COLUMN failure_transient CASCADE; ALTER TABLE candidate ALTER success_chance TYPE text; DROP TABLE followup",
+    )
+    .await;
     let (done, said) = migrate(&url, &[]);
     assert!(!done);
-    for problem in ["run.failure_transient is missing", "queue.priority is of another type", "table followup is missing"] {
+    for problem in ["run.failure_transient is missing", "candidate.success_chance is of another type", "table followup is missing"] {
         assert!(said.contains(problem), "{problem}: {said}");
     }
     assert_eq!(said.lines().count(), 4, "{said}");

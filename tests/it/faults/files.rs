@@ -168,9 +168,9 @@ async fn a_full_spool_loses_nothing_that_was_acknowledged() {
     // A file system of one megabyte in a mount namespace of the server's own.
     let server = Server::on_small_spool(home.path(), &servers::database().await).await;
     server.add_worker("w1", "secret1").await;
-    let load = Load::start(&[&server], 2);
     server.queue("big", "gen").await;
     let taken = server.claim_of("big").await;
+    let load = Load::start(&[&server], 2);
     let too_much = vec![7_u8; 3 << 20];
     let report = json!({ "code": "success", "target": { "name": "generic" } });
     for _ in 0..3 {
