@@ -55,26 +55,8 @@ struct Background {
 
 fn services(ports: Ports, settings: &Settings, metrics: Arc<Metrics>) -> (Arc<App>, Background) {
     let deployment: Arc<Deployment> = Arc::new(settings.deployment.clone());
-    let Ports {
-        queue,
-        claims,
-        results,
-        schedules,
-        outbox,
-        leases,
-        catalog,
-        credentials,
-        artifacts,
-        logs,
-        events,
-        backchannel,
-        vcs,
-        clock,
-        ids,
-        spool,
-        coordination,
-        mover,
-    } = ports;
+    let Ports { queue, claims, results, schedules, outbox, leases, catalog, credentials, .. } = ports;
+    let Ports { artifacts, logs, events, backchannel, vcs, clock, ids, spool, coordination, mover, .. } = ports;
     let announcer = Arc::new(Announcer::new(claims.clone(), events.clone(), clock.clone(), deployment.clone()));
     let leader = Arc::new(Leader::new(leases, ids.fresh()));
     let relay = Arc::new(Relay::new(outbox, events.clone(), leader.clone(), metrics.clone()));

@@ -20,10 +20,10 @@ pub(super) struct ServeArgs {
     /// Where queue and runs are kept: sled:PATH, memory: or postgresql://…
     #[arg(long)]
     store: Option<String>,
-    /// Where artifacts are kept: a directory, gs://BUCKET/ or s3://BUCKET/
+    /// Where artifacts are kept: a directory, or a bucket (gs:, s3:)
     #[arg(long)]
     artifacts: Option<String>,
-    /// Where logs are kept: a directory, gs://BUCKET/, s3://BUCKET/ or https://ENDPOINT
+    /// Where logs are kept: a directory, or a bucket (gs:, s3:, https:)
     #[arg(long)]
     logs: Option<String>,
     /// Port of the admin API [default: 9911]

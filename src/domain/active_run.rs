@@ -21,6 +21,7 @@ pub enum BackchannelAddress {
 
 /// What was found out about the codebase's branch when the run was handed out.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 #[expect(missing_docs)]
 pub struct RunVcs {
     pub vcs_type: Option<VcsType>,

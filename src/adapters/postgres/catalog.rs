@@ -50,7 +50,7 @@ fn store_nameless() -> String {
 
 /// The last of each name, or place, in the order of the list.
 fn distinct(codebases: Vec<Codebase>) -> (Vec<Codebase>, Vec<Codebase>) {
-    let mut last: HashMap<(Option<CodebaseName>, Option<String>, Option<String>), usize> = HashMap::new();
+    let mut last = HashMap::new();
     for (place, codebase) in codebases.iter().enumerate() {
         let key = match &codebase.name {
             Some(name) => (Some(name.clone()), None, None),

@@ -12,7 +12,7 @@ use crate::{
     domain::{
         active_run::{ActiveRun, Claimant},
         codebase::Codebase,
-        name::RunId,
+        name::{CampaignName, CodebaseName, RunId},
         queue::{Enqueue, QueueItem},
         time::Time,
     },
@@ -177,11 +177,11 @@ fn bound<'q>(sql: &'static str, filter: &'q ClaimFilter, many: usize, now: Time,
         .bind(i64::try_from(many).unwrap_or(i64::MAX))
         .bind(now.naive_utc())
         .bind(&filter.avoid_hosts)
-        .bind(filter.campaign.as_ref().map(|campaign| campaign.as_str()))
+        .bind(filter.campaign.as_ref().map(CampaignName::as_str))
         .bind(codebases)
         .bind(campaigns)
         .bind(sets)
-        .bind(filter.codebase.as_ref().map(|codebase| codebase.as_str()))
+        .bind(filter.codebase.as_ref().map(CodebaseName::as_str))
         .bind(after.0.as_str())
         .bind(after.1)
         .bind(after.2)
@@ -214,8 +214,11 @@ pub(super) fn json(value: &impl serde::Serialize) -> String {
     serde_json::to_string(value).unwrap_or_default()
 }
 
+/// The run that an item was taken for, the item, and its codebase.
+type TakenItem = (String, QueueItem, Codebase);
+
 /// One row of an answer to `claim_sql`: how many items were picked, and one that was taken.
-fn taken(row: &PgRow) -> sqlx::Result<(i64, Option<(String, QueueItem, Codebase)>)> {
+fn taken(row: &PgRow) -> sqlx::Result<(i64, Option<TakenItem>)> {
     let (picked, run_id): (i64, Option<String>) = (row.try_get("picked")?, row.try_get("run_id")?);
     let Some(run_id) = run_id else { return Ok((picked, None)) };
     let (item, codebase): (String, String) = (row.try_get("item")?, row.try_get("codebase")?);
@@ -322,6 +325,9 @@ impl Tables {
 
     /// Lets go what was claimed by statements whose answer was lost: nobody knows of these claims.
     async fn release_orphans(&self) {
+        if !self.link.is_settled() {
+            return;
+        }
         for (id, token) in self.orphans.take() {
             match self.release(&id, &token, None).await {
                 Ok(()) | Err(ClaimsError::ClaimLost(_)) => {}

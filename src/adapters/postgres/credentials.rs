@@ -15,6 +15,8 @@ const NOBODY: &str = "$2a$08$3lqI1SZ.6lcSwb4xu2fEb.GGmkgnE66C.NPWD5vqq24DVAHkdcs
 /// In place of the password of a worker that was removed: its row must stay, since runs name it.
 const REMOVED: &str = "!removed";
 
+type AccountRow = (String, Option<String>, Option<NaiveDateTime>);
+
 async fn off_the_async_threads<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Fault> {
     tokio::task::spawn_blocking(work).await.map_err(|e| Fault::backend("hash a password", e))
 }
@@ -100,8 +102,7 @@ impl Credentials for Postgres {
              WHERE worker.password <> $1 ORDER BY worker.name COLLATE \"C\"",
         )
         .bind(REMOVED);
-        type Row = (String, Option<String>, Option<NaiveDateTime>);
-        let rows: Vec<Row> = self.tables.ask("list the workers", query.fetch_all(self.tables.link.pool())).await?;
+        let rows: Vec<AccountRow> = self.tables.ask("list the workers", query.fetch_all(self.tables.link.pool())).await?;
         Ok(rows.into_iter().map(|(name, link, seen)| WorkerAccount { name, link, last_seen: seen.map(|time| time.and_utc()) }).collect())
     }
 }

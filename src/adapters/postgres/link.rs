@@ -5,19 +5,26 @@ use super::Abort;
 use crate::ports::Fault;
 use futures::future::BoxFuture;
 use sqlx::{
-    Connection, PgConnection, PgPool,
+    ConnectOptions, Connection, PgConnection, PgPool, Postgres,
+    pool::PoolConnection,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
-use std::{str::FromStr, time::Duration};
+use std::{
+    str::FromStr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 use tokio::{
     sync::watch,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tokio_util::task::AbortOnDropHandle;
 
 /// How often the server is asked for a sign of life, and how long it may take.
 const ASK_EVERY: Duration = Duration::from_millis(400);
 const PATIENCE: Duration = Duration::from_millis(1100);
+/// Statements that were given up while the server did not answer have ended so long after it answers again.
+const SETTLED: Duration = Duration::from_secs(3);
 /// How long a request waits for a connection while all are in use.
 const ACQUIRE: Duration = Duration::from_millis(1500);
 /// A transaction that lost against another is tried again so often.
@@ -42,13 +49,16 @@ pub struct PostgresSettings {
 pub(super) struct Link {
     pool: PgPool,
     answers: watch::Receiver<bool>,
+    /// When that changed.
+    since: Arc<Mutex<Instant>>,
     _watcher: AbortOnDropHandle<()>,
 }
 
 pub(super) fn options(settings: &PostgresSettings) -> Result<PgConnectOptions, Fault> {
     let options = PgConnectOptions::from_str(&settings.url).map_err(|e| Fault::backend("read the URL of the database", e))?;
     let limit = settings.statement_timeout.as_millis().to_string();
-    Ok(options.application_name("janitor-runner").options([
+    // Statements are counted and timed by our own metrics; some that take long, such as large uploads, are no alarm.
+    Ok(options.disable_statement_logging().application_name("janitor-runner").options([
         ("statement_timeout", limit.as_str()),
         ("lock_timeout", "5000"),
         // A runner that was stopped in the middle of a transaction does not hold its locks for long.
@@ -64,7 +74,7 @@ pub(super) fn options(settings: &PostgresSettings) -> Result<PgConnectOptions, F
 }
 
 /// Asks for a sign of life again and again.
-async fn watch_over(options: PgConnectOptions, answers: watch::Sender<bool>) {
+async fn watch_over(options: PgConnectOptions, answers: watch::Sender<bool>, since: Arc<Mutex<Instant>>) {
     let mut connection: Option<PgConnection> = None;
     loop {
         let asked = timeout(PATIENCE, async {
@@ -83,9 +93,30 @@ async fn watch_over(options: PgConnectOptions, answers: watch::Sender<bool>) {
             Ok(Err(_)) | Err(_) => false,
         };
         if answers.send_replace(answered) != answered {
+            *since.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
             tracing::warn!(answered, "the database's state has changed");
         }
         sleep(ASK_EVERY).await;
+    }
+}
+
+/// A connection with a transaction. Given up half-way, it is closed rather than returned to the pool: a BEGIN whose answer
+/// was not waited for would take the next user's statements into a transaction that nobody commits.
+struct Guard(Option<PoolConnection<Postgres>>);
+
+impl Guard {
+    /// Returns the connection to the pool: its transaction has ended.
+    fn give_back<T>(mut self, done: T) -> T {
+        drop(self.0.take());
+        done
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if let Some(connection) = &mut self.0 {
+            connection.close_on_drop();
+        }
     }
 }
 
@@ -99,8 +130,9 @@ impl Link {
             .test_before_acquire(false)
             .connect_lazy_with(options.clone());
         let (send, answers) = watch::channel(true);
-        let watcher = AbortOnDropHandle::new(tokio::spawn(watch_over(options, send)));
-        let link = Self { pool, answers, _watcher: watcher };
+        let since = Arc::new(Mutex::new(Instant::now()));
+        let watcher = AbortOnDropHandle::new(tokio::spawn(watch_over(options, send, since.clone())));
+        let link = Self { pool, answers, since, _watcher: watcher };
         timeout(PATIENCE * 4, link.run("connect to the database", link.pool.acquire()))
             .await
             .map_err(|_| Fault::unavailable("connect to the database", "no answer"))??;
@@ -114,6 +146,11 @@ impl Link {
     /// Whether the server answers, as far as the watcher knows.
     pub(super) fn answers(&self) -> bool {
         *self.answers.borrow()
+    }
+
+    /// Whether nothing that was given up can still be going on there.
+    pub(super) fn is_settled(&self) -> bool {
+        self.answers() && self.since.lock().unwrap_or_else(PoisonError::into_inner).elapsed() > SETTLED
     }
 
     /// Works with the server; given up when the server stops to answer. What was under way then may have happened.
@@ -136,18 +173,23 @@ impl Link {
         loop {
             tries += 1;
             let attempt = self.run(action, async {
-                let mut transaction = self.pool.begin().await?;
-                match body(&mut transaction).await {
+                let mut guard = Guard(Some(self.pool.acquire().await?));
+                let Some(connection) = guard.0.as_deref_mut() else { return Err(sqlx::Error::PoolClosed) };
+                let mut transaction = connection.begin().await?;
+                let done = match body(&mut transaction).await {
                     Ok(done) => {
                         transaction.commit().await?;
-                        Ok(Ok(done))
+                        Ok(done)
                     }
-                    Err(Abort::Sql(error)) => Err(error),
+                    Err(Abort::Sql(error)) => {
+                        return if transaction.rollback().await.is_ok() { guard.give_back(Err(error)) } else { Err(error) };
+                    }
                     Err(other) => {
                         transaction.rollback().await?;
-                        Ok(Err(other))
+                        Err(other)
                     }
-                }
+                };
+                guard.give_back(Ok(done))
             });
             match attempt.await {
                 Ok(Ok(done)) => return Ok(done),

@@ -93,6 +93,7 @@ async fn values(connection: &mut PgConnection, codebases: &[&str]) -> sqlx::Resu
     Ok((rows.into_iter().collect(), highest))
 }
 
+type FollowUpRow = (i64, String, String, String, Option<String>, Option<String>);
 type PastRow = (String, String, String, NaiveDateTime, f64, Option<String>, Option<String>);
 
 async fn history(connection: &mut PgConnection, pairs: &HashSet<PairKey>) -> sqlx::Result<HashMap<PairKey, Vec<PastRun>>> {
@@ -193,10 +194,9 @@ impl ScheduleStore for Postgres {
     async fn follow_ups(&self, limit: usize) -> Result<Vec<FollowUp>, Fault> {
         let query = sqlx::query_as("SELECT id, run_id, codebase, campaign, change_set, context FROM runner_follow_up ORDER BY id LIMIT $1");
         let query = query.bind(i64::try_from(limit).unwrap_or(i64::MAX));
-        type Row = (i64, String, String, String, Option<String>, Option<String>);
-        let rows: Vec<Row> = self.tables.ask("list follow-ups", query.fetch_all(self.tables.link.pool())).await?;
+        let rows: Vec<FollowUpRow> = self.tables.ask("list follow-ups", query.fetch_all(self.tables.link.pool())).await?;
         let bad = |e: crate::domain::Invalid| Fault::backend("list follow-ups", e);
-        let follow_up = |(id, run_id, codebase, campaign, change_set, context): Row| {
+        let follow_up = |(id, run_id, codebase, campaign, change_set, context): FollowUpRow| {
             let key =
                 QueueKey { codebase: CodebaseName::new(codebase).map_err(bad)?, campaign: CampaignName::new(campaign).map_err(bad)?, change_set };
             Ok(FollowUp { id: id.cast_unsigned(), run_id: RunId::new(run_id), key, context })

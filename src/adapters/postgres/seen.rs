@@ -46,7 +46,9 @@ impl Tables {
         );
         let written = self.ask("note workers", write.bind(&names).bind(times).execute(self.link.pool()));
         if let Err(error) = written.await {
-            names.iter().for_each(|name| self.seen.forget(name));
+            for name in &names {
+                self.seen.forget(name);
+            }
             tracing::debug!(error = &error as &dyn std::error::Error, "workers were not noted");
         }
     }

@@ -10,7 +10,6 @@ use crate::{
         name::{CampaignName, CodebaseName, RunId},
         queue::{Bucket, QueueId, QueueItem, QueueKey},
         time::{self, Time, iso},
-        vcs::VcsType,
     },
     ports::{Fault, claims::HostLimit},
 };
@@ -46,14 +45,6 @@ struct Written<'a> {
     janitor_runner: &'a str,
 }
 
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct Vcs {
-    vcs_type: Option<VcsType>,
-    branch_url: Option<String>,
-    subpath: Option<String>,
-}
-
 #[derive(Deserialize)]
 struct Read {
     queue_id: QueueId,
@@ -67,7 +58,7 @@ struct Read {
     worker: Option<String>,
     worker_link: Option<String>,
     #[serde(default)]
-    vcs: Option<Vcs>,
+    vcs: Option<RunVcs>,
     #[serde(default)]
     backchannel: BTreeMap<String, Value>,
     instigated_context: Option<String>,
@@ -85,7 +76,6 @@ fn read(id: &str, entry: &str, keepalive: Option<&String>, token: String) -> Res
     let read: Read = serde_json::from_str(entry).map_err(|e| Invalid::new("active run", e.to_string()))?;
     let start_time = time::parse("start_time", &read.start_time)?;
     let keepalive = keepalive.and_then(|keepalive| time::parse("keepalive", keepalive).ok()).unwrap_or(start_time);
-    let vcs = read.vcs.unwrap_or_default();
     let item = QueueItem {
         id: read.queue_id,
         key: QueueKey { codebase: read.codebase, campaign: read.campaign, change_set: read.change_set },
@@ -100,7 +90,7 @@ fn read(id: &str, entry: &str, keepalive: Option<&String>, token: String) -> Res
     let claimant = Claimant { worker: read.worker, worker_link: read.worker_link, backchannel: backchannel(&read.backchannel) };
     let run = ActiveRun {
         keepalive,
-        vcs: RunVcs { vcs_type: vcs.vcs_type, branch_url: vcs.branch_url, subpath: vcs.subpath },
+        vcs: read.vcs.unwrap_or_default(),
         resume_from: read.resume_from,
         ..ActiveRun::new(RunId::new(id), token, item, claimant, start_time)
     };

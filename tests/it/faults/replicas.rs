@@ -45,13 +45,11 @@ async fn four_servers_hand_out_each_item_once() {
                     let mut got = vec![];
                     loop {
                         let (status, taken) = answer(claim.try_clone().unwrap()).await;
-                        match status {
-                            201 => got.push(taken["queue_id"].as_i64().unwrap()),
-                            _ => {
-                                assert_eq!((status, &taken["reason"]), (503, &json!("queue empty")));
-                                return got;
-                            }
+                        if status != 201 {
+                            assert_eq!((status, &taken["reason"]), (503, &json!("queue empty")));
+                            return got;
                         }
+                        got.push(taken["queue_id"].as_i64().unwrap());
                     }
                 })
             })

@@ -4,9 +4,14 @@ use crate::support::{
     load::{Load, nothing_is_lost},
     process::Server,
     servers::{self, Private},
+    values::*,
 };
 use futures::StreamExt;
-use janitor_runner::adapters::postgres::schema;
+use janitor_runner::{
+    adapters::postgres::schema,
+    domain::queue::Bucket,
+    ports::{Catalog, QueueStore},
+};
 use std::{
     collections::BTreeSet,
     time::{Duration, Instant},
@@ -102,6 +107,25 @@ async fn cut_connections_lose_nothing() {
     println!("cut connections: {} results acknowledged, answers {:?}", seen.results.len(), seen.statuses);
     assert!(seen.results.len() > 20);
     nothing_is_lost(&server, &seen).await;
+}
+
+/// A request that is given up at any moment leaves no transaction open: its connection's next user would work in it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_given_up_leave_no_transaction() {
+    let url = servers::database().await;
+    let store = servers::open_postgres(&url).await;
+    store.upload_codebases(vec![bare_codebase("aa")]).await.unwrap();
+    let mut connection = <sqlx::PgConnection as sqlx::Connection>::connect(&url).await.unwrap();
+    let mut open: Vec<String> = vec![];
+    for number in 0..250_u64 {
+        let queueing = store.enqueue(batch(vec![wish("aa", Bucket::Default, 1.0)]));
+        drop(tokio::time::timeout(Duration::from_micros(number * 6), queueing).await);
+        seconds(0.005).await;
+        let query = "SELECT query FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in%'";
+        open.extend(sqlx::query_scalar::<_, String>(query).fetch_all(&mut connection).await.unwrap());
+    }
+    assert_eq!(open, Vec::<String>::new());
+    store.enqueue(batch(vec![wish("aa", Bucket::Default, 1.0)])).await.unwrap();
 }
 
 /// Collects the run ids that are told on the channel `result`, each time it is called.
