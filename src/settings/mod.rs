@@ -168,6 +168,35 @@ mod tests {
     }
 
     #[test]
+    fn the_examples_are_settings() {
+        let secret = "{file:/etc/janitor-runner/database-password}";
+        let production = include_str!("../../config/production.example.toml");
+        assert!(production.contains(secret));
+        let settings = with(&production.replace(secret, "geheim")).unwrap().settings;
+        assert!(matches!(&settings.store, StoreChoice::Postgres(postgres) if postgres.url.ends_with("geheim@db.internal/janitor")));
+        assert_eq!(
+            (settings.store.to_string().as_str(), settings.logs.to_string().as_str()),
+            ("Postgres, database janitor at db.internal", "gs://example-janitor-logs")
+        );
+        assert_eq!(with(include_str!("../../examples/deploy/campaigns.toml")).unwrap().settings.deployment.campaigns.campaigns.len(), 1);
+        let compose = include_str!("../../examples/deploy/compose.yaml");
+        let variables = compose.lines().filter_map(|line| line.trim().strip_prefix(PREFIX)?.split_once(": "));
+        let lines: Vec<String> = variables.map(|(key, value)| format!("{} = {value:?}", key.to_lowercase())).collect();
+        assert_eq!(lines.len(), 7);
+        assert!(matches!(with(&lines.join("\n")).unwrap().settings.store, StoreChoice::Postgres(_)));
+    }
+
+    #[test]
+    fn the_places_of_a_janitor_choose_the_stores() {
+        let places = "database_location: 'postgresql://j@db/janitor'\nredis_location: 'redis://r/'\nartifact_location: 'gs://a/'\nlogs_location: 'https://s3.example/'\n";
+        let settings = with(places).unwrap().settings;
+        assert!(matches!(settings.store, StoreChoice::Postgres(_)));
+        assert_eq!((settings.events.as_deref(), settings.coordination.as_deref()), (Some("redis://r/"), Some("redis://r/")));
+        assert_eq!(settings.artifacts.to_string(), "gs://a");
+        assert!(matches!(settings.logs, FileStore::S3(s3) if s3.bucket == "debian-janitor" && s3.endpoint.as_deref() == Some("https://s3.example/")));
+    }
+
+    #[test]
     fn the_configuration_of_a_janitor_is_read() {
         let text = include_str!("../../tests/golden/campaigns.conf");
         let loaded = with(text).unwrap();

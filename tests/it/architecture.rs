@@ -20,6 +20,13 @@ const RULES: &[(&str, &[&[&str]])] = &[
     ("src/services", &[TECHNOLOGY, OUTSIDE, &["Utc::now", "StatusCode"]]),
     ("src/adapters/http", &[&["sled", "adapters::embedded", "crate::settings", "crate::bootstrap", "crate::worker", "crate::cli"]]),
     ("src/adapters/embedded", &[&["sled::", "axum", "crate::services", "crate::settings", "crate::bootstrap", "adapters::http"]]),
+    ("src/adapters/postgres", &[&["axum", "crate::services", "crate::settings", "crate::bootstrap", "adapters::"]]),
+    ("src/adapters/redis", &[&["axum", "crate::services", "crate::settings", "crate::bootstrap", "sqlx"]]),
+    (
+        "src/adapters/objects",
+        &[&["axum", "crate::services", "crate::settings", "crate::bootstrap", "adapters::http", "gcloud_storage", "object_store::"]],
+    ),
+    ("src/adapters/backup", &[&["axum", "crate::services", "crate::settings", "crate::bootstrap", "adapters::http"]]),
     ("src/adapters/local", &[&["axum", "crate::services", "crate::settings", "crate::bootstrap", "adapters::http"]]),
     (
         "src/worker",
@@ -38,8 +45,24 @@ const RULES: &[(&str, &[&[&str]])] = &[
 ];
 
 /// Names of concrete adapters: only `bootstrap.rs` and the adapters themselves know them.
-const CONCRETE: &[&str] =
-    &["SledKv", "MemoryKv", "Embedded::open", "LocalArtifacts", "LocalLogs", "InProcessEvents", "NoBackchannel", "NoVcs", "CachedCredentials"];
+const CONCRETE: &[&str] = &[
+    "SledKv",
+    "MemoryKv",
+    "Embedded::open",
+    "Postgres::open",
+    "LocalArtifacts",
+    "LocalLogs",
+    "GcsBucket",
+    "S3Bucket",
+    "BackedArtifacts",
+    "BackedLogs",
+    "InProcessEvents",
+    "RedisEvents",
+    "Coordinated",
+    "NoBackchannel",
+    "NoVcs",
+    "CachedCredentials",
+];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {
