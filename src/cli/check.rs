@@ -21,12 +21,12 @@ pub(super) fn config(args: ServeArgs) -> Result<ExitCode> {
 pub(super) async fn check(args: ServeArgs) -> Result<ExitCode> {
     let loaded = args.load()?;
     for warning in &loaded.warnings {
-        println!("warning    {warning}");
+        println!("{:<12} {warning}", "warning");
     }
-    println!("settings   ok");
+    println!("{:<12} ok", "settings");
     let checks = bootstrap::check(&loaded.settings).await?;
     for check in &checks {
-        println!("{:<10} {}", check.name, check.failure.as_deref().unwrap_or("ok"));
+        println!("{:<12} {}", check.name, check.failure.as_deref().unwrap_or("ok"));
     }
     let well = checks.iter().all(|check| check.failure.is_none());
     Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })

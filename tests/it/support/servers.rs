@@ -83,6 +83,7 @@ pub async fn database() -> String {
         let there: bool =
             sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)").bind(template).fetch_one(&mut connection).await.unwrap();
         if !there {
+            execute(&server, "DROP DATABASE IF EXISTS being_migrated").await;
             execute(&server, "CREATE DATABASE being_migrated").await;
             let plan = schema::migrate(&with_database(&server, "being_migrated")).await.unwrap();
             assert_eq!(plan.problems, Vec::<String>::new());
