@@ -23,6 +23,13 @@ pub fn client() -> reqwest::Client {
     janitor_runner::worker::http_client().unwrap()
 }
 
+/// One that makes a connection for each request: a connection whose upload was answered before its end is closed by the
+/// server, maybe just when the next request is on its way.
+fn careful_client() -> reqwest::Client {
+    janitor_runner::tls::install();
+    reqwest::Client::builder().pool_max_idle_per_host(0).build().unwrap()
+}
+
 /// A service in a process of its own; killed when this is dropped.
 pub struct Server {
     pub home: PathBuf,
@@ -88,7 +95,7 @@ impl Server {
             store: store.to_owned(),
             program,
             child: None,
-            http: client(),
+            http: careful_client(),
         };
         server.run().await;
         server
