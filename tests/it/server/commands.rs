@@ -71,10 +71,10 @@ async fn settings_are_shown_and_checked() {
         tokio::task::spawn_blocking(move || command.output().unwrap())
     };
     let well = check(artifacts).await.unwrap();
-    assert!(well.status.success() && said(&well).contains("artifacts  ok"), "{}", said(&well));
+    assert!(well.status.success() && said(&well).contains("artifacts    ok"), "{}", said(&well));
     std::fs::write(home.path().join("file"), "").unwrap();
     let broken = check(at("file")).await.unwrap();
-    assert!(!broken.status.success() && said(&broken).contains("artifacts  check the artifacts' folder"), "{}", said(&broken));
+    assert!(!broken.status.success() && said(&broken).contains("artifacts    check the artifacts' folder"), "{}", said(&broken));
     let wrong = run(&["serve", "--store", "tape:x"]).await;
     assert!(wrong.status.code() == Some(1) && said(&wrong).contains("store: ") && said(&wrong).contains("command line"), "{}", said(&wrong));
 }
