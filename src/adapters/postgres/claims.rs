@@ -278,7 +278,9 @@ impl Tables {
             let taken = match self.ask("claim items", self.take(&asked)).await {
                 Ok(taken) => taken,
                 Err(fault) => {
-                    self.orphans.add(wanted.iter().map(|request| (request.run_id.clone(), request.token.clone())));
+                    // What failed for good took nothing.
+                    let unsure = wanted.iter().filter(|_| fault.is_unavailable());
+                    self.orphans.add(unsure.map(|request| (request.run_id.clone(), request.token.clone())));
                     return Err(fault);
                 }
             };

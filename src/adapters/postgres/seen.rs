@@ -10,6 +10,8 @@ use std::{
 
 /// A worker is written again after so many seconds.
 const WRITE_EVERY: i64 = 10;
+/// Workers that are remembered.
+const MOST_KNOWN: usize = 10_000;
 
 /// What was written when.
 #[derive(Debug, Default)]
@@ -23,6 +25,10 @@ impl Seen {
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         let due = |name: &String, now: &Time| written.get(name).is_none_or(|then| *now - *then >= TimeDelta::seconds(WRITE_EVERY));
         let due: BTreeMap<_, _> = seen.into_iter().filter(|(name, now)| due(name, now)).collect();
+        // Names come from outside: what is forgotten here is written once more, that is all.
+        if written.len() > MOST_KNOWN {
+            written.clear();
+        }
         written.extend(due.clone());
         due
     }
