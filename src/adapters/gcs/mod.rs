@@ -110,11 +110,7 @@ impl Objects for GcsBucket {
                 Err(error) => Err(fault(action, error)),
             }
         };
-        match progress.guard(action, upload).await {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(PutError::Refused),
-            Err(fault) => Err(PutError::Failed(fault)),
-        }
+        progress.guard_put(action, upload).await
     }
 
     async fn get(&self, name: &str) -> Result<Option<FileReader>, Fault> {

@@ -79,6 +79,15 @@ impl Progress {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Waits for an object to be stored as long as it moves; false means that the store refused it.
+    pub async fn guard_put(&self, action: &'static str, upload: impl Future<Output = Result<bool, Fault>>) -> Result<(), PutError> {
+        match self.guard(action, upload).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(PutError::Refused),
+            Err(fault) => Err(PutError::Failed(fault)),
+        }
+    }
+
     /// Waits for a transfer as long as it moves.
     pub async fn guard<T>(&self, action: &'static str, transfer: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
         let stalled = async {

@@ -92,8 +92,7 @@ async fn store_codebases(connection: &mut PgConnection, codebases: Vec<Codebase>
 
 /// Whether two rows were to have the same unique value.
 fn is_taken(fault: &Fault) -> bool {
-    let source = std::error::Error::source(fault).and_then(|source| source.downcast_ref::<sqlx::Error>());
-    source.and_then(sqlx::Error::as_database_error).is_some_and(sqlx::error::DatabaseError::is_unique_violation)
+    super::answer_of(fault).is_some_and(sqlx::error::DatabaseError::is_unique_violation)
 }
 
 /// The columns of candidates, for `unnest`.

@@ -109,6 +109,5 @@ impl Credentials for Postgres {
 
 /// Runs name their worker: such a worker's row must stay.
 fn has_runs(fault: &Fault) -> bool {
-    let source = std::error::Error::source(fault).and_then(|source| source.downcast_ref::<sqlx::Error>());
-    source.and_then(sqlx::Error::as_database_error).is_some_and(sqlx::error::DatabaseError::is_foreign_key_violation)
+    super::answer_of(fault).is_some_and(sqlx::error::DatabaseError::is_foreign_key_violation)
 }

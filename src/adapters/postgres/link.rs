@@ -206,7 +206,6 @@ impl Link {
 
 /// Deadlock or serialization failure: nothing was changed, and another try may do.
 pub(super) fn lost_a_race(fault: &Fault) -> bool {
-    let source = std::error::Error::source(fault).and_then(|source| source.downcast_ref::<sqlx::Error>());
-    let code = source.and_then(sqlx::Error::as_database_error).and_then(sqlx::error::DatabaseError::code);
+    let code = super::answer_of(fault).and_then(sqlx::error::DatabaseError::code);
     matches!(code.as_deref(), Some("40001" | "40P01"))
 }

@@ -32,7 +32,7 @@ use batch::Batcher;
 use futures::future::BoxFuture;
 use link::Link;
 use serde::de::DeserializeOwned;
-use sqlx::PgConnection;
+use sqlx::{PgConnection, error::DatabaseError};
 use std::{sync::Arc, time::Instant};
 
 /// Batches of claims, and of results, that are under way at the same time at the most.
@@ -108,6 +108,11 @@ fn is_passing(error: &sqlx::Error) -> bool {
 
 fn fault(action: &'static str, error: sqlx::Error) -> Fault {
     if is_passing(&error) { Fault::unavailable(action, error) } else { Fault::backend(action, error) }
+}
+
+/// What the server said, where a fault is an answer of it.
+fn answer_of(fault: &Fault) -> Option<&dyn DatabaseError> {
+    std::error::Error::source(fault)?.downcast_ref::<sqlx::Error>()?.as_database_error()
 }
 
 /// Reads a record that the server made into JSON.

@@ -103,7 +103,7 @@ async fn refresh<'a>(connection: &mut PgConnection, batch: impl IntoIterator<Ite
 
 /// Whether the rows were refused for what they say.
 fn breaks_a_rule(fault: &Fault) -> Option<String> {
-    let source = std::error::Error::source(fault)?.downcast_ref::<sqlx::Error>()?.as_database_error()?;
+    let source = super::answer_of(fault)?;
     // Constraint violations, and values that do not fit their type.
     source.code().filter(|code| code.starts_with("23") || code.starts_with("22")).map(|_| source.message().to_owned())
 }
