@@ -135,6 +135,8 @@ async fn many_are_rescheduled_descheduled_and_reset() {
         let run = server.take(codebase).await;
         server.finish(run["id"].as_str().unwrap(), &json!({ "code": code }), &[]).await;
     }
+    // The follow-ups come by themselves; none must come between the steps below.
+    server.queued_are(&["bulk-a", "bulk-b", "bulk-c"]).await;
     let bulk = |body: serde_json::Value| {
         let server = &server;
         async move { server.post("/schedule-control", &body).await.1 }

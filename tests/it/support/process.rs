@@ -166,6 +166,20 @@ impl Server {
         assert_eq!(uploaded.1["success"].as_array().map(Vec::len), Some(1), "{uploaded:?}");
     }
 
+    /// Waits until all of these are queued.
+    pub async fn queued_are(&self, codebases: &[&str]) {
+        let started = Instant::now();
+        loop {
+            let (_, queue) = self.get("/queue").await;
+            let queued = |codebase: &&str| queue.as_array().is_some_and(|items| items.iter().any(|item| item["codebase"] == **codebase));
+            if codebases.iter().all(queued) {
+                return;
+            }
+            assert!(started.elapsed() < Duration::from_secs(20), "not queued: {queue}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     /// Takes the next run of a codebase.
     pub async fn take(&self, codebase: &str) -> Value {
         let taken = self.post("/active-runs", &json!({ "worker": "w1", "codebase": codebase })).await;
