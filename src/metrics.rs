@@ -31,6 +31,7 @@ labels!(OfOperation { store, operation, status });
 labels!(OfBucket { bucket });
 labels!(OfReason { reason });
 labels!(OfStore { store });
+labels!(OfPing { kind, outcome });
 labels!(OfError { category, component, severity });
 
 type Counts<L> = Family<L, Counter>;
@@ -56,6 +57,7 @@ pub struct Metrics {
     operation_seconds: Times<OfOperation>,
     queue_size: Family<OfBucket, Gauge>,
     watchdog_endings: Counts<OfReason>,
+    backchannel_pings: Counts<OfPing>,
     upload_bytes: Counts<OfStore>,
     backup_runs: Family<OfStore, Gauge>,
     backup_oldest: Family<OfStore, Gauge<f64, AtomicU64>>,
@@ -107,6 +109,7 @@ impl Metrics {
             operation_seconds: Family::new_with_constructor(seconds),
             queue_size: Family::default(),
             watchdog_endings: Family::default(),
+            backchannel_pings: Family::default(),
             upload_bytes: Family::default(),
             backup_runs: Family::default(),
             backup_oldest: Family::default(),
@@ -143,6 +146,7 @@ impl Metrics {
         r.register("store_operation_seconds", "Time of the stores' operations", self.operation_seconds.clone());
         r.register("queue_size", "Queued items, held ones included", self.queue_size.clone());
         r.register("watchdog_endings", "Runs ended because their worker was gone", self.watchdog_endings.clone());
+        r.register("backchannel_pings", "Workers asked for a sign of life", self.backchannel_pings.clone());
         r.register("upload_bytes", "Bytes received for a store", self.upload_bytes.clone());
         r.register("backup_runs", "Runs whose files wait in the backup directory", self.backup_runs.clone());
         r.register("backup_oldest_seconds", "How long the oldest of them wait", self.backup_oldest.clone());
@@ -206,6 +210,11 @@ impl Metrics {
     /// The watcher ended a run.
     pub fn watchdog_ended(&self, reason: &str) {
         self.watchdog_endings.get_or_create(&OfReason { reason: reason.to_owned() }).inc();
+    }
+
+    /// A worker was asked for a sign of life.
+    pub fn pinged(&self, kind: &str, outcome: &str) {
+        self.backchannel_pings.get_or_create(&OfPing { kind: kind.to_owned(), outcome: outcome.to_owned() }).inc();
     }
 
     /// Something failed that somebody should look at.

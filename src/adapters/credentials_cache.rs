@@ -68,8 +68,8 @@ impl Credentials for CachedCredentials {
         removed
     }
 
-    async fn exists(&self, name: &str) -> Result<bool, CredentialsError> {
-        self.inner.exists(name).await
+    async fn account(&self, name: &str) -> Result<Option<WorkerAccount>, CredentialsError> {
+        self.inner.account(name).await
     }
 
     async fn list(&self) -> Result<Vec<WorkerAccount>, CredentialsError> {

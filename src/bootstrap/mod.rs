@@ -15,17 +15,24 @@ use crate::{
         Deployment,
         announce::Announcer,
         assign::Assigner,
+        explain::Explainer,
+        fate::Fates,
         finish::{Finisher, Turns},
         follow_up::FollowUps,
         health::{Check, Health},
         ingest::Ingest,
+        keepalive::Keepalive,
         lead::Leader,
+        live::Live,
         logs::Logs,
         overview::Overview,
+        parking::ParkedItems,
+        pauses::Restraints,
         relay::Relay,
         runs::Runs,
         schedule::Scheduler,
-        watch::Watcher,
+        waiting::WaitingRoom,
+        watch::{Watcher, WatcherPorts},
         workers::Workers,
     },
     settings::{Settings, StoreChoice},
@@ -34,11 +41,9 @@ use anyhow::Context;
 use axum::serve::ListenerExt;
 use ports::Ports;
 use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
-use tokio::{net::TcpListener, task::JoinHandle, time::timeout};
+use tokio::{net::TcpListener, task::JoinHandle, time::timeout_at};
 use tokio_util::sync::CancellationToken;
 
-/// How long requests under way may take once the end has come.
-const LAST_REQUESTS: Duration = Duration::from_secs(30);
 /// A background task that died is started again after this long.
 const RESTART_AFTER: Duration = Duration::from_secs(1);
 
@@ -49,23 +54,39 @@ struct Background {
     leader: Arc<Leader>,
     relay: Arc<Relay>,
     watcher: Arc<Watcher>,
+    waiting_room: Arc<WaitingRoom>,
     coordination: Option<Arc<Coordination>>,
     mover: Option<Arc<Mover>>,
+    /// The end has come: nothing new is begun.
+    ending: CancellationToken,
 }
 
 fn services(ports: Ports, settings: &Settings, metrics: Arc<Metrics>) -> (Arc<App>, Background) {
     let deployment: Arc<Deployment> = Arc::new(settings.deployment.clone());
-    let Ports { queue, claims, results, schedules, outbox, leases, catalog, credentials, .. } = ports;
+    let Ports { queue, claims, results, schedules, outbox, leases, live_logs, openings, parking, pauses, catalog, credentials, .. } = ports;
     let Ports { artifacts, logs, events, backchannel, vcs, clock, ids, spool, coordination, mover, .. } = ports;
+    let ending = CancellationToken::new();
     let announcer = Arc::new(Announcer::new(claims.clone(), events.clone(), clock.clone(), deployment.clone()));
     let leader = Arc::new(Leader::new(leases, ids.fresh()));
     let relay = Arc::new(Relay::new(outbox, events.clone(), leader.clone(), metrics.clone()));
     let follow_ups = Arc::new(FollowUps::new(schedules.clone(), queue.clone(), clock.clone(), leader.clone()));
+    let keepalive = Arc::new(Keepalive::new(claims.clone(), results.clone(), clock.clone(), deployment.clone()));
+    let live = Arc::new(Live::new(live_logs, keepalive.clone(), deployment.clone()));
+    let fates = Fates {
+        parking: parking.clone(),
+        pauses: pauses.clone(),
+        credentials: credentials.clone(),
+        clock: clock.clone(),
+        ids: ids.clone(),
+        deployment: deployment.clone(),
+    };
     let finisher = Arc::new(Finisher {
         claims: claims.clone(),
         results: results.clone(),
         artifacts: artifacts.clone(),
         logs: logs.clone(),
+        live: live.clone(),
+        fates: Arc::new(fates),
         follow_ups: follow_ups.clone(),
         relay: relay.clone(),
         announcer: announcer.clone(),
@@ -85,32 +106,62 @@ fn services(ports: Ports, settings: &Settings, metrics: Arc<Metrics>) -> (Arc<Ap
         deployment: deployment.clone(),
         metrics: metrics.clone(),
     });
-    let watcher = Arc::new(Watcher::new(
-        claims.clone(),
-        backchannel.clone(),
-        finisher.clone(),
-        clock.clone(),
-        deployment.clone(),
-        leader.clone(),
-        metrics.clone(),
-    ));
+    let watched = WatcherPorts {
+        claims: claims.clone(),
+        backchannel: backchannel.clone(),
+        finisher: finisher.clone(),
+        live: live.clone(),
+        clock: clock.clone(),
+        deployment: deployment.clone(),
+        leader: leader.clone(),
+        metrics: metrics.clone(),
+    };
+    let watcher = Arc::new(Watcher::new(watched, settings.pace));
+    let waiting_room = Arc::new(WaitingRoom::new(assigner.clone(), openings, pauses.clone(), clock.clone(), ending.clone()));
+    let shown = Logs {
+        claims: claims.clone(),
+        results: results.clone(),
+        stored: logs.clone(),
+        live: live.clone(),
+        backchannel,
+        ending: ending.clone(),
+    };
+    let explainer = Explainer {
+        queue: queue.clone(),
+        parking: parking.clone(),
+        pauses: pauses.clone(),
+        claims: claims.clone(),
+        catalog: catalog.clone(),
+        schedules: schedules.clone(),
+        clock: clock.clone(),
+        deployment: deployment.clone(),
+    };
+    let health =
+        Health { results: results.clone(), claims: claims.clone(), artifacts, logs, events, has_backup: mover.is_some(), watcher: watcher.clone(), ending: ending.clone() };
     let app = App {
         overview: Overview::new(queue.clone(), claims.clone(), results.clone(), clock.clone(), deployment.clone()),
         assigner,
         finisher,
         ingest: Ingest::new(catalog.clone(), schedules.clone(), queue.clone(), clock.clone(), deployment.clone()),
         scheduler: Scheduler::new(catalog, schedules, results.clone(), queue, clock.clone(), deployment.clone()),
-        runs: Runs::new(results.clone(), relay.clone()),
-        logs: Logs::new(claims.clone(), results.clone(), logs.clone(), backchannel),
-        workers: Workers::new(credentials, claims.clone(), ids),
-        health: Health { results, claims, artifacts, logs, events, has_backup: mover.is_some() },
+        runs: Runs::new(results, relay.clone()),
+        logs: Arc::new(shown),
+        live,
+        keepalive,
+        waiting_room: waiting_room.clone(),
+        explainer,
+        parked: ParkedItems::new(parking),
+        restraints: Restraints::new(pauses.clone(), claims.clone(), clock.clone()),
+        workers: Workers::new(credentials, claims, pauses, clock.clone(), ids),
+        watcher: watcher.clone(),
+        health,
         metrics,
         clock,
         deployment,
         spool,
         limits: settings.limits,
     };
-    (Arc::new(app), Background { announcer, follow_ups, leader, relay, watcher, coordination, mover })
+    (Arc::new(app), Background { announcer, follow_ups, leader, relay, watcher, waiting_room, coordination, mover, ending })
 }
 
 /// Runs a task until the end comes; one that dies is a defect, is said to be one, and is started again.
@@ -134,9 +185,8 @@ where
 }
 
 impl Background {
-    fn start(self, settings: &Settings, end: &CancellationToken, metrics: &Arc<Metrics>) {
-        let Self { announcer, follow_ups, leader, relay, watcher, coordination, mover } = self;
-        let interval = settings.watch_interval;
+    fn start(self, end: &CancellationToken, metrics: &Arc<Metrics>) {
+        let Self { announcer, follow_ups, leader, relay, watcher, waiting_room, coordination, mover, .. } = self;
         let metrics = || metrics.clone();
         supervise("announcer", end.clone(), metrics(), move || {
             let announcer = announcer.clone();
@@ -154,7 +204,11 @@ impl Background {
             let relay = relay.clone();
             async move { relay.run().await }
         });
-        supervise("watcher", end.clone(), metrics(), move || watcher.clone().run(interval));
+        supervise("watcher", end.clone(), metrics(), move || watcher.clone().run());
+        supervise("waiting room", end.clone(), metrics(), move || {
+            let waiting_room = waiting_room.clone();
+            async move { waiting_room.run().await }
+        });
         if let Some(coordination) = coordination {
             supervise("coordination", end.clone(), metrics(), move || {
                 let coordination = coordination.clone();
@@ -176,9 +230,13 @@ pub struct Running {
     pub admin: SocketAddr,
     /// Where the public API listens.
     pub public: SocketAddr,
+    /// Nothing new is begun.
+    ending: CancellationToken,
+    /// Timers end.
     end: CancellationToken,
     servers: Vec<JoinHandle<std::io::Result<()>>>,
     leader: Arc<Leader>,
+    shutdown: Duration,
     /// For whoever wants to look at what came out.
     pub artifacts: Arc<dyn ArtifactStore>,
 }
@@ -212,22 +270,24 @@ pub async fn start(settings: &Settings) -> anyhow::Result<Running> {
     }
     let artifacts = ports.artifacts.clone();
     let (app, background) = services(ports, settings, metrics.clone());
-    let leader = background.leader.clone();
-    let end = CancellationToken::new();
-    background.start(settings, &end, &metrics);
+    let (leader, ending, end) = (background.leader.clone(), background.ending.clone(), CancellationToken::new());
+    background.start(&end, &metrics);
     let addresses = (admin.local_addr()?, public.local_addr()?);
-    let servers = vec![serve(admin, http::admin(app.clone()), end.clone()), serve(public, http::public(app), end.clone())];
-    Ok(Running { admin: addresses.0, public: addresses.1, end, servers, leader, artifacts })
+    let servers = vec![serve(admin, http::admin(app.clone()), ending.clone()), serve(public, http::public(app), ending.clone())];
+    Ok(Running { admin: addresses.0, public: addresses.1, ending, end, servers, leader, shutdown: settings.shutdown, artifacts })
 }
 
 impl Running {
-    /// Ends the service: nothing new is taken in, requests under way are answered.
+    /// Ends the service: nothing is handed out and no connection taken in any more, those who wait are answered, and
+    /// uploads under way are finished, within the time of the settings.
     pub async fn stop(self) -> anyhow::Result<()> {
+        self.ending.cancel();
         self.end.cancel();
         // What this process led, another one takes over at once.
         self.leader.resign().await;
+        let last = tokio::time::Instant::now() + self.shutdown;
         for server in self.servers {
-            if let Ok(ended) = timeout(LAST_REQUESTS, server).await { ended?? } else { tracing::warn!("requests that take too long are cut off") }
+            if let Ok(ended) = timeout_at(last, server).await { ended?? } else { tracing::warn!("requests that take too long are cut off") }
         }
         Ok(())
     }

@@ -2,7 +2,9 @@
 
 use crate::{
     adapters::{
+        backchannels::Backchannels,
         backup::{BackedArtifacts, BackedLogs, Mover, Waiting},
+        calls::Caller,
         clock::{RandomIds, SystemClock},
         credentials_cache::CachedCredentials,
         embedded::Embedded,
@@ -10,7 +12,7 @@ use crate::{
         in_process::InProcessEvents,
         local::{LocalArtifacts, LocalLogs, Spool},
         memory::MemoryKv,
-        none::{NoBackchannel, NoVcs},
+        none::NoVcs,
         objects::{ObjectArtifacts, ObjectLogs},
         postgres::Postgres,
         redis::{self, Coordinated, Coordination, RedisEvents},
@@ -19,8 +21,8 @@ use crate::{
     },
     metrics::Metrics,
     ports::{
-        ArtifactStore, Backchannel, Catalog, Claims, Clock, Credentials, EventBus, Fault, Ids, Leases, LogStore, Outbox, QueueStore, ResultStore,
-        ScheduleStore, Vcs,
+        ArtifactStore, Backchannel, Catalog, Claims, Clock, Credentials, EventBus, Fault, Ids, Leases, LiveLogs, LogStore, Openings, Outbox, Parking,
+        Pauses, QueueStore, ResultStore, ScheduleStore, Vcs,
     },
     settings::{FileStore, Settings, StoreChoice},
 };
@@ -39,6 +41,10 @@ pub(super) struct Ports {
     pub(super) schedules: Arc<dyn ScheduleStore>,
     pub(super) outbox: Arc<dyn Outbox>,
     pub(super) leases: Arc<dyn Leases>,
+    pub(super) live_logs: Arc<dyn LiveLogs>,
+    pub(super) openings: Arc<dyn Openings>,
+    pub(super) parking: Arc<dyn Parking>,
+    pub(super) pauses: Arc<dyn Pauses>,
     pub(super) catalog: Arc<dyn Catalog>,
     pub(super) credentials: Arc<dyn Credentials>,
     pub(super) artifacts: Arc<dyn ArtifactStore>,
@@ -61,6 +67,10 @@ struct StorePorts {
     schedules: Arc<dyn ScheduleStore>,
     outbox: Arc<dyn Outbox>,
     leases: Arc<dyn Leases>,
+    live_logs: Arc<dyn LiveLogs>,
+    openings: Arc<dyn Openings>,
+    parking: Arc<dyn Parking>,
+    pauses: Arc<dyn Pauses>,
     catalog: Arc<dyn Catalog>,
     credentials: Arc<dyn Credentials>,
 }
@@ -68,7 +78,19 @@ struct StorePorts {
 impl StorePorts {
     fn of<S>(store: S) -> Self
     where
-        S: QueueStore + Claims + ResultStore + ScheduleStore + Outbox + Leases + Catalog + Credentials + 'static,
+        S: QueueStore
+            + Claims
+            + ResultStore
+            + ScheduleStore
+            + Outbox
+            + Leases
+            + LiveLogs
+            + Openings
+            + Parking
+            + Pauses
+            + Catalog
+            + Credentials
+            + 'static,
     {
         let store = Arc::new(store);
         Self {
@@ -78,6 +100,10 @@ impl StorePorts {
             schedules: store.clone(),
             outbox: store.clone(),
             leases: store.clone(),
+            live_logs: store.clone(),
+            openings: store.clone(),
+            parking: store.clone(),
+            pauses: store.clone(),
             catalog: store.clone(),
             credentials: Arc::new(CachedCredentials::new(store)),
         }
@@ -149,7 +175,7 @@ impl Ports {
             (store.queue, store.claims, store.results) = (coordinated.clone(), coordinated.clone(), coordinated);
         }
         let events: Arc<dyn EventBus> = match settings.events.as_deref() {
-            Some(url) => Arc::new(RedisEvents::new(redis::connect(url)?, settings.deployment.run_timeout)),
+            Some(url) => Arc::new(RedisEvents::new(redis::connect(url)?, settings.deployment.watch.run_timeout)),
             None => Arc::new(InProcessEvents::default()),
         };
         let (artifacts, logs) = (artifacts(&settings.artifacts).await?, logs(&settings.logs).await?);
@@ -161,7 +187,7 @@ impl Ports {
             }
         };
         let spool = Spool::open(&settings.spool, settings.upload_memory).with_context(|| format!("spool {}", settings.spool.display()))?;
-        let StorePorts { queue, claims, results, schedules, outbox, leases, catalog, credentials } = store;
+        let StorePorts { queue, claims, results, schedules, outbox, leases, live_logs, openings, parking, pauses, catalog, credentials } = store;
         Ok(Self {
             queue,
             claims,
@@ -169,12 +195,16 @@ impl Ports {
             schedules,
             outbox,
             leases,
+            live_logs,
+            openings,
+            parking,
+            pauses,
             catalog,
             credentials,
             artifacts,
             logs,
             events,
-            backchannel: Arc::new(NoBackchannel),
+            backchannel: Arc::new(Backchannels::new(Caller::new(settings.calls.clone())?)),
             vcs: Arc::new(NoVcs),
             clock,
             ids,

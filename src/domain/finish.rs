@@ -71,12 +71,18 @@ fn blank(run: &ActiveRun, code: ResultCode, now: Time) -> Run {
         filenames: vec![],
         logfilenames: vec![],
         artifacts: None,
+        given_up: false,
     }
 }
 
 /// A run that the runner itself ends.
 pub fn end(run: &ActiveRun, code: &str, description: String, transient: bool, now: Time) -> Run {
     Run { description: Some(description), transient: Some(transient), ..blank(run, ResultCode::new(code), now) }
+}
+
+/// The run of a worker that vanished: a failure that a repeat may cure, and that a late result may replace.
+pub fn vanished(run: &ActiveRun, code: &str, description: String, now: Time) -> Run {
+    Run { given_up: true, ..end(run, code, description, true, now) }
 }
 
 /// What a report says was made, which artifacts to keep, and what is wrong with it.

@@ -5,6 +5,7 @@
 
 pub mod active_run;
 pub mod assignment;
+pub mod blame;
 pub mod build;
 pub mod campaign;
 pub mod candidate;
@@ -16,10 +17,12 @@ pub mod finish;
 pub mod invalid;
 pub mod log_name;
 pub mod name;
+pub mod pause;
 pub mod publish;
 pub mod queue;
 pub mod report;
 pub mod resume;
+pub mod retry;
 pub mod run;
 pub mod schedule;
 pub mod time;

@@ -167,6 +167,9 @@ pub struct Run {
     pub logfilenames: Vec<String>,
     /// The files kept as artifacts; none when there was no target.
     pub artifacts: Option<Vec<String>>,
+    /// The runner ended it since its worker was silent; a result that comes late may still take its place.
+    #[serde(default)]
+    pub given_up: bool,
 }
 
 impl Run {

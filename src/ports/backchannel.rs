@@ -31,6 +31,6 @@ pub trait Backchannel: Send + Sync {
     /// The names of the run's logs.
     async fn list_logs(&self, run: &ActiveRun) -> Result<Vec<String>, BackchannelError>;
 
-    /// Opens a log.
-    async fn read_log(&self, run: &ActiveRun, name: &str) -> Result<FileReader, BackchannelError>;
+    /// Opens a log, from that byte on; nothing when it is not that long yet.
+    async fn read_log(&self, run: &ActiveRun, name: &str, offset: u64) -> Result<FileReader, BackchannelError>;
 }

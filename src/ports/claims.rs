@@ -7,6 +7,7 @@ use crate::domain::{
     time::Time,
 };
 use async_trait::async_trait;
+use chrono::TimeDelta;
 
 /// Why an operation on a claim failed.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +26,15 @@ pub enum ClaimsError {
 pub struct ClaimDetails {
     pub vcs: RunVcs,
     pub resume_from: Option<RunId>,
+}
+
+/// A sign of life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Renewal {
+    /// When it came.
+    pub now: Time,
+    /// How long a lease lasts from then; claims without one stay without.
+    pub lease: TimeDelta,
 }
 
 /// A host that asked to be left alone.
@@ -48,8 +58,14 @@ pub trait Claims: Send + Sync {
     /// Adds to an active run what was found out about it.
     async fn amend(&self, id: &RunId, token: &str, details: ClaimDetails) -> Result<(), ClaimsError>;
 
-    /// Notes a sign of life. An older one than is known changes nothing.
-    async fn renew(&self, id: &RunId, token: &str, now: Time) -> Result<(), ClaimsError>;
+    /// Notes a sign of life by [`ActiveRun::renew`]; answers the run as it is then.
+    async fn renew(&self, id: &RunId, token: &str, renewal: Renewal) -> Result<ActiveRun, ClaimsError>;
+
+    /// Notes how many pings in a row said that the run is lost.
+    async fn suspect(&self, id: &RunId, token: &str, failures: u32) -> Result<(), ClaimsError>;
+
+    /// Notes that the run is to stop, and why; the first reason stays. Answers the run as it is then, none when there is none.
+    async fn cancel(&self, id: &RunId, reason: &str) -> Result<Option<ActiveRun>, ClaimsError>;
 
     /// Lets the item go: it is in its own place of the queue again, with any wish that came meanwhile.
     async fn release(&self, id: &RunId, token: &str, now: Time) -> Result<(), ClaimsError>;

@@ -23,6 +23,8 @@ pub struct WorkerAccount {
     pub link: Option<String>,
     /// When it last took or finished a run.
     pub last_seen: Option<Time>,
+    /// Its last runs in a row that failed because of the worker.
+    pub failures: u32,
 }
 
 /// The workers' accounts. Passwords are stored only as salted hashes.
@@ -44,8 +46,8 @@ pub trait Credentials: Send + Sync {
     /// Takes a worker away; false when there is none of that name.
     async fn remove(&self, name: &str) -> Result<bool, CredentialsError>;
 
-    /// Whether there is a worker of that name.
-    async fn exists(&self, name: &str) -> Result<bool, CredentialsError>;
+    /// The worker of that name.
+    async fn account(&self, name: &str) -> Result<Option<WorkerAccount>, CredentialsError>;
 
     /// All workers, by name.
     async fn list(&self) -> Result<Vec<WorkerAccount>, CredentialsError>;

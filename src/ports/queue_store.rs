@@ -10,6 +10,7 @@ use crate::domain::{
     time::Time,
 };
 use async_trait::async_trait;
+use chrono::TimeDelta;
 use std::collections::BTreeMap;
 
 /// Why a queue operation failed.
@@ -72,6 +73,8 @@ pub struct ClaimRequest {
     pub run_id: RunId,
     pub token: String,
     pub now: Time,
+    /// How long the lease lasts, if the worker takes part in leases.
+    pub lease: Option<TimeDelta>,
 }
 
 /// An item with its codebase.
@@ -117,17 +120,18 @@ pub struct QueueStats {
 pub trait QueueStore: Send + Sync {
     /// Queues all items of the batch and settles its follow-ups, in one step; answers in the order of the batch.
     ///
-    /// An item of the same key is updated by [`QueueItem::merge`]; one that is held right now takes the wish when its
-    /// run ends. Priorities are relative to the smallest in the queue at that moment.
+    /// An item of the same key is updated by [`QueueItem::merge`], and is neither parked nor snoozed any more when that
+    /// brings it into an earlier bucket; one that is held right now takes the wish when its run ends. Priorities are relative to the smallest in the queue at that moment.
     ///
     /// # Errors
     /// `UnknownCodebase` when one is not stored, `AlreadySettled` when a follow-up of the batch is not there any more;
     /// nothing is queued then.
     async fn enqueue(&self, batch: EnqueueBatch) -> Result<Vec<Enqueued>, QueueStoreError>;
 
-    /// Takes the first item that matches and that nobody holds, whose codebase is not on a host to be avoided or rate
-    /// limited at that time, and makes it an active run. One step: no two claims get the same item. None when nothing
-    /// matches.
+    /// Takes the first item that matches and that nobody holds, that is neither parked nor snoozed (`Parking`) nor paused
+    /// nor over a limit (`Pauses`), whose codebase is not on a host to be avoided or rate limited at that time, and makes it
+    /// an active run. One step: no two claims get the same item, and no limit is exceeded. None when nothing matches, or the
+    /// worker is paused.
     async fn claim(&self, request: ClaimRequest) -> Result<Option<Claimed>, QueueStoreError>;
 
     /// The item that [`QueueStore::claim`] would take, left alone.
@@ -138,6 +142,9 @@ pub trait QueueStore: Send + Sync {
 
     /// The place of the first item of a pair; none when it is not queued. Held items count.
     async fn position(&self, pair: &Pair) -> Result<Option<Position>, QueueStoreError>;
+
+    /// The place of an item; none when it is not queued.
+    async fn position_of(&self, id: QueueId) -> Result<Option<Position>, QueueStoreError>;
 
     /// The items of a campaign, and of one codebase if given, that nobody holds, in order.
     async fn waiting(&self, campaign: &CampaignName, codebase: Option<CodebaseName>) -> Result<Vec<QueueItem>, QueueStoreError>;

@@ -37,6 +37,8 @@ pub struct AssignRequest {
     pub claimant: Claimant,
     pub codebase: Option<String>,
     pub campaign: Option<String>,
+    /// The worker takes part in leases.
+    pub lease: bool,
 }
 
 /// What became of an item that was taken.
@@ -113,6 +115,7 @@ impl Assigner {
                 run_id: RunId::new(self.ids.fresh()),
                 token: self.ids.fresh(),
                 now: self.clock.now(),
+                lease: request.lease.then_some(self.deployment.watch.lease),
             };
             let Some(Claimed { run, codebase }) = self.queue.claim(claim).await? else { break };
             // It is not taken twice by one request, also not when it is queued again at once.
@@ -120,7 +123,7 @@ impl Assigner {
             match self.prepare_or_release(&run, &codebase).await? {
                 Prepared::Ready(assignment) => return Ok(self.handed_out(*assignment)),
                 Prepared::Unassignable(Unassignable { code, description }) => {
-                    self.finisher.end(&run, code, description, false).await?;
+                    self.finisher.end(&run, code, description).await?;
                 }
                 Prepared::RateLimited(limit) => {
                     limited = Some(limited.map_or(limit.until, |until| until.min(limit.until)));

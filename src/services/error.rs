@@ -27,6 +27,24 @@ pub enum ServiceError {
     /// Somebody else's.
     #[error("run {0} is held by another worker")]
     NotYours(RunId),
+    /// A run that is not active any more.
+    #[error("run {run} is not active any more")]
+    #[expect(missing_docs)]
+    Gone {
+        run: RunId,
+        /// Its result is of no use: it has one, or somebody else is at it.
+        stop: bool,
+    },
+    /// A bit of a log that begins after its end, which is there.
+    #[error("the log has {0} bytes")]
+    Gap(u64),
+    /// More than is taken.
+    #[error("{what} is larger than {limit} bytes")]
+    #[expect(missing_docs)]
+    TooLarge { what: &'static str, limit: u64 },
+    /// This process is ending.
+    #[error("the runner is stopping")]
+    Stopping,
     /// It clashes with what is there.
     #[error("{0}")]
     Conflict(String),
@@ -102,7 +120,7 @@ impl From<BackchannelError> for ServiceError {
     fn from(error: BackchannelError) -> Self {
         match error {
             BackchannelError::Unsupported(_) => Self::Unsupported(error.to_string()),
-            BackchannelError::NoSuchLog => Self::not_found("log", ""),
+            BackchannelError::NoSuchLog => Self::not_found("log", "of this name"),
             BackchannelError::Unreachable(_) => Self::WorkerUnreachable(error.to_string()),
         }
     }

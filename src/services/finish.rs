@@ -1,22 +1,23 @@
 //! Takes results in: logs and artifacts to their stores, the run to its own, and the news to whoever listens.
 
-use super::{ServiceError, announce::Announcer, follow_up::FollowUps, relay::Relay};
+use super::{ServiceError, announce::Announcer, fate::Fates, follow_up::FollowUps, keepalive::is_mine, live::Live, relay::Relay};
 use crate::{
     domain::{
         Invalid,
         active_run::ActiveRun,
         changes,
-        finish::{ARTIFACT_UPLOAD_FAILED, UploadedFiles, conclude, end, failed, invalid},
+        finish::{ARTIFACT_UPLOAD_FAILED, UploadedFiles, conclude, end, failed, invalid, vanished},
         log_name::is_log,
         name::RunId,
         report::{self, Report},
         run::{Run, WORKER_INVALID_RESULT},
+        time::Time,
     },
     metrics::Metrics,
     ports::{
         ArtifactStore, Claims, Clock, Fault, LogStore, ResultStore, ResultStoreError, SpooledFile,
         log_store::LogFolder,
-        result_store::{NewRun, Recorded},
+        result_store::{Late, LateRun, NewRun, Recorded},
     },
 };
 use std::{
@@ -44,10 +45,13 @@ pub enum Finishable {
     Finished(Box<Run>),
 }
 
-/// A run that a worker holds, as it was found.
+/// A run that a worker holds, or held until the runner gave it up, as it was found.
 #[derive(Debug, Clone)]
 pub struct Held {
-    run: ActiveRun,
+    /// The run.
+    pub run: ActiveRun,
+    /// It was given up meanwhile.
+    late: bool,
     turn: Arc<Turn>,
 }
 
@@ -69,6 +73,10 @@ pub struct Finisher {
     pub artifacts: Arc<dyn ArtifactStore>,
     /// Logs.
     pub logs: Arc<dyn LogStore>,
+    /// Logs that workers sent while their runs were active.
+    pub live: Arc<Live>,
+    /// What becomes of items and workers.
+    pub fates: Arc<Fates>,
     /// Schedules the next run.
     pub follow_ups: Arc<FollowUps>,
     /// Tells of each result.
@@ -127,21 +135,28 @@ impl Finisher {
     /// Looks up a run that a worker wants to finish or that it finished before. On the public API the worker must be
     /// the one that holds it.
     pub async fn find(&self, id: &RunId, worker: Option<&str>) -> Result<Finishable, ServiceError> {
-        let mine = |holder: &Option<String>| worker.is_none() || holder.as_deref() == worker;
+        let mine = |holder: &Option<String>| is_mine(holder.as_deref(), worker);
         // Before the look: whoever finishes the run after it leaves a mark there.
         let turn = self.turns.of(id);
         if let Some(run) = self.claims.get(id).await? {
             let held = mine(&run.claimant.worker);
-            return if held { Ok(Finishable::Active(Box::new(Held { run, turn }))) } else { Err(ServiceError::NotYours(id.clone())) };
+            return if held { Ok(Finishable::Active(Box::new(Held { run, late: false, turn }))) } else { Err(ServiceError::NotYours(id.clone())) };
         }
         let run = self.results.run(id).await?.ok_or_else(|| ServiceError::not_found("run", id))?;
-        if mine(&run.worker) { Ok(Finishable::Finished(Box::new(run))) } else { Err(ServiceError::NotYours(id.clone())) }
+        if !mine(&run.worker) {
+            return Err(ServiceError::NotYours(id.clone()));
+        }
+        Ok(match run.given_up {
+            true => Finishable::Active(Box::new(Held { run: ActiveRun::of_ended(&run), late: true, turn })),
+            false => Finishable::Finished(Box::new(run)),
+        })
     }
 
     /// Stores what a worker uploaded. A run that was finished meanwhile stays as it is, and is the answer.
     pub async fn finish(&self, held: Held, upload: &Upload) -> Result<Finished, ServiceError> {
         let mut done = held.turn.lock().await;
-        if *done && let Some(run) = self.results.run(&held.run.id).await? {
+        let earlier = if *done { self.results.run(&held.run.id).await? } else { None };
+        if let Some(run) = earlier.clone().filter(|run| !run.given_up) {
             return Ok(Finished { run, first_time: false });
         }
         let (files, problem) = described(&upload.files, &upload.changes);
@@ -153,16 +168,46 @@ impl Finisher {
         let run = conclude(&held.run, report, &files, self.clock.now());
         let (logs, artifacts) = tokio::join!(self.store_logs(&run, &upload.files), self.store_artifacts(&run, &upload.files));
         let run = with_stored(run, logs, artifacts);
-        let finished = self.record(&held.run, run, Some(&original)).await?;
+        let finished = if held.late || earlier.is_some() {
+            self.record_late(run, &original).await?
+        } else {
+            match self.record(&held.run, run.clone(), Some(&original), None).await {
+                // Given up between the look and now.
+                Err(ServiceError::NotFound { .. }) => self.record_late(run, &original).await?,
+                Ok(Finished { run: known, first_time: false }) if known.given_up => self.record_late(run, &original).await?,
+                finished => finished?,
+            }
+        };
         *done = true;
+        self.live.forget(&held.run.id).await;
         Ok(finished)
     }
 
-    /// Ends a run without its worker.
-    pub async fn end(&self, active: &ActiveRun, code: &str, description: String, transient: bool) -> Result<Finished, ServiceError> {
+    /// Ends a run that nobody will work on.
+    pub async fn end(&self, active: &ActiveRun, code: &str, description: String) -> Result<Finished, ServiceError> {
+        self.end_as(active, end(active, code, description, false, self.clock.now()), None).await
+    }
+
+    /// Ends a run whose worker is gone, with the logs that it sent; not when it gave a sign of life meanwhile.
+    pub async fn give_up(&self, active: &ActiveRun, code: &str, description: String) -> Result<Finished, ServiceError> {
+        let run = vanished(active, code, description, self.clock.now());
+        let run = self.live.collect(&active.id, async |files| self.with_live_logs(run, files).await).await?;
+        let finished = self.end_as(active, run, Some(active.keepalive)).await?;
+        self.live.forget(&active.id).await;
+        Ok(finished)
+    }
+
+    async fn with_live_logs(&self, run: Run, files: Vec<SpooledFile>) -> Run {
+        let logfilenames: Vec<String> = files.iter().map(|file| file.name.clone()).collect();
+        let run = Run { filenames: logfilenames.clone(), logfilenames, ..run };
+        let stored = if files.is_empty() { Ok(()) } else { self.store_logs(&run, &files).await };
+        with_stored(run, stored, Ok(()))
+    }
+
+    async fn end_as(&self, active: &ActiveRun, run: Run, unless_seen_after: Option<Time>) -> Result<Finished, ServiceError> {
         let turn = self.turns.of(&active.id);
         let mut done = turn.lock().await;
-        let finished = self.record(active, end(active, code, description, transient, self.clock.now()), None).await?;
+        let finished = self.record(active, run, None, unless_seen_after).await?;
         *done = true;
         Ok(finished)
     }
@@ -191,17 +236,27 @@ impl Finisher {
         stored
     }
 
-    async fn record(&self, active: &ActiveRun, run: Run, report: Option<&Report>) -> Result<Finished, ServiceError> {
-        let new = |run: &Run| NewRun { run: run.clone(), token: active.token.clone(), now: self.clock.now() };
-        let (run, recorded) = match self.results.record(new(&run)).await {
+    async fn record(
+        &self,
+        active: &ActiveRun,
+        run: Run,
+        report: Option<&Report>,
+        unless_seen_after: Option<Time>,
+    ) -> Result<Finished, ServiceError> {
+        let record = async |run: &Run| {
+            let (fate, blames_worker) = (self.fates.of(run).await?, self.fates.deployment.blame.blames(run));
+            let new = NewRun { run: run.clone(), token: active.token.clone(), now: self.clock.now(), fate, unless_seen_after, blames_worker };
+            Ok::<_, ServiceError>(self.results.record(new).await)
+        };
+        let (run, recorded) = match record(&run).await? {
             Err(ResultStoreError::UnknownWorker(name)) => {
                 let run = by_unknown_worker(run, &name, report);
-                let recorded = self.results.record(new(&run)).await?;
+                let recorded = record(&run).await??;
                 (run, recorded)
             }
             Err(ResultStoreError::Refused(rule)) => {
                 let run = broken(active, run, &rule, report);
-                let recorded = self.results.record(new(&run)).await?;
+                let recorded = record(&run).await??;
                 (run, recorded)
             }
             recorded => (run, recorded?),
@@ -209,6 +264,33 @@ impl Finisher {
         match recorded {
             Recorded::Known(known) => Ok(Finished { run: *known, first_time: false }),
             Recorded::Stored => {
+                self.tell(&run);
+                self.fates.quarantine(&run).await;
+                Ok(Finished { run, first_time: true })
+            }
+        }
+    }
+
+    /// Stores a result whose run was given up: in the place of that.
+    async fn record_late(&self, run: Run, report: &Report) -> Result<Finished, ServiceError> {
+        let record = async |run: &Run| self.results.record_late(LateRun { run: run.clone(), now: self.clock.now() }).await;
+        let (run, late) = match record(&run).await {
+            Err(ResultStoreError::UnknownWorker(name)) => {
+                let run = by_unknown_worker(run, &name, Some(report));
+                let late = record(&run).await?;
+                (run, late)
+            }
+            Err(ResultStoreError::Refused(rule)) => {
+                let run = broken(&ActiveRun::of_ended(&run), run, &rule, Some(report));
+                let late = record(&run).await?;
+                (run, late)
+            }
+            late => (run, late?),
+        };
+        match late {
+            Late::Known(known) => Ok(Finished { run: *known, first_time: false }),
+            Late::Kept | Late::Beside => {
+                tracing::info!(run.id = %run.id, kept = late == Late::Kept, "a result came after its run was given up");
                 self.tell(&run);
                 Ok(Finished { run, first_time: true })
             }

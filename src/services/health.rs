@@ -1,8 +1,10 @@
 //! Whether everything that the runner needs can be used right now.
 
+use super::watch::Watcher;
 use crate::ports::{ArtifactStore, Claims, EventBus, LogStore, ResultStore};
 use std::{sync::Arc, time::Duration};
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 /// A check that takes longer has failed.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -31,6 +33,10 @@ pub struct Health {
     pub events: Arc<dyn EventBus>,
     /// Files can wait for their stores.
     pub has_backup: bool,
+    /// Who watches the active runs.
+    pub watcher: Arc<Watcher>,
+    /// This process takes nothing new in any more.
+    pub ending: CancellationToken,
 }
 
 /// An error with all its causes, in one line.
@@ -59,6 +65,9 @@ impl Health {
             check("events", false, self.events.check()),
             check("coordination", false, self.claims.check()),
         );
-        vec![store, artifacts, logs, events, coordination]
+        let watcher = Check { name: "watcher", needed: true, failure: self.watcher.stands_still() };
+        let stopping = self.ending.is_cancelled().then(|| "the runner is stopping".to_owned());
+        let serving = Check { name: "serving", needed: true, failure: stopping };
+        vec![store, artifacts, logs, events, coordination, watcher, serving]
     }
 }

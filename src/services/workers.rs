@@ -2,8 +2,12 @@
 
 use super::ServiceError;
 use crate::{
-    domain::{Invalid, name::RunId},
-    ports::{Claims, Credentials, Ids, credentials::WorkerAccount},
+    domain::{
+        Invalid,
+        name::RunId,
+        pause::{Pause, Scope},
+    },
+    ports::{Claims, Clock, Credentials, Ids, Pauses, credentials::WorkerAccount},
 };
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -15,19 +19,29 @@ const LONGEST_NAME: usize = 100;
 pub struct WorkerState {
     pub account: WorkerAccount,
     pub holds: Vec<RunId>,
+    /// Why it gets no work, if it is paused.
+    pub pause: Option<Pause>,
 }
 
 /// Keeps the workers' accounts.
 pub struct Workers {
     credentials: Arc<dyn Credentials>,
     claims: Arc<dyn Claims>,
+    pauses: Arc<dyn Pauses>,
+    clock: Arc<dyn Clock>,
     ids: Arc<dyn Ids>,
 }
 
 impl Workers {
     /// Works through these ports.
-    pub fn new(credentials: Arc<dyn Credentials>, claims: Arc<dyn Claims>, ids: Arc<dyn Ids>) -> Self {
-        Self { credentials, claims, ids }
+    pub fn new(
+        credentials: Arc<dyn Credentials>,
+        claims: Arc<dyn Claims>,
+        pauses: Arc<dyn Pauses>,
+        clock: Arc<dyn Clock>,
+        ids: Arc<dyn Ids>,
+    ) -> Self {
+        Self { credentials, claims, pauses, clock, ids }
     }
 
     /// Whether a login is right.
@@ -43,8 +57,18 @@ impl Workers {
                 held.entry(worker).or_default().push(run.id);
             }
         }
-        let accounts = self.credentials.list().await?;
-        Ok(accounts.into_iter().map(|account| WorkerState { holds: held.remove(&account.name).unwrap_or_default(), account }).collect())
+        let mut paused: BTreeMap<String, Pause> = BTreeMap::new();
+        for pause in self.pauses.pauses(self.clock.now()).await? {
+            if let Scope::Worker(worker) = &pause.scope {
+                paused.insert(worker.clone(), pause);
+            }
+        }
+        let state = |account: WorkerAccount| WorkerState {
+            holds: held.remove(&account.name).unwrap_or_default(),
+            pause: paused.remove(&account.name),
+            account,
+        };
+        Ok(self.credentials.list().await?.into_iter().map(state).collect())
     }
 
     /// Two random UUIDs: 244 random bits.

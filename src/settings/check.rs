@@ -1,23 +1,29 @@
 //! From settings as they are written to what the program works with.
 
 use super::{
-    raw::{Raw, RawCampaign, RawDebianBuild, RawDistribution},
+    raw::{Raw, RawBackchannel, RawCampaign, RawDebianBuild, RawDistribution, RawRetry, RawWatch},
     stores::{self, FileStore, StoreChoice},
 };
 use crate::{
-    adapters::http::Limits,
+    adapters::{calls::CallSettings, http::Limits},
     domain::{
         Invalid,
+        blame::BlameRules,
         build::BuildSettings,
         campaign::{BuildTarget, Campaign, Campaigns, DebianBuild, Distribution},
         name::CampaignName,
         publish::PublishPolicy,
+        retry::{Retries, RetryRule},
         vcs::VcsStore,
+        watch::WatchRules,
     },
-    services::Deployment,
+    services::{Deployment, watch::Pace},
 };
 use chrono::TimeDelta;
 use std::{collections::BTreeSet, net::IpAddr, path::PathBuf, time::Duration};
+
+/// What the pauses between attempts do not grow beyond, when no rule says otherwise.
+const LONGEST_DELAY: TimeDelta = TimeDelta::hours(6);
 
 /// How logs are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,8 +54,10 @@ pub struct Settings {
     pub listen_address: IpAddr,
     pub port: u16,
     pub public_port: u16,
-    pub watch_interval: Duration,
-    pub user_agent: Option<String>,
+    pub pace: Pace,
+    pub calls: CallSettings,
+    /// How long requests under way may take once the end has come.
+    pub shutdown: Duration,
     pub publish_policies: Vec<PublishPolicy>,
     pub limits: Limits,
     pub log: String,
@@ -124,6 +132,58 @@ fn host_vendor() -> Option<String> {
     Some(vendor.trim().to_lowercase())
 }
 
+fn watch_rules(raw: &RawWatch, run_timeout_minutes: u32) -> Result<WatchRules, Invalid> {
+    let seconds = |field: &str, number| at_least_one(field, number).map(|seconds| TimeDelta::seconds(seconds.into()));
+    let run_timeout = TimeDelta::minutes(at_least_one("run_timeout_minutes", run_timeout_minutes)?.into());
+    Ok(WatchRules {
+        // A short timeout must leave time to ask.
+        ping_after: seconds("watch.ping_after_seconds", raw.ping_after_seconds)?.min(run_timeout / 3),
+        suspect_after: seconds("watch.suspect_after_seconds", raw.suspect_after_seconds)?,
+        run_timeout,
+        lease: seconds("watch.lease_seconds", raw.lease_seconds)?,
+    })
+}
+
+fn retry(place: usize, raw: RawRetry) -> Result<RetryRule, Invalid> {
+    let invalid = |field: &str, reason: &str| Invalid::new(format!("retry[{place}].{field}"), reason);
+    if raw.name.is_empty() {
+        return Err(invalid("name", "must not be empty"));
+    }
+    let (factor, jitter) = (raw.factor.unwrap_or(2.0), raw.jitter.unwrap_or(0.2));
+    if !(1.0..=100.0).contains(&factor) {
+        return Err(invalid("factor", "must be from 1 to 100"));
+    }
+    if !(0.0..=1.0).contains(&jitter) {
+        return Err(invalid("jitter", "must be from 0 to 1"));
+    }
+    at_least_one(&format!("retry[{place}].attempts"), raw.attempts)?;
+    let delay = TimeDelta::seconds(raw.delay_seconds.into());
+    Ok(RetryRule {
+        name: raw.name,
+        codes: raw.codes,
+        stage: raw.stage,
+        transient: raw.transient,
+        attempts: raw.attempts,
+        delay,
+        factor,
+        longest: raw.longest_delay_seconds.map_or(delay.max(LONGEST_DELAY), |seconds| TimeDelta::seconds(seconds.into())),
+        jitter,
+        afterwards: raw.then,
+    })
+}
+
+fn calls(raw: &RawBackchannel, user_agent: Option<String>) -> Result<CallSettings, Invalid> {
+    let seconds = |field: &str, number| at_least_one(field, number).map(|seconds| Duration::from_secs(seconds.into()));
+    let network = |text: &String| text.parse().map_err(|_| Invalid::new("backchannel.allowed_networks", format!("{text:?} is not a network such as 10.0.0.0/8")));
+    Ok(CallSettings {
+        patience: seconds("backchannel.patience_seconds", raw.patience_seconds)?,
+        log_stall: seconds("backchannel.log_stall_seconds", raw.log_stall_seconds)?,
+        log_total: seconds("backchannel.log_total_seconds", raw.log_total_seconds)?,
+        allowed_networks: raw.allowed_networks.iter().map(network).collect::<Result<_, _>>()?,
+        user_agent: user_agent.unwrap_or_else(|| concat!("janitor-runner/", env!("CARGO_PKG_VERSION")).to_owned()),
+    })
+}
+
 /// Checks settings; the field of a failure is the key.
 pub(super) fn check(raw: Raw) -> Result<Settings, Invalid> {
     let log_format = match raw.telemetry.format.as_str() {
@@ -144,7 +204,10 @@ pub(super) fn check(raw: Raw) -> Result<Settings, Invalid> {
         vcs_store: filled(raw.public_vcs_location).map_or_else(|| Ok(VcsStore::default()), |text| VcsStore::parse(&text))?,
         committer: filled(raw.committer),
         avoid_hosts: raw.avoid_hosts,
-        run_timeout: TimeDelta::minutes(at_least_one("run_timeout_minutes", raw.run_timeout_minutes)?.into()),
+        watch: watch_rules(&raw.watch, raw.run_timeout_minutes)?,
+        retries: Retries(raw.retry.into_iter().enumerate().map(|(place, rule)| retry(place, rule)).collect::<Result<_, _>>()?),
+        blame: BlameRules { codes: raw.workers.quarantine_codes, quarantine_after: raw.workers.quarantine_after },
+        live_logs: raw.limits.live_logs.0,
         use_cached_only: raw.use_cached_only,
     };
     Ok(Settings {
@@ -159,8 +222,12 @@ pub(super) fn check(raw: Raw) -> Result<Settings, Invalid> {
         listen_address: raw.listen_address,
         port: raw.port,
         public_port: raw.public_port,
-        watch_interval: Duration::from_secs(at_least_one("keepalive_interval_seconds", raw.keepalive_interval_seconds)?.into()),
-        user_agent: filled(raw.user_agent),
+        pace: Pace {
+            interval: Duration::from_secs(at_least_one("keepalive_interval_seconds", raw.keepalive_interval_seconds)?.into()),
+            at_once: at_least_one("watch.pings_at_once", raw.watch.pings_at_once)? as usize,
+        },
+        calls: calls(&raw.backchannel, filled(raw.user_agent))?,
+        shutdown: Duration::from_secs(raw.shutdown_seconds.into()),
         publish_policies: policies.collect(),
         limits: Limits {
             json_body: raw.limits.json_body.0,

@@ -1,7 +1,7 @@
 //! Settings as they are written.
 
 use super::size::Size;
-use crate::domain::publish::BranchPolicy;
+use crate::domain::{publish::BranchPolicy, retry::Afterwards};
 use serde::Deserialize;
 use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
 
@@ -20,6 +20,7 @@ pub(super) struct Raw {
     pub(super) public_port: u16,
     pub(super) run_timeout_minutes: u32,
     pub(super) keepalive_interval_seconds: u32,
+    pub(super) shutdown_seconds: u32,
     pub(super) avoid_hosts: Vec<String>,
     pub(super) use_cached_only: bool,
     pub(super) public_vcs_location: Option<String>,
@@ -33,11 +34,57 @@ pub(super) struct Raw {
     pub(super) campaign: Vec<RawCampaign>,
     #[serde(default)]
     pub(super) distribution: Vec<RawDistribution>,
+    pub(super) watch: RawWatch,
+    pub(super) backchannel: RawBackchannel,
+    pub(super) workers: RawWorkers,
+    pub(super) retry: Vec<RawRetry>,
     pub(super) postgres: RawPostgres,
     pub(super) gcs: RawGcs,
     pub(super) s3: RawS3,
     pub(super) limits: RawLimits,
     pub(super) telemetry: RawTelemetry,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawWatch {
+    pub(super) lease_seconds: u32,
+    pub(super) ping_after_seconds: u32,
+    pub(super) suspect_after_seconds: u32,
+    pub(super) pings_at_once: u32,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawBackchannel {
+    pub(super) patience_seconds: u32,
+    pub(super) log_stall_seconds: u32,
+    pub(super) log_total_seconds: u32,
+    pub(super) allowed_networks: Vec<String>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawWorkers {
+    pub(super) quarantine_after: u32,
+    pub(super) quarantine_codes: Vec<String>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawRetry {
+    pub(super) name: String,
+    #[serde(default)]
+    pub(super) codes: Vec<String>,
+    pub(super) stage: Option<String>,
+    pub(super) transient: Option<bool>,
+    pub(super) attempts: u32,
+    #[serde(default)]
+    pub(super) delay_seconds: u32,
+    pub(super) factor: Option<f64>,
+    pub(super) longest_delay_seconds: Option<u32>,
+    pub(super) jitter: Option<f64>,
+    pub(super) then: Afterwards,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -73,6 +120,7 @@ pub(super) struct RawLimits {
     pub(super) upload_memory: Size,
     pub(super) upload_files: u64,
     pub(super) upload_idle_seconds: u64,
+    pub(super) live_logs: Size,
 }
 
 #[derive(Debug, Clone, Deserialize)]

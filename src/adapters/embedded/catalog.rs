@@ -190,7 +190,10 @@ impl Catalog for Embedded {
     }
 
     async fn upload_candidates(&self, candidates: Vec<ScheduledCandidate>, now: Time) -> Result<Vec<Enqueued>, CatalogError> {
-        self.write("store candidates", move |txn, hot| candidates.into_iter().map(|new| upload_candidate(txn, hot, new, now)).collect()).await
+        let store = move |txn: &mut Txn<'_>, hot: &mut Hot| candidates.into_iter().map(|new| upload_candidate(txn, hot, new, now)).collect();
+        let queued: Vec<Enqueued> = self.write::<_, CatalogError>("store candidates", store).await?;
+        self.opened.add(queued.len());
+        Ok(queued)
     }
 
     async fn candidates(&self, codebase: Option<CodebaseName>) -> Result<Vec<Candidate>, CatalogError> {

@@ -1,17 +1,24 @@
 //! Claims and limited hosts on the embedded stores.
 
-use super::{Embedded, hot::Hot, keys, queue, records::Moment};
+use super::{Embedded, hot::Hot, keys, queue, records::Moment, txn::Txn};
 use crate::{
     domain::{active_run::ActiveRun, name::RunId, time::Time},
     ports::{
-        Claims, ClaimsError,
-        claims::{ClaimDetails, HostLimit},
+        Claims, ClaimsError, Fault,
+        claims::{ClaimDetails, HostLimit, Renewal},
     },
 };
 use async_trait::async_trait;
 
 fn held(hot: &Hot, id: &RunId, token: &str) -> Result<ActiveRun, ClaimsError> {
     hot.holder(id, token).cloned().ok_or_else(|| ClaimsError::ClaimLost(id.clone()))
+}
+
+/// Stores a claim as it is now.
+pub(super) fn keep(txn: &mut Txn<'_>, hot: &mut Hot, run: ActiveRun) -> Result<ActiveRun, Fault> {
+    txn.put(keys::active(&run.id), &run)?;
+    hot.set_claim(&run.id, Some(run.clone()));
+    Ok(run)
 }
 
 #[async_trait]
@@ -29,22 +36,38 @@ impl Claims for Embedded {
         let (id, token) = (id.clone(), token.to_owned());
         self.write("add to an active run", move |txn, hot| {
             let run = held(hot, &id, &token)?;
-            let run = ActiveRun { vcs: details.vcs, resume_from: details.resume_from, ..run };
-            txn.put(keys::active(&id), &run)?;
-            hot.set_claim(&id, Some(run));
+            keep(txn, hot, ActiveRun { vcs: details.vcs, resume_from: details.resume_from, ..run })?;
             Ok(())
         })
         .await
     }
 
-    async fn renew(&self, id: &RunId, token: &str, now: Time) -> Result<(), ClaimsError> {
+    async fn renew(&self, id: &RunId, token: &str, renewal: Renewal) -> Result<ActiveRun, ClaimsError> {
         let (id, token) = (id.clone(), token.to_owned());
         self.write("renew a claim", move |txn, hot| {
             let mut run = held(hot, &id, &token)?;
-            run.keepalive = run.keepalive.max(now);
-            txn.put(keys::active(&id), &run)?;
-            hot.set_claim(&id, Some(run));
+            run.renew(renewal.now, renewal.lease);
+            Ok(keep(txn, hot, run)?)
+        })
+        .await
+    }
+
+    async fn suspect(&self, id: &RunId, token: &str, failures: u32) -> Result<(), ClaimsError> {
+        let (id, token) = (id.clone(), token.to_owned());
+        self.write("suspect a claim", move |txn, hot| {
+            let run = ActiveRun { failures, ..held(hot, &id, &token)? };
+            keep(txn, hot, run)?;
             Ok(())
+        })
+        .await
+    }
+
+    async fn cancel(&self, id: &RunId, reason: &str) -> Result<Option<ActiveRun>, ClaimsError> {
+        let (id, reason) = (id.clone(), reason.to_owned());
+        self.write("cancel a claim", move |txn, hot| {
+            let Some(mut run) = hot.claim(&id).cloned() else { return Ok(None) };
+            run.cancel.get_or_insert(reason);
+            Ok(Some(keep(txn, hot, run)?))
         })
         .await
     }
@@ -55,9 +78,11 @@ impl Claims for Embedded {
             let run = held(hot, &id, &token)?;
             txn.delete(keys::active(&id));
             hot.set_claim(&id, None);
-            Ok(queue::free_item(txn, hot, run.item.id, now)?)
+            Ok::<_, ClaimsError>(queue::free_item(txn, hot, run.item.id, now)?)
         })
-        .await
+        .await?;
+        self.opened.add(1);
+        Ok(())
     }
 
     async fn adopt(&self, run: ActiveRun) -> Result<bool, ClaimsError> {
@@ -66,8 +91,7 @@ impl Claims for Embedded {
             if stored || hot.claim(&run.id).is_some() || hot.is_held(run.item.id) {
                 return Ok(false);
             }
-            txn.put(keys::active(&run.id), &run)?;
-            hot.set_claim(&run.id.clone(), Some(run));
+            keep(txn, hot, run)?;
             Ok(true)
         })
         .await

@@ -3,7 +3,7 @@
 use super::{
     Embedded, keys,
     records::{Moment, StoredWorker},
-    txn::decode,
+    txn::{Txn, decode},
 };
 use crate::{
     adapters::password,
@@ -17,6 +17,12 @@ async fn hashed(plain: &str) -> Result<String, Fault> {
     let plain = plain.to_owned();
     let hashing = tokio::task::spawn_blocking(move || password::hash(&plain));
     hashing.await.map_err(|e| Fault::backend("hash a password", e))?
+}
+
+fn account(txn: &Txn<'_>, name: String, worker: StoredWorker) -> Result<WorkerAccount, Fault> {
+    let last_seen = txn.get::<Moment>(&keys::worker_seen(&name))?.map(|Moment(time)| time);
+    let failures = u32::try_from(txn.number(&keys::worker_failures(&name))?).unwrap_or(u32::MAX);
+    Ok(WorkerAccount { name, link: worker.link, last_seen, failures })
 }
 
 #[async_trait]
@@ -52,19 +58,24 @@ impl Credentials for Embedded {
     }
 
     async fn remove(&self, name: &str) -> Result<bool, CredentialsError> {
-        let (key, seen) = (keys::worker(name), keys::worker_seen(name));
+        let (key, seen, failures) = (keys::worker(name), keys::worker_seen(name), keys::worker_failures(name));
         self.write("remove a worker", move |txn, _| {
             let known = txn.get_bytes(&key)?.is_some();
             txn.delete(key);
             txn.delete(seen);
+            txn.delete(failures);
             Ok(known)
         })
         .await
     }
 
-    async fn exists(&self, name: &str) -> Result<bool, CredentialsError> {
-        let key = keys::worker(name);
-        self.read("look up a worker", move |txn, _| Ok(txn.get_bytes(&key)?.is_some())).await
+    async fn account(&self, name: &str) -> Result<Option<WorkerAccount>, CredentialsError> {
+        let name = name.to_owned();
+        self.read("look up a worker", move |txn, _| {
+            let worker: Option<StoredWorker> = txn.get(&keys::worker(&name))?;
+            Ok(worker.map(|worker| account(txn, name, worker)).transpose()?)
+        })
+        .await
     }
 
     async fn list(&self) -> Result<Vec<WorkerAccount>, CredentialsError> {
@@ -73,8 +84,7 @@ impl Credentials for Embedded {
             txn.scan(&keys::workers(), |key, value| -> Result<_, Fault> {
                 let worker: StoredWorker = decode(value)?;
                 let name = String::from_utf8_lossy(key.get(1..key.len() - 1).unwrap_or_default()).into_owned();
-                let last_seen = txn.get::<Moment>(&keys::worker_seen(&name))?.map(|Moment(time)| time);
-                accounts.push(WorkerAccount { name, link: worker.link, last_seen });
+                accounts.push(account(txn, name, worker)?);
                 Ok(ControlFlow::Continue(()))
             })?;
             Ok(accounts)

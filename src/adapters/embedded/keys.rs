@@ -2,6 +2,7 @@
 
 use crate::domain::{
     name::{CampaignName, CodebaseName, RunId},
+    pause::Scope,
     queue::{QueueId, QueueKey},
     schedule::Pair,
     time::Time,
@@ -88,9 +89,43 @@ pub(super) fn all_hosts() -> Key {
     Key::table(b'L')
 }
 
+pub(super) fn pause(scope: &Scope) -> Key {
+    Key::table(b'P').text(scope.kind()).text(scope.name())
+}
+pub(super) fn pauses() -> Key {
+    Key::table(b'P')
+}
+pub(super) fn limit(scope: &Scope) -> Key {
+    Key::table(b'p').text(scope.kind()).text(scope.name())
+}
+pub(super) fn limits() -> Key {
+    Key::table(b'p')
+}
+
+// Logs of active runs: the size of each, and its blocks.
+pub(super) fn live_log(run: &RunId, name: &str) -> Key {
+    live_logs_of(run).text(name)
+}
+pub(super) fn live_logs_of(run: &RunId) -> Key {
+    live_logs().text(run.as_str())
+}
+pub(super) fn live_logs() -> Key {
+    Key::table(b't')
+}
+pub(super) fn live_block(run: &RunId, name: &str, number: u64) -> Key {
+    live_blocks_of(run).text(name).number(number)
+}
+pub(super) fn live_blocks_of(run: &RunId) -> Key {
+    Key::table(b'T').text(run.as_str())
+}
+
 // Runs.
 pub(super) fn run(id: &RunId) -> Key {
     Key::table(b'R').text(id.as_str())
+}
+/// The run of an item that the runner gave up last.
+pub(super) fn given_up(item: QueueId) -> Key {
+    Key::table(b'K').signed(item)
 }
 /// The newest comes first.
 pub(super) fn stored(at: Time, sequence: u64) -> Key {
@@ -187,6 +222,9 @@ pub(super) fn worker(name: &str) -> Key {
 }
 pub(super) fn workers() -> Key {
     Key::table(b'W')
+}
+pub(super) fn worker_failures(name: &str) -> Key {
+    Key::table(b'f').text(name)
 }
 pub(super) fn worker_seen(name: &str) -> Key {
     Key::table(b'w').text(name)

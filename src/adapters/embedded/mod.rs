@@ -11,7 +11,9 @@ mod claims;
 mod credentials;
 mod hot;
 mod keys;
+mod live_logs;
 mod outbox;
+mod pauses;
 mod queue;
 mod records;
 mod results;
@@ -20,6 +22,7 @@ mod txn;
 
 pub use txn::{Batch, Kv, KvError};
 
+use super::openings::Opened;
 use crate::{metrics::Metrics, ports::Fault};
 use hot::Hot;
 use keys::Key;
@@ -50,6 +53,8 @@ pub struct Embedded {
     /// Held for writing while a batch is applied, and for reading while a read goes on: reads see whole changes.
     gate: Arc<RwLock<()>>,
     jobs: mpsc::Sender<Job>,
+    /// What was opened.
+    opened: Arc<Opened>,
     /// What the store is called in the figures.
     name: &'static str,
     metrics: Arc<Metrics>,
@@ -65,7 +70,7 @@ impl Embedded {
         let writer = Writer { kv: kv.clone(), hot: hot.clone(), gate: gate.clone(), waiting };
         let spawned = thread::Builder::new().name("store-writer".into()).spawn(move || writer.run());
         spawned.map_err(|e| Fault::unavailable("start the store's writer", e))?;
-        Ok(Self { kv, hot, gate, jobs, name, metrics })
+        Ok(Self { kv, hot, gate, jobs, opened: Arc::default(), name, metrics })
     }
 
     /// All records under a prefix, page by page: whole records, but not all of one moment.
@@ -262,7 +267,7 @@ mod tests {
         let now = time::parse("now", "2026-11-23T10:00:00").unwrap();
         let item = crate::domain::finish::tests::item();
         let upload = crate::domain::codebase::CodebaseUpload { name: Some(item.key.codebase.to_string()), ..Default::default() };
-        let stored = records::StoredItem { item: item.clone(), wish: None, added: now };
+        let stored = records::StoredItem { item: item.clone(), wish: None, state: crate::domain::retry::ItemState::default(), added: now };
         let kv = MemoryKv::default();
         let mut txn = Txn::new(&kv);
         txn.put(keys::codebase_named(&item.key.codebase), &1_u64).unwrap();
@@ -278,6 +283,7 @@ mod tests {
             run_id: RunId::new("r1"),
             token: "t".into(),
             now,
+            lease: None,
         };
         for _ in 0..2 {
             let refused = store.claim(request()).await;

@@ -11,7 +11,9 @@ use crate::{
     domain::{
         active_run::ActiveRun,
         name::{CampaignName, CodebaseName},
+        pause::Scope,
         queue::{Enqueue, Merge, QueueId, QueueItem},
+        retry::ItemState,
         schedule::Pair,
         time::Time,
     },
@@ -22,7 +24,7 @@ use crate::{
 };
 use async_trait::async_trait;
 
-fn put(txn: &mut Txn<'_>, hot: &mut Hot, stored: StoredItem) -> Result<(), Fault> {
+pub(super) fn put(txn: &mut Txn<'_>, hot: &mut Hot, stored: StoredItem) -> Result<(), Fault> {
     txn.put(keys::item(stored.item.id), &stored)?;
     hot.set_item(stored.item.id, Some(stored));
     Ok(())
@@ -32,7 +34,7 @@ fn insert(txn: &mut Txn<'_>, hot: &mut Hot, wish: Enqueue, now: Time) -> Result<
     let id = txn.add(keys::meta("last_queue_id"), 1)?.cast_signed();
     let item = wish.into_item(id, hot.smallest_priority());
     let answer = Enqueued { queue_id: id, bucket: item.bucket };
-    put(txn, hot, StoredItem { item, wish: None, added: now })?;
+    put(txn, hot, StoredItem { item, wish: None, state: ItemState::default(), added: now })?;
     Ok(answer)
 }
 
@@ -47,7 +49,12 @@ pub(super) fn enqueue(txn: &mut Txn<'_>, hot: &mut Hot, wish: Enqueue, now: Time
         }
         true
     } else {
-        stored.item.merge(wish, hot.smallest_priority()) == Merge::Updated
+        let bucket = stored.item.bucket;
+        let updated = stored.item.merge(wish, hot.smallest_priority()) == Merge::Updated;
+        if stored.item.bucket < bucket {
+            stored.state = ItemState::default();
+        }
+        updated
     };
     let answer = Enqueued { queue_id: stored.item.id, bucket: stored.item.bucket };
     if changed {
@@ -80,18 +87,40 @@ pub(super) fn free_item(txn: &mut Txn<'_>, hot: &mut Hot, id: QueueId, now: Time
     enqueue(txn, hot, wish, now).map(drop)
 }
 
+/// An item that was held is free, and in this state.
+pub(super) fn send_back(txn: &mut Txn<'_>, hot: &mut Hot, id: QueueId, state: ItemState, now: Time) -> Result<(), Fault> {
+    let Some(stored) = hot.item(id).cloned() else { return Ok(()) };
+    put(txn, hot, StoredItem { state, ..stored })?;
+    free_item(txn, hot, id, now)
+}
+
 /// The first item that the filter allows and nobody holds, with its codebase.
 fn next(txn: &Txn<'_>, hot: &Hot, filter: &ClaimFilter, now: Time) -> Result<Option<NextItem>, Fault> {
+    let closed = hot.closed(now);
+    let is_closed = |scope: Scope| !closed.is_empty() && closed.contains(&scope);
+    if is_closed(Scope::All) {
+        return Ok(None);
+    }
     let mut closed_hosts = filter.avoid_hosts.clone();
     closed_hosts.extend(hot.limited_hosts(now).into_iter().map(|limit| limit.host));
-    let allowed =
-        |item: &&QueueItem| filter.campaign.as_ref().is_none_or(|campaign| *campaign == item.key.campaign) && !filter.except.contains(&item.key);
+    closed_hosts.extend(closed.iter().filter_map(|scope| if let Scope::Host(host) = scope { Some(host.clone()) } else { None }));
+    let names_one = closed.iter().any(|scope| !matches!(scope, Scope::Host(_)));
+    let is_stopped = |item: &QueueItem| {
+        let key = &item.key;
+        is_closed(Scope::Campaign(key.campaign.clone())) || is_closed(Scope::Codebase(key.codebase.clone())) || is_closed(Scope::Bucket(item.bucket))
+    };
+    let allowed = |item: &&QueueItem| {
+        filter.campaign.as_ref().is_none_or(|campaign| *campaign == item.key.campaign)
+            && !filter.except.contains(&item.key)
+            && !(names_one && is_stopped(item))
+    };
     let mut of_codebase: Vec<&QueueItem> = vec![];
     if let Some(codebase) = &filter.codebase {
-        of_codebase.extend(hot.items_of(codebase).filter(|item| !hot.is_held(item.id)));
+        let is_open = |item: &&QueueItem| !hot.is_held(item.id) && hot.item(item.id).is_some_and(|stored| !stored.state.holds_back(now));
+        of_codebase.extend(hot.items_of(codebase).filter(is_open));
         of_codebase.sort_unstable_by_key(|item| item.order());
     }
-    let all = filter.codebase.is_none().then(|| hot.open_items()).into_iter().flatten();
+    let all = filter.codebase.is_none().then(|| hot.open_items(now)).into_iter().flatten();
     for item in all.chain(of_codebase).filter(allowed) {
         let codebase = super::catalog::codebase(txn, &item.key.codebase)?;
         let codebase = codebase.ok_or_else(|| Fault::backend("look for the next item", format!("item {} is of no codebase", item.id)))?;
@@ -103,30 +132,33 @@ fn next(txn: &Txn<'_>, hot: &Hot, filter: &ClaimFilter, now: Time) -> Result<Opt
 }
 
 fn claim(txn: &mut Txn<'_>, hot: &mut Hot, request: ClaimRequest) -> Result<Option<Claimed>, Fault> {
+    if request.claimant.worker.as_ref().is_some_and(|worker| hot.is_paused(&Scope::Worker(worker.clone()), request.now)) {
+        return Ok(None);
+    }
     let Some(NextItem { item, codebase }) = next(txn, hot, &request.filter, request.now)? else { return Ok(None) };
     if let Some(worker) = &request.claimant.worker {
         txn.put(keys::worker_seen(worker), &Moment(request.now))?;
     }
-    let run = ActiveRun::new(request.run_id, request.token, item, request.claimant, request.now);
-    txn.put(keys::active(&run.id), &run)?;
-    hot.set_claim(&run.id, Some(run.clone()));
+    let run = ActiveRun {
+        host: codebase.host().map(str::to_owned),
+        lease_until: request.lease.map(|lease| request.now + lease),
+        ..ActiveRun::new(request.run_id, request.token, item, request.claimant, request.now)
+    };
+    let run = super::claims::keep(txn, hot, run)?;
     Ok(Some(Claimed { run, codebase }))
 }
 
-fn position(hot: &Hot, pair: &Pair) -> Option<Position> {
-    let place = hot.first_of(pair)?.order();
+fn position(hot: &Hot, item: &QueueItem) -> Position {
     let start = Position { position: 1, wait_time: 0.0 };
-    Some(
-        hot.items_before(place).fold(start, |so_far, item| Position {
-            position: so_far.position + 1,
-            wait_time: so_far.wait_time + item.estimated_duration.unwrap_or(0.0),
-        }),
-    )
+    hot.items_before(item.order()).fold(start, |so_far, item| Position {
+        position: so_far.position + 1,
+        wait_time: so_far.wait_time + item.estimated_duration.unwrap_or(0.0),
+    })
 }
 
 fn waiting(hot: &Hot, campaign: &CampaignName, codebase: Option<&CodebaseName>) -> Vec<QueueItem> {
     let wanted = |item: &&QueueItem| item.key.campaign == *campaign && codebase.is_none_or(|codebase| *codebase == item.key.codebase);
-    hot.open_items().filter(wanted).cloned().collect()
+    hot.free_items().filter(wanted).cloned().collect()
 }
 
 fn stats(hot: &Hot) -> QueueStats {
@@ -141,7 +173,7 @@ fn stats(hot: &Hot) -> QueueStats {
 #[async_trait]
 impl QueueStore for Embedded {
     async fn enqueue(&self, batch: EnqueueBatch) -> Result<Vec<Enqueued>, QueueStoreError> {
-        self.write("queue items", move |txn, hot| {
+        let queued: Vec<Enqueued> = self.write("queue items", move |txn, hot| {
             for wish in &batch.items {
                 if !super::catalog::is_known(txn, &wish.key.codebase)? {
                     return Err(QueueStoreError::UnknownCodebase(wish.key.codebase.clone()));
@@ -154,9 +186,11 @@ impl QueueStore for Embedded {
                 txn.delete(keys::follow_up(*id));
             }
             let queued = batch.items.into_iter().map(|wish| enqueue(txn, hot, wish, batch.now));
-            Ok(queued.collect::<Result<_, _>>()?)
+            Ok::<_, QueueStoreError>(queued.collect::<Result<_, _>>()?)
         })
-        .await
+        .await?;
+        self.opened.add(queued.len());
+        Ok(queued)
     }
 
     async fn claim(&self, request: ClaimRequest) -> Result<Option<Claimed>, QueueStoreError> {
@@ -174,7 +208,11 @@ impl QueueStore for Embedded {
 
     async fn position(&self, pair: &Pair) -> Result<Option<Position>, QueueStoreError> {
         let pair = pair.clone();
-        self.look(move |hot| position(hot, &pair)).await
+        self.look(move |hot| hot.first_of(&pair).map(|item| position(hot, item))).await
+    }
+
+    async fn position_of(&self, id: QueueId) -> Result<Option<Position>, QueueStoreError> {
+        self.look(move |hot| hot.item(id).map(|stored| position(hot, &stored.item))).await
     }
 
     async fn waiting(&self, campaign: &CampaignName, codebase: Option<CodebaseName>) -> Result<Vec<QueueItem>, QueueStoreError> {

@@ -5,6 +5,7 @@ use crate::domain::{
     name::{CampaignName, RunId},
     publish::PublishStatus,
     queue::{Enqueue, QueueItem, QueueKey},
+    retry::ItemState,
     run::RunBrief,
     schedule::PastRun,
     time::Time,
@@ -17,6 +18,8 @@ pub(super) struct StoredItem {
     pub(super) item: QueueItem,
     /// A wish that came while it was held.
     pub(super) wish: Option<Enqueue>,
+    #[serde(default)]
+    pub(super) state: ItemState,
     #[serde(with = "crate::domain::time::as_iso")]
     pub(super) added: Time,
 }

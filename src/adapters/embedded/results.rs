@@ -12,17 +12,18 @@ use crate::{
         changes,
         name::{CodebaseName, RunId},
         publish::PublishStatus,
+        retry::Fate,
         run::{ResultCode, Run, RunBrief, Target},
         schedule::Pair,
         time::Time,
     },
     ports::{
         Fault, ResultStore, ResultStoreError,
-        result_store::{FinishedCounts, NewRun, Recorded},
+        result_store::{FinishedCounts, Late, LateRun, NewRun, Recorded},
     },
 };
 use async_trait::async_trait;
-use std::ops::ControlFlow;
+use std::{collections::HashSet, ops::ControlFlow};
 
 /// Minutes of finished runs that are kept, for the figures.
 const MINUTES_KEPT: i64 = 25 * 60;
@@ -79,7 +80,7 @@ fn count_finished(txn: &mut Txn<'_>, run: &Run, now: Time) -> Result<(), Fault> 
     Ok(())
 }
 
-fn store(txn: &mut Txn<'_>, run: &Run, now: Time) -> Result<(), Fault> {
+fn store(txn: &mut Txn<'_>, run: &Run, now: Time) -> Result<u64, Fault> {
     if let Some(change_set) = run.key().change_set {
         make_change_set(txn, &change_set, &run.campaign)?;
     }
@@ -89,9 +90,25 @@ fn store(txn: &mut Txn<'_>, run: &Run, now: Time) -> Result<(), Fault> {
     store_past(txn, run)?;
     store_version(txn, run)?;
     count_finished(txn, run, now)?;
+    note_news(txn, &run.id, None)?;
+    Ok(sequence)
+}
+
+fn note_follow_up(txn: &mut Txn<'_>, run: &Run, id: u64) -> Result<(), Fault> {
     let follow_up = StoredFollowUp { run_id: run.id.clone(), key: run.key(), context: run.context.clone() };
-    txn.put(keys::follow_up(sequence), &follow_up)?;
-    note_news(txn, &run.id, None)
+    txn.put(keys::follow_up(id), &follow_up)
+}
+
+/// Which run of an item the runner gave up, as long as the item was not run again.
+fn note_given_up(txn: &mut Txn<'_>, run: &Run) -> Result<(), Fault> {
+    let key = keys::given_up(run.queue_id);
+    if run.given_up {
+        return txn.put(key, &run.id);
+    }
+    if txn.get_bytes(&key)?.is_some() {
+        txn.delete(key);
+    }
+    Ok(())
 }
 
 fn note_news(txn: &mut Txn<'_>, run: &RunId, publish_status: Option<PublishStatus>) -> Result<(), Fault> {
@@ -100,28 +117,83 @@ fn note_news(txn: &mut Txn<'_>, run: &RunId, publish_status: Option<PublishStatu
 }
 
 fn record(txn: &mut Txn<'_>, hot: &mut Hot, new: NewRun) -> Result<Recorded, ResultStoreError> {
-    let NewRun { run, token, now } = new;
+    let NewRun { run, token, now, fate, unless_seen_after, blames_worker } = new;
     if let Some(known) = txn.get::<Run>(&keys::run(&run.id))? {
         return Ok(Recorded::Known(Box::new(known)));
     }
-    let Some(item) = hot.holder(&run.id, &token).map(|active| active.item.id) else { return Err(ResultStoreError::ClaimLost(run.id)) };
-    if let Some(worker) = &run.worker {
-        if txn.get_bytes(&keys::worker(worker))?.is_none() {
-            return Err(ResultStoreError::UnknownWorker(worker.clone()));
-        }
+    let held = hot.holder(&run.id, &token).filter(|active| unless_seen_after.is_none_or(|seen| active.keepalive <= seen));
+    let Some(item) = held.map(|active| active.item.id) else { return Err(ResultStoreError::ClaimLost(run.id)) };
+    check_worker(txn, &run)?;
+    if let (Some(worker), false) = (&run.worker, run.given_up) {
         txn.put(keys::worker_seen(worker), &Moment(now))?;
     }
+    count_failures(txn, &run, blames_worker)?;
     txn.delete(keys::active(&run.id));
     hot.set_claim(&run.id, None);
-    queue::end_item(txn, hot, item, now)?;
-    store(txn, &run, now)?;
+    let sequence = store(txn, &run, now)?;
+    match fate {
+        Fate::Done => {
+            queue::end_item(txn, hot, item, now)?;
+            note_follow_up(txn, &run, sequence)?;
+        }
+        Fate::Back(state) => queue::send_back(txn, hot, item, state, now)?,
+    }
+    note_given_up(txn, &run)?;
     Ok(Recorded::Stored)
 }
 
+fn check_worker(txn: &Txn<'_>, run: &Run) -> Result<(), ResultStoreError> {
+    match &run.worker {
+        Some(worker) if txn.get_bytes(&keys::worker(worker))?.is_none() => Err(ResultStoreError::UnknownWorker(worker.clone())),
+        _ => Ok(()),
+    }
+}
+
+/// Counts a worker's failures in a row.
+fn count_failures(txn: &mut Txn<'_>, run: &Run, blames_worker: Option<bool>) -> Result<(), Fault> {
+    let (Some(worker), Some(to_blame)) = (&run.worker, blames_worker) else { return Ok(()) };
+    let key = keys::worker_failures(worker);
+    if to_blame {
+        txn.add(key, 1)?;
+    } else if txn.get_bytes(&key)?.is_some() {
+        txn.delete(key);
+    }
+    Ok(())
+}
+
+fn record_late(txn: &mut Txn<'_>, hot: &mut Hot, LateRun { run, now }: LateRun) -> Result<Late, ResultStoreError> {
+    let Some(earlier) = txn.get::<Run>(&keys::run(&run.id))? else { return Err(ResultStoreError::ClaimLost(run.id)) };
+    if !earlier.given_up {
+        return Ok(Late::Known(Box::new(earlier)));
+    }
+    let given_up: Option<RunId> = txn.get(&keys::given_up(run.queue_id))?;
+    let run_again = given_up.as_ref() != Some(&run.id) || hot.is_held(run.queue_id);
+    check_worker(txn, &run)?;
+    txn.delete(keys::past(&pair_of(&earlier), earlier.start_time, &earlier.id));
+    let sequence = store(txn, &run, now)?;
+    if run_again {
+        return Ok(Late::Beside);
+    }
+    queue::end_item(txn, hot, run.queue_id, now)?;
+    note_follow_up(txn, &run, sequence)?;
+    note_given_up(txn, &run)?;
+    Ok(Late::Kept)
+}
+
 fn latest(txn: &Txn<'_>, limit: usize) -> Result<Vec<Run>, Fault> {
-    let ids: Vec<RunId> = txn.list(&keys::all_stored(), limit)?;
-    let runs = ids.iter().map(|id| txn.get(&keys::run(id)));
-    Ok(runs.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
+    let (mut seen, mut runs) = (HashSet::new(), vec![]);
+    txn.scan(&keys::all_stored(), |_, value| -> Result<_, Fault> {
+        if runs.len() >= limit {
+            return Ok(ControlFlow::Break(()));
+        }
+        let id: RunId = decode(value)?;
+        // One whose result came late has two entries; the newer counts.
+        if seen.insert(id.clone()) {
+            runs.extend(txn.get::<Run>(&keys::run(&id))?);
+        }
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(runs)
 }
 
 fn run_of_revision(txn: &Txn<'_>, pair: &Pair, revision: &str) -> Result<Option<Run>, Fault> {
@@ -153,7 +225,16 @@ fn finished_since(txn: &Txn<'_>, since: Time) -> Result<FinishedCounts, Fault> {
 #[async_trait]
 impl ResultStore for Embedded {
     async fn record(&self, new: NewRun) -> Result<Recorded, ResultStoreError> {
-        self.write("store a run", move |txn, hot| record(txn, hot, new)).await
+        let recorded = self.write("store a run", move |txn, hot| record(txn, hot, new)).await;
+        // Its item may be free again, or a wish that waited for it, or what a limit held back.
+        if recorded.is_ok() {
+            self.opened.add(1);
+        }
+        recorded
+    }
+
+    async fn record_late(&self, late: LateRun) -> Result<Late, ResultStoreError> {
+        self.write("store a late run", move |txn, hot| record_late(txn, hot, late)).await
     }
 
     async fn run(&self, id: &RunId) -> Result<Option<Run>, ResultStoreError> {

@@ -3,7 +3,7 @@
 use super::{
     App,
     error::{ApiError, absent},
-    extract::{Answer, Body, InPath},
+    extract::{Answer, Body, InPath, InQuery},
     public::Login,
     shapes::{ActiveRunShape, AssignBody, AssignmentShape, FinishShape},
     upload::receive,
@@ -22,7 +22,9 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use futures::StreamExt;
-use std::sync::Arc;
+use serde::Deserialize;
+use std::{sync::Arc, time::Duration};
+use utoipa::IntoParams;
 
 fn no_such_run(id: &RunId) -> impl FnOnce(ServiceError) -> ApiError {
     absent(ApiError::text(StatusCode::NOT_FOUND, format!("no such run {id}")))
@@ -61,32 +63,46 @@ pub async fn peek(State(app): State<Arc<App>>) -> Result<Response, ApiError> {
     Ok((StatusCode::CREATED, Json(AssignmentShape::new(assignment, false))).into_response())
 }
 
-async fn hand_out(app: &Arc<App>, body: Option<AssignBody>, worker: Option<String>, base: &str) -> Result<Response, ApiError> {
+/// How long to wait for work.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct WaitQuery {
+    /// Seconds, at most 50: when there is nothing to hand out, the request is held until there is.
+    wait: Option<u64>,
+}
+
+async fn hand_out(app: &Arc<App>, body: Option<AssignBody>, worker: Option<String>, base: &str, query: WaitQuery) -> Result<Response, ApiError> {
     let body = body.unwrap_or_default();
     let newer = body.is_newer_generation();
     let request = body.request(worker)?;
-    let assignment = app.assigner.assign(request).await.map_err(|e| cannot_assign(app, e))?;
+    let wait = Duration::from_secs(query.wait.unwrap_or(0));
+    let assignment = app.waiting_room.assign(request, wait).await.map_err(|e| cannot_assign(app, e))?;
     let shape = AssignmentShape::new(assignment, newer);
     let location = [(header::LOCATION, format!("{base}/{}", shape.id))];
     Ok((StatusCode::CREATED, location, Json(shape)).into_response())
 }
 
 /// Hands out the next queue item.
-#[utoipa::path(post, path = "/active-runs", tag = "active runs", request_body = AssignBody,
+#[utoipa::path(post, path = "/active-runs", tag = "active runs", params(WaitQuery), request_body = AssignBody,
     responses((status = 201, body = AssignmentShape), (status = 503, description = "{reason: queue empty}"), (status = 429, description = "{reason}; Retry-After")))]
-pub async fn assign(State(app): State<Arc<App>>, Body(body): Body<Option<AssignBody>>) -> Result<Response, ApiError> {
-    hand_out(&app, body, None, "/active-runs").await
+pub async fn assign(
+    State(app): State<Arc<App>>,
+    InQuery(query): InQuery<WaitQuery>,
+    Body(body): Body<Option<AssignBody>>,
+) -> Result<Response, ApiError> {
+    hand_out(&app, body, None, "/active-runs", query).await
 }
 
 /// Hands out the next queue item to the worker that is logged in.
-#[utoipa::path(post, path = "/runner/active-runs", tag = "workers", request_body = AssignBody,
+#[utoipa::path(post, path = "/runner/active-runs", tag = "workers", params(WaitQuery), request_body = AssignBody,
     responses((status = 201, body = AssignmentShape), (status = 401), (status = 503, description = "{reason: queue empty}"), (status = 429, description = "{reason}; Retry-After")))]
 pub async fn assign_public(
     State(app): State<Arc<App>>,
     Extension(Login(worker)): Extension<Login>,
+    InQuery(query): InQuery<WaitQuery>,
     Body(body): Body<Option<AssignBody>>,
 ) -> Result<Response, ApiError> {
-    hand_out(&app, body, Some(worker), "/runner/active-runs").await
+    hand_out(&app, body, Some(worker), "/runner/active-runs", query).await
 }
 
 /// An active run of the worker that is logged in.
@@ -129,7 +145,7 @@ async fn finish_run(app: Arc<App>, id: RunId, worker: Option<String>, request: R
             return Err(refused);
         }
     };
-    let received = receive(&app, request).await?;
+    let received = receive(&app, &held.run, request).await?;
     let finisher = app.finisher.clone();
     // On its own task: a client that goes away now does not stop half-way what is being stored.
     let finished = tokio::spawn(async move { finisher.finish(held, received.upload()).await });

@@ -85,6 +85,13 @@ impl From<ServiceError> for ApiError {
             ServiceError::QueueEmpty => Self::reason(StatusCode::SERVICE_UNAVAILABLE, detail),
             ServiceError::RateLimited(_) => Self::reason(StatusCode::TOO_MANY_REQUESTS, detail),
             ServiceError::NotYours(id) => Self::problem(StatusCode::FORBIDDEN, detail).with("run_id", id.to_string()),
+            ServiceError::Gone { run, stop } => Self::problem(StatusCode::GONE, detail).with("run_id", run.to_string()).with("stop", stop),
+            ServiceError::Gap(size) => {
+                let range = format!("bytes */{size}");
+                Self::problem(StatusCode::RANGE_NOT_SATISFIABLE, detail).with("size", size).with_header(header::CONTENT_RANGE, range)
+            }
+            ServiceError::TooLarge { .. } => Self::problem(StatusCode::PAYLOAD_TOO_LARGE, detail),
+            ServiceError::Stopping => Self::reason(StatusCode::SERVICE_UNAVAILABLE, detail).with_header(header::RETRY_AFTER, RETRY_SOON),
             ServiceError::Conflict(_) => Self::problem(StatusCode::CONFLICT, detail),
             ServiceError::Unsupported(_) => Self::text(StatusCode::NOT_IMPLEMENTED, detail),
             ServiceError::WorkerUnreachable(_) => Self::problem(StatusCode::BAD_GATEWAY, detail),

@@ -27,7 +27,8 @@ fn is_json(request: &Request) -> bool {
     essence.is_none_or(|kind| kind == "application/json" || kind.ends_with("+json"))
 }
 
-async fn received(request: Request, limit: u64) -> Result<Bytes, ApiError> {
+/// A whole body of at most so many bytes.
+pub async fn received(request: Request, limit: u64) -> Result<Bytes, ApiError> {
     let limit_size = usize::try_from(limit).unwrap_or(usize::MAX);
     let collected = timeout(BODY_PATIENCE, Limited::new(request.into_body(), limit_size).collect()).await;
     let collected = collected.map_err(|_| ApiError::problem(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time"))?;

@@ -1,6 +1,6 @@
 //! Health, readiness and figures.
 
-use super::{App, error::ApiError};
+use super::{App, error::ApiError, shapes::WatchdogShape};
 use crate::domain::time::iso;
 use axum::{
     Json,
@@ -43,6 +43,13 @@ pub async fn ready(State(app): State<Arc<App>>) -> Response {
     let failing: Vec<String> =
         checks.into_iter().filter(|check| check.needed).filter_map(|check| Some(format!("{}: {}", check.name, check.failure?))).collect();
     if failing.is_empty() { "ok".into_response() } else { (healthy(false), failing.join("\n")).into_response() }
+}
+
+/// How the watching of the active runs goes.
+#[utoipa::path(get, path = "/watchdog/health", tag = "health", responses((status = 200, body = WatchdogShape), (status = 503, body = WatchdogShape, description = "nobody watches")))]
+pub async fn watchdog(State(app): State<Arc<App>>) -> Result<(StatusCode, Json<WatchdogShape>), ApiError> {
+    let (runs, stands_still) = (app.watcher.overview().await?, app.watcher.stands_still());
+    Ok((healthy(stands_still.is_none()), Json(WatchdogShape::new(&runs, stands_still, app.clock.now()))))
 }
 
 /// Figures for Prometheus.

@@ -6,8 +6,11 @@ mod catalog;
 mod error;
 mod extract;
 mod health;
+mod leases;
+mod logs;
 mod public;
 mod queue;
+mod restraints;
 mod runs;
 pub mod shapes;
 mod upload;
@@ -18,8 +21,9 @@ use crate::{
     metrics::Metrics,
     ports::Clock,
     services::{
-        Deployment, ServiceError, assign::Assigner, finish::Finisher, health::Health, ingest::Ingest, logs::Logs, overview::Overview, runs::Runs,
-        schedule::Scheduler, workers::Workers,
+        Deployment, ServiceError, assign::Assigner, explain::Explainer, finish::Finisher, health::Health, ingest::Ingest, keepalive::Keepalive,
+        live::Live, logs::Logs, overview::Overview, parking::ParkedItems, pauses::Restraints, runs::Runs, schedule::Scheduler, waiting::WaitingRoom,
+        watch::Watcher, workers::Workers,
     },
 };
 use axum::{
@@ -62,7 +66,14 @@ pub struct App {
     pub ingest: Ingest,
     pub scheduler: Scheduler,
     pub runs: Runs,
-    pub logs: Logs,
+    pub logs: Arc<Logs>,
+    pub live: Arc<Live>,
+    pub keepalive: Arc<Keepalive>,
+    pub waiting_room: Arc<WaitingRoom>,
+    pub explainer: Explainer,
+    pub parked: ParkedItems,
+    pub restraints: Restraints,
+    pub watcher: Arc<Watcher>,
     pub workers: Workers,
     pub health: Health,
     pub metrics: Arc<Metrics>,
@@ -74,7 +85,7 @@ pub struct App {
 
 impl App {
     async fn status_shape(&self) -> Result<shapes::StatusShape, ServiceError> {
-        Ok(shapes::StatusShape::new(&self.overview.status().await?, self.deployment.run_timeout))
+        Ok(shapes::StatusShape::new(&self.overview.status().await?, self.deployment.watch.run_timeout))
     }
 }
 
@@ -103,13 +114,21 @@ pub fn admin(app: Arc<App>) -> Router {
         .routes(routes!(catalog::delete_candidate))
         .routes(routes!(runs::list))
         .routes(routes!(runs::show, runs::update))
-        .routes(routes!(runs::logs))
-        .routes(routes!(runs::log))
-        .routes(routes!(runs::kill))
+        .routes(routes!(logs::list))
+        .routes(routes!(logs::show))
+        .routes(routes!(logs::kill))
+        .routes(routes!(restraints::pauses, restraints::pause, restraints::resume))
+        .routes(routes!(restraints::limits, restraints::limit, restraints::unlimit))
+        .routes(routes!(restraints::parked))
+        .routes(routes!(restraints::release))
+        .routes(routes!(restraints::explain))
+        .routes(routes!(health::watchdog))
         .routes(routes!(active_runs::list, active_runs::assign))
         .routes(routes!(active_runs::peek))
         .routes(routes!(active_runs::show))
         .routes(routes!(active_runs::finish))
+        .routes(routes!(leases::keepalive))
+        .routes(routes!(leases::append_log))
         // Older clients of the unreleased port use this name.
         .route("/active-runs/{run_id}/finish-multipart", axum::routing::post(active_runs::finish))
         .routes(routes!(workers::busy))
@@ -126,6 +145,8 @@ fn public_routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(active_runs::assign_public))
         .routes(routes!(active_runs::show_public))
         .routes(routes!(active_runs::finish_public))
+        .routes(routes!(leases::keepalive_public))
+        .routes(routes!(leases::append_log_public))
         .route("/runner/active-runs/{run_id}/finish-multipart", axum::routing::post(active_runs::finish_public))
 }
 

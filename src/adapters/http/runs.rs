@@ -1,27 +1,25 @@
-//! Finished runs, and logs of all.
+//! Finished runs.
 
 use super::{
     App,
     error::{ApiError, absent},
     extract::{Answer, Body, InPath, InQuery},
     queue::Limit,
-    shapes::{ActiveRunShape, PublishStatusShape, RunShape},
+    shapes::{PublishStatusShape, RunShape},
 };
 use crate::{
-    domain::{log_name::check_file_name, name::RunId, run::Run},
+    domain::{name::RunId, run::Run},
     services::ServiceError,
 };
 use axum::{
     Json,
-    body::Body as ResponseBody,
     extract::State,
-    http::{StatusCode, header},
+    http::StatusCode,
     response::{IntoResponse, Response},
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::sync::Arc;
-use tokio_util::io::ReaderStream;
 use utoipa::{IntoParams, ToSchema};
 
 const MOST_RUNS: usize = 1000;
@@ -43,14 +41,6 @@ pub struct PublishStatusBody {
 
 fn no_such_run(id: &RunId) -> impl FnOnce(ServiceError) -> ApiError {
     absent(ApiError::text(StatusCode::NOT_FOUND, format!("no such run: {id}")))
-}
-
-fn no_current_run(id: &RunId) -> impl FnOnce(ServiceError) -> ApiError {
-    let text = format!("No such current run: {id}");
-    move |error| match error {
-        ServiceError::NotFound { what: "log", .. } => ApiError::text(StatusCode::NOT_FOUND, "No such log file"),
-        error => absent(ApiError::text(StatusCode::NOT_FOUND, text))(error).in_text(),
-    }
 }
 
 fn brief(run: &Run) -> Value {
@@ -80,29 +70,4 @@ pub async fn update(State(app): State<Arc<App>>, InPath(id): InPath<RunId>, Body
     let status = body.publish_status.parse()?;
     let run = app.runs.set_publish_status(&id, status).await.map_err(no_such_run(&id))?;
     Ok(Json(PublishStatusShape::from(&run)))
-}
-
-/// The names of a run's logs.
-#[utoipa::path(get, path = "/log/{run_id}", tag = "runs", params(("run_id" = String, Path)),
-    responses((status = 200, body = [String]), (status = 404, description = "text"), (status = 501, description = "text: the worker cannot be asked")))]
-pub async fn logs(State(app): State<Arc<App>>, InPath(id): InPath<RunId>) -> Answer<Vec<String>> {
-    Ok(Json(app.logs.list(&id).await.map_err(no_current_run(&id))?))
-}
-
-/// A log: the worker's while the run is active, the stored one after it.
-#[utoipa::path(get, path = "/log/{run_id}/{name}", tag = "runs", params(("run_id" = String, Path), ("name" = String, Path)),
-    responses((status = 200, body = String, content_type = "text/plain"), (status = 400, description = "text"), (status = 404, description = "text"), (status = 501, description = "text")))]
-pub async fn log(State(app): State<Arc<App>>, InPath((id, name)): InPath<(RunId, String)>) -> Result<Response, ApiError> {
-    check_file_name(&name).map_err(|e| ApiError::text(StatusCode::BAD_REQUEST, e.to_string()))?;
-    let log = app.logs.open(&id, &name).await.map_err(no_current_run(&id))?;
-    let plain = [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::X_CONTENT_TYPE_OPTIONS, "nosniff")];
-    Ok((plain, ResponseBody::from_stream(ReaderStream::new(log))).into_response())
-}
-
-/// Tells the worker to stop an active run.
-#[utoipa::path(post, path = "/kill/{run_id}", tag = "active runs", params(("run_id" = String, Path)),
-    responses((status = 200, body = ActiveRunShape), (status = 404, description = "text"), (status = 501, description = "text: it cannot be told")))]
-pub async fn kill(State(app): State<Arc<App>>, InPath(id): InPath<RunId>) -> Answer<ActiveRunShape> {
-    let run = app.logs.kill(&id).await.map_err(no_current_run(&id))?;
-    Ok(Json(ActiveRunShape::new(&run, app.clock.now())))
 }

@@ -3,7 +3,10 @@
 use super::{App, error::ApiError};
 use crate::{
     adapters::local::SpoolFolder,
-    domain::log_name::{REPORT, check_file_name, is_log},
+    domain::{
+        active_run::ActiveRun,
+        log_name::{REPORT, check_file_name, is_log},
+    },
     ports::artifact_store::Content,
     services::finish::Upload,
 };
@@ -13,7 +16,7 @@ use axum::{
 };
 use bytes::Bytes;
 use std::{io, sync::Arc, time::Duration};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 /// `.changes` files are read whole.
 const LARGEST_CHANGES: u64 = 1 << 20;
@@ -48,6 +51,9 @@ struct Receiver<'a> {
     folder: SpoolFolder,
     report: Option<Vec<u8>>,
     received: u64,
+    /// The run that it is of, to which it is a sign of life.
+    run: &'a ActiveRun,
+    touched: Instant,
 }
 
 impl Receiver<'_> {
@@ -60,7 +66,20 @@ impl Receiver<'_> {
         if self.received > self.app.limits.upload {
             return Err(too_large("the upload", self.app.limits.upload));
         }
+        self.touch().await;
         Ok(chunk)
+    }
+
+    /// Keeps a lease from running out under a large upload. A result that comes late is taken all the same.
+    async fn touch(&mut self) {
+        let pause = self.app.keepalive.pause().to_std().unwrap_or_default();
+        if self.touched.elapsed() < pause {
+            return;
+        }
+        self.touched = Instant::now();
+        if let Err(error) = self.app.keepalive.touch(self.run).await {
+            tracing::debug!(run.id = %self.run.id, error = &error as &dyn std::error::Error, "an upload is not noted as a sign of life");
+        }
     }
 
     async fn report(&mut self, mut field: Field<'_>) -> Result<(), ApiError> {
@@ -121,10 +140,10 @@ impl Receiver<'_> {
 }
 
 /// Receives a whole upload.
-pub async fn receive(app: &Arc<App>, request: Request) -> Result<Received, ApiError> {
+pub async fn receive(app: &Arc<App>, run: &ActiveRun, request: Request) -> Result<Received, ApiError> {
     let multipart = Multipart::from_request(request, app).await;
     let mut parts = multipart.map_err(|e| bad(format!("not a multipart/form-data upload: {}", e.body_text())))?;
-    let mut receiver = Receiver { app, folder: app.spool.folder(), report: None, received: 0 };
+    let mut receiver = Receiver { app, folder: app.spool.folder(), report: None, received: 0, run, touched: Instant::now() };
     let patience = Duration::from_secs(app.limits.upload_idle_seconds);
     loop {
         let next = timeout(patience, parts.next_field()).await;

@@ -4,6 +4,7 @@ use super::{
     App,
     error::ApiError,
     extract::{Answer, Body, InPath, InQuery},
+    shapes::PauseShape,
 };
 use crate::{domain::time::iso, services::workers::WorkerState};
 use axum::{Json, extract::State, http::StatusCode};
@@ -51,6 +52,10 @@ struct AccountShape {
     /// Ids of the runs that it holds.
     runs: Vec<String>,
     last_seen: Option<String>,
+    /// Its last runs in a row that failed because of the worker.
+    failures: u32,
+    /// Why it gets no work; null while it does.
+    paused: Option<PauseShape>,
 }
 
 /// Workers' accounts.
@@ -119,6 +124,8 @@ pub async fn list(State(app): State<Arc<App>>, InQuery(page): InQuery<Page>) -> 
         link: worker.account.link,
         runs: worker.holds.iter().map(ToString::to_string).collect(),
         last_seen: worker.account.last_seen.map(iso),
+        failures: worker.account.failures,
+        paused: worker.pause.map(Into::into),
     });
     Ok(Json(AccountsShape { workers: workers.collect(), next }))
 }

@@ -28,7 +28,7 @@ impl Backchannel for NoBackchannel {
         Err(BackchannelError::Unsupported("reading logs"))
     }
 
-    async fn read_log(&self, _run: &ActiveRun, _name: &str) -> Result<FileReader, BackchannelError> {
+    async fn read_log(&self, _run: &ActiveRun, _name: &str, _offset: u64) -> Result<FileReader, BackchannelError> {
         Err(BackchannelError::Unsupported("reading logs"))
     }
 }

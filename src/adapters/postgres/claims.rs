@@ -18,14 +18,14 @@ use crate::{
     },
     ports::{
         Claims, ClaimsError, Fault,
-        claims::{ClaimDetails, HostLimit},
+        claims::{ClaimDetails, HostLimit, Renewal},
         queue_store::{ClaimFilter, ClaimRequest, Claimed, NextItem},
     },
 };
 use async_trait::async_trait;
 use chrono::NaiveDateTime;
 use sqlx::{Row, postgres::PgRow};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError, atomic::Ordering};
 
 /// A claim that was asked for, and what came of it.
 pub(super) type Wanted = ClaimRequest;
@@ -93,24 +93,55 @@ macro_rules! codebase_json {
 }
 pub(super) use {codebase_json, item_json};
 
+/// What nothing more may be handed out of: $2 now, $12 whether limits can be kept, the statement being alone.
+macro_rules! stopped {
+    () => {
+        "room AS MATERIALIZED (
+            SELECT kind, name, most - CASE kind
+                WHEN 'campaign' THEN (SELECT count(*) FROM runner_claim WHERE item ->> 'campaign' = runner_limit.name)
+                ELSE (SELECT count(*) FROM runner_claim WHERE host = runner_limit.name) END AS room
+            FROM runner_limit
+        ),
+        stopped AS MATERIALIZED (
+            SELECT kind, name FROM runner_pause WHERE until IS NULL OR until > $2
+            UNION ALL SELECT kind, name FROM room WHERE room <= 0
+            UNION ALL SELECT 'all', '' WHERE NOT $12::bool AND EXISTS (SELECT FROM room)
+        )"
+    };
+}
+
 /// The items that a filter lets through and that nobody holds, in order. $1 how many, $2 now, $3 hosts to avoid,
 /// $4 campaign, $5 to $7 keys to leave out, $8 codebase (only where the condition names it), $9 to $11 the place in the
 /// order after which to look.
 macro_rules! open_items {
     ($codebase:literal, $lock:literal) => {
         concat!(
-            "WITH closed AS MATERIALIZED (
-                SELECT array_agg(host) AS hosts
-                FROM (SELECT host FROM runner_host_limit WHERE until > $2 UNION SELECT unnest($3::text[])) AS limited (host)
+            "WITH ",
+            stopped!(),
+            ",
+            closed AS MATERIALIZED (
+                SELECT
+                    (SELECT array_agg(host) FROM (
+                        SELECT host FROM runner_host_limit WHERE until > $2 UNION SELECT unnest($3::text[])
+                        UNION SELECT name FROM stopped WHERE kind = 'host') AS limited (host)) AS hosts,
+                    (SELECT array_agg(name) FROM stopped WHERE kind = 'campaign') AS campaigns,
+                    (SELECT array_agg(name) FROM stopped WHERE kind = 'codebase') AS codebases,
+                    (SELECT array_agg(name) FROM stopped WHERE kind = 'bucket') AS buckets,
+                    EXISTS (SELECT FROM stopped WHERE kind = 'all') AS everything
             ),
             picked AS MATERIALIZED (
                 SELECT item.* FROM queue AS item
-                WHERE (SELECT claim.run_id FROM runner_claim AS claim WHERE claim.queue_id = item.id) IS NULL
+                WHERE NOT (SELECT everything FROM closed)
+                    AND (SELECT claim.run_id FROM runner_claim AS claim WHERE claim.queue_id = item.id) IS NULL
+                    AND (SELECT true FROM runner_item AS state WHERE state.queue_id = item.id AND (state.parked OR state.not_before > $2)) IS NULL
                     AND ($4::text IS NULL OR item.suite::text = $4)",
             $codebase,
             "
                     AND (cardinality($5::text[]) = 0 OR (item.codebase::text, item.suite::text, coalesce(item.change_set, '')) NOT IN
                         (SELECT * FROM unnest($5::text[], $6::text[], $7::text[])))
+                    AND ((SELECT campaigns FROM closed) IS NULL OR item.suite::text <> ALL ((SELECT campaigns FROM closed)::text[]))
+                    AND ((SELECT codebases FROM closed) IS NULL OR item.codebase::text <> ALL ((SELECT codebases FROM closed)::text[]))
+                    AND ((SELECT buckets FROM closed) IS NULL OR item.bucket::text <> ALL ((SELECT buckets FROM closed)::text[]))
                     AND ((SELECT hosts FROM closed) IS NULL OR NOT coalesce(
                         (SELECT substring(place.branch_url from '://(?:[^/@]*@)?([^/]+)') FROM codebase AS place WHERE place.name = item.codebase)
                             = ANY ((SELECT hosts FROM closed)::text[]), false))
@@ -123,22 +154,42 @@ macro_rules! open_items {
     };
 }
 
+/// $13 to $18: who asks. Of the items picked, those go that their limits have room for, to those whose worker is not paused.
 macro_rules! claim_sql {
     ($codebase:literal) => {
         concat!(
             open_items!($codebase, " FOR UPDATE OF item SKIP LOCKED"),
-            ", numbered AS (SELECT picked.*, row_number() OVER (ORDER BY bucket, priority, id) AS place FROM picked),
+            ", asking AS (
+                SELECT wanted.*, row_number() OVER (ORDER BY place) AS seat
+                FROM unnest($13::text[], $14::text[], $15::text[], $16::timestamp[], $17::text[], $18::timestamp[]) WITH ORDINALITY
+                    AS wanted (run_id, token, claimant, now, worker, lease_until, place)
+                WHERE NOT EXISTS (SELECT FROM stopped WHERE kind = 'worker' AND name = wanted.worker)
+            ),
+            placed AS (
+                SELECT picked.*, (SELECT substring(place.branch_url from '://(?:[^/@]*@)?([^/]+)') FROM codebase AS place WHERE place.name = picked.codebase) AS host
+                FROM picked
+            ),
+            ranked AS (
+                SELECT placed.*, row_number() OVER (PARTITION BY suite ORDER BY bucket, priority, id) AS of_campaign,
+                    row_number() OVER (PARTITION BY host ORDER BY bucket, priority, id) AS of_host
+                FROM placed
+            ),
+            fitting AS (
+                SELECT ranked.*, row_number() OVER (ORDER BY bucket, priority, id) AS seat FROM ranked
+                WHERE coalesce(of_campaign <= (SELECT room FROM room WHERE kind = 'campaign' AND name = ranked.suite::text), true)
+                    AND coalesce(of_host <= (SELECT room FROM room WHERE kind = 'host' AND name = ranked.host), true)
+            ),
             claimed AS (
-                INSERT INTO runner_claim (run_id, queue_id, token, claimant, item, start_time, keepalive, vcs)
-                SELECT wanted.run_id, numbered.id, wanted.token, wanted.claimant::jsonb, ",
-            item_json!("numbered"),
-            ", wanted.now, wanted.now, '{}'
-                FROM numbered JOIN unnest($12::text[], $13::text[], $14::text[], $15::timestamp[]) WITH ORDINALITY
-                    AS wanted (run_id, token, claimant, now, place) USING (place)
+                INSERT INTO runner_claim (run_id, queue_id, token, claimant, item, start_time, keepalive, vcs, host, lease_until)
+                SELECT asking.run_id, fitting.id, asking.token, asking.claimant::jsonb, ",
+            item_json!("fitting"),
+            ", asking.now, asking.now, '{}', fitting.host, asking.lease_until
+                FROM fitting JOIN asking USING (seat)
                 ON CONFLICT (queue_id) DO NOTHING
                 RETURNING run_id, item
             )
-            SELECT (SELECT count(*) FROM picked) AS picked, (SELECT hosts IS NOT NULL FROM closed) AS closed, claimed.run_id, claimed.item::text AS item, ",
+            SELECT (SELECT count(*) FROM picked) AS picked, (SELECT count(*) FROM asking) AS asked, EXISTS (SELECT FROM room) AS limited,
+                claimed.run_id, claimed.item::text AS item, ",
             codebase_json!("codebase"),
             "::text AS codebase
             FROM (VALUES (1)) AS always LEFT JOIN claimed ON true
@@ -171,7 +222,7 @@ fn peek_sql(one_codebase: bool) -> &'static str {
 
 type Args<'q> = sqlx::query::Query<'q, sqlx::Postgres, sqlx::postgres::PgArguments>;
 
-fn bound<'q>(sql: &'static str, filter: &'q ClaimFilter, many: usize, now: Time, after: Place) -> Args<'q> {
+fn bound<'q>(sql: &'static str, filter: &'q ClaimFilter, many: usize, now: Time, after: Place, alone: bool) -> Args<'q> {
     let (codebases, campaigns, sets) = queue::columns_of(filter.except.iter());
     sqlx::query(sql)
         .bind(i64::try_from(many).unwrap_or(i64::MAX))
@@ -185,6 +236,7 @@ fn bound<'q>(sql: &'static str, filter: &'q ClaimFilter, many: usize, now: Time,
         .bind(after.0.as_str())
         .bind(after.1)
         .bind(after.2)
+        .bind(alone)
 }
 
 /// The claim of a row of `runner_claim`.
@@ -200,12 +252,17 @@ fn active_run(row: &PgRow) -> sqlx::Result<ActiveRun> {
         keepalive: moment("keepalive")?,
         vcs: read(&vcs)?,
         resume_from: row.try_get::<Option<String>, _>("resume_from")?.map(RunId::new),
+        host: row.try_get("host")?,
+        lease_until: row.try_get::<Option<NaiveDateTime>, _>("lease_until")?.map(|time| time.and_utc()),
+        cancel: row.try_get("cancel")?,
+        failures: u32::try_from(row.try_get::<i32, _>("failures")?).unwrap_or_default(),
     })
 }
 
 macro_rules! columns {
     () => {
-        "SELECT run_id, token, item::text AS item, claimant::text AS claimant, start_time, keepalive, vcs::text AS vcs, resume_from FROM runner_claim"
+        "run_id, token, item::text AS item, claimant::text AS claimant, start_time, keepalive, vcs::text AS vcs, resume_from, host, lease_until,
+            cancel, failures"
     };
 }
 
@@ -217,12 +274,28 @@ pub(super) fn json(value: &impl serde::Serialize) -> String {
 /// The run that an item was taken for, the item, and its codebase.
 type TakenItem = (String, QueueItem, Codebase);
 
-/// One row of an answer to `claim_sql`: how many items were picked, and one that was taken.
-fn taken(row: &PgRow) -> sqlx::Result<(i64, Option<TakenItem>)> {
-    let (picked, run_id): (i64, Option<String>) = (row.try_get("picked")?, row.try_get("run_id")?);
-    let Some(run_id) = run_id else { return Ok((picked, None)) };
-    let (item, codebase): (String, String) = (row.try_get("item")?, row.try_get("codebase")?);
-    Ok((picked, Some((run_id, read(&item)?, read(&codebase)?))))
+/// What a statement took, and for how many it could have.
+#[derive(Default)]
+struct Answered {
+    taken: Vec<TakenItem>,
+    picked: i64,
+    asked: i64,
+    /// There are limits, which only a statement that is alone may claim under.
+    limited: bool,
+}
+
+impl Answered {
+    fn read(rows: &[PgRow]) -> sqlx::Result<Self> {
+        let mut answered = Self::default();
+        for row in rows {
+            (answered.picked, answered.asked, answered.limited) = (row.try_get("picked")?, row.try_get("asked")?, row.try_get("limited")?);
+            if let Some(run_id) = row.try_get::<Option<String>, _>("run_id")? {
+                let (item, codebase): (String, String) = (row.try_get("item")?, row.try_get("codebase")?);
+                answered.taken.push((run_id, read(&item)?, read(&codebase)?));
+            }
+        }
+        Ok(answered)
+    }
 }
 
 /// What a statement took for whom.
@@ -232,36 +305,68 @@ struct Taken {
     beaten: bool,
 }
 
+/// The statement that takes items for requests of one filter.
+fn claiming<'q>(wanted: &'q [Wanted], first: &'q Wanted, after: Place, alone: bool) -> Args<'q> {
+    let column = |of: fn(&Wanted) -> String| wanted.iter().map(|request| of(request)).collect::<Vec<_>>();
+    bound(claim_sql(first.filter.codebase.is_some()), &first.filter, wanted.len(), first.now, after, alone)
+        .bind(column(|request| request.run_id.to_string()))
+        .bind(column(|request| request.token.clone()))
+        .bind(column(|request| json(&request.claimant)))
+        .bind(wanted.iter().map(|request| request.now.naive_utc()).collect::<Vec<_>>())
+        .bind(wanted.iter().map(|request| request.claimant.worker.clone()).collect::<Vec<_>>())
+        .bind(wanted.iter().map(|request| request.lease.map(|lease| (request.now + lease).naive_utc())).collect::<Vec<_>>())
+}
+
+/// What claims under limits hold, so that two of them never see the same room.
+const LIMITS_LOCK: i64 = 0x6a72_756e_6e65_7201;
+
 impl Tables {
+    /// Carries out a claiming statement; under limits, alone among all processes.
+    async fn claim_under(&self, wanted: &[Wanted], first: &Wanted, after: Place) -> Result<Answered, Fault> {
+        if !self.limited.load(Ordering::Relaxed) {
+            let look = async { Answered::read(&claiming(wanted, first, after, false).fetch_all(self.link.pool()).await?) };
+            let answered = self.ask("claim items", look).await?;
+            if !answered.limited {
+                return Ok(answered);
+            }
+            self.limited.store(true, Ordering::Relaxed);
+        }
+        let claim = self.transaction::<_, Fault>("claim items under limits", |connection| {
+            let (wanted, first) = (wanted.to_vec(), first.clone());
+            Box::pin(async move {
+                sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(LIMITS_LOCK).execute(&mut *connection).await?;
+                Ok(Answered::read(&claiming(&wanted, &first, after, true).fetch_all(connection).await?)?)
+            })
+        });
+        let answered = claim.await?;
+        self.limited.store(answered.limited, Ordering::Relaxed);
+        Ok(answered)
+    }
+
     /// Takes items for requests of one filter, in their order.
-    async fn take(&self, wanted: &[&Wanted]) -> sqlx::Result<Taken> {
+    async fn take(&self, wanted: &[Wanted]) -> Result<Taken, Fault> {
         let Some(first) = wanted.first() else { return Ok(Taken { got: vec![], beaten: false }) };
         let (generation, after) = if first.filter == ClaimFilter::default() { self.frontier.start() } else { (0, FIRST) };
-        let column = |of: fn(&Wanted) -> String| wanted.iter().map(|request| of(request)).collect::<Vec<_>>();
-        let query = bound(claim_sql(first.filter.codebase.is_some()), &first.filter, wanted.len(), first.now, after)
-            .bind(column(|request| request.run_id.to_string()))
-            .bind(column(|request| request.token.clone()))
-            .bind(column(|request| json(&request.claimant)))
-            .bind(wanted.iter().map(|request| request.now.naive_utc()).collect::<Vec<_>>());
-        let rows = query.fetch_all(self.link.pool()).await?;
-        let (mut got, mut picked) = (vec![], 0);
-        let closed = rows.first().is_some_and(|row| row.try_get("closed").unwrap_or(true));
-        for row in &rows {
-            let (all, taken) = taken(row)?;
-            picked = usize::try_from(all).unwrap_or_default();
-            let Some((run_id, item, codebase)) = taken else { continue };
+        let Answered { taken, picked, asked, .. } = self.claim_under(wanted, first, after).await?;
+        let mut got = vec![];
+        for (run_id, item, codebase) in taken {
             let place = wanted.iter().position(|request| request.run_id.as_str() == run_id);
             if let Some((place, request)) = place.and_then(|place| Some((place, wanted.get(place)?))) {
-                let run = ActiveRun::new(request.run_id.clone(), request.token.clone(), item, request.claimant.clone(), request.now);
+                let run = ActiveRun {
+                    host: codebase.host().map(str::to_owned),
+                    lease_until: request.lease.map(|lease| request.now + lease),
+                    ..ActiveRun::new(request.run_id.clone(), request.token.clone(), item, request.claimant.clone(), request.now)
+                };
                 got.push((place, Claimed { run, codebase }));
             }
         }
         let last = got.iter().map(|(_, claimed)| claimed.run.item.order()).max();
-        if let Some(last) = last.filter(|_| !closed && generation > 0) {
+        if let Some(last) = last.filter(|_| generation > 0) {
             self.frontier.move_to(generation, last);
         }
-        let beaten = got.len() < picked;
-        if got.len() == wanted.len() || after == FIRST {
+        let count = i64::try_from(got.len()).unwrap_or(i64::MAX);
+        let beaten = count < picked.min(asked);
+        if count == asked || after == FIRST {
             return Ok(Taken { got, beaten });
         }
         // Too little was found behind the frontier: what is before it is looked at too.
@@ -274,8 +379,8 @@ impl Tables {
         let mut answers: Vec<Option<Claimed>> = vec![None; wanted.len()];
         for _ in 0..TRIES {
             let open: Vec<usize> = answers.iter().enumerate().filter(|(_, answer)| answer.is_none()).map(|(place, _)| place).collect();
-            let asked: Vec<&Wanted> = open.iter().filter_map(|place| wanted.get(*place)).collect();
-            let taken = match self.ask("claim items", self.take(&asked)).await {
+            let asked: Vec<Wanted> = open.iter().filter_map(|place| wanted.get(*place).cloned()).collect();
+            let taken = match self.take(&asked).await {
                 Ok(taken) => taken,
                 Err(fault) => {
                     // What failed for good took nothing.
@@ -366,6 +471,7 @@ impl Tables {
         });
         released.await?;
         self.frontier.opened(None);
+        self.tell_opened(1);
         Ok(())
     }
 }
@@ -397,7 +503,7 @@ impl Postgres {
     pub(super) async fn peek_item(&self, filter: &ClaimFilter, now: Time) -> Result<Option<NextItem>, Fault> {
         let tables = &self.tables;
         let look = async {
-            let query = bound(peek_sql(filter.codebase.is_some()), filter, 1, now, FIRST);
+            let query = bound(peek_sql(filter.codebase.is_some()), filter, 1, now, FIRST, true);
             let Some(row) = query.fetch_optional(tables.link.pool()).await? else { return Ok(None) };
             let (item, codebase): (String, String) = (row.try_get("item")?, row.try_get("codebase")?);
             Ok(Some(NextItem { item: read(&item)?, codebase: read(&codebase)? }))
@@ -415,13 +521,13 @@ impl Postgres {
 #[async_trait]
 impl Claims for Postgres {
     async fn get(&self, id: &RunId) -> Result<Option<ActiveRun>, ClaimsError> {
-        let query = sqlx::query(concat!(columns!(), " WHERE run_id = $1")).bind(id.as_str());
+        let query = sqlx::query(concat!("SELECT ", columns!(), " FROM runner_claim WHERE run_id = $1")).bind(id.as_str());
         let look = async { query.fetch_optional(self.tables.link.pool()).await?.as_ref().map(active_run).transpose() };
         Ok(self.tables.ask("look up a claim", look).await?)
     }
 
     async fn list(&self) -> Result<Vec<ActiveRun>, ClaimsError> {
-        let query = sqlx::query(concat!(columns!(), " ORDER BY start_time, run_id"));
+        let query = sqlx::query(concat!("SELECT ", columns!(), " FROM runner_claim ORDER BY start_time, run_id"));
         let look = async { query.fetch_all(self.tables.link.pool()).await?.iter().map(active_run).collect() };
         Ok(self.tables.ask("list the claims", look).await?)
     }
@@ -435,12 +541,32 @@ impl Claims for Postgres {
         self.change("add to an active run", id, change).await
     }
 
-    async fn renew(&self, id: &RunId, token: &str, now: Time) -> Result<(), ClaimsError> {
-        let change = sqlx::query("UPDATE runner_claim SET keepalive = greatest(keepalive, $3) WHERE run_id = $1 AND token = $2")
+    async fn renew(&self, id: &RunId, token: &str, renewal: Renewal) -> Result<ActiveRun, ClaimsError> {
+        // As `ActiveRun::renew` does it.
+        let query = sqlx::query(concat!(
+            "UPDATE runner_claim SET keepalive = greatest(keepalive, $3), failures = CASE WHEN $3 >= keepalive THEN 0 ELSE failures END,
+                 lease_until = CASE WHEN lease_until IS NOT NULL THEN greatest(lease_until, $4) END
+             WHERE run_id = $1 AND token = $2 RETURNING ",
+            columns!()
+        ));
+        let query = query.bind(id.as_str()).bind(token).bind(renewal.now.naive_utc()).bind((renewal.now + renewal.lease).naive_utc());
+        let change = async { query.fetch_optional(self.tables.link.pool()).await?.as_ref().map(active_run).transpose() };
+        self.tables.ask("renew a claim", change).await?.ok_or_else(|| ClaimsError::ClaimLost(id.clone()))
+    }
+
+    async fn suspect(&self, id: &RunId, token: &str, failures: u32) -> Result<(), ClaimsError> {
+        let change = sqlx::query("UPDATE runner_claim SET failures = $3 WHERE run_id = $1 AND token = $2")
             .bind(id.as_str())
             .bind(token)
-            .bind(now.naive_utc());
-        self.change("renew a claim", id, change).await
+            .bind(i32::try_from(failures).unwrap_or(i32::MAX));
+        self.change("suspect a claim", id, change).await
+    }
+
+    async fn cancel(&self, id: &RunId, reason: &str) -> Result<Option<ActiveRun>, ClaimsError> {
+        let query = sqlx::query(concat!("UPDATE runner_claim SET cancel = coalesce(cancel, $2) WHERE run_id = $1 RETURNING ", columns!()));
+        let query = query.bind(id.as_str()).bind(reason);
+        let change = async { query.fetch_optional(self.tables.link.pool()).await?.as_ref().map(active_run).transpose() };
+        Ok(self.tables.ask("cancel a claim", change).await?)
     }
 
     async fn release(&self, id: &RunId, token: &str, now: Time) -> Result<(), ClaimsError> {
@@ -449,8 +575,8 @@ impl Claims for Postgres {
 
     async fn adopt(&self, run: ActiveRun) -> Result<bool, ClaimsError> {
         let insert = sqlx::query(
-            "INSERT INTO runner_claim (run_id, queue_id, token, claimant, item, start_time, keepalive, vcs, resume_from)
-             SELECT $1, $2, $3, $4::jsonb, $5::jsonb, $6, $7, $8::jsonb, $9 WHERE NOT EXISTS (SELECT FROM run WHERE id = $1)
+            "INSERT INTO runner_claim (run_id, queue_id, token, claimant, item, start_time, keepalive, vcs, resume_from, host, lease_until, cancel, failures)
+             SELECT $1, $2, $3, $4::jsonb, $5::jsonb, $6, $7, $8::jsonb, $9, $10, $11, $12, $13 WHERE NOT EXISTS (SELECT FROM run WHERE id = $1)
              ON CONFLICT DO NOTHING",
         )
         .bind(run.id.as_str())
@@ -461,7 +587,11 @@ impl Claims for Postgres {
         .bind(run.start_time.naive_utc())
         .bind(run.keepalive.naive_utc())
         .bind(json(&run.vcs))
-        .bind(run.resume_from.as_ref().map(RunId::as_str));
+        .bind(run.resume_from.as_ref().map(RunId::as_str))
+        .bind(run.host)
+        .bind(run.lease_until.map(|until| until.naive_utc()))
+        .bind(run.cancel)
+        .bind(i32::try_from(run.failures).unwrap_or(i32::MAX));
         let done = self.tables.ask("take over a claim", insert.execute(self.tables.link.pool())).await?;
         Ok(done.rows_affected() > 0)
     }

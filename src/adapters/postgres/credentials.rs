@@ -15,7 +15,22 @@ const NOBODY: &str = "$2a$08$3lqI1SZ.6lcSwb4xu2fEb.GGmkgnE66C.NPWD5vqq24DVAHkdcs
 /// In place of the password of a worker that was removed: its row must stay, since runs name it.
 const REMOVED: &str = "!removed";
 
-type AccountRow = (String, Option<String>, Option<NaiveDateTime>);
+type AccountRow = (String, Option<String>, Option<NaiveDateTime>, Option<i32>);
+
+fn account((name, link, seen, failures): AccountRow) -> WorkerAccount {
+    let failures = failures.and_then(|failures| u32::try_from(failures).ok()).unwrap_or_default();
+    WorkerAccount { name, link, last_seen: seen.map(|time| time.and_utc()), failures }
+}
+
+macro_rules! accounts {
+    ($condition:literal) => {
+        concat!(
+            "SELECT worker.name, worker.link, seen.last_seen, seen.failures FROM worker LEFT JOIN runner_worker AS seen ON seen.name = worker.name
+             WHERE worker.password <> $1",
+            $condition
+        )
+    };
+}
 
 async fn off_the_async_threads<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Fault> {
     tokio::task::spawn_blocking(work).await.map_err(|e| Fault::backend("hash a password", e))
@@ -91,19 +106,15 @@ impl Credentials for Postgres {
         Ok(removed.rows_affected() > 0)
     }
 
-    async fn exists(&self, name: &str) -> Result<bool, CredentialsError> {
-        let query = sqlx::query_scalar("SELECT EXISTS (SELECT FROM worker WHERE name = $1 AND password <> $2)").bind(name).bind(REMOVED);
-        Ok(self.tables.ask("look up a worker", query.fetch_one(self.tables.link.pool())).await?)
+    async fn account(&self, name: &str) -> Result<Option<WorkerAccount>, CredentialsError> {
+        let query = sqlx::query_as(accounts!(" AND worker.name = $2")).bind(REMOVED).bind(name);
+        Ok(self.tables.ask("look up a worker", query.fetch_optional(self.tables.link.pool())).await?.map(account))
     }
 
     async fn list(&self) -> Result<Vec<WorkerAccount>, CredentialsError> {
-        let query = sqlx::query_as(
-            "SELECT worker.name, worker.link, seen.last_seen FROM worker LEFT JOIN runner_worker AS seen ON seen.name = worker.name
-             WHERE worker.password <> $1 ORDER BY worker.name COLLATE \"C\"",
-        )
-        .bind(REMOVED);
+        let query = sqlx::query_as(accounts!(" ORDER BY worker.name COLLATE \"C\"")).bind(REMOVED);
         let rows: Vec<AccountRow> = self.tables.ask("list the workers", query.fetch_all(self.tables.link.pool())).await?;
-        Ok(rows.into_iter().map(|(name, link, seen)| WorkerAccount { name, link, last_seen: seen.map(|time| time.and_utc()) }).collect())
+        Ok(rows.into_iter().map(account).collect())
     }
 }
 

@@ -17,7 +17,9 @@ mod claims;
 mod credentials;
 mod frontier;
 mod link;
+mod live_logs;
 mod outbox;
+mod pauses;
 mod queue;
 mod results;
 mod runs;
@@ -27,13 +29,17 @@ mod seen;
 
 pub use link::PostgresSettings;
 
+use super::openings::Opened;
 use crate::{metrics::Metrics, ports::Fault};
 use batch::Batcher;
 use futures::future::BoxFuture;
 use link::Link;
 use serde::de::DeserializeOwned;
 use sqlx::{PgConnection, error::DatabaseError};
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::{Arc, atomic::AtomicBool},
+    time::Instant,
+};
 
 /// Batches of claims, and of results, that are under way at the same time at the most.
 const LANES: usize = 2;
@@ -47,6 +53,7 @@ pub struct Postgres {
     tables: Tables,
     claims: Arc<Batcher<claims::Wanted, claims::Got>>,
     results: Arc<Batcher<results::New, results::Done>>,
+    _telling: Arc<pauses::Telling>,
 }
 
 /// What the batches work with too.
@@ -56,6 +63,11 @@ struct Tables {
     seen: Arc<seen::Seen>,
     orphans: Arc<claims::Orphans>,
     frontier: Arc<frontier::Frontier>,
+    /// There were limits when this process last claimed.
+    limited: Arc<AtomicBool>,
+    /// Items that were opened, for this process and to be told to others.
+    opened: Arc<Opened>,
+    to_tell: Arc<Opened>,
     /// `last_run` is kept by triggers of our own migration.
     has_our_triggers: bool,
     metrics: Arc<Metrics>,
@@ -164,12 +176,24 @@ impl Postgres {
         }
         let query = sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_trigger WHERE tgname = 'last_run_insert' AND tgrelid = 'run'::regclass)");
         let has_our_triggers = link.run(action, query.fetch_one(link.pool())).await?;
-        let tables = Tables { link, seen: Arc::default(), orphans: Arc::default(), frontier: Arc::default(), has_our_triggers, metrics };
+        let tables = Tables {
+            link,
+            seen: Arc::default(),
+            orphans: Arc::default(),
+            frontier: Arc::default(),
+            limited: Arc::default(),
+            opened: Arc::default(),
+            to_tell: Arc::default(),
+            has_our_triggers,
+            metrics,
+        };
+        let telling = pauses::Telling::start(&tables, link::options(settings)?);
         let (claims, results) = (tables.clone(), tables.clone());
         Ok(Self {
             claims: Arc::new(Batcher::start(LANES, CLAIMS_AT_ONCE, move |batch| Box::pin(claims.clone().claim_all(batch)))),
             results: Arc::new(Batcher::start(LANES, RESULTS_AT_ONCE, move |batch| Box::pin(results.clone().record_all(batch)))),
             tables,
+            _telling: Arc::new(telling),
         })
     }
 }

@@ -41,6 +41,8 @@ pub(super) fn columns_of<'a>(keys: impl Iterator<Item = &'a QueueKey>) -> Column
 struct Slot {
     item: QueueItem,
     state: State,
+    /// It came into an earlier bucket: it is neither parked nor snoozed any more.
+    woken: bool,
 }
 
 #[derive(PartialEq)]
@@ -93,7 +95,7 @@ async fn locked(connection: &mut PgConnection, wishes: &[Enqueue]) -> sqlx::Resu
             Some(wish) => State::Held { wish: wish.map(|wish| read(&wish)).transpose()?, changed: false },
             None => State::Unchanged,
         };
-        Ok((item.key.clone(), Slot { item, state }))
+        Ok((item.key.clone(), Slot { item, state, woken: false }))
     };
     items.into_iter().map(slot).collect()
 }
@@ -105,9 +107,10 @@ fn work_in(slots: &mut HashMap<QueueKey, Slot>, order: &mut Vec<QueueKey>, small
         let (key, bucket, priority) = (item.key.clone(), item.bucket, item.priority);
         *smallest = Some(smallest.map_or(priority, |smallest| smallest.min(priority)));
         order.push(key.clone());
-        slots.insert(key, Slot { item, state: State::New });
+        slots.insert(key, Slot { item, state: State::New, woken: false });
         return bucket;
     };
+    let before = slot.item.bucket;
     if let State::Held { wish: waiting, changed } = &mut slot.state {
         *changed = true;
         match waiting {
@@ -119,6 +122,7 @@ fn work_in(slots: &mut HashMap<QueueKey, Slot>, order: &mut Vec<QueueKey>, small
         if slot.state == State::Unchanged {
             slot.state = State::Changed;
         }
+        slot.woken |= slot.item.bucket < before;
     }
     slot.item.bucket
 }
@@ -288,7 +292,11 @@ pub(super) async fn enqueue(connection: &mut PgConnection, wishes: Vec<Enqueue>,
         changed.update(&mut *connection).await?;
     }
     if !waiting.is_empty() {
-        keep_wishes(connection, waiting).await?;
+        keep_wishes(&mut *connection, waiting).await?;
+    }
+    let woken: Vec<QueueId> = slots.values().filter(|slot| slot.woken).map(|slot| slot.item.id).collect();
+    if !woken.is_empty() {
+        sqlx::query("DELETE FROM runner_item WHERE queue_id = ANY ($1)").bind(woken).execute(connection).await?;
     }
     let id_of = |key: &QueueKey| slots.get(key).map_or(0, |slot| slot.item.id);
     let changed = slots.values().filter(|slot| matches!(slot.state, State::New | State::Changed));
@@ -303,19 +311,28 @@ impl Tables {
     pub(super) fn tell_frontier(&self, queued: Queued) -> Vec<Enqueued> {
         if let Some(first) = queued.first {
             self.frontier.opened(Some(first));
+            self.tell_opened(queued.answers.len());
         }
         queued.answers
     }
 }
 
-async fn position(connection: &mut PgConnection, pair: &Pair) -> sqlx::Result<Option<Position>> {
-    let place: Option<(String, i64, i64)> = sqlx::query_as(
-        "SELECT bucket::text, priority, id::bigint FROM queue WHERE codebase = $1 AND suite = $2 ORDER BY bucket, priority, id LIMIT 1",
-    )
-    .bind(pair.codebase.as_str())
-    .bind(pair.campaign.as_str())
-    .fetch_optional(&mut *connection)
-    .await?;
+/// The bucket, priority and id of an item.
+type PlaceRow = (String, i64, i64);
+
+async fn place_of_pair(connection: &mut PgConnection, pair: &Pair) -> sqlx::Result<Option<PlaceRow>> {
+    sqlx::query_as("SELECT bucket::text, priority, id::bigint FROM queue WHERE codebase = $1 AND suite = $2 ORDER BY bucket, priority, id LIMIT 1")
+        .bind(pair.codebase.as_str())
+        .bind(pair.campaign.as_str())
+        .fetch_optional(connection)
+        .await
+}
+
+async fn place_of_item(connection: &mut PgConnection, id: QueueId) -> sqlx::Result<Option<PlaceRow>> {
+    sqlx::query_as("SELECT bucket::text, priority, id::bigint FROM queue WHERE id = $1").bind(id).fetch_optional(connection).await
+}
+
+async fn position(connection: &mut PgConnection, place: Option<PlaceRow>) -> sqlx::Result<Option<Position>> {
     let Some((bucket, priority, id)) = place else { return Ok(None) };
     let (before, wait_time): (i64, f64) = sqlx::query_as(
         "SELECT count(*), coalesce(extract(epoch from sum(estimated_duration)), 0)::float8 FROM queue
@@ -388,7 +405,20 @@ impl QueueStore for Postgres {
     }
 
     async fn position(&self, pair: &Pair) -> Result<Option<Position>, QueueStoreError> {
-        let look = async { position(&mut *self.tables.link.pool().acquire().await?, pair).await };
+        let look = async {
+            let mut connection = self.tables.link.pool().acquire().await?;
+            let place = place_of_pair(&mut connection, pair).await?;
+            position(&mut connection, place).await
+        };
+        Ok(self.tables.ask("look for a place in the queue", look).await?)
+    }
+
+    async fn position_of(&self, id: QueueId) -> Result<Option<Position>, QueueStoreError> {
+        let look = async {
+            let mut connection = self.tables.link.pool().acquire().await?;
+            let place = place_of_item(&mut connection, id).await?;
+            position(&mut connection, place).await
+        };
         Ok(self.tables.ask("look for a place in the queue", look).await?)
     }
 
@@ -423,7 +453,10 @@ impl QueueStore for Postgres {
 pub(super) async fn remove(connection: &mut PgConnection, ids: Vec<QueueId>) -> sqlx::Result<Vec<QueueId>> {
     sqlx::query("SELECT FROM queue WHERE id = ANY ($1) ORDER BY id FOR UPDATE").bind(&ids).execute(&mut *connection).await?;
     let removed: Vec<i64> = sqlx::query_scalar(
-        "DELETE FROM queue WHERE id = ANY ($1) AND (SELECT run_id FROM runner_claim WHERE queue_id = queue.id) IS NULL RETURNING id::bigint",
+        "WITH removed AS (DELETE FROM queue WHERE id = ANY ($1) AND (SELECT run_id FROM runner_claim WHERE queue_id = queue.id) IS NULL
+             RETURNING id::bigint),
+         forgotten AS (DELETE FROM runner_item WHERE queue_id = ANY (ARRAY(SELECT id FROM removed)))
+         SELECT id FROM removed",
     )
     .bind(&ids)
     .fetch_all(connection)

@@ -14,13 +14,14 @@ use crate::{
         name::{CodebaseName, RunId},
         publish::PublishStatus,
         queue::Enqueue,
+        retry::{Fate, ItemState},
         run::{ResultCode, Run},
         schedule::Pair,
         time::Time,
     },
     ports::{
         Fault, ResultStore, ResultStoreError,
-        result_store::{FinishedCounts, NewRun, Recorded},
+        result_store::{FinishedCounts, Late, LateRun, NewRun, Recorded},
     },
 };
 use async_trait::async_trait;
@@ -31,43 +32,102 @@ use std::collections::HashSet;
 pub(super) type New = NewRun;
 pub(super) type Done = Result<Recorded, ResultStoreError>;
 
-/// Stores runs with all that belongs to them: those that are held with the right token, and for whose items no wish waits.
-/// Answers which. Locks the items first and then the claims.
-const STORE: &str = "
-    WITH given AS MATERIALIZED (SELECT * FROM json_to_recordset($1::json) AS row (token text,
+/// The rows of `runs::row`.
+macro_rules! given {
+    () => {
+        "WITH given AS MATERIALIZED (SELECT * FROM json_to_recordset($1::json) AS row (token text,
         id text, queue_id bigint, codebase text, suite text, change_set text, command text, result_code text, description text,
         start_time timestamp, finish_time timestamp, instigated_context text, context text, main_branch_revision text, revision text,
         result json, value int, vcs_type vcs_type, branch_url text, subpath text, target_branch_url text, worker text, worker_link text,
         failure_stage text, failure_details json, failure_transient bool, resume_from text, publish_status publish_status,
-        logfilenames text[], facts jsonb, branches json, tags json, build json, own_change_set text, stored timestamp)),
-    locked AS MATERIALIZED (SELECT id FROM queue WHERE id = ANY (ARRAY(SELECT queue_id FROM given)) ORDER BY id FOR UPDATE),
-    held AS MATERIALIZED (SELECT run_id, token FROM runner_claim WHERE run_id = ANY (ARRAY(SELECT id FROM given))
-        AND wish IS NULL AND (SELECT count(*) FROM locked) >= 0 ORDER BY queue_id FOR UPDATE),
-    new AS MATERIALIZED (SELECT * FROM given WHERE (id, token) IN (SELECT run_id, token FROM held)),
-    sets AS (INSERT INTO change_set (id, campaign)
-        SELECT DISTINCT ON (change_set) change_set, suite FROM new ORDER BY change_set ON CONFLICT DO NOTHING),
-    runs AS (INSERT INTO run (id, command, description, start_time, finish_time, result_code, instigated_context, context,
-            main_branch_revision, revision, result, suite, vcs_type, branch_url, logfilenames, publish_status, value, worker, worker_link,
-            result_tags, subpath, failure_stage, failure_details, target_branch_url, failure_transient, resume_from, change_set, codebase)
-        SELECT id, command, description, start_time, finish_time, result_code, instigated_context, context,
-            main_branch_revision, revision, result, suite, vcs_type, branch_url, logfilenames, publish_status, value, worker, worker_link,
-            (SELECT array_agg(ROW(actual_name, tag.revision)::result_tag) FROM json_to_recordset(tags) AS tag (actual_name text, revision text)),
-            subpath, failure_stage, failure_details, target_branch_url, failure_transient, resume_from, change_set, codebase
-        FROM new),
-    own AS (INSERT INTO runner_run (run_id, stored, queue_id, facts) SELECT id, stored, queue_id, facts FROM new),
-    branches AS (INSERT INTO new_result_branch (run_id, role, remote_name, base_revision, revision)
+        logfilenames text[], facts jsonb, branches json, tags json, build json, own_change_set text, stored timestamp,
+        back jsonb, back_not_before timestamp, back_parked bool, seen timestamp, blames_worker bool))"
+    };
+}
+
+macro_rules! tags {
+    () => {
+        "(SELECT array_agg(ROW(actual_name, tag.revision)::result_tag) FROM json_to_recordset(tags) AS tag (actual_name text, revision text))"
+    };
+}
+
+/// What belongs to each run, whatever becomes of its item: of the rows `new`.
+macro_rules! parts {
+    () => {
+        ", branches AS (INSERT INTO new_result_branch (run_id, role, remote_name, base_revision, revision)
         SELECT new.id, branch.* FROM new, json_to_recordset(new.branches)
             AS branch (role text, remote_name text, base_revision text, revision text)),
     builds AS (INSERT INTO debian_build (run_id, version, distribution, source, binary_packages, lintian_result)
         SELECT new.id, build.* FROM new, json_to_recordset(new.build)
             AS build (version text, distribution text, source text, binary_packages text[], lintian_result json)),
-    items AS (DELETE FROM queue WHERE id = ANY (ARRAY(SELECT queue_id FROM new))
+    items AS (DELETE FROM queue WHERE id = ANY (ARRAY(SELECT queue_id FROM new WHERE back IS NULL))
         AND (id, codebase::text, suite::text) IN (SELECT queue_id, codebase, suite FROM new)),
-    claims AS (DELETE FROM runner_claim WHERE run_id = ANY (ARRAY(SELECT id FROM new))),
+    forgotten AS (DELETE FROM runner_item WHERE queue_id = ANY (ARRAY(SELECT queue_id FROM new WHERE back IS NULL))),
     follow_ups AS (INSERT INTO runner_follow_up (run_id, codebase, campaign, change_set, context)
-        SELECT id, codebase, suite, own_change_set, context FROM new),
-    news AS (INSERT INTO runner_outbox (run_id) SELECT id FROM new)
-    SELECT id FROM new";
+        SELECT id, codebase, suite, own_change_set, context FROM new WHERE back IS NULL),
+    news AS (INSERT INTO runner_outbox (run_id) SELECT id FROM new)"
+    };
+}
+
+/// Stores runs with all that belongs to them: those that are held with the right token, and for whose items no wish waits.
+/// Answers which. Locks the items first and then the claims.
+const STORE: &str = concat!(
+    given!(),
+    ", locked AS MATERIALIZED (SELECT id FROM queue WHERE id = ANY (ARRAY(SELECT queue_id FROM given)) ORDER BY id FOR UPDATE),
+    held AS MATERIALIZED (SELECT run_id, token, keepalive FROM runner_claim WHERE run_id = ANY (ARRAY(SELECT id FROM given))
+        AND wish IS NULL AND (SELECT count(*) FROM locked) >= 0 ORDER BY queue_id FOR UPDATE),
+    new AS MATERIALIZED (SELECT * FROM given WHERE EXISTS (SELECT FROM held
+        WHERE held.run_id = given.id AND held.token = given.token AND (given.seen IS NULL OR held.keepalive <= given.seen)))",
+    ", sets AS (INSERT INTO change_set (id, campaign)
+        SELECT DISTINCT ON (change_set) change_set, suite FROM new ORDER BY change_set ON CONFLICT DO NOTHING),
+    runs AS (INSERT INTO run (id, command, description, start_time, finish_time, result_code, instigated_context, context,
+            main_branch_revision, revision, result, suite, vcs_type, branch_url, logfilenames, publish_status, value, worker, worker_link,
+            result_tags, subpath, failure_stage, failure_details, target_branch_url, failure_transient, resume_from, change_set, codebase)
+        SELECT id, command, description, start_time, finish_time, result_code, instigated_context, context,
+            main_branch_revision, revision, result, suite, vcs_type, branch_url, logfilenames, publish_status, value, worker, worker_link, ",
+    tags!(),
+    ", subpath, failure_stage, failure_details, target_branch_url, failure_transient, resume_from, change_set, codebase
+        FROM new),
+    own AS (INSERT INTO runner_run (run_id, stored, queue_id, facts) SELECT id, stored, queue_id, facts FROM new)",
+    parts!(),
+    ", back AS (INSERT INTO runner_item (queue_id, state, not_before, parked)
+        SELECT queue_id, back, back_not_before, back_parked FROM new WHERE back IS NOT NULL
+        ON CONFLICT (queue_id) DO UPDATE SET state = excluded.state, not_before = excluded.not_before, parked = excluded.parked),
+    claims AS (DELETE FROM runner_claim WHERE run_id = ANY (ARRAY(SELECT id FROM new))),
+    well AS (UPDATE runner_worker SET failures = 0 WHERE failures > 0
+        AND name = ANY (ARRAY(SELECT worker FROM new WHERE blames_worker IS FALSE))),
+    blamed AS (INSERT INTO runner_worker AS known (name, failures)
+        SELECT worker, count(*) FROM new WHERE blames_worker AND worker IS NOT NULL GROUP BY worker ORDER BY worker
+        ON CONFLICT (name) DO UPDATE SET failures = known.failures + excluded.failures)
+    SELECT id FROM new"
+);
+
+/// Puts a run in the place of the one of its id, whose branches and builds are gone.
+const REPLACE: &str = concat!(
+    given!(),
+    ", new AS MATERIALIZED (SELECT * FROM given),
+    replaced AS (UPDATE run SET command = new.command, description = new.description, start_time = new.start_time, finish_time = new.finish_time,
+            result_code = new.result_code, context = new.context, main_branch_revision = new.main_branch_revision,
+            revision = new.revision, result = new.result, vcs_type = new.vcs_type, branch_url = new.branch_url, logfilenames = new.logfilenames,
+            value = new.value, result_tags = ",
+    tags!(),
+    ", subpath = new.subpath, failure_stage = new.failure_stage, failure_details = new.failure_details, target_branch_url = new.target_branch_url,
+            failure_transient = new.failure_transient, resume_from = new.resume_from
+        FROM new WHERE run.id = new.id AND run.id = ANY (ARRAY(SELECT id FROM new))),
+    own AS (UPDATE runner_run SET facts = new.facts, stored = new.stored, sequence = nextval(pg_get_serial_sequence('runner_run', 'sequence'))
+        FROM new WHERE runner_run.run_id = new.id)",
+    parts!(),
+    " SELECT id FROM new"
+);
+
+/// Of a stored run: whether it was given up, and whether its item is held now or was run again after it.
+const SINCE: &str = "SELECT coalesce((own.facts ->> 'given_up')::bool, false),
+        (SELECT run_id FROM runner_claim WHERE queue_id = own.queue_id) IS NOT NULL
+        OR EXISTS (SELECT FROM run AS other
+            CROSS JOIN LATERAL (SELECT queue_id, sequence FROM runner_run WHERE run_id = other.id OFFSET 0) AS later
+            WHERE other.codebase = $2 AND other.suite = $3 AND other.id <> own.run_id
+                AND later.queue_id = own.queue_id AND later.sequence > own.sequence)
+    FROM runner_run AS own WHERE own.run_id = $1 FOR UPDATE";
 
 /// Brings `last_run` up to date, in databases whose triggers are not ours: theirs may look before a run's branches are
 /// there, or not be there at all.
@@ -99,6 +159,36 @@ async fn refresh<'a>(connection: &mut PgConnection, batch: impl IntoIterator<Ite
     let pairs = batch.into_iter().map(|new| (new.run.codebase.to_string(), new.run.campaign.to_string()));
     let (codebases, campaigns): (Vec<String>, Vec<String>) = pairs.unzip();
     sqlx::query(REFRESH).bind(codebases).bind(campaigns).execute(connection).await.map(drop)
+}
+
+/// Puts a late result in its place; none when no such run is there, or it was not given up.
+async fn replace(connection: &mut PgConnection, new: &New) -> sqlx::Result<Option<Late>> {
+    let run = &new.run;
+    sqlx::query("SELECT FROM queue WHERE id = $1 FOR UPDATE").bind(run.queue_id).execute(&mut *connection).await?;
+    let since = sqlx::query_as(SINCE).bind(run.id.as_str()).bind(run.codebase.as_str()).bind(run.campaign.as_str());
+    let since: Option<(bool, bool)> = since.fetch_optional(&mut *connection).await?;
+    let Some((true, run_again)) = since else { return Ok(None) };
+    // The item of another run is left alone.
+    let fate = if run_again { Fate::Back(ItemState::default()) } else { Fate::Done };
+    let new = &NewRun { fate, ..new.clone() };
+    for clear in ["DELETE FROM new_result_branch WHERE run_id = $1", "DELETE FROM debian_build WHERE run_id = $1"] {
+        sqlx::query(clear).bind(run.id.as_str()).execute(&mut *connection).await?;
+    }
+    sqlx::query(REPLACE).bind(rows([new])).execute(&mut *connection).await?;
+    refresh(connection, [new]).await?;
+    Ok(Some(if run_again { Late::Beside } else { Late::Kept }))
+}
+
+/// A late result as a row: it has no claim, and what its fields for that say does not matter.
+fn of_late(late: LateRun) -> New {
+    NewRun { run: late.run, token: String::new(), now: late.now, fate: Fate::Done, unless_seen_after: None, blames_worker: None }
+}
+
+fn refused(fault: Fault) -> ResultStoreError {
+    match breaks_a_rule(&fault) {
+        Some(rule) => ResultStoreError::Refused(rule),
+        None => fault.into(),
+    }
 }
 
 /// Whether the rows were refused for what they say.
@@ -143,12 +233,7 @@ impl Tables {
         if let Some(known) = self.run(&new.run.id).await? {
             return Ok(Recorded::Known(Box::new(known)));
         }
-        if let Some(worker) = &new.run.worker {
-            let query = sqlx::query_scalar("SELECT EXISTS (SELECT FROM worker WHERE name = $1)").bind(worker);
-            if !self.ask("look up a worker", query.fetch_one(self.link.pool())).await? {
-                return Err(ResultStoreError::UnknownWorker(worker.clone()));
-            }
-        }
+        self.check_worker(&new.run).await?;
         let stored = self.transaction("store a run", |connection| {
             let new = new.clone();
             Box::pin(async move { store_one(connection, &new).await })
@@ -157,6 +242,7 @@ impl Tables {
             Ok(true) => {
                 // A wish that waited may have been queued.
                 self.frontier.opened(None);
+                self.tell_opened(1);
                 Ok(Recorded::Stored)
             }
             // Nobody holds it with that token; somebody may have stored it just now.
@@ -164,15 +250,20 @@ impl Tables {
                 Some(known) => Ok(Recorded::Known(Box::new(known))),
                 None => Err(ResultStoreError::ClaimLost(new.run.id)),
             },
-            Err(fault) => match breaks_a_rule(&fault) {
-                Some(rule) => Err(ResultStoreError::Refused(rule)),
-                None => Err(fault.into()),
-            },
+            Err(fault) => Err(refused(fault)),
         }
     }
 
+    async fn check_worker(&self, run: &Run) -> Result<(), ResultStoreError> {
+        let Some(worker) = &run.worker else { return Ok(()) };
+        let query = sqlx::query_scalar("SELECT EXISTS (SELECT FROM worker WHERE name = $1)").bind(worker);
+        let known: bool = self.ask("look up a worker", query.fetch_one(self.link.pool())).await?;
+        if known { Ok(()) } else { Err(ResultStoreError::UnknownWorker(worker.clone())) }
+    }
+
     pub(super) async fn record_all(self, batch: Vec<New>) -> Vec<Done> {
-        let seen: Vec<_> = batch.iter().filter_map(|new| Some((new.run.worker.clone()?, new.now))).collect();
+        let by_worker = batch.iter().filter(|new| !new.run.given_up);
+        let seen: Vec<_> = by_worker.filter_map(|new| Some((new.run.worker.clone()?, new.now))).collect();
         let distinct: HashSet<&RunId> = batch.iter().map(|new| &new.run.id).collect();
         let together = if distinct.len() == batch.len() { self.store(&batch).await } else { Ok(HashSet::new()) };
         let stored = match together {
@@ -181,6 +272,14 @@ impl Tables {
             Err(fault) if breaks_a_rule(&fault).is_some() || lost_a_race(&fault) => HashSet::new(),
             Err(fault) => return batch.iter().map(|_| Err(again(&fault).into())).collect(),
         };
+        if !stored.is_empty() {
+            // What ended makes room where runs are limited, for workers who wait here.
+            self.opened.add(stored.len());
+        }
+        if batch.iter().any(|new| new.fate != Fate::Done) {
+            self.frontier.opened(None);
+            self.tell_opened(1);
+        }
         let mut answers = Vec::with_capacity(batch.len());
         for new in batch {
             answers.push(if stored.contains(new.run.id.as_str()) { Ok(Recorded::Stored) } else { self.record(new).await });
@@ -196,6 +295,22 @@ impl Tables {
 impl ResultStore for Postgres {
     async fn record(&self, new: NewRun) -> Result<Recorded, ResultStoreError> {
         self.results.ask("store a run", new).await?
+    }
+
+    async fn record_late(&self, late: LateRun) -> Result<Late, ResultStoreError> {
+        self.tables.check_worker(&late.run).await?;
+        let new = of_late(late);
+        let replaced = self.tables.transaction::<_, Fault>("store a late run", |connection| {
+            let new = new.clone();
+            Box::pin(async move { Ok(replace(connection, &new).await?) })
+        });
+        match replaced.await.map_err(refused)? {
+            Some(late) => Ok(late),
+            None => match self.tables.run(&new.run.id).await? {
+                Some(known) => Ok(Late::Known(Box::new(known))),
+                None => Err(ResultStoreError::ClaimLost(new.run.id)),
+            },
+        }
     }
 
     async fn run(&self, id: &RunId) -> Result<Option<Run>, ResultStoreError> {

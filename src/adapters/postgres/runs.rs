@@ -4,6 +4,7 @@
 use crate::domain::{
     name::{CampaignName, CodebaseName, RunId},
     publish::PublishStatus,
+    retry::Fate,
     run::{ResultBranch, ResultCode, ResultTag, Run, Target},
     time::{self, Time, iso},
     vcs::VcsType,
@@ -21,6 +22,8 @@ struct Facts {
     target: Option<Target>,
     branches: Option<Vec<ResultBranch>>,
     tags: Option<Vec<ResultTag>>,
+    #[serde(default)]
+    given_up: bool,
 }
 
 /// A row as `run_json!` makes it.
@@ -98,6 +101,7 @@ pub(super) fn run(json: &str) -> sqlx::Result<Run> {
         target: None,
         branches: Some(row.branches),
         tags: Some(row.tags),
+        given_up: false,
     });
     Ok(Run {
         id: row.id,
@@ -134,6 +138,7 @@ pub(super) fn run(json: &str) -> sqlx::Result<Run> {
         filenames: facts.filenames,
         logfilenames: row.logfilenames,
         artifacts: facts.artifacts,
+        given_up: facts.given_up,
     })
 }
 
@@ -152,6 +157,11 @@ pub(super) fn row(new: &NewRun) -> Value {
         target: run.target.clone(),
         branches: run.branches.clone(),
         tags: run.tags.clone(),
+        given_up: run.given_up,
+    };
+    let back = match &new.fate {
+        Fate::Done => None,
+        Fate::Back(state) => Some(state),
     };
     let branches: Vec<Value> = run
         .branches
@@ -175,5 +185,7 @@ pub(super) fn row(new: &NewRun) -> Value {
         "failure_transient": run.transient, "resume_from": run.resume_from, "publish_status": run.publish_status,
         "logfilenames": run.logfilenames, "facts": facts, "branches": branches, "tags": tags, "build": build,
         "own_change_set": run.key().change_set, "stored": iso(new.now),
+        "back": back, "back_not_before": back.and_then(|state| state.not_before).map(iso), "back_parked": back.is_some_and(|state| state.parked.is_some()),
+        "seen": new.unless_seen_after.map(iso), "blames_worker": new.blames_worker,
     })
 }

@@ -11,7 +11,10 @@ const APPLIED: &str = "runner_migrations";
 /// The Janitor's own tables, only for a database without them.
 const JANITOR: (i64, &str, &str) = (1, "the Janitor's tables", include_str!("../../../migrations/janitor/0001_schema.sql"));
 /// The runner's tables. Append only.
-const RUNNER: &[(i64, &str, &str)] = &[(2, "the runner's tables", include_str!("../../../migrations/runner/0001_runner.sql"))];
+const RUNNER: &[(i64, &str, &str)] = &[
+    (2, "the runner's tables", include_str!("../../../migrations/runner/0001_runner.sql")),
+    (3, "leases, parked items, pauses, limits and logs of active runs", include_str!("../../../migrations/runner/0002_watching.sql")),
+];
 
 /// What the runner needs of the Janitor's tables: each column with the kind of type that it has (Postgres's category, or
 /// the name of an enum or composite type).

@@ -17,9 +17,9 @@ use crate::{
     },
     ports::{
         Claims, ClaimsError, Clock, Fault, Ids, QueueStore, QueueStoreError, ResultStore, ResultStoreError,
-        claims::{ClaimDetails, HostLimit},
+        claims::{ClaimDetails, HostLimit, Renewal},
         queue_store::{ClaimFilter, ClaimRequest, Claimed, EnqueueBatch, Enqueued, NextItem, Position, QueueStats},
-        result_store::{FinishedCounts, NewRun, Recorded},
+        result_store::{FinishedCounts, Late, LateRun, NewRun, Recorded},
     },
 };
 use ::redis::aio::ConnectionManager;
@@ -188,6 +188,10 @@ impl QueueStore for Coordinated {
         self.0.queue.position(pair).await
     }
 
+    async fn position_of(&self, id: QueueId) -> Result<Option<Position>, QueueStoreError> {
+        self.0.queue.position_of(id).await
+    }
+
     async fn waiting(&self, campaign: &CampaignName, codebase: Option<CodebaseName>) -> Result<Vec<QueueItem>, QueueStoreError> {
         self.0.queue.waiting(campaign, codebase).await
     }
@@ -219,10 +223,18 @@ impl Claims for Coordinated {
         Ok(())
     }
 
-    async fn renew(&self, id: &RunId, token: &str, now: Time) -> Result<(), ClaimsError> {
-        self.0.claims.renew(id, token, now).await?;
-        self.0.tell(self.0.hashes.keepalive(id, now)).await;
-        Ok(())
+    async fn renew(&self, id: &RunId, token: &str, renewal: Renewal) -> Result<ActiveRun, ClaimsError> {
+        let run = self.0.claims.renew(id, token, renewal).await?;
+        self.0.tell(self.0.hashes.keepalive(id, run.keepalive)).await;
+        Ok(run)
+    }
+
+    async fn suspect(&self, id: &RunId, token: &str, failures: u32) -> Result<(), ClaimsError> {
+        self.0.claims.suspect(id, token, failures).await
+    }
+
+    async fn cancel(&self, id: &RunId, reason: &str) -> Result<Option<ActiveRun>, ClaimsError> {
+        self.0.claims.cancel(id, reason).await
     }
 
     async fn release(&self, id: &RunId, token: &str, now: Time) -> Result<(), ClaimsError> {
@@ -258,6 +270,10 @@ impl ResultStore for Coordinated {
         let recorded = self.0.results.record(new).await?;
         self.0.tell(self.0.hashes.write(&[], &[(id, item)])).await;
         Ok(recorded)
+    }
+
+    async fn record_late(&self, late: LateRun) -> Result<Late, ResultStoreError> {
+        self.0.results.record_late(late).await
     }
 
     async fn run(&self, id: &RunId) -> Result<Option<Run>, ResultStoreError> {

@@ -10,7 +10,7 @@ use janitor_runner::{
         publish::{BranchPolicy, PublishMode, PublishPolicy},
         queue::Bucket,
     },
-    ports::{Catalog, CatalogError, Claims, QueueStore, ResultStore, result_store::NewRun},
+    ports::{Catalog, CatalogError, Claims, QueueStore, ResultStore},
 };
 
 contract!(
@@ -111,7 +111,7 @@ async fn a_candidate_follows_up_only_on_stored_runs<S: Catalog + QueueStore + Re
     store.upload_codebases(vec![bare_codebase("aa"), bare_codebase("bb")]).await.unwrap();
     store.enqueue(batch(vec![wish("aa", Bucket::Default, 1.0)])).await.unwrap();
     let active = store.claim(claim("r1")).await.unwrap().unwrap().run;
-    store.record(NewRun { run: full_run(&active), token: active.token, now: start() }).await.unwrap();
+    store.record(ended(&active, full_run(&active))).await.unwrap();
     let mut follows = new_candidate("bb");
     follows.new.followup_for = vec![RunId::new("r1")];
     let mut wrong = new_candidate("aa");

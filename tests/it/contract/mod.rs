@@ -1,10 +1,14 @@
 //! The contracts of the ports: plain async functions over a store, run for every adapter by `contract!`.
 //! A new adapter gets a line in the macro's list; a new promise of a port gets a case.
 
+mod backchannel;
 mod catalog;
 mod credentials;
 mod files;
+mod leases;
+mod live_logs;
 mod outbox;
+mod pauses;
 mod queue;
 pub mod results;
 mod schedule;

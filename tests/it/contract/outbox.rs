@@ -1,7 +1,7 @@
 //! `Outbox` and `Leases`.
 
 use super::contract;
-use crate::support::{start, values::*};
+use crate::support::values::*;
 use janitor_runner::{
     domain::{publish::PublishStatus, queue::Bucket, run::Run},
     ports::{Catalog, Event, Outbox, QueueStore, ResultStore, result_store::NewRun},
@@ -13,7 +13,7 @@ async fn ran<S: QueueStore + Catalog + ResultStore>(store: &S, id: &str) -> NewR
     store.upload_codebases(vec![bare_codebase("aa")]).await.unwrap();
     store.enqueue(batch(vec![wish("aa", Bucket::Default, 1.0)])).await.unwrap();
     let active = store.claim(claim(id)).await.unwrap().unwrap().run;
-    let new = NewRun { run: full_run(&active), token: active.token, now: start() };
+    let new = ended(&active, full_run(&active));
     store.record(new.clone()).await.unwrap();
     new
 }

@@ -8,11 +8,12 @@ use janitor_runner::{
         active_run::RunVcs,
         name::RunId,
         queue::{Bucket, QueueKey},
+        time::Time,
         vcs::VcsType,
     },
     ports::{
         Catalog, Claims, ClaimsError, QueueStore, QueueStoreError,
-        claims::{ClaimDetails, HostLimit},
+        claims::{ClaimDetails, HostLimit, Renewal},
         queue_store::{ClaimFilter, ClaimRequest},
     },
 };
@@ -43,6 +44,10 @@ contract!(
 
 async fn codebases(store: &(impl Catalog + ?Sized), names: &[&str]) {
     store.upload_codebases(names.iter().map(|name| bare_codebase(name)).collect()).await.unwrap();
+}
+
+fn sign(now: Time) -> Renewal {
+    Renewal { now, lease: TimeDelta::seconds(120) }
 }
 
 async fn order(store: &(impl QueueStore + ?Sized)) -> Vec<String> {
@@ -230,14 +235,14 @@ async fn stale_tokens_are_refused<S: QueueStore + Claims + Catalog>(store: &S) {
     store.enqueue(batch(vec![wish("aa", Bucket::Default, 1.0)])).await.unwrap();
     let held = store.claim(claim("r1")).await.unwrap().unwrap().run;
     let later = start() + TimeDelta::seconds(5);
-    assert!(matches!(store.renew(&held.id, "wrong", later).await, Err(ClaimsError::ClaimLost(_))));
+    assert!(matches!(store.renew(&held.id, "wrong", sign(later)).await, Err(ClaimsError::ClaimLost(_))));
     assert!(matches!(store.release(&held.id, "wrong", later).await, Err(ClaimsError::ClaimLost(_))));
     assert!(matches!(store.amend(&held.id, "wrong", ClaimDetails::default()).await, Err(ClaimsError::ClaimLost(_))));
-    store.renew(&held.id, &held.token, later).await.unwrap();
-    store.renew(&held.id, &held.token, start()).await.unwrap();
+    store.renew(&held.id, &held.token, sign(later)).await.unwrap();
+    store.renew(&held.id, &held.token, sign(start())).await.unwrap();
     assert_eq!(store.get(&held.id).await.unwrap().unwrap().keepalive, later);
     store.release(&held.id, &held.token, later).await.unwrap();
-    assert!(matches!(store.renew(&held.id, &held.token, later).await, Err(ClaimsError::ClaimLost(_))));
+    assert!(matches!(store.renew(&held.id, &held.token, sign(later)).await, Err(ClaimsError::ClaimLost(_))));
 }
 
 async fn positions_count_held_items<S: QueueStore + Claims + Catalog>(store: &S) {
@@ -311,5 +316,5 @@ async fn a_claim_of_another_runner_is_taken_over<S: QueueStore + Claims + Catalo
     let other = janitor_runner::domain::active_run::ActiveRun { id: RunId::new("r2"), ..foreign.clone() };
     assert!(!store.adopt(other).await.unwrap());
     assert_eq!(store.claim(claim("r3")).await.unwrap().unwrap().run.item.key.codebase.as_str(), "bb");
-    store.renew(&foreign.id, "theirs", start()).await.unwrap();
+    store.renew(&foreign.id, "theirs", sign(start())).await.unwrap();
 }

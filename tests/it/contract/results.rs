@@ -42,15 +42,11 @@ async fn active<S: QueueStore + Catalog>(store: &S, codebase: &str, run: &str) -
     store.claim(request).await.unwrap().unwrap().run
 }
 
-fn new(active: &ActiveRun, run: Run) -> NewRun {
-    NewRun { run, token: active.token.clone(), now: start() }
-}
-
 async fn a_run_keeps_every_field<S: QueueStore + Catalog + ResultStore + Credentials>(store: &S) {
     store.add("w1", "secret", None).await.unwrap();
     let active = active(store, "aa", "r1").await;
     let run = Run { worker: Some("w1".into()), ..full_run(&active) };
-    assert_eq!(store.record(new(&active, run.clone())).await.unwrap(), Recorded::Stored);
+    assert_eq!(store.record(ended(&active, run.clone())).await.unwrap(), Recorded::Stored);
     assert_eq!(store.run(&run.id).await.unwrap().unwrap(), run);
     assert_eq!(store.run(&RunId::new("nosuch")).await.unwrap(), None);
     assert_eq!(Credentials::list(store).await.unwrap()[0].last_seen, Some(start()));
@@ -59,7 +55,7 @@ async fn a_run_keeps_every_field<S: QueueStore + Catalog + ResultStore + Credent
 
 async fn recording_ends_item_and_claim<S: QueueStore + Catalog + ResultStore + Claims + ScheduleStore>(store: &S) {
     let active = active(store, "aa", "r1").await;
-    store.record(new(&active, full_run(&active))).await.unwrap();
+    store.record(ended(&active, full_run(&active))).await.unwrap();
     assert_eq!(store.get(&active.id).await.unwrap(), None);
     assert_eq!(QueueStore::list(store, 9).await.unwrap(), vec![]);
     let follow_ups = store.follow_ups(9).await.unwrap();
@@ -70,16 +66,16 @@ async fn recording_ends_item_and_claim<S: QueueStore + Catalog + ResultStore + C
 async fn recording_twice_keeps_the_first<S: QueueStore + Catalog + ResultStore + ScheduleStore>(store: &S) {
     let active = active(store, "aa", "r1").await;
     let first = full_run(&active);
-    store.record(new(&active, first.clone())).await.unwrap();
+    store.record(ended(&active, first.clone())).await.unwrap();
     let second = Run { code: ResultCode::new("failed"), ..first.clone() };
-    assert_eq!(store.record(new(&active, second)).await.unwrap(), Recorded::Known(Box::new(first.clone())));
+    assert_eq!(store.record(ended(&active, second)).await.unwrap(), Recorded::Known(Box::new(first.clone())));
     assert_eq!(store.run(&first.id).await.unwrap().unwrap(), first);
     assert_eq!(store.follow_ups(9).await.unwrap().len(), 1);
 }
 
 async fn a_stale_token_records_nothing<S: QueueStore + Catalog + ResultStore + Claims>(store: &S) {
     let active = active(store, "aa", "r1").await;
-    let stale = NewRun { token: "wrong".into(), ..new(&active, full_run(&active)) };
+    let stale = NewRun { token: "wrong".into(), ..ended(&active, full_run(&active)) };
     assert!(matches!(store.record(stale).await, Err(ResultStoreError::ClaimLost(_))));
     assert_eq!(store.run(&active.id).await.unwrap(), None);
     assert!(store.get(&active.id).await.unwrap().is_some());
@@ -88,7 +84,7 @@ async fn a_stale_token_records_nothing<S: QueueStore + Catalog + ResultStore + C
 async fn an_unknown_worker_records_nothing<S: QueueStore + Catalog + ResultStore + Claims>(store: &S) {
     let active = active(store, "aa", "r1").await;
     let run = Run { worker: Some("ghost".into()), ..full_run(&active) };
-    assert!(matches!(store.record(new(&active, run)).await, Err(ResultStoreError::UnknownWorker(name)) if name == "ghost"));
+    assert!(matches!(store.record(ended(&active, run)).await, Err(ResultStoreError::UnknownWorker(name)) if name == "ghost"));
     assert_eq!(store.run(&active.id).await.unwrap(), None);
     assert!(store.get(&active.id).await.unwrap().is_some());
 }
@@ -98,7 +94,7 @@ async fn a_wish_that_waited_is_queued<S: QueueStore + Catalog + ResultStore>(sto
     let mut again = wish("aa", Bucket::Hook, 4.0);
     again.command = "newer".into();
     store.enqueue(batch(vec![again])).await.unwrap();
-    store.record(new(&active, full_run(&active))).await.unwrap();
+    store.record(ended(&active, full_run(&active))).await.unwrap();
     let items = store.list(9).await.unwrap();
     assert_eq!(items.len(), 1);
     assert_eq!((items[0].command.as_str(), items[0].bucket), ("newer", Bucket::Hook));
@@ -107,7 +103,7 @@ async fn a_wish_that_waited_is_queued<S: QueueStore + Catalog + ResultStore>(sto
 
 async fn publish_statuses_are_kept<S: QueueStore + Catalog + ResultStore>(store: &S) {
     let active = active(store, "aa", "r1").await;
-    store.record(new(&active, full_run(&active))).await.unwrap();
+    store.record(ended(&active, full_run(&active))).await.unwrap();
     let changed = store.set_publish_status(&active.id, PublishStatus::NeedsManualReview).await.unwrap().unwrap();
     assert_eq!(changed.publish_status, PublishStatus::NeedsManualReview);
     assert_eq!(store.run(&active.id).await.unwrap().unwrap(), changed);
@@ -118,7 +114,7 @@ async fn runs_are_found_by_revision<S: QueueStore + Catalog + ResultStore>(store
     for (id, code, revision) in [("r1", "success", "x"), ("r2", "failed", "x"), ("r3", "success", "y")] {
         let active = active(store, "aa", id).await;
         let run = Run { code: ResultCode::new(code), revision: Some(revision.into()), ..full_run(&active) };
-        store.record(new(&active, run)).await.unwrap();
+        store.record(ended(&active, run)).await.unwrap();
     }
     let found =
         |revision: &'static str| async move { store.run_of_revision(&pair("aa", "gen"), revision).await.unwrap().map(|run| run.id.to_string()) };
@@ -136,7 +132,7 @@ pub async fn the_highest_version_wins<S: QueueStore + Catalog + ResultStore>(sto
         if let Some(Target::Debian(package)) = &mut run.target {
             package.version = version.into();
         }
-        store.record(new(&active, run)).await.unwrap();
+        store.record(ended(&active, run)).await.unwrap();
     }
     assert_eq!(store.last_build_version(&codebase_name("aa"), "sid").await.unwrap().unwrap(), "1.0-10");
     assert_eq!(store.last_build_version(&codebase_name("aa"), "other").await.unwrap(), None);
@@ -147,7 +143,7 @@ async fn finished_runs_are_counted<S: QueueStore + Catalog + ResultStore>(store:
         let active = active(store, "aa", id).await;
         let now = start() + TimeDelta::minutes(minutes);
         let run = Run { code: ResultCode::new(code), ..full_run(&active) };
-        store.record(NewRun { run, token: active.token.clone(), now }).await.unwrap();
+        store.record(NewRun { now, ..ended(&active, run) }).await.unwrap();
     }
     let counts = store.finished_since(start() + TimeDelta::minutes(40)).await.unwrap();
     assert_eq!(counts.into_iter().collect::<Vec<_>>(), [(ResultCode::new("failed"), 2)]);
@@ -158,7 +154,7 @@ async fn the_latest_come_first<S: QueueStore + Catalog + ResultStore>(store: &S)
     for (number, id) in ["r1", "r2", "r3"].into_iter().enumerate() {
         let active = active(store, "aa", id).await;
         let now = start() + TimeDelta::seconds(i64::try_from(number / 2).unwrap());
-        store.record(NewRun { run: full_run(&active), token: active.token.clone(), now }).await.unwrap();
+        store.record(NewRun { now, ..ended(&active, full_run(&active)) }).await.unwrap();
     }
     let ids: Vec<_> = store.latest(2).await.unwrap().into_iter().map(|run| run.id.to_string()).collect();
     assert_eq!(ids, ["r3", "r2"]);
@@ -170,7 +166,7 @@ async fn concurrent_records_store_one<S: QueueStore + Catalog + ResultStore + Cl
         let (store, active) = (store.clone(), active.clone());
         tokio::spawn(async move {
             let run = Run { description: Some(number.to_string()), ..full_run(&active) };
-            store.record(new(&active, run)).await.unwrap()
+            store.record(ended(&active, run)).await.unwrap()
         })
     });
     let mut stored = 0;

@@ -10,7 +10,7 @@ use janitor_runner::{
         run::{ResultCode, Run},
         schedule::{CodebaseValue, MeanDurations},
     },
-    ports::{Catalog, QueueStore, QueueStoreError, ResultStore, ScheduleStore, queue_store::EnqueueBatch, result_store::NewRun},
+    ports::{Catalog, QueueStore, QueueStoreError, ResultStore, ScheduleStore, queue_store::EnqueueBatch},
 };
 
 contract!(
@@ -29,7 +29,7 @@ async fn ran<S: QueueStore + Catalog + ResultStore>(store: &S, id: &str, codebas
     let active = store.claim(claim(id)).await.unwrap().unwrap().run;
     let mut run = full_run(&active);
     change(&mut run);
-    store.record(NewRun { run, token: active.token, now: start() }).await.unwrap();
+    store.record(ended(&active, run)).await.unwrap();
 }
 
 async fn nothing_known_is_said_so<S: ScheduleStore>(store: &S) {

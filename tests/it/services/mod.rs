@@ -5,13 +5,15 @@ use chrono::TimeDelta;
 use janitor_runner::{
     adapters::{clock::RandomIds, embedded::Embedded, in_process::InProcessEvents, none::NoBackchannel},
     domain::{
+        blame::BlameRules,
         build::BuildSettings,
         campaign::{BuildTarget, Campaign, Campaigns},
         codebase::Codebase,
         name::{CampaignName, RunId},
         queue::Bucket,
+        retry::{Afterwards, Retries, RetryRule},
         vcs::{VcsStore, VcsType},
-        watch::Ping,
+        watch::{Ping, WatchRules},
     },
     metrics::Metrics,
     ports::{
@@ -28,10 +30,13 @@ use janitor_runner::{
         announce::Announcer,
         assign::{AssignRequest, Assigner},
         finish::{Finishable, Finished, Finisher, Turns, Upload},
+        fate::Fates,
         follow_up::FollowUps,
+        keepalive::Keepalive,
         lead::Leader,
+        live::Live,
         relay::Relay,
-        watch::Watcher,
+        watch::{Pace, Watcher, WatcherPorts},
     },
 };
 use std::sync::Arc;
@@ -45,6 +50,24 @@ struct Place {
     leader: Arc<Leader>,
     relay: Arc<Relay>,
     follow_ups: Arc<FollowUps>,
+    keepalive: Arc<Keepalive>,
+    live: Arc<Live>,
+    fates: Arc<Fates>,
+}
+
+fn vanished_rule() -> RetryRule {
+    RetryRule {
+        name: "vanished".into(),
+        codes: vec!["worker-timeout".into(), "run-disappeared".into()],
+        stage: None,
+        transient: None,
+        attempts: 3,
+        delay: TimeDelta::zero(),
+        factor: 1.0,
+        longest: TimeDelta::zero(),
+        jitter: 0.0,
+        afterwards: Afterwards::Park,
+    }
 }
 
 fn deployment() -> Deployment {
@@ -63,7 +86,15 @@ fn deployment() -> Deployment {
         vcs_store: VcsStore::default(),
         committer: None,
         avoid_hosts: vec![],
-        run_timeout: TimeDelta::minutes(60),
+        watch: WatchRules {
+            ping_after: TimeDelta::minutes(1),
+            suspect_after: TimeDelta::seconds(30),
+            run_timeout: TimeDelta::minutes(60),
+            lease: TimeDelta::minutes(2),
+        },
+        retries: Retries(vec![vanished_rule()]),
+        blame: BlameRules { codes: vec!["worker-failure".into()], quarantine_after: 2 },
+        live_logs: 1000,
         use_cached_only: false,
     }
 }
@@ -75,7 +106,17 @@ fn place() -> Place {
     let leader = Arc::new(Leader::new(store.clone(), "this".to_owned()));
     let follow_ups = Arc::new(FollowUps::new(store.clone(), store.clone(), clock.clone(), leader.clone()));
     let relay = Arc::new(Relay::new(store.clone(), events.clone(), leader.clone(), Arc::new(Metrics::new())));
-    Place { store, clock, deployment, events, announcer, leader, relay, follow_ups }
+    let keepalive = Arc::new(Keepalive::new(store.clone(), store.clone(), clock.clone(), deployment.clone()));
+    let live = Arc::new(Live::new(store.clone(), keepalive.clone(), deployment.clone()));
+    let fates = Arc::new(Fates {
+        parking: store.clone(),
+        pauses: store.clone(),
+        credentials: store.clone(),
+        clock: clock.clone(),
+        ids: Arc::new(RandomIds),
+        deployment: deployment.clone(),
+    });
+    Place { store, clock, deployment, events, announcer, leader, relay, follow_ups, keepalive, live, fates }
 }
 
 fn working_artifacts() -> Arc<dyn ArtifactStore> {
@@ -101,6 +142,8 @@ impl Place {
             results,
             artifacts,
             logs,
+            live: self.live.clone(),
+            fates: self.fates.clone(),
             follow_ups: self.follow_ups.clone(),
             relay: self.relay.clone(),
             announcer: self.announcer.clone(),
@@ -123,6 +166,20 @@ impl Place {
             deployment: self.deployment.clone(),
             metrics: Arc::new(Metrics::new()),
         })
+    }
+
+    fn watcher(&self, backchannel: Arc<dyn Backchannel>, finisher: Arc<Finisher>) -> Arc<Watcher> {
+        let ports = WatcherPorts {
+            claims: self.store.clone(),
+            backchannel,
+            finisher,
+            live: self.live.clone(),
+            clock: self.clock.clone(),
+            deployment: self.deployment.clone(),
+            leader: self.leader.clone(),
+            metrics: Arc::new(Metrics::new()),
+        };
+        Arc::new(Watcher::new(ports, Pace { interval: std::time::Duration::from_secs(1), at_once: 8 }))
     }
 
     async fn queued(&self, codebases: &[&str]) {
@@ -292,9 +349,7 @@ async fn finish(finisher: &Finisher, id: &RunId, report: &str) -> Result<Finishe
 
 async fn watched(place: &Place, backchannel: Arc<dyn Backchannel>) {
     let finisher = place.finisher(place.store.clone(), working_artifacts(), working_logs());
-    let (leader, metrics) = (place.leader.clone(), Arc::new(Metrics::new()));
-    let watcher = Watcher::new(place.store.clone(), backchannel, finisher, place.clock.clone(), place.deployment.clone(), leader, metrics);
-    Arc::new(watcher).round().await.unwrap();
+    place.watcher(backchannel, finisher).round().await.unwrap();
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! What the tests share: a clock that stands still, stores that are new for each test, and values to put into them.
 
 pub mod load;
+pub mod play;
 pub mod process;
 pub mod servers;
 pub mod values;

@@ -10,6 +10,7 @@ use janitor_runner::{
         name::{CampaignName, CodebaseName, RunId},
         publish::PublishStatus,
         queue::{Bucket, Enqueue, QueueKey},
+        retry::Fate,
         run::{DebianPackage, ResultBranch, ResultCode, ResultTag, Run, Target},
         schedule::Pair,
         vcs::VcsType,
@@ -17,6 +18,7 @@ use janitor_runner::{
     ports::{
         catalog::ScheduledCandidate,
         queue_store::{ClaimFilter, ClaimRequest, EnqueueBatch},
+        result_store::NewRun,
     },
 };
 use serde_json::json;
@@ -97,6 +99,7 @@ pub fn claim(run: &str) -> ClaimRequest {
         run_id: RunId::new(run),
         token: format!("token-{run}"),
         now: start(),
+        lease: None,
     }
 }
 
@@ -144,7 +147,13 @@ pub fn full_run(active: &ActiveRun) -> Run {
         filenames: vec!["h.changes".into(), "w.log".into()],
         logfilenames: vec!["w.log".into()],
         artifacts: Some(vec!["h.changes".into()]),
+        given_up: false,
     }
+}
+
+/// A run of that claim to be stored; its item goes.
+pub fn ended(active: &ActiveRun, run: Run) -> NewRun {
+    NewRun { run, token: active.token.clone(), now: start(), fate: Fate::Done, unless_seen_after: None, blames_worker: None }
 }
 
 pub fn new_candidate(codebase: &str) -> ScheduledCandidate {

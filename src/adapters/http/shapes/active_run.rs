@@ -8,7 +8,7 @@ use crate::{
         time::{Time, iso, iso_seconds, seconds_between},
     },
     ports::event_bus::Status,
-    services::assign::AssignRequest,
+    services::{assign::AssignRequest, watch::Watched},
 };
 use chrono::TimeDelta;
 use serde::{Deserialize, Serialize};
@@ -46,6 +46,12 @@ pub struct ActiveRunShape {
     backchannel: BTreeMap<&'static str, Option<String>>,
     instigated_context: Option<String>,
     resume_from: Option<String>,
+    /// Until when its worker has it for sure; absent without a lease.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lease_until: Option<String>,
+    /// Why its worker is to stop; absent while it is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cancel: Option<String>,
     #[serde(flatten)]
     watched: Option<WatchedShape>,
 }
@@ -92,6 +98,8 @@ impl ActiveRunShape {
             backchannel: backchannel(run.claimant.backchannel.as_ref()),
             instigated_context: item.context.clone(),
             resume_from: run.resume_from.as_ref().map(ToString::to_string),
+            lease_until: run.lease_until.map(iso),
+            cancel: run.cancel.clone(),
             watched: None,
         }
     }
@@ -144,6 +152,49 @@ pub struct AssignBody {
     backchannel: Option<BackchannelBody>,
     codebase: Option<String>,
     campaign: Option<String>,
+    /// The worker takes part in leases: it renews its claim by keepalives.
+    lease: Option<bool>,
+}
+
+/// How the watching of a run goes.
+#[derive(Debug, Serialize, ToSchema)]
+struct WatchShape {
+    id: String,
+    worker: Option<String>,
+    start_time: String,
+    /// Seconds since the last sign of life.
+    keepalive_age: f64,
+    /// There is no reason to doubt it.
+    alive: bool,
+    /// Pings in a row that said the run is lost.
+    failures: u32,
+    /// One of alive, silent, suspect, `lease ran out`, cancelled.
+    status: &'static str,
+}
+
+/// How the watching of all active runs goes.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct WatchdogShape {
+    /// `ok`, or why nobody watches.
+    status: String,
+    active_runs: usize,
+    runs: Vec<WatchShape>,
+}
+
+impl WatchdogShape {
+    /// The shape of an overview.
+    pub fn new(runs: &[Watched], stands_still: Option<String>, now: Time) -> Self {
+        let shape = |Watched { run, status }: &Watched| WatchShape {
+            id: run.id.to_string(),
+            worker: run.claimant.worker.clone(),
+            start_time: iso(run.start_time),
+            keepalive_age: run.keepalive_age(now),
+            alive: matches!(*status, "alive" | "cancelled"),
+            failures: run.failures,
+            status,
+        };
+        Self { status: stands_still.unwrap_or_else(|| "ok".to_owned()), active_runs: runs.len(), runs: runs.iter().map(shape).collect() }
+    }
 }
 
 impl BackchannelBody {
@@ -176,6 +227,6 @@ impl AssignBody {
             worker_link: clean("worker_link", self.worker_link)?,
             backchannel: self.backchannel.unwrap_or_default().address()?,
         };
-        Ok(AssignRequest { claimant, codebase: self.codebase, campaign: self.campaign })
+        Ok(AssignRequest { claimant, codebase: self.codebase, campaign: self.campaign, lease: self.lease.unwrap_or(false) })
     }
 }

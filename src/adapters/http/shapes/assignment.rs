@@ -1,6 +1,6 @@
 //! What a worker is handed.
 
-use crate::domain::{assignment::Assignment, build::Build, run::ResultBranch};
+use crate::domain::{assignment::Assignment, build::Build, run::ResultBranch, time::iso};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -72,6 +72,9 @@ pub struct AssignmentShape {
     #[serde(rename = "skip-setup-validation")]
     skip_setup_validation: bool,
     target_repository: TargetRepositoryShape,
+    /// Until when the worker has it for sure; absent unless it asked for a lease.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lease_until: Option<String>,
 }
 
 impl AssignmentShape {
@@ -106,6 +109,7 @@ impl AssignmentShape {
             campaign: key.campaign.to_string(),
             force_build: assignment.force_build,
             skip_setup_validation: assignment.skip_setup_validation,
+            lease_until: assignment.run.lease_until.map(iso),
             target_repository: TargetRepositoryShape { url: assignment.target_repository_url, vcs_type },
         }
     }

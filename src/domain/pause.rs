@@ -1,0 +1,205 @@
+//! What keeps waiting items from being handed out without taking them off the queue: pauses, and limits on how many run
+//! at the same time.
+
+use super::{
+    Invalid,
+    active_run::ActiveRun,
+    invalid::text,
+    name::{CampaignName, CodebaseName},
+    queue::{Bucket, QueueItem},
+    time::Time,
+};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+const LONGEST_REASON: usize = 1000;
+
+/// What is paused or limited.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(tag = "kind", content = "name", rename_all = "lowercase")]
+#[expect(missing_docs)]
+pub enum Scope {
+    All,
+    Campaign(CampaignName),
+    Host(String),
+    Codebase(CodebaseName),
+    Bucket(Bucket),
+    Worker(String),
+}
+
+impl Scope {
+    /// Reads a kind and the name of one of that kind.
+    pub fn parse(kind: &str, name: Option<&str>) -> Result<Self, Invalid> {
+        let name = name.filter(|name| !name.is_empty());
+        let named = || name.ok_or_else(|| Invalid::new("name", "is missing"));
+        let of = |invalid: Invalid| Invalid::new("name", invalid.reason);
+        Ok(match kind {
+            "all" if name.is_some() => return Err(Invalid::new("name", "all has no name")),
+            "all" => Self::All,
+            "campaign" => Self::Campaign(CampaignName::new(named()?).map_err(of)?),
+            "host" => Self::Host(text("name", named()?.to_owned())?),
+            "codebase" => Self::Codebase(CodebaseName::new(named()?).map_err(of)?),
+            "bucket" => Self::Bucket(named()?.parse().map_err(of)?),
+            "worker" => Self::Worker(text("name", named()?.to_owned())?),
+            _ => return Err(Invalid::new("kind", "is none of all, campaign, host, codebase, bucket, worker")),
+        })
+    }
+
+    /// The kind, as [`Scope::parse`] reads it.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::Campaign(_) => "campaign",
+            Self::Host(_) => "host",
+            Self::Codebase(_) => "codebase",
+            Self::Bucket(_) => "bucket",
+            Self::Worker(_) => "worker",
+        }
+    }
+
+    /// The name of the one that it is; empty for all.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::All => "",
+            Self::Campaign(name) => name.as_str(),
+            Self::Codebase(name) => name.as_str(),
+            Self::Host(name) | Self::Worker(name) => name,
+            Self::Bucket(bucket) => bucket.as_str(),
+        }
+    }
+}
+
+/// Why, since when and until when something is paused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs)]
+pub struct Pause {
+    #[serde(flatten)]
+    pub scope: Scope,
+    pub reason: String,
+    #[serde(with = "super::time::as_iso")]
+    pub since: Time,
+    /// None: until somebody ends it.
+    #[serde(with = "super::time::as_iso::option")]
+    pub until: Option<Time>,
+}
+
+impl Pause {
+    /// Checks a pause from outside.
+    pub fn check(self) -> Result<Self, Invalid> {
+        if self.reason.len() > LONGEST_REASON {
+            return Err(Invalid::new("reason", format!("is longer than {LONGEST_REASON} bytes")));
+        }
+        if self.until.is_some_and(|until| until <= self.since) {
+            return Err(Invalid::new("until", "has passed already"));
+        }
+        let reason = text("reason", self.reason)?;
+        Ok(Self { reason, ..self })
+    }
+
+    /// Whether it still holds.
+    pub fn holds(&self, now: Time) -> bool {
+        self.until.is_none_or(|until| until > now)
+    }
+}
+
+/// How many runs of a campaign, or on a host, there may be at the same time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs)]
+pub struct RunLimit {
+    #[serde(flatten)]
+    pub scope: Scope,
+    pub most: u32,
+}
+
+impl RunLimit {
+    /// Checks a limit from outside.
+    pub fn check(self) -> Result<Self, Invalid> {
+        match self.scope {
+            Scope::Campaign(_) | Scope::Host(_) => Ok(self),
+            _ => Err(Invalid::new("kind", "limits are for a campaign or a host")),
+        }
+    }
+
+    /// How many of these runs count towards it.
+    pub fn used(&self, active: &[ActiveRun]) -> usize {
+        let counts = |run: &&ActiveRun| match &self.scope {
+            Scope::Campaign(name) => run.key().campaign == *name,
+            Scope::Host(host) => run.host.as_ref() == Some(host),
+            _ => false,
+        };
+        active.iter().filter(counts).count()
+    }
+}
+
+/// Everything that is paused now, by scope.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Pauses(BTreeMap<Scope, Pause>);
+
+impl FromIterator<Pause> for Pauses {
+    fn from_iter<I: IntoIterator<Item = Pause>>(pauses: I) -> Self {
+        Self(pauses.into_iter().map(|pause| (pause.scope.clone(), pause)).collect())
+    }
+}
+
+impl Pauses {
+    /// The pauses that keep an item from being handed out, its codebase being on that host.
+    pub fn of_item(&self, item: &QueueItem, host: Option<&str>) -> Vec<&Pause> {
+        let scopes = [
+            Some(Scope::All),
+            Some(Scope::Campaign(item.key.campaign.clone())),
+            Some(Scope::Codebase(item.key.codebase.clone())),
+            Some(Scope::Bucket(item.bucket)),
+            host.map(|host| Scope::Host(host.to_owned())),
+        ];
+        scopes.into_iter().flatten().filter_map(|scope| self.0.get(&scope)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{finish::tests::item, time};
+
+    fn pause(kind: &str, name: Option<&str>) -> Pause {
+        let since = time::parse("t", "2026-01-01T00:00:00").unwrap();
+        Pause { scope: Scope::parse(kind, name).unwrap(), reason: "why".into(), since, until: None }
+    }
+
+    #[test]
+    fn scopes_are_read_as_they_are_written() {
+        for (kind, name) in [("all", ""), ("campaign", "gen"), ("host", "h"), ("codebase", "cb"), ("bucket", "manual"), ("worker", "w 1")] {
+            let scope = Scope::parse(kind, Some(name)).unwrap();
+            assert_eq!((scope.kind(), scope.name()), (kind, name));
+            let json = serde_json::to_string(&scope).unwrap();
+            assert_eq!(serde_json::from_str::<Scope>(&json).unwrap(), scope, "{json}");
+        }
+        for (kind, name) in [("all", Some("x")), ("campaign", None), ("campaign", Some("X")), ("bucket", Some("pail")), ("moon", None), ("host", Some(""))] {
+            assert!(Scope::parse(kind, name).is_err(), "{kind} {name:?}");
+        }
+    }
+
+    #[test]
+    fn an_item_is_paused_by_each_thing_that_it_is_of() {
+        for (kind, name, paused) in [
+            ("all", None, true),
+            ("campaign", Some("gen"), true),
+            ("campaign", Some("other"), false),
+            ("codebase", Some("cb"), true),
+            ("bucket", Some("default"), true),
+            ("host", Some("h"), true),
+            ("host", Some("i"), false),
+            ("worker", Some("w"), false),
+        ] {
+            let pauses: Pauses = [pause(kind, name)].into_iter().collect();
+            assert_eq!(!pauses.of_item(&item(), Some("h")).is_empty(), paused, "{kind} {name:?}");
+        }
+    }
+
+    #[test]
+    fn a_pause_that_has_passed_is_none() {
+        let now = time::parse("t", "2026-01-01T00:00:00").unwrap();
+        let until = Pause { until: Some(now), ..pause("all", None) };
+        assert!(!until.holds(now) && until.check().is_err());
+        assert!(RunLimit { scope: Scope::All, most: 1 }.check().is_err());
+    }
+}

@@ -1,0 +1,91 @@
+//! Logs of active runs that their workers send while they are written.
+
+use super::{Deployment, ServiceError, keepalive::Keepalive};
+use crate::{
+    domain::{
+        Invalid,
+        log_name::{check_file_name, is_log},
+        name::RunId,
+    },
+    ports::{Fault, LiveLogs, SpooledFile, artifact_store::Content, live_logs::Appended},
+};
+use bytes::Bytes;
+use std::sync::Arc;
+use tokio::sync::Semaphore;
+
+/// Read at a time.
+const CHUNK: usize = 256 << 10;
+/// Runs whose logs are in memory at the same time, to be stored.
+const COLLECTED_AT_ONCE: usize = 2;
+
+/// Takes them in, and hands them on.
+pub struct Live {
+    logs: Arc<dyn LiveLogs>,
+    keepalive: Arc<Keepalive>,
+    deployment: Arc<Deployment>,
+    collecting: Semaphore,
+}
+
+impl Live {
+    /// Keeps them in this store.
+    pub fn new(logs: Arc<dyn LiveLogs>, keepalive: Arc<Keepalive>, deployment: Arc<Deployment>) -> Self {
+        Self { logs, keepalive, deployment, collecting: Semaphore::new(COLLECTED_AT_ONCE) }
+    }
+
+    /// Adds a bit to a log of a worker's active run, from that byte on; answers the size that it has then. That the worker
+    /// sends it is a sign of life.
+    pub async fn append(&self, id: &RunId, worker: Option<&str>, name: &str, offset: u64, bytes: Bytes) -> Result<u64, ServiceError> {
+        check_file_name(name)?;
+        if !is_log(name) {
+            return Err(Invalid::new("filename", "is not the name of a log: it must end in .log").into());
+        }
+        let run = self.keepalive.active(id, worker).await?;
+        let others: u64 = self.logs.list(id).await?.into_iter().filter(|(other, _)| other != name).map(|(_, size)| size).sum();
+        let limit = self.deployment.live_logs;
+        if others.saturating_add(offset).saturating_add(bytes.len() as u64) > limit {
+            return Err(ServiceError::TooLarge { what: "what is kept of a run's logs while it is active", limit });
+        }
+        let appended = self.logs.append(id, name, offset, bytes).await?;
+        self.keepalive.touch(&run).await?;
+        match appended {
+            Appended::Size(size) => Ok(size),
+            Appended::Gap(size) => Err(ServiceError::Gap(size)),
+        }
+    }
+
+    /// A bit of a log from that byte on; none when there is no such log.
+    pub async fn read(&self, id: &RunId, name: &str, offset: u64) -> Result<Option<Bytes>, Fault> {
+        self.logs.read(id, name, offset, CHUNK).await
+    }
+
+    /// The names of the logs of a run.
+    pub async fn names(&self, id: &RunId) -> Result<Vec<String>, Fault> {
+        Ok(self.logs.list(id).await?.into_iter().map(|(name, _)| name).collect())
+    }
+
+    /// All logs of a run, to be stored by `store`. They are in memory as long as that takes.
+    pub async fn collect<T>(&self, id: &RunId, store: impl AsyncFnOnce(Vec<SpooledFile>) -> T) -> Result<T, Fault> {
+        let _turn = self.collecting.acquire().await;
+        let mut files = vec![];
+        for (name, _) in self.logs.list(id).await? {
+            let mut whole = vec![];
+            while let Some(bytes) = self.read(id, &name, whole.len() as u64).await?.filter(|bytes| !bytes.is_empty()) {
+                whole.extend_from_slice(&bytes);
+            }
+            files.push(SpooledFile { size: whole.len() as u64, name, content: Content::Memory(whole.into()) });
+        }
+        Ok(store(files).await)
+    }
+
+    /// The run has its logs elsewhere now. What cannot be removed now is later, by the watcher.
+    pub async fn forget(&self, id: &RunId) {
+        if let Err(error) = self.logs.remove(id).await {
+            tracing::debug!(run.id = %id, error = &error as &dyn std::error::Error, "logs of a run that has ended stay for now");
+        }
+    }
+
+    /// The runs that there are logs of.
+    pub async fn runs(&self) -> Result<Vec<RunId>, Fault> {
+        self.logs.runs().await
+    }
+}

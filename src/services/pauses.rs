@@ -1,0 +1,74 @@
+//! Pauses and limits, set without a restart.
+
+use super::ServiceError;
+use crate::{
+    domain::{
+        pause::{Pause, RunLimit, Scope},
+        time::Time,
+    },
+    ports::{Claims, Clock, Pauses},
+};
+use std::sync::Arc;
+
+/// A limit, and how many runs count towards it now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(missing_docs)]
+pub struct Usage {
+    pub limit: RunLimit,
+    pub running: usize,
+}
+
+/// Sets and lists them.
+pub struct Restraints {
+    pauses: Arc<dyn Pauses>,
+    claims: Arc<dyn Claims>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Restraints {
+    /// Through these ports.
+    pub fn new(pauses: Arc<dyn Pauses>, claims: Arc<dyn Claims>, clock: Arc<dyn Clock>) -> Self {
+        Self { pauses, claims, clock }
+    }
+
+    /// Pauses something until then, or until somebody ends it.
+    pub async fn pause(&self, scope: Scope, reason: String, until: Option<Time>) -> Result<Pause, ServiceError> {
+        let pause = Pause { scope, reason, since: crate::domain::time::micros(self.clock.now()), until }.check()?;
+        self.pauses.pause(pause.clone()).await?;
+        Ok(pause)
+    }
+
+    /// Ends a pause.
+    pub async fn resume(&self, scope: &Scope) -> Result<(), ServiceError> {
+        match self.pauses.resume(scope).await? {
+            true => Ok(()),
+            false => Err(ServiceError::not_found("pause", format!("{} {}", scope.kind(), scope.name()).trim_end())),
+        }
+    }
+
+    /// What is paused now.
+    pub async fn pauses(&self) -> Result<Vec<Pause>, ServiceError> {
+        Ok(self.pauses.pauses(self.clock.now()).await?)
+    }
+
+    /// Limits a campaign or a host.
+    pub async fn limit(&self, limit: RunLimit) -> Result<RunLimit, ServiceError> {
+        let limit = limit.check()?;
+        self.pauses.limit(limit.clone()).await?;
+        Ok(limit)
+    }
+
+    /// Takes a limit away.
+    pub async fn unlimit(&self, scope: &Scope) -> Result<(), ServiceError> {
+        match self.pauses.unlimit(scope).await? {
+            true => Ok(()),
+            false => Err(ServiceError::not_found("limit", format!("{} {}", scope.kind(), scope.name()))),
+        }
+    }
+
+    /// All limits, and what of them is used.
+    pub async fn limits(&self) -> Result<Vec<Usage>, ServiceError> {
+        let (limits, active) = (self.pauses.limits().await?, self.claims.list().await?);
+        Ok(limits.into_iter().map(|limit| Usage { running: limit.used(&active), limit }).collect())
+    }
+}

@@ -1,0 +1,72 @@
+//! `LiveLogs`.
+
+use super::contract;
+use bytes::Bytes;
+use janitor_runner::{
+    domain::name::RunId,
+    ports::{LiveLogs, live_logs::Appended},
+};
+
+contract!(a_log_grows_bit_by_bit, repeats_and_overlaps_add_nothing_twice, a_gap_adds_nothing, logs_are_apart_and_go_together, large_logs_are_read_in_parts);
+
+fn run() -> RunId {
+    RunId::new("r1")
+}
+
+async fn whole<S: LiveLogs>(store: &S, name: &str, from: u64) -> Vec<u8> {
+    let mut whole = vec![];
+    while let Some(bytes) = store.read(&run(), name, from + whole.len() as u64, 100_000).await.unwrap().filter(|bytes| !bytes.is_empty()) {
+        whole.extend_from_slice(&bytes);
+    }
+    whole
+}
+
+async fn a_log_grows_bit_by_bit<S: LiveLogs>(store: &S) {
+    assert_eq!(store.read(&run(), "w.log", 0, 9).await.unwrap(), None);
+    assert_eq!(store.append(&run(), "w.log", 0, Bytes::from("one ")).await.unwrap(), Appended::Size(4));
+    assert_eq!(store.append(&run(), "w.log", 4, Bytes::from("two")).await.unwrap(), Appended::Size(7));
+    assert_eq!(whole(store, "w.log", 0).await, b"one two");
+    assert_eq!(whole(store, "w.log", 5).await, b"wo");
+    assert_eq!(store.read(&run(), "w.log", 1, 2).await.unwrap().unwrap(), "ne");
+    assert_eq!(store.read(&run(), "w.log", 7, 9).await.unwrap().unwrap(), "");
+    assert_eq!(store.read(&run(), "w.log", 99, 9).await.unwrap().unwrap(), "");
+}
+
+async fn repeats_and_overlaps_add_nothing_twice<S: LiveLogs>(store: &S) {
+    for _ in 0..2 {
+        assert_eq!(store.append(&run(), "w.log", 0, Bytes::from("abcd")).await.unwrap(), Appended::Size(4));
+    }
+    assert_eq!(store.append(&run(), "w.log", 2, Bytes::from("cdef")).await.unwrap(), Appended::Size(6));
+    assert_eq!(store.append(&run(), "w.log", 1, Bytes::from("b")).await.unwrap(), Appended::Size(6));
+    assert_eq!(whole(store, "w.log", 0).await, b"abcdef");
+}
+
+async fn a_gap_adds_nothing<S: LiveLogs>(store: &S) {
+    assert_eq!(store.append(&run(), "w.log", 1, Bytes::from("x")).await.unwrap(), Appended::Gap(0));
+    assert_eq!(store.list(&run()).await.unwrap(), vec![]);
+    store.append(&run(), "w.log", 0, Bytes::from("ab")).await.unwrap();
+    assert_eq!(store.append(&run(), "w.log", 3, Bytes::from("x")).await.unwrap(), Appended::Gap(2));
+    assert_eq!(whole(store, "w.log", 0).await, b"ab");
+}
+
+async fn logs_are_apart_and_go_together<S: LiveLogs>(store: &S) {
+    store.append(&run(), "b.log", 0, Bytes::from("b")).await.unwrap();
+    store.append(&run(), "a.log", 0, Bytes::from("aa")).await.unwrap();
+    store.append(&RunId::new("r2"), "a.log", 0, Bytes::from("other")).await.unwrap();
+    assert_eq!(store.list(&run()).await.unwrap(), [("a.log".to_owned(), 2), ("b.log".to_owned(), 1)]);
+    assert_eq!(store.runs().await.unwrap(), [run(), RunId::new("r2")]);
+    store.remove(&run()).await.unwrap();
+    store.remove(&run()).await.unwrap();
+    assert_eq!((store.list(&run()).await.unwrap(), store.read(&run(), "a.log", 0, 9).await.unwrap()), (vec![], None));
+    assert_eq!(store.runs().await.unwrap(), [RunId::new("r2")]);
+}
+
+async fn large_logs_are_read_in_parts<S: LiveLogs>(store: &S) {
+    let bytes: Vec<u8> = (0..300_000_u32).map(|number| number.to_le_bytes()[0] ^ number.to_le_bytes()[1]).collect();
+    for (number, part) in bytes.chunks(70_001).enumerate() {
+        store.append(&run(), "w.log", number as u64 * 70_001, Bytes::copy_from_slice(part)).await.unwrap();
+    }
+    assert!(whole(store, "w.log", 0).await == bytes);
+    assert!(whole(store, "w.log", 123_457).await == bytes[123_457..]);
+    assert_eq!(store.read(&run(), "w.log", 0, 1000).await.unwrap().unwrap().len(), 1000);
+}
