@@ -17,10 +17,10 @@ const IMPORT_BATCH: usize = 1000;
 pub(super) struct ServerArgs {
     /// The admin API of the service
     #[arg(long, env = "JANITOR_SERVER", default_value = "http://127.0.0.1:9911")]
-    server: String,
+    pub(super) server: String,
     /// JSON rather than tables
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 /// The queue.
@@ -33,6 +33,13 @@ pub(super) enum QueueCommand {
         /// At most so many
         #[arg(long, default_value_t = 50)]
         limit: usize,
+    },
+    /// Why an item is where it is, and what keeps it from being handed out
+    Explain {
+        /// The item's id
+        id: i64,
+        #[command(flatten)]
+        server: ServerArgs,
     },
 }
 
@@ -56,6 +63,15 @@ pub(super) enum RunCommand {
         /// Print its logs too
         #[arg(long)]
         log: bool,
+    },
+    /// A run's log; of an active one too
+    Logs(super::logs::LogsArgs),
+    /// Tell the worker of an active run to stop
+    Kill {
+        /// The run's id
+        id: String,
+        #[command(flatten)]
+        server: ServerArgs,
     },
 }
 
@@ -137,7 +153,7 @@ impl Server {
         Ok(url)
     }
 
-    async fn send(&self, method: Method, path: &[&str], query: &[(&str, String)], body: Option<&Value>) -> Result<reqwest::Response> {
+    pub(super) async fn send(&self, method: Method, path: &[&str], query: &[(&str, String)], body: Option<&Value>) -> Result<reqwest::Response> {
         let mut request = self.http.request(method, self.url(path, query)?);
         if let Some(body) = body {
             request = request.json(body);
@@ -160,7 +176,11 @@ impl Server {
         Ok(self.send(Method::POST, path, &[], Some(body)).await?.json().await?)
     }
 
-    async fn delete(&self, path: &[&str], query: &[(&str, String)]) -> Result<()> {
+    pub(super) async fn put(&self, path: &[&str], body: &Value) -> Result<Value> {
+        Ok(self.send(Method::PUT, path, &[], Some(body)).await?.json().await?)
+    }
+
+    pub(super) async fn delete(&self, path: &[&str], query: &[(&str, String)]) -> Result<()> {
         self.send(Method::DELETE, path, query, None).await.map(drop)
     }
 
@@ -188,11 +208,11 @@ fn number(value: &Value, field: &str) -> f64 {
     value.get(field).and_then(Value::as_f64).unwrap_or_default()
 }
 
-fn list(value: &Value) -> &[Value] {
+pub(super) fn list(value: &Value) -> &[Value] {
     value.as_array().map(Vec::as_slice).unwrap_or_default()
 }
 
-fn print_json(value: &Value) -> Result<ExitCode> {
+pub(super) fn print_json(value: &Value) -> Result<ExitCode> {
     println!("{}", serde_json::to_string_pretty(value)?);
     Ok(ExitCode::SUCCESS)
 }
@@ -234,13 +254,36 @@ pub(super) async fn status(args: ServerArgs) -> Result<ExitCode> {
 
 /// `queue …`.
 pub(super) async fn queue(command: QueueCommand) -> Result<ExitCode> {
-    let QueueCommand::Ls { server: args, limit } = command;
+    let (args, limit) = match command {
+        QueueCommand::Ls { server, limit } => (server, limit),
+        QueueCommand::Explain { id, server } => return explain(&server, id).await,
+    };
     let items = Server::new(&args.server)?.get(&["queue"], &[("limit", limit.to_string())]).await?;
     if args.json {
         return print_json(&items);
     }
     let rows = list(&items).iter().map(|item| ["queue_id", "campaign", "codebase", "command", "context"].map(|field| text(item, field)));
     println!("{}", table(["id", "campaign", "codebase", "command", "context"], rows));
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn explain(args: &ServerArgs, id: i64) -> Result<ExitCode> {
+    let told = Server::new(&args.server)?.get(&["queue", &id.to_string(), "explain"], &[]).await?;
+    if args.json {
+        return print_json(&told);
+    }
+    let place = [("campaign", "campaign"), ("codebase", "codebase"), ("bucket", "bucket"), ("priority", "priority"), ("position", "position")];
+    let place = place.map(|(name, field)| [name.to_owned(), text(&told, field)]);
+    let score = told.get("score").and_then(Value::as_object).into_iter().flatten().map(|(part, value)| [format!("score: {part}"), value.to_string()]);
+    println!("{}", table(["fact", "value"], place.into_iter().chain(score)));
+    let blockers = list(told.get("blockers").unwrap_or(&Value::Null));
+    if blockers.is_empty() {
+        println!("a worker that asks gets it when its turn comes");
+    }
+    for blocker in blockers {
+        let until = blocker.get("until").and_then(Value::as_str).map_or_else(String::new, |until| format!(" (until {until})"));
+        println!("not handed out: {}: {}{until}", text(blocker, "kind"), text(blocker, "detail"));
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -270,6 +313,15 @@ pub(super) async fn run(command: RunCommand) -> Result<ExitCode> {
                 return print_json(&runs);
             }
             println!("{}", runs_table(&runs));
+            Ok(ExitCode::SUCCESS)
+        }
+        RunCommand::Logs(args) => super::logs::logs(args).await,
+        RunCommand::Kill { id, server: args } => {
+            let run = Server::new(&args.server)?.send(Method::POST, &["kill", &id], &[], None).await?.json().await?;
+            if args.json {
+                return print_json(&run);
+            }
+            println!("run {id} is to stop");
             Ok(ExitCode::SUCCESS)
         }
         RunCommand::Show { id, server: args, log } => show(&Server::new(&args.server)?, &id, args.json, log).await,
@@ -363,11 +415,8 @@ pub(super) async fn codebase(command: CodebaseCommand) -> Result<ExitCode> {
     if args.json {
         print_json(&json!({ "stored": total }))
     } else {
-        {
-            println!("{total} codebases stored");
-            Ok(())
-        }
-        .map(|()| ExitCode::SUCCESS)
+        println!("{total} codebases stored");
+        Ok(ExitCode::SUCCESS)
     }
 }
 
@@ -382,11 +431,8 @@ pub(super) async fn workers(command: WorkersCommand) -> Result<ExitCode> {
             if args.json {
                 print_json(&json!({ "removed": name }))
             } else {
-                {
-                    println!("worker {name} removed");
-                    Ok(())
-                }
-                .map(|()| ExitCode::SUCCESS)
+                println!("worker {name} removed");
+                Ok(ExitCode::SUCCESS)
             }
         }
     }
@@ -422,8 +468,9 @@ async fn list_workers(args: &ServerArgs) -> Result<ExitCode> {
         return print_json(&json!({ "workers": workers }));
     }
     let held = |worker: &Value| list(worker.get("runs").unwrap_or(&Value::Null)).len().to_string();
-    let rows = workers.iter().map(|worker| [text(worker, "name"), text(worker, "link"), held(worker), text(worker, "last_seen")]);
-    println!("{}", table(["name", "link", "runs held", "last seen"], rows));
+    let paused = |worker: &Value| worker.get("paused").map(|pause| text(pause, "reason")).unwrap_or_default();
+    let row = |worker: &Value| [text(worker, "name"), text(worker, "link"), held(worker), text(worker, "last_seen"), text(worker, "failures"), paused(worker)];
+    println!("{}", table(["name", "link", "runs held", "last seen", "failures in a row", "paused"], workers.iter().map(row)));
     Ok(ExitCode::SUCCESS)
 }
 

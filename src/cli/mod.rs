@@ -3,7 +3,9 @@
 mod check;
 mod client;
 mod demo;
+mod logs;
 mod migrate;
+mod restraints;
 mod serve;
 mod table;
 mod telemetry;
@@ -42,9 +44,18 @@ enum Command {
     /// The queue of a running service
     #[command(subcommand)]
     Queue(client::QueueCommand),
-    /// Finished runs
+    /// Runs, active and finished
     #[command(subcommand)]
     Run(client::RunCommand),
+    /// Items whose runs failed too often, which wait to be released
+    #[command(subcommand)]
+    Parked(restraints::ParkedCommand),
+    /// Hand out nothing of something for a while
+    #[command(subcommand)]
+    Pause(restraints::PauseCommand),
+    /// How many runs of a campaign, or on a host, there may be at the same time
+    #[command(subcommand)]
+    Limit(restraints::LimitCommand),
     /// Candidates
     #[command(subcommand)]
     Candidate(client::CandidateCommand),
@@ -76,6 +87,9 @@ async fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Status(args) => client::status(args).await,
         Command::Queue(command) => client::queue(command).await,
         Command::Run(command) => client::run(command).await,
+        Command::Parked(command) => restraints::parked(command).await,
+        Command::Pause(command) => restraints::pause(command).await,
+        Command::Limit(command) => restraints::limit(command).await,
         Command::Candidate(command) => client::candidate(command).await,
         Command::Codebase(command) => client::codebase(command).await,
     }

@@ -4,6 +4,7 @@ use super::{Deployment, ServiceError, keepalive::Keepalive};
 use crate::{
     domain::{
         Invalid,
+        active_run::ActiveRun,
         log_name::{check_file_name, is_log},
         name::RunId,
     },
@@ -32,9 +33,16 @@ impl Live {
         Self { logs, keepalive, deployment, collecting: Semaphore::new(COLLECTED_AT_ONCE) }
     }
 
-    /// Adds a bit to a log of a worker's active run, from that byte on; answers the size that it has then. That the worker
-    /// sends it is a sign of life.
-    pub async fn append(&self, id: &RunId, worker: Option<&str>, name: &str, offset: u64, bytes: Bytes) -> Result<u64, ServiceError> {
+    /// Adds a bit to a log of a worker's active run, from that byte on; answers the size that it has then, and the run. That
+    /// the worker sends it is a sign of life.
+    pub async fn append(
+        &self,
+        id: &RunId,
+        worker: Option<&str>,
+        name: &str,
+        offset: u64,
+        bytes: Bytes,
+    ) -> Result<(u64, ActiveRun), ServiceError> {
         check_file_name(name)?;
         if !is_log(name) {
             return Err(Invalid::new("filename", "is not the name of a log: it must end in .log").into());
@@ -46,9 +54,9 @@ impl Live {
             return Err(ServiceError::TooLarge { what: "what is kept of a run's logs while it is active", limit });
         }
         let appended = self.logs.append(id, name, offset, bytes).await?;
-        self.keepalive.touch(&run).await?;
+        let run = self.keepalive.touch(&run).await?.unwrap_or(run);
         match appended {
-            Appended::Size(size) => Ok(size),
+            Appended::Size(size) => Ok((size, run)),
             Appended::Gap(size) => Err(ServiceError::Gap(size)),
         }
     }

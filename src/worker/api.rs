@@ -1,8 +1,15 @@
 //! The runner's HTTP API, as a worker sees it.
 
 use super::{WorkerConfig, WorkerError};
+use crate::{
+    adapters::clock::SystemClock,
+    domain::time::{self, Time},
+    ports::Clock,
+};
+use chrono::{DateTime, Utc};
 use reqwest::{
-    Body, Client, RequestBuilder, Response, StatusCode,
+    Body, Client, Method, RequestBuilder, Response, StatusCode,
+    header::{CONTENT_RANGE, CONTENT_TYPE, DATE},
     multipart::{Form, Part},
 };
 use serde::Deserialize;
@@ -13,6 +20,8 @@ use tokio_util::io::ReaderStream;
 const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
 /// Without a byte for so long, a request has failed.
 const READ_PATIENCE: Duration = Duration::from_secs(120);
+/// A sign of life that takes longer is tried again.
+const SIGN_PATIENCE: Duration = Duration::from_secs(10);
 /// How long an upload is tried again.
 const UPLOAD_TRIES: [u64; 12] = [0, 1, 2, 4, 8, 15, 30, 60, 120, 180, 240, 240];
 
@@ -31,6 +40,11 @@ pub(super) struct Assignment {
     pub(super) target_repository: TargetRepository,
     #[serde(default, rename = "force-build")]
     pub(super) force_build: bool,
+    /// Whether the runner knows leases.
+    lease_until: Option<String>,
+    /// How long the lease lasts from one sign of life.
+    #[serde(skip)]
+    pub(super) lease: Option<Duration>,
 }
 
 /// The branch to change.
@@ -64,6 +78,27 @@ pub(super) struct TargetRepository {
     pub(super) url: Option<String>,
 }
 
+/// What the runner says to a sign of life.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Told {
+    /// Go on. A log has so many bytes there, if it was about one.
+    GoOn(Option<u64>),
+    /// Stop; why.
+    Cancel(String),
+    /// The run has ended there; whether its result is of no use.
+    Ended { stop: bool },
+    /// No more of this log is taken.
+    Enough,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Said {
+    cancel: Option<String>,
+    size: Option<u64>,
+    stop: bool,
+}
+
 /// A client of one runner.
 #[derive(Debug, Clone)]
 pub(super) struct Api {
@@ -81,6 +116,16 @@ pub fn http_client() -> Result<Client, reqwest::Error> {
     Client::builder().user_agent(agent).connect_timeout(CONNECT_PATIENCE).read_timeout(READ_PATIENCE).build()
 }
 
+/// The runner's own time; ours may differ.
+fn date_of(response: &Response) -> Time {
+    let date = response.headers().get(DATE).and_then(|date| date.to_str().ok());
+    date.and_then(|date| DateTime::parse_from_rfc2822(date).ok()).map_or_else(|| SystemClock.now(), |date| date.with_timezone(&Utc))
+}
+
+fn lasts(until: &str, now: Time) -> Option<Duration> {
+    (time::parse("lease_until", until).ok()? - now).to_std().ok()
+}
+
 async fn refused(response: Response) -> WorkerError {
     let (url, status) = (response.url().to_string(), response.status().as_u16());
     let detail = response.text().await.unwrap_or_default();
@@ -94,6 +139,7 @@ impl Api {
             "codebase": config.codebase,
             "campaign": config.campaign,
             "backchannel": { "kind": "http", "url": backchannel_url },
+            "lease": true,
         });
         Ok(Self {
             http: http_client().map_err(WorkerError::Unreachable)?,
@@ -105,18 +151,28 @@ impl Api {
     }
 
     fn post(&self, path: &str) -> RequestBuilder {
-        let request = self.http.post(format!("{}{path}", self.url));
+        self.request(Method::POST, path)
+    }
+
+    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        let request = self.http.request(method, format!("{}{path}", self.url));
         match &self.password {
             Some(password) => request.basic_auth(&self.name, Some(password)),
             None => request,
         }
     }
 
-    /// Takes the next run; none when there is nothing to do.
-    pub(super) async fn take(&self) -> Result<Option<Assignment>, WorkerError> {
-        let response = self.post("/active-runs").json(&self.wish).send().await.map_err(WorkerError::Unreachable)?;
+    /// Takes the next run, waiting for one up to so long; none when there is nothing to do.
+    pub(super) async fn take(&self, wait: Duration) -> Result<Option<Assignment>, WorkerError> {
+        let request = self.post("/active-runs").query(&[("wait", wait.as_secs())]).json(&self.wish);
+        let response = request.send().await.map_err(WorkerError::Unreachable)?;
         match response.status() {
-            StatusCode::CREATED => Ok(Some(response.json().await.map_err(WorkerError::Unreachable)?)),
+            StatusCode::CREATED => {
+                let now = date_of(&response);
+                let mut assignment: Assignment = response.json().await.map_err(WorkerError::Unreachable)?;
+                assignment.lease = assignment.lease_until.as_deref().and_then(|until| lasts(until, now));
+                Ok(Some(assignment))
+            }
             StatusCode::SERVICE_UNAVAILABLE => {
                 let reason: Value = response.json().await.unwrap_or_default();
                 let empty = reason.get("reason").and_then(Value::as_str) == Some("queue empty");
@@ -125,6 +181,35 @@ impl Api {
             }
             _ => Err(refused(response).await),
         }
+    }
+
+    async fn tell(&self, request: RequestBuilder) -> Result<Told, WorkerError> {
+        let response = request.timeout(SIGN_PATIENCE).send().await.map_err(WorkerError::Unreachable)?;
+        let status = response.status();
+        match status {
+            StatusCode::GONE | StatusCode::NOT_FOUND | StatusCode::FORBIDDEN => {
+                let said: Said = response.json().await.unwrap_or_default();
+                Ok(Told::Ended { stop: said.stop || status != StatusCode::GONE })
+            }
+            StatusCode::PAYLOAD_TOO_LARGE => Ok(Told::Enough),
+            status if status.is_success() || status == StatusCode::RANGE_NOT_SATISFIABLE => {
+                let said: Said = response.json().await.map_err(WorkerError::Unreachable)?;
+                Ok(said.cancel.map_or(Told::GoOn(said.size), Told::Cancel))
+            }
+            _ => Err(refused(response).await),
+        }
+    }
+
+    /// Renews the lease of a run.
+    pub(super) async fn keepalive(&self, id: &str) -> Result<Told, WorkerError> {
+        self.tell(self.post(&format!("/active-runs/{id}/keepalive"))).await
+    }
+
+    /// Sends a bit of a log.
+    pub(super) async fn append_log(&self, id: &str, name: &str, offset: u64, bytes: Vec<u8>) -> Result<Told, WorkerError> {
+        let range = format!("bytes {offset}-{}/*", offset + bytes.len() as u64 - 1);
+        let request = self.request(Method::PATCH, &format!("/active-runs/{id}/logs/{name}"));
+        self.tell(request.header(CONTENT_RANGE, range).header(CONTENT_TYPE, "text/plain").body(bytes)).await
     }
 
     async fn form(report: &Value, files: &[(String, PathBuf)]) -> std::io::Result<Form> {

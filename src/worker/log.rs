@@ -8,7 +8,7 @@ use std::{
 };
 
 /// The name of the log in the upload.
-const NAME: &str = "worker.log";
+pub(super) const NAME: &str = "worker.log";
 
 /// A log that is being written.
 #[derive(Debug)]

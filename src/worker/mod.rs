@@ -6,6 +6,7 @@ mod codemod;
 mod git;
 mod log;
 mod run;
+mod signs;
 
 pub use api::http_client;
 pub use codemod::PASSWORD_VARIABLE;
@@ -13,7 +14,11 @@ pub use codemod::PASSWORD_VARIABLE;
 use api::{Api, Assignment};
 
 use backchannel::Backchannel;
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 use tokio_util::sync::CancellationToken;
 
 /// How a worker works.
@@ -72,6 +77,8 @@ impl WorkerError {
 /// After a failure, it waits this long at first, then twice as long each time.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// How long the runner may hold a request for work until there is some.
+const WAIT: Duration = Duration::from_secs(50);
 
 /// Takes and carries out runs until `end`; the run under way is carried out first.
 pub async fn work(config: WorkerConfig, end: CancellationToken) -> Result<(), WorkerError> {
@@ -80,8 +87,16 @@ pub async fn work(config: WorkerConfig, end: CancellationToken) -> Result<(), Wo
     let url = config.backchannel_url.clone().unwrap_or_else(|| backchannel.url());
     let api = Api::new(&config, url)?;
     let mut pause = FIRST_PAUSE;
+    // One that ends when there is nothing to do does not wait for something.
+    let patience = if config.until_empty { Duration::ZERO } else { WAIT };
     while !end.is_cancelled() {
-        let wait = match api.take().await {
+        let asked = Instant::now();
+        let taken = tokio::select! {
+            biased;
+            taken = api.take(patience) => taken,
+            () = end.cancelled() => break,
+        };
+        let wait = match taken {
             Ok(Some(assignment)) => {
                 pause = FIRST_PAUSE;
                 run::carry_out(&config, &api, &backchannel, &assignment).await?;
@@ -91,7 +106,7 @@ pub async fn work(config: WorkerConfig, end: CancellationToken) -> Result<(), Wo
                 continue;
             }
             Ok(None) if config.until_empty => return Ok(()),
-            Ok(None) => config.idle,
+            Ok(None) => config.idle.saturating_sub(asked.elapsed()),
             // Wrong credentials or a wrong address do not cure themselves.
             Err(refused @ WorkerError::Refused { status: 401 | 403 | 404 | 405, .. }) => return Err(refused),
             Err(error) => {

@@ -6,6 +6,7 @@ use super::{
     codemod::{self, Ended},
     git::{Checkout, GitError},
     log::{self, RunLog},
+    signs::Signs,
 };
 use crate::{adapters::clock::SystemClock, ports::Clock};
 use chrono::SecondsFormat;
@@ -98,6 +99,7 @@ pub(super) async fn carry_out(config: &WorkerConfig, api: &Api, backchannel: &Ba
     let stop = CancellationToken::new();
     backchannel.show(Some(Current { id: assignment.id.clone(), logs: folders.logs.clone(), stop: stop.clone() }));
     tracing::info!(run.id = assignment.id, campaign = assignment.campaign, codebase = assignment.codebase, "starts a run");
+    let signs = Signs::give(api, assignment, &folders.logs, &stop);
     log.line(&format!("{} on {}: {}", assignment.campaign, assignment.codebase, assignment.command));
     let run = Run { config, assignment, folders: &folders, log: &log, stop: &stop };
     let started = SystemClock.now();
@@ -105,7 +107,9 @@ pub(super) async fn carry_out(config: &WorkerConfig, api: &Api, backchannel: &Ba
     let report = run.report(&outcome, &started.to_rfc3339_opts(SecondsFormat::Micros, true));
     log.line(&format!("result: {}", report.get("code").and_then(Value::as_str).unwrap_or("success")));
     let files = folders.files().map_err(WorkerError::io("list the files of a run"))?;
-    let uploaded = api.finish(&assignment.id, &report, &files).await;
+    // The lease is kept up while the result is on its way.
+    let uploaded = if signs.say_useless() { Ok(()) } else { api.finish(&assignment.id, &report, &files).await };
+    drop(signs);
     backchannel.show(None);
     match uploaded {
         // The runner gave the run up, or knows better; the next one is none the worse for it.

@@ -43,6 +43,8 @@ impl From<ActiveRun> for KeepaliveShape {
 pub struct SizeShape {
     /// Bytes.
     size: u64,
+    /// Why the worker is to stop; null: it is not.
+    cancel: Option<String>,
 }
 
 /// Notes a sign of life, which renews the lease of the run.
@@ -82,8 +84,8 @@ async fn append(app: &App, id: &RunId, worker: Option<&str>, name: &str, request
         let detail = format!("Content-Range: it says {length} bytes, and the body has {}", bytes.len());
         return Err(ApiError::problem(StatusCode::BAD_REQUEST, detail).with("field", "Content-Range"));
     }
-    let size = app.live.append(id, worker, name, first, bytes).await?;
-    Ok((StatusCode::ACCEPTED, Json(SizeShape { size })))
+    let (size, run) = app.live.append(id, worker, name, first, bytes).await?;
+    Ok((StatusCode::ACCEPTED, Json(SizeShape { size, cancel: run.cancel })))
 }
 
 /// Adds a bit to a log of an active run, at the place that `Content-Range: bytes FIRST-LAST/*` names. A repeat is harmless. It is a sign of life too.

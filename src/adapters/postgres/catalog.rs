@@ -1,6 +1,6 @@
 //! Codebases, candidates and publish policies: a list is stored by a fixed number of statements.
 
-use super::{Abort, Postgres, claims::codebase_json, queue, read, read_all, schedule::candidate_json};
+use super::{Abort, Postgres, claims_sql::codebase_json, queue, read, read_all, schedule::candidate_json};
 use crate::{
     domain::{
         candidate::{Candidate, CandidateId},

@@ -14,6 +14,7 @@
 mod batch;
 mod catalog;
 mod claims;
+mod claims_sql;
 mod credentials;
 mod frontier;
 mod link;

@@ -1,6 +1,6 @@
 //! Pauses, limits and parked items; and the news, by the database's own notifications, that items were opened.
 
-use super::{Postgres, Tables, claims::item_json, read};
+use super::{Postgres, Tables, claims_sql::item_json, read};
 use crate::{
     domain::{
         Invalid,

@@ -3,7 +3,8 @@
 
 use super::{
     Abort, Postgres, Tables,
-    claims::{item_json, json},
+    claims::json,
+    claims_sql::item_json,
     frontier::Place,
     read, read_all,
 };

@@ -141,10 +141,12 @@ fn rows<'a>(batch: impl IntoIterator<Item = &'a New>) -> String {
 async fn store_one(connection: &mut PgConnection, new: &New) -> Result<bool, Abort<Fault>> {
     sqlx::query("SELECT FROM queue WHERE id = $1 FOR UPDATE").bind(new.run.queue_id).execute(&mut *connection).await?;
     let take = sqlx::query_scalar(
-        "UPDATE runner_claim AS claim SET wish = NULL FROM (SELECT run_id, wish FROM runner_claim WHERE run_id = $1 AND token = $2 FOR UPDATE) AS before
+        "UPDATE runner_claim AS claim SET wish = NULL FROM (SELECT run_id, wish FROM runner_claim
+             WHERE run_id = $1 AND token = $2 AND ($3::timestamp IS NULL OR keepalive <= $3) FOR UPDATE) AS before
          WHERE claim.run_id = before.run_id RETURNING before.wish::text",
     );
-    let wish: Option<Option<String>> = take.bind(new.run.id.as_str()).bind(&new.token).fetch_optional(&mut *connection).await?;
+    let take = take.bind(new.run.id.as_str()).bind(&new.token).bind(new.unless_seen_after.map(|seen| seen.naive_utc()));
+    let wish: Option<Option<String>> = take.fetch_optional(&mut *connection).await?;
     let Some(wish) = wish else { return Ok(false) };
     sqlx::query(STORE).bind(rows([new])).execute(&mut *connection).await?;
     refresh(connection, [new]).await?;

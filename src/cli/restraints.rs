@@ -1,0 +1,211 @@
+//! Commands that pause, limit and release, over the admin API of a running service.
+
+use super::{
+    client::{Server, ServerArgs, list, print_json, text},
+    table::table,
+};
+use anyhow::{Result, bail};
+use clap::{Args, Subcommand};
+use reqwest::Method;
+use serde_json::{Value, json};
+use std::process::ExitCode;
+
+/// What is paused or limited.
+#[derive(Debug, Args)]
+pub(super) struct ScopeArgs {
+    /// One of all, campaign, host, codebase, bucket, worker
+    kind: String,
+    /// Which one; not for all
+    name: Option<String>,
+}
+
+/// Pauses.
+#[derive(Debug, Subcommand)]
+pub(super) enum PauseCommand {
+    /// What is paused
+    Ls {
+        #[command(flatten)]
+        server: ServerArgs,
+    },
+    /// Hand out nothing of a campaign, host, codebase or bucket, to a worker, or at all; what runs goes on
+    Add {
+        #[command(flatten)]
+        scope: ScopeArgs,
+        /// Why, for others to read
+        #[arg(long, default_value = "")]
+        reason: String,
+        /// When it ends by itself, in UTC (2026-12-24T18:00:00)
+        #[arg(long)]
+        until: Option<String>,
+        #[command(flatten)]
+        server: ServerArgs,
+    },
+    /// End a pause
+    Rm {
+        #[command(flatten)]
+        scope: ScopeArgs,
+        #[command(flatten)]
+        server: ServerArgs,
+    },
+}
+
+/// Limits on runs at the same time.
+#[derive(Debug, Subcommand)]
+pub(super) enum LimitCommand {
+    /// All limits, and how much of each is used
+    Ls {
+        #[command(flatten)]
+        server: ServerArgs,
+    },
+    /// Limit a campaign or a host
+    Set {
+        /// campaign or host
+        kind: String,
+        /// Which one
+        name: String,
+        /// Runs at the same time, at the most
+        most: u32,
+        #[command(flatten)]
+        server: ServerArgs,
+    },
+    /// Take a limit away
+    Rm {
+        #[command(flatten)]
+        scope: ScopeArgs,
+        #[command(flatten)]
+        server: ServerArgs,
+    },
+}
+
+/// Items whose runs failed too often.
+#[derive(Debug, Subcommand)]
+pub(super) enum ParkedCommand {
+    /// What is parked, and why
+    Ls {
+        #[command(flatten)]
+        server: ServerArgs,
+    },
+    /// Let items be handed out again: some by id, or those of a campaign or codebase, or all
+    Release {
+        /// Queue ids, as `parked ls` shows them
+        ids: Vec<i64>,
+        /// All of this campaign
+        #[arg(long)]
+        campaign: Option<String>,
+        /// All of this codebase
+        #[arg(long)]
+        codebase: Option<String>,
+        /// All of them
+        #[arg(long)]
+        all: bool,
+        #[command(flatten)]
+        server: ServerArgs,
+    },
+}
+
+impl ScopeArgs {
+    fn query(&self) -> Vec<(&'static str, String)> {
+        std::iter::once(("kind", self.kind.clone())).chain(self.name.clone().map(|name| ("name", name))).collect()
+    }
+
+    fn said(&self) -> String {
+        format!("{} {}", self.kind, self.name.as_deref().unwrap_or_default()).trim_end().to_owned()
+    }
+}
+
+/// Says what was done, or all of it in JSON.
+fn done(args: &ServerArgs, answer: &Value, said: &str) -> Result<ExitCode> {
+    if args.json {
+        return print_json(answer);
+    }
+    println!("{said}");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `pause …`.
+pub(super) async fn pause(command: PauseCommand) -> Result<ExitCode> {
+    match command {
+        PauseCommand::Ls { server: args } => {
+            let pauses = Server::new(&args.server)?.get(&["pauses"], &[]).await?;
+            if args.json {
+                return print_json(&pauses);
+            }
+            let rows = list(pauses.get("pauses").unwrap_or(&Value::Null)).iter();
+            let rows = rows.map(|pause| ["kind", "name", "reason", "since", "until"].map(|field| text(pause, field)));
+            println!("{}", table(["kind", "name", "reason", "since", "until"], rows));
+            Ok(ExitCode::SUCCESS)
+        }
+        PauseCommand::Add { scope, reason, until, server: args } => {
+            let body = json!({ "kind": scope.kind, "name": scope.name, "reason": reason, "until": until });
+            let paused = Server::new(&args.server)?.put(&["pauses"], &body).await?;
+            done(&args, &paused, &format!("{} is paused", scope.said()))
+        }
+        PauseCommand::Rm { scope, server: args } => {
+            Server::new(&args.server)?.delete(&["pauses"], &scope.query()).await?;
+            done(&args, &json!({ "resumed": scope.said() }), &format!("{} goes on", scope.said()))
+        }
+    }
+}
+
+/// `limit …`.
+pub(super) async fn limit(command: LimitCommand) -> Result<ExitCode> {
+    match command {
+        LimitCommand::Ls { server: args } => {
+            let limits = Server::new(&args.server)?.get(&["limits"], &[]).await?;
+            if args.json {
+                return print_json(&limits);
+            }
+            let rows = list(limits.get("limits").unwrap_or(&Value::Null)).iter();
+            let rows = rows.map(|limit| ["kind", "name", "running", "most"].map(|field| text(limit, field)));
+            println!("{}", table(["kind", "name", "running", "at most"], rows));
+            Ok(ExitCode::SUCCESS)
+        }
+        LimitCommand::Set { kind, name, most, server: args } => {
+            let body = json!({ "kind": kind, "name": name, "most": most });
+            let limited = Server::new(&args.server)?.put(&["limits"], &body).await?;
+            done(&args, &limited, &format!("{kind} {name}: at most {most} at the same time"))
+        }
+        LimitCommand::Rm { scope, server: args } => {
+            Server::new(&args.server)?.delete(&["limits"], &scope.query()).await?;
+            done(&args, &json!({ "unlimited": scope.said() }), &format!("{} has no limit any more", scope.said()))
+        }
+    }
+}
+
+/// `parked …`.
+pub(super) async fn parked(command: ParkedCommand) -> Result<ExitCode> {
+    match command {
+        ParkedCommand::Ls { server: args } => {
+            let parked = all_parked(&Server::new(&args.server)?).await?;
+            if args.json {
+                return print_json(&json!({ "parked": parked }));
+            }
+            let rows = parked.iter().map(|item| ["queue_id", "campaign", "codebase", "since", "reason"].map(|field| text(item, field)));
+            println!("{}", table(["id", "campaign", "codebase", "since", "reason"], rows));
+            Ok(ExitCode::SUCCESS)
+        }
+        ParkedCommand::Release { ids, campaign, codebase, all, server: args } => {
+            if ids.is_empty() && campaign.is_none() && codebase.is_none() && !all {
+                bail!("name items by their ids, --campaign or --codebase, or say --all");
+            }
+            let ids = Some(ids).filter(|ids| !ids.is_empty());
+            let body = json!({ "queue_ids": ids, "campaign": campaign, "codebase": codebase, "all": all });
+            let answer = Server::new(&args.server)?.send(Method::POST, &["parked", "release"], &[], Some(&body)).await?.json::<Value>().await?;
+            let released = list(answer.get("released").unwrap_or(&Value::Null)).len();
+            done(&args, &answer, &format!("{released} released"))
+        }
+    }
+}
+
+async fn all_parked(server: &Server) -> Result<Vec<Value>> {
+    let (mut parked, mut cursor) = (vec![], None);
+    loop {
+        let query: Vec<_> = cursor.iter().map(|cursor: &i64| ("cursor", cursor.to_string())).collect();
+        let page = server.get(&["parked"], &query).await?;
+        parked.extend(list(page.get("parked").unwrap_or(&Value::Null)).iter().cloned());
+        cursor = page.get("next").and_then(Value::as_i64);
+        if cursor.is_none() {
+            return Ok(parked);
+        }
+    }
+}
