@@ -1,5 +1,7 @@
 //! The use cases with failing ports: what happens when a store is away at the wrong moment, and when time passes.
 
+mod watching;
+
 use crate::support::{FakeClock, in_memory, start, values::*};
 use chrono::TimeDelta;
 use janitor_runner::{
