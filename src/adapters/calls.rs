@@ -211,8 +211,14 @@ mod tests {
     #[test]
     fn link_local_addresses_must_be_named() {
         let (all, none) = (networks(&["0.0.0.0/0", "::/0"]), networks(&[]));
-        for (address, allowed) in [("10.1.2.3", true), ("127.0.0.1", true), ("::1", true), ("169.254.169.254", false), ("::ffff:169.254.169.254", false), ("fe80::1", false)]
-        {
+        for (address, allowed) in [
+            ("10.1.2.3", true),
+            ("127.0.0.1", true),
+            ("::1", true),
+            ("169.254.169.254", false),
+            ("::ffff:169.254.169.254", false),
+            ("fe80::1", false),
+        ] {
             assert_eq!(all.allow(address.parse().unwrap()), allowed, "{address}");
             assert!(!none.allow(address.parse().unwrap()), "{address}");
         }

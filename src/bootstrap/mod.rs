@@ -118,14 +118,8 @@ fn services(ports: Ports, settings: &Settings, metrics: Arc<Metrics>) -> (Arc<Ap
     };
     let watcher = Arc::new(Watcher::new(watched, settings.pace));
     let waiting_room = Arc::new(WaitingRoom::new(assigner.clone(), openings, pauses.clone(), clock.clone(), ending.clone()));
-    let shown = Logs {
-        claims: claims.clone(),
-        results: results.clone(),
-        stored: logs.clone(),
-        live: live.clone(),
-        backchannel,
-        ending: ending.clone(),
-    };
+    let shown =
+        Logs { claims: claims.clone(), results: results.clone(), stored: logs.clone(), live: live.clone(), backchannel, ending: ending.clone() };
     let explainer = Explainer {
         queue: queue.clone(),
         parking: parking.clone(),
@@ -136,8 +130,16 @@ fn services(ports: Ports, settings: &Settings, metrics: Arc<Metrics>) -> (Arc<Ap
         clock: clock.clone(),
         deployment: deployment.clone(),
     };
-    let health =
-        Health { results: results.clone(), claims: claims.clone(), artifacts, logs, events, has_backup: mover.is_some(), watcher: watcher.clone(), ending: ending.clone() };
+    let health = Health {
+        results: results.clone(),
+        claims: claims.clone(),
+        artifacts,
+        logs,
+        events,
+        has_backup: mover.is_some(),
+        watcher: watcher.clone(),
+        ending: ending.clone(),
+    };
     let app = App {
         overview: Overview::new(queue.clone(), claims.clone(), results.clone(), clock.clone(), deployment.clone()),
         assigner,

@@ -469,7 +469,9 @@ async fn list_workers(args: &ServerArgs) -> Result<ExitCode> {
     }
     let held = |worker: &Value| list(worker.get("runs").unwrap_or(&Value::Null)).len().to_string();
     let paused = |worker: &Value| worker.get("paused").map(|pause| text(pause, "reason")).unwrap_or_default();
-    let row = |worker: &Value| [text(worker, "name"), text(worker, "link"), held(worker), text(worker, "last_seen"), text(worker, "failures"), paused(worker)];
+    let row = |worker: &Value| {
+        [text(worker, "name"), text(worker, "link"), held(worker), text(worker, "last_seen"), text(worker, "failures"), paused(worker)]
+    };
     println!("{}", table(["name", "link", "runs held", "last seen", "failures in a row", "paused"], workers.iter().map(row)));
     Ok(ExitCode::SUCCESS)
 }

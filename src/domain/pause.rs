@@ -173,7 +173,9 @@ mod tests {
             let json = serde_json::to_string(&scope).unwrap();
             assert_eq!(serde_json::from_str::<Scope>(&json).unwrap(), scope, "{json}");
         }
-        for (kind, name) in [("all", Some("x")), ("campaign", None), ("campaign", Some("X")), ("bucket", Some("pail")), ("moon", None), ("host", Some(""))] {
+        for (kind, name) in
+            [("all", Some("x")), ("campaign", None), ("campaign", Some("X")), ("bucket", Some("pail")), ("moon", None), ("host", Some(""))]
+        {
             assert!(Scope::parse(kind, name).is_err(), "{kind} {name:?}");
         }
     }

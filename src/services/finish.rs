@@ -236,13 +236,7 @@ impl Finisher {
         stored
     }
 
-    async fn record(
-        &self,
-        active: &ActiveRun,
-        run: Run,
-        report: Option<&Report>,
-        unless_seen_after: Option<Time>,
-    ) -> Result<Finished, ServiceError> {
+    async fn record(&self, active: &ActiveRun, run: Run, report: Option<&Report>, unless_seen_after: Option<Time>) -> Result<Finished, ServiceError> {
         let record = async |run: &Run| {
             let (fate, blames_worker) = (self.fates.of(run).await?, self.fates.deployment.blame.blames(run));
             let new = NewRun { run: run.clone(), token: active.token.clone(), now: self.clock.now(), fate, unless_seen_after, blames_worker };

@@ -35,14 +35,7 @@ impl Live {
 
     /// Adds a bit to a log of a worker's active run, from that byte on; answers the size that it has then, and the run. That
     /// the worker sends it is a sign of life.
-    pub async fn append(
-        &self,
-        id: &RunId,
-        worker: Option<&str>,
-        name: &str,
-        offset: u64,
-        bytes: Bytes,
-    ) -> Result<(u64, ActiveRun), ServiceError> {
+    pub async fn append(&self, id: &RunId, worker: Option<&str>, name: &str, offset: u64, bytes: Bytes) -> Result<(u64, ActiveRun), ServiceError> {
         check_file_name(name)?;
         if !is_log(name) {
             return Err(Invalid::new("filename", "is not the name of a log: it must end in .log").into());

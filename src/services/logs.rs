@@ -188,5 +188,4 @@ impl Follower {
         self.place = rest;
         Some((Ok(bytes), Some(self)))
     }
-
 }

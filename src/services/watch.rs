@@ -179,8 +179,8 @@ impl Watcher {
             given_up => drop(given_up?),
         }
         self.ports.metrics.watchdog_ended(code);
-        if code == WORKER_TIMEOUT {
-            // It may be there all the same, and work on for nothing.
+        // It may be there all the same, and work on for nothing. One with a lease asks by itself, and is told whether it does.
+        if code == WORKER_TIMEOUT && run.lease_until.is_none() {
             let backchannel = self.ports.backchannel.clone();
             tokio::spawn(async move { backchannel.kill(&run).await });
         }

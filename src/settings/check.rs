@@ -174,7 +174,9 @@ fn retry(place: usize, raw: RawRetry) -> Result<RetryRule, Invalid> {
 
 fn calls(raw: &RawBackchannel, user_agent: Option<String>) -> Result<CallSettings, Invalid> {
     let seconds = |field: &str, number| at_least_one(field, number).map(|seconds| Duration::from_secs(seconds.into()));
-    let network = |text: &String| text.parse().map_err(|_| Invalid::new("backchannel.allowed_networks", format!("{text:?} is not a network such as 10.0.0.0/8")));
+    let network = |text: &String| {
+        text.parse().map_err(|_| Invalid::new("backchannel.allowed_networks", format!("{text:?} is not a network such as 10.0.0.0/8")))
+    };
     Ok(CallSettings {
         patience: seconds("backchannel.patience_seconds", raw.patience_seconds)?,
         log_stall: seconds("backchannel.log_stall_seconds", raw.log_stall_seconds)?,

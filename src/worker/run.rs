@@ -48,6 +48,11 @@ fn git_failure(code: &'static str, stage: &'static str) -> impl FnOnce(GitError)
     move |error| failure(code, stage, error)
 }
 
+/// Whatever failed because the run was told to stop.
+fn killed(failure: Failure) -> Failure {
+    Failure { code: "killed".to_owned(), description: "stopped by the runner".to_owned(), transient: true, ..failure }
+}
+
 /// The folders of one run; gone when it ends.
 struct Folders {
     _all: TempDir,
@@ -103,7 +108,7 @@ pub(super) async fn carry_out(config: &WorkerConfig, api: &Api, backchannel: &Ba
     log.line(&format!("{} on {}: {}", assignment.campaign, assignment.codebase, assignment.command));
     let run = Run { config, assignment, folders: &folders, log: &log, stop: &stop };
     let started = SystemClock.now();
-    let outcome = run.outcome().await;
+    let outcome = run.outcome().await.map_err(|failure| if stop.is_cancelled() { killed(failure) } else { failure });
     let report = run.report(&outcome, &started.to_rfc3339_opts(SecondsFormat::Micros, true));
     log.line(&format!("result: {}", report.get("code").and_then(Value::as_str).unwrap_or("success")));
     let files = folders.files().map_err(WorkerError::io("list the files of a run"))?;
@@ -191,7 +196,7 @@ impl Run<'_> {
         let shell = codemod::shell(command, &folder, &self.environment());
         match codemod::run(shell, self.log, self.stop, self.config.timeout).await {
             Ok(Ended::By(status)) => Ok(status),
-            Ok(Ended::Killed) => Err(Failure { transient: true, ..failure("killed", stage, "stopped by the runner") }),
+            Ok(Ended::Killed) => Err(killed(failure("killed", stage, ""))),
             Ok(Ended::TimedOut) => Err(failure("timeout", stage, format!("took longer than {} s", self.config.timeout.as_secs()))),
             Err(error) => Err(failure("command-failed", stage, error)),
         }

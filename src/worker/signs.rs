@@ -74,7 +74,11 @@ impl Giver {
             let told = match self.sign().await {
                 Ok(told) => told,
                 Err(error) => {
-                    tracing::warn!(run.id = self.id, error = &error as &dyn std::error::Error, "the runner does not hear a sign of life, tries again");
+                    tracing::warn!(
+                        run.id = self.id,
+                        error = &error as &dyn std::error::Error,
+                        "the runner does not hear a sign of life, tries again"
+                    );
                     continue;
                 }
             };

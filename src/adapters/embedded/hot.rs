@@ -367,7 +367,8 @@ impl Hot {
 
     /// What nothing more may run of: it is paused, or at its limit.
     pub(super) fn closed(&self, now: Time) -> BTreeSet<&Scope> {
-        let full = self.limits.iter().filter(|(scope, most)| self.running.get(scope).is_some_and(|running| *running >= u64::from(**most)) || **most == 0);
+        let full =
+            self.limits.iter().filter(|(scope, most)| self.running.get(scope).is_some_and(|running| *running >= u64::from(**most)) || **most == 0);
         self.pauses(now).map(|pause| &pause.scope).chain(full.map(|(scope, _)| scope)).collect()
     }
 

@@ -150,10 +150,8 @@ fn claim(txn: &mut Txn<'_>, hot: &mut Hot, request: ClaimRequest) -> Result<Opti
 
 fn position(hot: &Hot, item: &QueueItem) -> Position {
     let start = Position { position: 1, wait_time: 0.0 };
-    hot.items_before(item.order()).fold(start, |so_far, item| Position {
-        position: so_far.position + 1,
-        wait_time: so_far.wait_time + item.estimated_duration.unwrap_or(0.0),
-    })
+    hot.items_before(item.order())
+        .fold(start, |so_far, item| Position { position: so_far.position + 1, wait_time: so_far.wait_time + item.estimated_duration.unwrap_or(0.0) })
 }
 
 fn waiting(hot: &Hot, campaign: &CampaignName, codebase: Option<&CodebaseName>) -> Vec<QueueItem> {
@@ -173,22 +171,23 @@ fn stats(hot: &Hot) -> QueueStats {
 #[async_trait]
 impl QueueStore for Embedded {
     async fn enqueue(&self, batch: EnqueueBatch) -> Result<Vec<Enqueued>, QueueStoreError> {
-        let queued: Vec<Enqueued> = self.write("queue items", move |txn, hot| {
-            for wish in &batch.items {
-                if !super::catalog::is_known(txn, &wish.key.codebase)? {
-                    return Err(QueueStoreError::UnknownCodebase(wish.key.codebase.clone()));
+        let queued: Vec<Enqueued> = self
+            .write("queue items", move |txn, hot| {
+                for wish in &batch.items {
+                    if !super::catalog::is_known(txn, &wish.key.codebase)? {
+                        return Err(QueueStoreError::UnknownCodebase(wish.key.codebase.clone()));
+                    }
                 }
-            }
-            for id in &batch.settles {
-                if txn.get_bytes(&keys::follow_up(*id))?.is_none() {
-                    return Err(QueueStoreError::AlreadySettled);
+                for id in &batch.settles {
+                    if txn.get_bytes(&keys::follow_up(*id))?.is_none() {
+                        return Err(QueueStoreError::AlreadySettled);
+                    }
+                    txn.delete(keys::follow_up(*id));
                 }
-                txn.delete(keys::follow_up(*id));
-            }
-            let queued = batch.items.into_iter().map(|wish| enqueue(txn, hot, wish, batch.now));
-            Ok::<_, QueueStoreError>(queued.collect::<Result<_, _>>()?)
-        })
-        .await?;
+                let queued = batch.items.into_iter().map(|wish| enqueue(txn, hot, wish, batch.now));
+                Ok::<_, QueueStoreError>(queued.collect::<Result<_, _>>()?)
+            })
+            .await?;
         self.opened.add(queued.len());
         Ok(queued)
     }

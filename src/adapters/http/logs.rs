@@ -97,11 +97,12 @@ fn events(log: LogStream, offset: u64) -> impl Stream<Item = Result<Event, Infal
             Event::default().event("error").data("the log cannot be read on")
         }
     });
-    told.chain(stream::once(async { Event::default().event("end").data("") })).map(Ok)
+    told.chain(stream::once(async { Event::default().event("end").data("the run has ended") })).map(Ok)
 }
 
 fn plain(log: LogStream) -> Response {
-    let kind = [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::X_CONTENT_TYPE_OPTIONS, "nosniff"), (header::CACHE_CONTROL, "no-store")];
+    let kind =
+        [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::X_CONTENT_TYPE_OPTIONS, "nosniff"), (header::CACHE_CONTROL, "no-store")];
     (kind, Body::from_stream(log)).into_response()
 }
 

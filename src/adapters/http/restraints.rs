@@ -4,7 +4,10 @@ use super::{
     App,
     error::ApiError,
     extract::{Answer, Body, InPath, InQuery},
-    shapes::{ExplanationShape, LimitBody, LimitShape, LimitsShape, ParkedPageShape, ParkedShape, PauseBody, PauseShape, PausesShape, ReleaseBody, ReleasedShape},
+    shapes::{
+        ExplanationShape, LimitBody, LimitShape, LimitsShape, ParkedPageShape, ParkedShape, PauseBody, PauseShape, PausesShape, ReleaseBody,
+        ReleasedShape,
+    },
 };
 use crate::domain::{pause::Scope, queue::QueueId};
 use axum::{Json, extract::State, http::StatusCode};

@@ -148,9 +148,8 @@ impl Pauses for Postgres {
     async fn limits(&self) -> Result<Vec<RunLimit>, Fault> {
         let query = sqlx::query_as("SELECT kind, name, most FROM runner_limit ORDER BY kind COLLATE \"C\", name COLLATE \"C\"");
         let rows: Vec<(String, String, i64)> = self.tables.ask("list the limits", query.fetch_all(self.tables.link.pool())).await?;
-        let limit = |(kind, name, most): (String, String, i64)| {
-            Ok(RunLimit { scope: scope(&kind, &name)?, most: u32::try_from(most).unwrap_or(u32::MAX) })
-        };
+        let limit =
+            |(kind, name, most): (String, String, i64)| Ok(RunLimit { scope: scope(&kind, &name)?, most: u32::try_from(most).unwrap_or(u32::MAX) });
         rows.into_iter().map(limit).collect()
     }
 }

@@ -1,13 +1,7 @@
 //! The queue. Wishes are merged by the domain's rule, in memory, on rows that are locked; then all new items are inserted
 //! by one statement and all changed ones updated by another.
 
-use super::{
-    Abort, Postgres, Tables,
-    claims::json,
-    claims_sql::item_json,
-    frontier::Place,
-    read, read_all,
-};
+use super::{Abort, Postgres, Tables, claims::json, claims_sql::item_json, frontier::Place, read, read_all};
 use crate::{
     domain::{
         name::{CampaignName, CodebaseName},

@@ -56,7 +56,15 @@ async fn leased<S: QueueStore>(store: &S, run: &str) -> ActiveRun {
 }
 
 fn given_up(active: &ActiveRun) -> Run {
-    Run { code: ResultCode::new("worker-timeout"), transient: Some(true), given_up: true, target: None, revision: None, branches: None, ..full_run(active) }
+    Run {
+        code: ResultCode::new("worker-timeout"),
+        transient: Some(true),
+        given_up: true,
+        target: None,
+        revision: None,
+        branches: None,
+        ..full_run(active)
+    }
 }
 
 /// Its worker vanished: the item goes back in that state.
@@ -256,7 +264,9 @@ async fn only_runs_given_up_have_late_results<S: QueueStore + Catalog + ResultSt
 
 async fn failures_of_workers_are_counted_in_a_row<S: QueueStore + Catalog + ResultStore + Credentials>(store: &S) {
     store.add("w1", "secret", None).await.unwrap();
-    for (id, blames_worker, failures) in [("r1", Some(true), 1), ("r2", Some(true), 2), ("r3", None, 2), ("r4", Some(false), 0), ("r5", Some(true), 1)] {
+    for (id, blames_worker, failures) in
+        [("r1", Some(true), 1), ("r2", Some(true), 2), ("r3", None, 2), ("r4", Some(false), 0), ("r5", Some(true), 1)]
+    {
         queued(store, &["aa"]).await;
         let active = leased(store, id).await;
         let run = Run { worker: Some("w1".into()), ..full_run(&active) };

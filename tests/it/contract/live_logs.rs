@@ -7,7 +7,13 @@ use janitor_runner::{
     ports::{LiveLogs, live_logs::Appended},
 };
 
-contract!(a_log_grows_bit_by_bit, repeats_and_overlaps_add_nothing_twice, a_gap_adds_nothing, logs_are_apart_and_go_together, large_logs_are_read_in_parts);
+contract!(
+    a_log_grows_bit_by_bit,
+    repeats_and_overlaps_add_nothing_twice,
+    a_gap_adds_nothing,
+    logs_are_apart_and_go_together,
+    large_logs_are_read_in_parts
+);
 
 fn run() -> RunId {
     RunId::new("r1")

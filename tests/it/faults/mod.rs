@@ -5,3 +5,4 @@ mod existing;
 mod files;
 mod replicas;
 mod stores;
+mod workers;

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod results;
+mod watching;
 mod workers;
 
 use crate::support::process::Server;

@@ -1,6 +1,9 @@
 //! The bundled worker against a real server and real repositories.
 
-use crate::support::process::{PROGRAM, Server};
+use crate::support::{
+    process::{PROGRAM, Server},
+    yard::{self, git},
+};
 use serde_json::{Value, json};
 use std::{
     path::{Path, PathBuf},
@@ -8,13 +11,6 @@ use std::{
     time::Duration,
 };
 use tempfile::TempDir;
-
-fn git(folder: &Path, arguments: &[&str]) -> String {
-    let identity = ["-c", "user.name=T", "-c", "user.email=t@localhost"];
-    let output = Command::new("git").args(identity).args(arguments).current_dir(folder).output().unwrap();
-    assert!(output.status.success(), "git {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap().trim().to_owned()
-}
 
 /// Whether a process is there and not just waiting to be collected.
 fn is_running(pid: &str) -> bool {
@@ -32,11 +28,7 @@ struct Place {
 async fn place(command: &str) -> Place {
     let home = tempfile::tempdir().unwrap();
     let repository = home.path().join("repository");
-    std::fs::create_dir(&repository).unwrap();
-    std::fs::write(repository.join("file.txt"), "one\n").unwrap();
-    git(&repository, &["init", "--quiet", "--initial-branch=main"]);
-    git(&repository, &["add", "--all"]);
-    git(&repository, &["commit", "--quiet", "--message", "Start"]);
+    yard::repository(&repository);
     let server = Server::start(home.path(), "memory:", "").await;
     server.add_worker("w1", "secret1").await;
     let uploaded = server.post("/codebases", &json!([{ "name": "repo", "url": format!("file://{}", repository.display()) }])).await;

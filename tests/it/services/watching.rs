@@ -12,11 +12,8 @@ use janitor_runner::{
         watch::Ping,
     },
     ports::{
-        Backchannel, Claims, Credentials, LiveLogs, Parking, Pauses, QueueStore, ResultStore,
-        backchannel::MockBackchannel,
-        claims::MockClaims,
-        log_store::MockLogStore,
-        queue_store::ClaimRequest,
+        Backchannel, Claims, Credentials, LiveLogs, Parking, Pauses, QueueStore, ResultStore, backchannel::MockBackchannel, claims::MockClaims,
+        log_store::MockLogStore, queue_store::ClaimRequest,
     },
     services::{
         ServiceError,

@@ -5,6 +5,7 @@ pub mod play;
 pub mod process;
 pub mod servers;
 pub mod values;
+pub mod yard;
 
 use janitor_runner::{
     adapters::{embedded::Embedded, memory::MemoryKv, postgres::Postgres, sled::SledKv},

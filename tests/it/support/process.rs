@@ -77,16 +77,16 @@ impl Server {
         };
         std::fs::write(&file, format!("{}{}{}{settings}", at("spool"), at("artifacts"), at("logs"))).unwrap();
         let golden = root().join("tests/golden/campaigns.conf").display().to_string();
-        let vcs = "git=http://127.0.0.1:28080/git/,bzr=http://127.0.0.1:28080/bzr/";
+        let vcs = "git=http://127.0.0.1:28080/git/,bzr=http://127.0.0.1:28080/bzr/".to_owned();
+        let vcs = Some(("--public-vcs-location", vcs)).filter(|_| !settings.contains("public_vcs_location = "));
         let options = [
             ("--config", golden),
             ("--config", file.display().to_string()),
             ("--store", store.to_owned()),
             ("--port", port.to_string()),
             ("--public-port", public_port.to_string()),
-            ("--public-vcs-location", vcs.to_owned()),
         ];
-        let options = options.into_iter().flat_map(|(option, value)| [option.to_owned(), value]);
+        let options = options.into_iter().chain(vcs).flat_map(|(option, value)| [option.to_owned(), value]);
         let program = before.iter().copied().chain([PROGRAM, "serve"]).map(str::to_owned).chain(options).collect();
         let mut server = Self {
             home: home.to_owned(),
@@ -123,6 +123,17 @@ impl Server {
 
     pub fn pid(&self) -> u32 {
         self.child.as_ref().unwrap().id()
+    }
+
+    /// Sends a signal, by its name.
+    pub fn signal(&self, signal: &str) {
+        assert!(Command::new("kill").args([&format!("-{signal}"), &self.pid().to_string()]).status().unwrap().success());
+    }
+
+    /// Waits for its end, which it was told; answers whether it ended well.
+    pub async fn ended(&mut self) -> bool {
+        let mut child = self.child.take().unwrap();
+        tokio::task::spawn_blocking(move || child.wait().unwrap().success()).await.unwrap()
     }
 
     /// SIGKILL.
@@ -168,15 +179,23 @@ impl Server {
 
     /// Waits until all of these are queued.
     pub async fn queued_are(&self, codebases: &[&str]) {
-        let started = Instant::now();
+        let queued = |queue: &Value, codebase: &str| queue.as_array().is_some_and(|items| items.iter().any(|item| item["codebase"] == *codebase));
+        self.until("/queue", |queue| codebases.iter().all(|codebase| queued(queue, codebase))).await;
+    }
+
+    /// Asks again and again until the answer is as wanted, and answers it. A server that is away is asked again too.
+    pub async fn until(&self, path: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let (started, mut last) = (Instant::now(), Value::Null);
         loop {
-            let (_, queue) = self.get("/queue").await;
-            let queued = |codebase: &&str| queue.as_array().is_some_and(|items| items.iter().any(|item| item["codebase"] == **codebase));
-            if codebases.iter().all(queued) {
-                return;
+            if let Ok(response) = self.request("GET", path).send().await {
+                let text = response.text().await.unwrap_or_default();
+                last = serde_json::from_str(&text).unwrap_or(Value::String(text));
+                if wanted(&last) {
+                    return last;
+                }
             }
-            assert!(started.elapsed() < Duration::from_secs(20), "not queued: {queue}");
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            assert!(started.elapsed() < Duration::from_secs(40), "{path} still answers {last}\n{}", self.log());
+            tokio::time::sleep(Duration::from_millis(15)).await;
         }
     }
 

@@ -11,7 +11,8 @@ pub use active_run::{ActiveRunShape, AssignBody, BackchannelBody, StatusShape, W
 pub use assignment::AssignmentShape;
 pub use catalog::{CandidateShape, CandidateUploadBody, CandidatesUploaded, CodebaseBody, CodebaseShape};
 pub use restraint::{
-    ExplanationShape, LimitBody, LimitShape, LimitsShape, ParkedPageShape, ParkedShape, PauseBody, PauseShape, PausesShape, ReleaseBody, ReleasedShape,
+    ExplanationShape, LimitBody, LimitShape, LimitsShape, ParkedPageShape, ParkedShape, PauseBody, PauseShape, PausesShape, ReleaseBody,
+    ReleasedShape,
 };
 pub use run::{FinishShape, PublishStatusShape, ResultShape, RunShape};
 pub use schedule::{BulkShape, FinishedShape, PositionShape, QueueItemShape, QueueStatsShape, ScheduleBody, ScheduleShape};

@@ -164,10 +164,9 @@ impl ReleaseBody {
             Self { campaign: None, codebase: None, all: false, .. } => {
                 Err(Invalid::new("queue_ids", "name items by queue_ids, campaign or codebase, or say all"))
             }
-            Self { campaign, codebase, .. } => Ok(Which::Matching {
-                campaign: campaign.map(CampaignName::new).transpose()?,
-                codebase: codebase.map(CodebaseName::new).transpose()?,
-            }),
+            Self { campaign, codebase, .. } => {
+                Ok(Which::Matching { campaign: campaign.map(CampaignName::new).transpose()?, codebase: codebase.map(CodebaseName::new).transpose()? })
+            }
         }
     }
 }
