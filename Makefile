@@ -1,12 +1,13 @@
 # make test       everything that must hold before a change is pushed (installs the servers that it needs, as root)
 # make lint       formatting and clippy
 # make bench      figures of a release build (needs wrk); STORE=sled, memory or postgres
+# make faults     the tests with dying workers, servers and networks; makes their table in docs/faults.md anew
 # make demo       the demo
 # make demo-production   the same on Postgres, Redis and a fake GCS, started for it alone
 
 CARGO ?= cargo
 
-.PHONY: test lint bench demo demo-production
+.PHONY: test lint bench faults demo demo-production
 
 test:
 	@command -v git >/dev/null && command -v python3 >/dev/null || { echo "the tests need git and python3"; exit 1; }
@@ -21,6 +22,12 @@ lint:
 bench:
 	$(CARGO) build --release --locked
 	python3 benches/bench.py --store $(or $(STORE),sled) $(BENCH)
+
+faults:
+	@python3 tests/servers.py install
+	rm -rf target/fault-rows
+	@if $(CARGO) nextest --version >/dev/null 2>&1; then $(CARGO) nextest run --locked -E 'test(faults::workers)'; else $(CARGO) test --locked --test it faults::workers; fi; \
+	status=$$?; python3 tests/servers.py stop; [ $$status = 0 ] && python3 tests/faults_table.py
 
 demo:
 	$(CARGO) run --release --locked -- demo

@@ -64,12 +64,12 @@ class Database:
 
 
 class Service:
-    def __init__(self, binary, store):
+    def __init__(self, binary, store, settings_too=""):
         self.home = tempfile.mkdtemp(prefix="janitor-bench-")
         self.port, self.public = free_port(), free_port()
         settings = os.path.join(self.home, "bench.toml")
         with open(settings, "w") as f:
-            f.write(SETTINGS)
+            f.write(SETTINGS + settings_too)
         place = {"memory": "memory:", "sled": f"sled:{self.home}/db"}.get(store, store)
         env = {"PATH": os.environ["PATH"], "JANITOR_RUNNER_SPOOL": f"{self.home}/spool", "JANITOR_RUNNER_TELEMETRY__LOG": "warn"}
         self.command = [binary, "--config", settings, "--store", place, "--artifacts", f"{self.home}/artifacts", "--logs",

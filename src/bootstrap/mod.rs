@@ -254,7 +254,7 @@ fn serve(listener: TcpListener, router: axum::Router, end: CancellationToken) ->
             tracing::debug!(%error, "a connection keeps its delay");
         }
     });
-    tokio::spawn(async move { axum::serve(listener, router).with_graceful_shutdown(end.cancelled_owned()).await })
+    tokio::spawn(async move { axum::serve(listener, router.into_make_service()).with_graceful_shutdown(end.cancelled_owned()).await })
 }
 
 /// Opens the stores and starts the service.

@@ -8,6 +8,7 @@ use crate::{
 use anyhow::Result;
 use clap::Args;
 use figment::value::{Dict, Value};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::{net::IpAddr, path::PathBuf, process::ExitCode};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -119,10 +120,20 @@ impl ServeArgs {
     }
 }
 
+/// Lets the process have as many files open as it may: each worker that waits for work is a connection.
+fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, ..limit };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, limit = limit.current, "the limit of open files stays");
+    }
+}
+
 /// Serves until SIGINT or SIGTERM.
 pub(super) async fn serve(args: ServeArgs) -> Result<ExitCode> {
     let loaded = args.load()?;
     telemetry::start(&loaded.settings.log, loaded.settings.log_format)?;
+    raise_file_limit();
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }

@@ -58,6 +58,8 @@ pub enum Rejection {
     UnknownCodebase(String),
     /// No such publish policy.
     UnknownPublishPolicy(String),
+    /// It follows up on a run that is not stored.
+    UnknownRun(RunId),
 }
 
 /// What is known outside the entry itself.
@@ -66,6 +68,8 @@ pub trait Known {
     fn codebase(&self, name: &CodebaseName) -> bool;
     /// Whether there is such a publish policy.
     fn publish_policy(&self, name: &str) -> bool;
+    /// Whether a run of that id is stored.
+    fn run(&self, id: &RunId) -> bool;
 }
 
 /// A checked entry, ready to be stored and scheduled.
@@ -108,6 +112,9 @@ impl CandidateEntry {
         let Some(codebase) = codebase else { return Err(Rejection::UnknownCodebase(self.codebase)) };
         if let Some(policy) = self.publish_policy.as_ref().filter(|policy| !known.publish_policy(policy)) {
             return Err(Rejection::UnknownPublishPolicy(policy.clone()));
+        }
+        if let Some(run) = self.followup_for.iter().find(|run| !known.run(run)) {
+            return Err(Rejection::UnknownRun(run.clone()));
         }
         let candidate = Candidate {
             id: 0,
@@ -154,6 +161,9 @@ mod tests {
         fn publish_policy(&self, name: &str) -> bool {
             name == "default-policy"
         }
+        fn run(&self, id: &RunId) -> bool {
+            id.as_str() != "never"
+        }
     }
 
     fn campaigns() -> Campaigns {
@@ -187,6 +197,8 @@ mod tests {
         assert_eq!(checked(nowhere), Err(Rejection::UnknownCodebase("nowhere".into())));
         let policy = CandidateEntry { publish_policy: Some("x".into()), ..entry("gen") };
         assert_eq!(checked(policy), Err(Rejection::UnknownPublishPolicy("x".into())));
+        let run = CandidateEntry { followup_for: vec![RunId::new("r1"), RunId::new("never")], ..entry("gen") };
+        assert_eq!(checked(run), Err(Rejection::UnknownRun(RunId::new("never"))));
     }
 
     #[test]

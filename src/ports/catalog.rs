@@ -44,6 +44,7 @@ pub struct ScheduledCandidate {
 pub struct KnownNames {
     pub codebases: BTreeSet<String>,
     pub publish_policies: BTreeSet<String>,
+    pub runs: BTreeSet<RunId>,
 }
 
 impl crate::domain::candidate::Known for KnownNames {
@@ -53,6 +54,10 @@ impl crate::domain::candidate::Known for KnownNames {
 
     fn publish_policy(&self, name: &str) -> bool {
         self.publish_policies.contains(name)
+    }
+
+    fn run(&self, id: &RunId) -> bool {
+        self.runs.contains(id)
     }
 }
 
@@ -73,8 +78,8 @@ pub trait Catalog: Send + Sync {
     /// All codebases, in the order of their first upload; those without a name come last.
     async fn codebases(&self) -> Result<Vec<Codebase>, CatalogError>;
 
-    /// Which of these names are known.
-    async fn known(&self, codebases: &[String], publish_policies: &[String]) -> Result<KnownNames, CatalogError>;
+    /// Which of these names and runs are known.
+    async fn known(&self, codebases: &[String], publish_policies: &[String], runs: &[RunId]) -> Result<KnownNames, CatalogError>;
 
     /// Stores candidates, by (codebase, campaign, change set), and queues their items, all in one step. Change sets that
     /// do not exist are made. Answers in the order given.

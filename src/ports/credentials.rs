@@ -21,7 +21,7 @@ pub enum CredentialsError {
 pub struct WorkerAccount {
     pub name: String,
     pub link: Option<String>,
-    /// When it last took or finished a run.
+    /// When it last took or finished a run, or gave a sign of life on one; a store may be some seconds behind.
     pub last_seen: Option<Time>,
     /// Its last runs in a row that failed because of the worker.
     pub failures: u32,

@@ -6,7 +6,7 @@ use crate::{
         Invalid,
         candidate::{Candidate, CandidateEntry, CandidateId, NewCandidate, Rejection},
         codebase::{Codebase, CodebaseUpload},
-        name::CodebaseName,
+        name::{CodebaseName, RunId},
         queue::{Bucket, QueueKey},
         schedule::{ScheduleRequest, regular},
     },
@@ -95,7 +95,8 @@ impl Ingest {
         }
         let codebases: Vec<String> = entries.iter().map(|entry| entry.codebase.clone()).collect::<BTreeSet<_>>().into_iter().collect();
         let policies: Vec<String> = entries.iter().filter_map(|e| e.publish_policy.clone()).collect::<BTreeSet<_>>().into_iter().collect();
-        let known = self.catalog.known(&codebases, &policies).await?;
+        let runs: Vec<RunId> = entries.iter().flat_map(|entry| entry.followup_for.iter().cloned()).collect::<BTreeSet<_>>().into_iter().collect();
+        let known = self.catalog.known(&codebases, &policies, &runs).await?;
         let (mut uploaded, mut new) = (UploadedCandidates::default(), vec![]);
         for entry in entries {
             match entry.check(&self.deployment.campaigns, &known) {

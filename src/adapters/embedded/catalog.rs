@@ -170,8 +170,8 @@ impl Catalog for Embedded {
         Ok(codebases)
     }
 
-    async fn known(&self, codebases: &[String], publish_policies: &[String]) -> Result<KnownNames, CatalogError> {
-        let (codebases, policies) = (codebases.to_vec(), publish_policies.to_vec());
+    async fn known(&self, codebases: &[String], publish_policies: &[String], runs: &[RunId]) -> Result<KnownNames, CatalogError> {
+        let (codebases, policies, runs) = (codebases.to_vec(), publish_policies.to_vec(), runs.to_vec());
         self.read("look up names", move |txn, _| {
             let mut known = KnownNames::default();
             for name in codebases.into_iter().filter_map(|name| CodebaseName::new(name).ok()) {
@@ -182,6 +182,11 @@ impl Catalog for Embedded {
             for name in policies {
                 if txn.get_bytes(&keys::publish_policy(&name))?.is_some() {
                     known.publish_policies.insert(name);
+                }
+            }
+            for run in runs {
+                if txn.get_bytes(&keys::run(&run))?.is_some() {
+                    known.runs.insert(run);
                 }
             }
             Ok(known)

@@ -47,6 +47,9 @@ impl Claims for Embedded {
         self.write("renew a claim", move |txn, hot| {
             let mut run = held(hot, &id, &token)?;
             run.renew(renewal.now, renewal.lease);
+            if let Some(worker) = &run.claimant.worker {
+                txn.put(keys::worker_seen(worker), &Moment(run.keepalive))?;
+            }
             Ok(keep(txn, hot, run)?)
         })
         .await

@@ -272,14 +272,23 @@ impl Catalog for Postgres {
         Ok(self.tables.ask("list the codebases", look).await?)
     }
 
-    async fn known(&self, codebases: &[String], publish_policies: &[String]) -> Result<KnownNames, CatalogError> {
+    async fn known(&self, codebases: &[String], publish_policies: &[String], runs: &[RunId]) -> Result<KnownNames, CatalogError> {
+        let ids: Vec<&str> = runs.iter().map(RunId::as_str).collect();
         let pool = self.tables.link.pool();
         let look = async {
             let codebases: Vec<String> =
                 sqlx::query_scalar("SELECT name::text FROM codebase WHERE name = ANY ($1::text[])").bind(codebases).fetch_all(pool).await?;
             let policies: Vec<String> =
                 sqlx::query_scalar("SELECT name FROM named_publish_policy WHERE name = ANY ($1)").bind(publish_policies).fetch_all(pool).await?;
-            Ok(KnownNames { codebases: codebases.into_iter().collect(), publish_policies: policies.into_iter().collect() })
+            let runs: Vec<String> = match ids.as_slice() {
+                [] => vec![],
+                ids => sqlx::query_scalar("SELECT id FROM run WHERE id = ANY ($1::text[])").bind(ids).fetch_all(pool).await?,
+            };
+            Ok(KnownNames {
+                codebases: codebases.into_iter().collect(),
+                publish_policies: policies.into_iter().collect(),
+                runs: runs.into_iter().map(RunId::new).collect(),
+            })
         };
         Ok(self.tables.ask("look up names", look).await?)
     }

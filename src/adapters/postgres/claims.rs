@@ -366,7 +366,9 @@ impl Claims for Postgres {
         ));
         let query = query.bind(id.as_str()).bind(token).bind(renewal.now.naive_utc()).bind((renewal.now + renewal.lease).naive_utc());
         let change = async { query.fetch_optional(self.tables.link.pool()).await?.as_ref().map(active_run).transpose() };
-        self.tables.ask("renew a claim", change).await?.ok_or_else(|| ClaimsError::ClaimLost(id.clone()))
+        let run = self.tables.ask("renew a claim", change).await?.ok_or_else(|| ClaimsError::ClaimLost(id.clone()))?;
+        self.tables.note_seen(run.claimant.worker.clone().map(|worker| (worker, run.keepalive))).await;
+        Ok(run)
     }
 
     async fn suspect(&self, id: &RunId, token: &str, failures: u32) -> Result<(), ClaimsError> {

@@ -147,7 +147,8 @@ async fn names_are_known_or_not<S: Catalog>(store: &S) {
     let policy = PublishPolicy { name: "p".into(), per_branch: vec![rule], rate_limit_bucket: None };
     store.put_publish_policies(vec![policy.clone()]).await.unwrap();
     store.put_publish_policies(vec![policy]).await.unwrap();
-    let known = store.known(&["aa".into(), "bb".into(), "NOT A NAME".into()], &["p".into(), "q".into()]).await.unwrap();
+    let known = store.known(&["aa".into(), "bb".into(), "NOT A NAME".into()], &["p".into(), "q".into()], &[RunId::new("nosuch")]).await.unwrap();
+    assert!(!known.run(&RunId::new("nosuch")));
     assert!(known.codebase(&codebase_name("aa")) && !known.codebase(&codebase_name("bb")));
     assert!(known.publish_policy("p") && !known.publish_policy("q"));
 }

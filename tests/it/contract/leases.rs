@@ -5,7 +5,7 @@ use crate::support::{start, values::*};
 use chrono::TimeDelta;
 use janitor_runner::{
     domain::{
-        active_run::ActiveRun,
+        active_run::{ActiveRun, Claimant},
         name::RunId,
         queue::Bucket,
         retry::{Fate, ItemState, Parked, Tries},
@@ -22,6 +22,7 @@ use janitor_runner::{
 
 contract!(
     a_lease_lasts_from_each_sign_of_life,
+    a_sign_of_life_is_one_of_the_worker,
     claims_without_a_lease_stay_without,
     suspicion_is_kept_until_a_sign_of_life,
     a_cancelled_claim_says_why,
@@ -83,6 +84,15 @@ async fn a_lease_lasts_from_each_sign_of_life<S: QueueStore + Catalog + Claims>(
     let older = store.renew(&run.id, &run.token, Renewal { now: at(10), lease: lease() }).await.unwrap();
     assert_eq!(older, renewed);
     assert_eq!(store.get(&run.id).await.unwrap().unwrap(), renewed);
+}
+
+async fn a_sign_of_life_is_one_of_the_worker<S: QueueStore + Catalog + Claims + Credentials>(store: &S) {
+    store.add("w1", "secret", None).await.unwrap();
+    queued(store, &["aa"]).await;
+    let claimant = Claimant { worker: Some("w1".into()), ..Claimant::default() };
+    let run = store.claim(ClaimRequest { claimant, ..claim("r1") }).await.unwrap().unwrap().run;
+    store.renew(&run.id, &run.token, Renewal { now: at(50), lease: lease() }).await.unwrap();
+    assert_eq!(store.account("w1").await.unwrap().unwrap().last_seen, Some(at(50)));
 }
 
 async fn claims_without_a_lease_stay_without<S: QueueStore + Catalog + Claims>(store: &S) {

@@ -26,7 +26,6 @@ async fn bad_json_is_refused_with_the_field_it_is_about() {
         ("/candidates", "[{\"codebase\": \"bad-a\", \"campaign\": \"gen\", \"bucket\": \"pail\"}]", 422, "[0].bucket"),
         ("/candidates", "[{\"codebase\": \"bad-a\", \"campaign\": \"gen\", \"command\": \"a\\u0000\"}]", 422, "[0].command"),
         ("/candidates", "[{\"codebase\": \"bad-a\", \"campaign\": \"gen\", \"change_set\": \"\"}]", 422, "[0].change_set"),
-        ("/candidates", "[{\"codebase\": \"bad-a\", \"campaign\": \"gen\", \"followup_for\": [\"nosuch\"]}]", 422, "followup_for"),
         ("/candidates", "[{\"codebase\": \"bad-a\"}]", 400, ""),
         ("/candidates", "[null]", 422, ""),
         ("/schedule", "{}", 422, "codebase"),
@@ -60,6 +59,28 @@ async fn bad_json_is_refused_with_the_field_it_is_about() {
     let after = (server.get("/codebases").await, server.get("/candidates").await, server.get("/queue").await);
     assert_eq!(before, after);
     assert_eq!(server.get("/active-runs").await.1, json!([]));
+}
+
+#[tokio::test]
+async fn one_bad_candidate_does_not_spoil_the_others() {
+    let (_home, server) = server().await;
+    server.queue("spoil-a", "gen").await;
+    let run = server.take("spoil-a").await["id"].clone();
+    server.finish(run.as_str().unwrap(), &json!({ "revision": "r" }), &[]).await;
+    let list = json!([
+        { "codebase": "spoil-a", "campaign": "gen", "followup_for": ["nosuch"] },
+        { "codebase": "nowhere", "campaign": "gen" },
+        { "codebase": "spoil-a", "campaign": "genchroot", "value": 0 },
+        { "codebase": "spoil-a", "campaign": "nocmd" },
+        { "codebase": "spoil-a", "campaign": "nosuch" },
+        { "codebase": "spoil-a", "campaign": "gen", "publish-policy": "nosuch" },
+        { "codebase": "spoil-a", "campaign": "strict", "followup_for": [run] },
+    ]);
+    let (status, uploaded) = server.post("/candidates", &list).await;
+    assert_eq!((status, uploaded["success"].as_array().unwrap().len(), &uploaded["success"][0]["campaign"]), (200, 1, &json!("strict")));
+    for kind in ["unknown_runs", "unknown_codebases", "invalid_value", "invalid_command", "unknown_campaigns", "unknown_publish_policies"] {
+        assert_eq!(uploaded[kind].as_array().map(Vec::len), Some(1), "{kind}: {uploaded}");
+    }
 }
 
 #[tokio::test]

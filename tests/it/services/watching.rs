@@ -423,3 +423,31 @@ async fn kill_marks_the_claim_whatever_its_worker_can_do() {
     }
     assert!(matches!(logs.kill(&janitor_runner::domain::name::RunId::new("never")).await, Err(ServiceError::NotFound { .. })));
 }
+
+/// The promise of the defaults: a worker with a lease that died blocks its item for at most 150 s, one without a lease that
+/// refuses connections for at most three minutes.
+#[tokio::test]
+async fn how_soon_items_are_free_with_the_defaults() {
+    let settings = janitor_runner::settings::load(&[], janitor_runner::settings::Flags(figment::value::Dict::new())).unwrap().settings;
+    for (lease, at_most) in [(true, 150), (false, 180)] {
+        for late in 0..10 {
+            let place = place();
+            assert_eq!(settings.deployment.watch, place.deployment.watch, "the rules of these tests are the defaults");
+            place.queued(&["aa"]).await;
+            let lease = lease.then_some(place.deployment.watch.lease);
+            let run = place.store.claim(ClaimRequest { lease, ..claim("r1") }).await.unwrap().unwrap().run;
+            let watcher = place.watcher(answering(Ping::Fatal("nobody listens".into())), place.working_finisher());
+            // The looks come at any time after the last sign of life.
+            place.clock.advance(TimeDelta::seconds(late));
+            let mut silent = late;
+            while place.store.get(&run.id).await.unwrap().is_some() {
+                let interval = i64::try_from(settings.pace.interval.as_secs()).unwrap();
+                place.clock.advance(TimeDelta::seconds(interval));
+                silent += interval;
+                watcher.clone().round().await.unwrap();
+                assert!(silent <= at_most, "held for more than {at_most} s");
+            }
+            assert!(place.store.claim(ClaimRequest { now: place.now(), ..claim("r2") }).await.unwrap().is_some());
+        }
+    }
+}

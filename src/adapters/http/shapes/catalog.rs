@@ -193,6 +193,9 @@ pub struct CandidatesUploaded {
     unknown_campaigns: Vec<String>,
     unknown_codebases: Vec<String>,
     unknown_publish_policies: Vec<String>,
+    /// Runs that entries follow up on; absent when all are there.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    unknown_runs: Vec<String>,
 }
 
 impl From<UploadedCandidates> for CandidatesUploaded {
@@ -205,6 +208,7 @@ impl From<UploadedCandidates> for CandidatesUploaded {
                 Rejection::UnknownCampaign(name) => shape.unknown_campaigns.push(name),
                 Rejection::UnknownCodebase(name) => shape.unknown_codebases.push(name),
                 Rejection::UnknownPublishPolicy(name) => shape.unknown_publish_policies.push(name),
+                Rejection::UnknownRun(id) => shape.unknown_runs.push(id.to_string()),
             }
         }
         let accepted = uploaded.accepted.into_iter().map(|accepted| AcceptedShape {
