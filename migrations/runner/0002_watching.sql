@@ -59,3 +59,39 @@ CREATE TABLE runner_live_block (
     PRIMARY KEY (run_id, name, start),
     FOREIGN KEY (run_id, name) REFERENCES runner_live_log ON DELETE CASCADE
 );
+
+-- The same as before, but for plans made while `run` was empty: then reading all runs of a campaign seems as good as looking up
+-- those of a codebase. No index fits the condition on the campaign, or the order, any more. The last effective run: the last by start time; when that is
+-- nothing-new-to-do, the run it resumed from; when it failed transiently, the latest that is neither.
+CREATE OR REPLACE FUNCTION runner_refresh_last_run(codebases text[], campaigns text[]) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    WITH pair AS (SELECT DISTINCT codebase, campaign FROM unnest(codebases, campaigns) AS t (codebase, campaign)),
+    effective AS (
+        SELECT pair.codebase, pair.campaign, last.id AS last_run_id,
+            CASE
+                WHEN last.result_code = 'nothing-new-to-do' THEN last.resume_from
+                WHEN last.failure_transient AND last.result_code NOT IN ('success', 'nothing-to-do') THEN
+                    (SELECT id FROM run
+                     WHERE codebase = pair.codebase AND suite || '' = pair.campaign
+                         AND failure_transient IS NOT TRUE AND start_time IS NOT NULL AND result_code <> 'nothing-new-to-do'
+                     ORDER BY (start_time, id) DESC LIMIT 1)
+                ELSE last.id
+            END AS run_id
+        FROM pair CROSS JOIN LATERAL (
+            SELECT id, result_code, resume_from, failure_transient FROM run
+            WHERE codebase = pair.codebase AND suite || '' = pair.campaign AND start_time IS NOT NULL
+            ORDER BY (start_time, id) DESC LIMIT 1) AS last
+    )
+    INSERT INTO last_run AS known (codebase, campaign, last_run_id, last_effective_run_id, last_unabsorbed_run_id)
+    SELECT codebase, campaign, last_run_id, run_id,
+        (SELECT effective.run_id WHERE EXISTS
+            (SELECT FROM new_result_branch AS branch WHERE branch.run_id = effective.run_id AND branch.absorbed IS NOT TRUE))
+    FROM effective
+    ORDER BY codebase, campaign
+    ON CONFLICT (codebase, campaign) DO UPDATE SET
+        last_run_id = excluded.last_run_id,
+        last_effective_run_id = excluded.last_effective_run_id,
+        last_unabsorbed_run_id = excluded.last_unabsorbed_run_id
+    WHERE (known.last_run_id, known.last_effective_run_id, known.last_unabsorbed_run_id) IS DISTINCT FROM
+        (excluded.last_run_id, excluded.last_effective_run_id, excluded.last_unabsorbed_run_id);
+END $$;

@@ -38,7 +38,6 @@ use crate::{
     settings::{Settings, StoreChoice},
 };
 use anyhow::Context;
-use axum::serve::ListenerExt;
 use ports::Ports;
 use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{net::TcpListener, task::JoinHandle, time::timeout_at};
@@ -236,7 +235,7 @@ pub struct Running {
     ending: CancellationToken,
     /// Timers end.
     end: CancellationToken,
-    servers: Vec<JoinHandle<std::io::Result<()>>>,
+    servers: Vec<JoinHandle<()>>,
     leader: Arc<Leader>,
     shutdown: Duration,
     /// For whoever wants to look at what came out.
@@ -246,15 +245,6 @@ pub struct Running {
 async fn listen(settings: &Settings, port: u16) -> anyhow::Result<TcpListener> {
     let address = SocketAddr::new(settings.listen_address, port);
     TcpListener::bind(address).await.with_context(|| format!("listen on {address}"))
-}
-
-fn serve(listener: TcpListener, router: axum::Router, end: CancellationToken) -> JoinHandle<std::io::Result<()>> {
-    let listener = listener.tap_io(|connection| {
-        if let Err(error) = connection.set_nodelay(true) {
-            tracing::debug!(%error, "a connection keeps its delay");
-        }
-    });
-    tokio::spawn(async move { axum::serve(listener, router.into_make_service()).with_graceful_shutdown(end.cancelled_owned()).await })
 }
 
 /// Opens the stores and starts the service.
@@ -275,7 +265,9 @@ pub async fn start(settings: &Settings) -> anyhow::Result<Running> {
     let (leader, ending, end) = (background.leader.clone(), background.ending.clone(), CancellationToken::new());
     background.start(&end, &metrics);
     let addresses = (admin.local_addr()?, public.local_addr()?);
-    let servers = vec![serve(admin, http::admin(app.clone()), ending.clone()), serve(public, http::public(app), ending.clone())];
+    let servers = [(admin, http::admin(app.clone())), (public, http::public(app))]
+        .map(|(listener, router)| tokio::spawn(http::serve(listener, router, ending.clone())))
+        .into();
     Ok(Running { admin: addresses.0, public: addresses.1, ending, end, servers, leader, shutdown: settings.shutdown, artifacts })
 }
 
@@ -289,7 +281,7 @@ impl Running {
         self.leader.resign().await;
         let last = tokio::time::Instant::now() + self.shutdown;
         for server in self.servers {
-            if let Ok(ended) = timeout_at(last, server).await { ended?? } else { tracing::warn!("requests that take too long are cut off") }
+            if let Ok(ended) = timeout_at(last, server).await { ended? } else { tracing::warn!("requests that take too long are cut off") }
         }
         Ok(())
     }

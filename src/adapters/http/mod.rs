@@ -12,9 +12,12 @@ mod public;
 mod queue;
 mod restraints;
 mod runs;
+mod serve;
 pub mod shapes;
 mod upload;
 mod workers;
+
+pub use serve::serve;
 
 use crate::{
     adapters::local::Spool,

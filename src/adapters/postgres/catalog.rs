@@ -149,7 +149,7 @@ async fn store_candidates(connection: &mut PgConnection, new: Vec<ScheduledCandi
     sqlx::query(
         "INSERT INTO followup (origin, candidate)
          SELECT t.origin, candidate.id FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) AS t (codebase, campaign, change_set, origin)
-         CROSS JOIN LATERAL (SELECT id FROM candidate WHERE candidate.codebase = t.codebase AND candidate.suite = t.campaign
+         CROSS JOIN LATERAL (SELECT id FROM candidate WHERE candidate.codebase = t.codebase AND candidate.suite || '' = t.campaign
              AND coalesce(candidate.change_set, '') = t.change_set OFFSET 0) AS candidate
          ON CONFLICT DO NOTHING",
     )
@@ -194,7 +194,7 @@ async fn delete(connection: &mut PgConnection, id: CandidateId) -> sqlx::Result<
             .await?;
     let Some((codebase, campaign, set)) = key else { return Ok(false) };
     let queued: Vec<i64> =
-        sqlx::query_scalar("SELECT id::bigint FROM queue WHERE codebase = $1 AND suite = $2 AND coalesce(change_set, '') = coalesce($3, '')")
+        sqlx::query_scalar("SELECT id::bigint FROM queue WHERE codebase = $1 AND suite || '' = $2 AND coalesce(change_set, '') = coalesce($3, '')")
             .bind(codebase)
             .bind(campaign)
             .bind(set)

@@ -80,7 +80,7 @@ macro_rules! stopped {
 /// $4 campaign, $5 to $7 keys to leave out, $8 codebase (only where the condition names it), $9 to $11 the place in the
 /// order after which to look.
 macro_rules! open_items {
-    ($codebase:literal, $lock:literal) => {
+    ($codebase:literal, $order:literal, $lock:literal) => {
         concat!(
             "WITH ",
             stopped!(),
@@ -111,9 +111,9 @@ macro_rules! open_items {
                     AND ((SELECT hosts FROM closed) IS NULL OR NOT coalesce(
                         (SELECT substring(place.branch_url from '://(?:[^/@]*@)?([^/]+)') FROM codebase AS place WHERE place.name = item.codebase)
                             = ANY ((SELECT hosts FROM closed)::text[]), false))
-                    AND (item.bucket, item.priority, item.id) > ($9::queue_bucket, $10::bigint, $11::bigint)
-                ORDER BY item.bucket, item.priority, item.id
-                LIMIT $1",
+                ORDER BY ",
+            $order,
+            " LIMIT $1",
             $lock,
             ")"
         )
@@ -122,9 +122,9 @@ macro_rules! open_items {
 
 /// $13 to $18: who asks. Of the items picked, those go that their limits have room for, to those whose worker is not paused.
 macro_rules! claim_sql {
-    ($codebase:literal) => {
+    ($codebase:literal, $order:literal) => {
         concat!(
-            open_items!($codebase, " FOR UPDATE OF item SKIP LOCKED"),
+            open_items!($codebase, $order, " FOR UPDATE OF item SKIP LOCKED"),
             ", asking AS (
                 SELECT wanted.*, row_number() OVER (ORDER BY place) AS seat
                 FROM unnest($13::text[], $14::text[], $15::text[], $16::timestamp[], $17::text[], $18::timestamp[]) WITH ORDINALITY
@@ -165,9 +165,9 @@ macro_rules! claim_sql {
 }
 
 macro_rules! peek_sql {
-    ($codebase:literal) => {
+    ($codebase:literal, $order:literal) => {
         concat!(
-            open_items!($codebase, ""),
+            open_items!($codebase, $order, ""),
             "SELECT ",
             item_json!("picked"),
             "::text AS item, ",
@@ -177,11 +177,28 @@ macro_rules! peek_sql {
     };
 }
 
-/// The statements differ in the condition on the codebase, so that each has a plan of its own.
+/// The statements differ in the condition on the codebase, so that each has a plan of its own: one goes through the queue in its
+/// order, the other sorts the few items of a codebase. Its order is one that no index has, or it might go through the queue too.
+macro_rules! of_a_codebase_or_all {
+    ($statement:ident, $one_codebase:expr) => {
+        if $one_codebase {
+            $statement!(
+                " AND item.codebase::text = $8::text AND ($9::queue_bucket, $10::bigint, $11::bigint) IS NOT NULL",
+                "(item.bucket, item.priority, item.id)"
+            )
+        } else {
+            $statement!(
+                " AND $8::text IS NULL AND (item.bucket, item.priority, item.id) > ($9::queue_bucket, $10::bigint, $11::bigint)",
+                "item.bucket, item.priority, item.id"
+            )
+        }
+    };
+}
+
 pub(super) fn claim_sql(one_codebase: bool) -> &'static str {
-    if one_codebase { claim_sql!(" AND item.codebase::text = $8::text") } else { claim_sql!(" AND $8::text IS NULL") }
+    of_a_codebase_or_all!(claim_sql, one_codebase)
 }
 
 pub(super) fn peek_sql(one_codebase: bool) -> &'static str {
-    if one_codebase { peek_sql!(" AND item.codebase::text = $8::text") } else { peek_sql!(" AND $8::text IS NULL") }
+    of_a_codebase_or_all!(peek_sql, one_codebase)
 }

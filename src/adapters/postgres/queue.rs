@@ -59,7 +59,7 @@ async fn locked(connection: &mut PgConnection, wishes: &[Enqueue]) -> sqlx::Resu
     let (codebases, campaigns, sets) = columns_of(keys.into_iter());
     let ids: Vec<i64> = sqlx::query_scalar(
         "SELECT item.id::bigint FROM unnest($1::text[], $2::text[], $3::text[]) AS wanted (codebase, campaign, change_set)
-         CROSS JOIN LATERAL (SELECT id FROM queue WHERE codebase = wanted.codebase AND suite = wanted.campaign
+         CROSS JOIN LATERAL (SELECT id FROM queue WHERE codebase = wanted.codebase AND suite || '' = wanted.campaign
              AND coalesce(change_set, '') = wanted.change_set OFFSET 0) AS item",
     )
     .bind(codebases)
@@ -316,11 +316,13 @@ impl Tables {
 type PlaceRow = (String, i64, i64);
 
 async fn place_of_pair(connection: &mut PgConnection, pair: &Pair) -> sqlx::Result<Option<PlaceRow>> {
-    sqlx::query_as("SELECT bucket::text, priority, id::bigint FROM queue WHERE codebase = $1 AND suite = $2 ORDER BY bucket, priority, id LIMIT 1")
-        .bind(pair.codebase.as_str())
-        .bind(pair.campaign.as_str())
-        .fetch_optional(connection)
-        .await
+    sqlx::query_as(
+        "SELECT bucket::text, priority, id::bigint FROM queue WHERE codebase = $1 AND suite || '' = $2 ORDER BY (bucket, priority, id) LIMIT 1",
+    )
+    .bind(pair.codebase.as_str())
+    .bind(pair.campaign.as_str())
+    .fetch_optional(connection)
+    .await
 }
 
 async fn place_of_item(connection: &mut PgConnection, id: QueueId) -> sqlx::Result<Option<PlaceRow>> {

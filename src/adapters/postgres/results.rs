@@ -125,7 +125,7 @@ const SINCE: &str = "SELECT coalesce((own.facts ->> 'given_up')::bool, false),
         (SELECT run_id FROM runner_claim WHERE queue_id = own.queue_id) IS NOT NULL
         OR EXISTS (SELECT FROM run AS other
             CROSS JOIN LATERAL (SELECT queue_id, sequence FROM runner_run WHERE run_id = other.id OFFSET 0) AS later
-            WHERE other.codebase = $2 AND other.suite = $3 AND other.id <> own.run_id
+            WHERE other.codebase = $2 AND other.suite || '' = $3 AND other.id <> own.run_id
                 AND later.queue_id = own.queue_id AND later.sequence > own.sequence)
     FROM runner_run AS own WHERE own.run_id = $1 FOR UPDATE";
 
@@ -354,7 +354,7 @@ impl ResultStore for Postgres {
             run_json!(),
             " FROM run ",
             own!(),
-            " WHERE run.codebase = $1 AND run.suite = $2 AND run.revision = $3 AND run.result_code = 'success'
+            " WHERE run.codebase = $1 AND run.suite || '' = $2 AND run.revision = $3 AND run.result_code = 'success'
              ORDER BY run.start_time DESC, run.id DESC LIMIT 1"
         ));
         let query = query.bind(pair.codebase.as_str()).bind(pair.campaign.as_str()).bind(revision);

@@ -75,7 +75,7 @@ async fn candidates(connection: &mut PgConnection, keys: &[QueueKey]) -> sqlx::R
         "SELECT DISTINCT ON (candidate.id) ",
         candidate_json!(),
         " FROM unnest($1::text[], $2::text[], $3::text[]) AS wanted (codebase, campaign, change_set)
-         CROSS JOIN LATERAL (SELECT * FROM candidate WHERE codebase = wanted.codebase AND suite = wanted.campaign
+         CROSS JOIN LATERAL (SELECT * FROM candidate WHERE codebase = wanted.codebase AND suite || '' = wanted.campaign
              AND coalesce(change_set, '') = wanted.change_set OFFSET 0) AS candidate"
     ))
     .bind(codebases)
@@ -102,7 +102,7 @@ async fn history(connection: &mut PgConnection, pairs: &HashSet<PairKey>) -> sql
         "SELECT wanted.codebase, wanted.campaign, run.result_code, run.start_time, extract(epoch from run.finish_time - run.start_time)::float8,
              run.instigated_context, run.context
          FROM unnest($1::text[], $2::text[]) AS wanted (codebase, campaign)
-         CROSS JOIN LATERAL (SELECT * FROM run WHERE codebase = wanted.codebase AND suite = wanted.campaign OFFSET 0) AS run
+         CROSS JOIN LATERAL (SELECT * FROM run WHERE codebase = wanted.codebase AND suite || '' = wanted.campaign OFFSET 0) AS run
          WHERE run.failure_transient IS NOT TRUE AND run.start_time IS NOT NULL AND run.finish_time IS NOT NULL",
     )
     .bind(codebases)

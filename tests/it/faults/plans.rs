@@ -1,0 +1,85 @@
+//! Plans that were made while a table was empty must still do when it is full: plans are kept (ADR 8), and which of several
+//! indexes they take must not depend on what the table once was.
+
+use crate::support::{servers, start, values::*};
+use chrono::TimeDelta;
+use janitor_runner::{
+    domain::queue::{Bucket, QueueKey},
+    ports::{
+        Catalog, Claims, QueueStore, ResultStore, ScheduleStore,
+        queue_store::{ClaimFilter, ClaimRequest, EnqueueBatch},
+    },
+};
+use std::time::{Duration, Instant};
+
+const CODEBASES: usize = 3000;
+const SOME_RUNS: usize = 500;
+const OLD_RUNS: usize = 12_000;
+
+/// Runs of a campaign; `codebase` is an expression of their number. All began at once, which makes the index on campaign and time
+/// small, and so the first choice among those that seem equal.
+fn runs(from: usize, to: usize, codebase: &str) -> String {
+    format!(
+        "INSERT INTO change_set (id, campaign) SELECT 'old-' || i, 'gen' FROM generate_series({from}, {to}) AS i;
+         INSERT INTO run (id, command, start_time, finish_time, result_code, suite, logfilenames, change_set, codebase, revision)
+         SELECT 'old-' || i, 'true', '2025-01-01', '2025-01-02', 'success', 'gen', '{{}}', 'old-' || i, {codebase}, 'r' FROM generate_series({from}, {to}) AS i"
+    )
+}
+
+async fn quick<T>(what: &str, work: impl Future<Output = T>) -> T {
+    let began = Instant::now();
+    let done = work.await;
+    assert!(began.elapsed() < Duration::from_millis(1500), "{what} took {:?}", began.elapsed());
+    done
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn plans_made_on_empty_tables_do_when_they_are_full() {
+    let url = servers::database().await;
+    servers::execute(&url, "VACUUM ANALYZE").await;
+    let store = servers::open_postgres(&url).await;
+    let names: Vec<String> = (0..CODEBASES).map(|number| format!("cb-{number}")).collect();
+    let keys: Vec<QueueKey> = names.iter().map(|name| key(name, "gen")).collect();
+    let request = |run: &str, codebase: &str| ClaimRequest {
+        filter: ClaimFilter { codebase: Some(codebase_name(codebase)), ..ClaimFilter::default() },
+        ..claim(run)
+    };
+    store.upload_codebases(names.iter().map(|name| bare_codebase(name)).chain([bare_codebase("busy")]).collect()).await.unwrap();
+    // What is known of the table is that it was empty; with some rows in it, an index that is of no use looks as good as the right one.
+    servers::execute(&url, &runs(1, SOME_RUNS, "'cb-' || i")).await;
+    // Each connection of the pool makes its plans now.
+    let early: Vec<_> = (0..6)
+        .map(|number| {
+            let (store, some) = (store.clone(), keys[..3].to_vec());
+            tokio::spawn(async move {
+                store.facts(&some).await.unwrap();
+                store.run_of_revision(&some[0].pair(), "r").await.unwrap();
+                store.position(&some[0].pair()).await.unwrap();
+                let filter = ClaimFilter { codebase: Some(codebase_name("cb-0")), ..ClaimFilter::default() };
+                store.claim(ClaimRequest { filter, ..claim(&format!("early-{number}")) }).await.unwrap();
+            })
+        })
+        .collect();
+    for early in early {
+        early.await.unwrap();
+    }
+    servers::execute(&url, &runs(SOME_RUNS + 1, SOME_RUNS + OLD_RUNS, "'busy'")).await;
+
+    let wishes = names.iter().map(|name| wish(name, Bucket::Default, 1.0)).collect();
+    quick("queueing", store.enqueue(EnqueueBatch { items: wishes, settles: vec![], now: start() })).await.unwrap();
+    quick("gathering facts", store.facts(&keys)).await.unwrap();
+    for number in 0..40 {
+        let name = format!("cb-{}", CODEBASES - 1 - number);
+        let run = quick("claiming by codebase", store.claim(request(&format!("r{number}"), &name))).await.unwrap().unwrap().run;
+        quick("storing a run", store.record(ended(&run, full_run(&run)))).await.unwrap();
+        quick("looking for a revision", store.run_of_revision(&pair(&name, "gen"), "r2")).await.unwrap().unwrap();
+        quick("looking for a place", store.position(&pair(&format!("cb-{number}"), "gen"))).await.unwrap().unwrap();
+    }
+    let began = Instant::now();
+    for number in 0..40 {
+        let run = store.claim(ClaimRequest { now: start() + TimeDelta::seconds(1), ..claim(&format!("s{number}")) }).await.unwrap().unwrap().run;
+        store.record(ended(&run, full_run(&run))).await.unwrap();
+    }
+    assert!(began.elapsed() < Duration::from_secs(2), "40 cycles took {:?}", began.elapsed());
+    assert_eq!(Claims::list(&store).await.unwrap(), vec![]);
+}
