@@ -84,8 +84,9 @@ impl AssignRequest {
 }
 
 impl Assigner {
-    /// Hands out the next item. A caller that goes away before it has the answer leaves nothing claimed.
-    pub async fn assign(self: &Arc<Self>, request: AssignRequest) -> Result<Assignment, ServiceError> {
+    /// Hands out the next item. A caller that goes away before it has the answer leaves nothing claimed. Boxed, since thousands
+    /// may wait with room for one.
+    pub async fn assign(self: &Arc<Self>, request: AssignRequest) -> Result<Box<Assignment>, ServiceError> {
         let (answer, answered) = oneshot::channel();
         let this = self.clone();
         tokio::spawn(async move {
@@ -105,7 +106,7 @@ impl Assigner {
         self.announcer.queue_changed();
     }
 
-    async fn take_next(&self, request: AssignRequest) -> Result<Assignment, ServiceError> {
+    async fn take_next(&self, request: AssignRequest) -> Result<Box<Assignment>, ServiceError> {
         let mut filter = request.filter(&self.deployment)?;
         let mut limited: Option<Time> = None;
         for _ in 0..MOST_TRIES {
@@ -121,7 +122,7 @@ impl Assigner {
             // It is not taken twice by one request, also not when it is queued again at once.
             filter.except.push(run.item.key.clone());
             match self.prepare_or_release(&run, &codebase).await? {
-                Prepared::Ready(assignment) => return Ok(self.handed_out(*assignment)),
+                Prepared::Ready(assignment) => return Ok(self.handed_out(assignment)),
                 Prepared::Unassignable(Unassignable { code, description }) => {
                     self.finisher.end(&run, code, description).await?;
                 }
@@ -135,7 +136,7 @@ impl Assigner {
         Err(limited.map_or(ServiceError::QueueEmpty, ServiceError::RateLimited))
     }
 
-    fn handed_out(&self, assignment: Assignment) -> Assignment {
+    fn handed_out(&self, assignment: Box<Assignment>) -> Box<Assignment> {
         self.metrics.assigned(assignment.run.claimant.worker.as_deref());
         self.announcer.queue_changed();
         assignment

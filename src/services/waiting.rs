@@ -83,7 +83,7 @@ impl WaitingRoom {
     }
 
     /// Hands out the next item, waiting for one up to so long.
-    pub async fn assign(&self, request: AssignRequest, wait: Duration) -> Result<Assignment, ServiceError> {
+    pub async fn assign(&self, request: AssignRequest, wait: Duration) -> Result<Box<Assignment>, ServiceError> {
         if self.ending.is_cancelled() {
             return Err(ServiceError::Stopping);
         }
@@ -98,7 +98,7 @@ impl WaitingRoom {
         }
     }
 
-    async fn wait(&self, request: AssignRequest, end: Instant) -> Result<Assignment, ServiceError> {
+    async fn wait(&self, request: AssignRequest, end: Instant) -> Result<Box<Assignment>, ServiceError> {
         let line = self.line(&request);
         let mut called = false;
         loop {

@@ -77,7 +77,7 @@ async fn hand_out(app: &Arc<App>, body: Option<AssignBody>, worker: Option<Strin
     let request = body.request(worker)?;
     let wait = Duration::from_secs(query.wait.unwrap_or(0));
     let assignment = app.waiting_room.assign(request, wait).await.map_err(|e| cannot_assign(app, e))?;
-    let shape = AssignmentShape::new(assignment, newer);
+    let shape = AssignmentShape::new(*assignment, newer);
     let location = [(header::LOCATION, format!("{base}/{}", shape.id))];
     Ok((StatusCode::CREATED, location, Json(shape)).into_response())
 }

@@ -67,6 +67,8 @@ pub(super) fn options(settings: &PostgresSettings) -> Result<PgConnectOptions, F
         // Plans are kept, also those made while a table was empty, for which reading all of it was best. Compiling plans
         // takes longer than any of them runs.
         ("enable_seqscan", "off"),
+        // A bitmap and a sort of the whole queue seem cheap while nothing is known of its size.
+        ("enable_bitmapscan", "off"),
         ("jit", "off"),
         // Planning the larger statements takes as long as carrying them out, and their plans do not depend on the values.
         ("plan_cache_mode", "force_generic_plan"),
