@@ -60,6 +60,8 @@ struct Background {
     ending: CancellationToken,
 }
 
+// One line for each thing that is made, in the order in which they need each other.
+#[expect(clippy::too_many_lines)]
 fn services(ports: Ports, settings: &Settings, metrics: Arc<Metrics>) -> (Arc<App>, Background) {
     let deployment: Arc<Deployment> = Arc::new(settings.deployment.clone());
     let Ports { queue, claims, results, schedules, outbox, leases, live_logs, openings, parking, pauses, catalog, credentials, .. } = ports;

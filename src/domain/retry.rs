@@ -100,7 +100,7 @@ impl RetryRule {
 
     /// The pause after so many failures; `chance` is from 0 to 1.
     fn pause(&self, failures: u32, chance: f64) -> TimeDelta {
-        let seconds = |delta: TimeDelta| delta.num_milliseconds() as f64 / 1000.0;
+        let seconds = |delta: TimeDelta| delta.as_seconds_f64();
         let grown = seconds(self.delay) * self.factor.powi(i32::try_from(failures.saturating_sub(1)).unwrap_or(i32::MAX));
         let pause = grown.min(seconds(self.longest)) * (1.0 + self.jitter * (2.0 * chance - 1.0));
         #[expect(clippy::cast_possible_truncation)]

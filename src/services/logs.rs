@@ -165,9 +165,9 @@ impl Follower {
             match place {
                 Place::Here(bytes) if bytes.is_empty() && !self.part.follow => return None,
                 Place::Here(bytes) if bytes.is_empty() => self.pause = Some(LOOK_EVERY),
-                Place::Here(bytes) => return self.hand_on(bytes, None),
+                Place::Here(bytes) => return Some(self.hand_on(bytes, None)),
                 Place::There(reader) => match bit(reader).await {
-                    Ok(Some((bytes, reader))) => return self.hand_on(bytes, Some(Place::There(reader))),
+                    Ok(Some((bytes, reader))) => return Some(self.hand_on(bytes, Some(Place::There(reader)))),
                     Ok(None) if !self.part.follow => return None,
                     // The worker breaks off when it ends; what it handed in is in the store.
                     Ok(None) => self.pause = Some(ASK_EVERY),
@@ -175,7 +175,7 @@ impl Follower {
                     Err(error) => return Some((Err(error), None)),
                 },
                 Place::Stored(reader) => match bit(reader).await {
-                    Ok(Some((bytes, reader))) => return self.hand_on(bytes, Some(Place::Stored(reader))),
+                    Ok(Some((bytes, reader))) => return Some(self.hand_on(bytes, Some(Place::Stored(reader)))),
                     Ok(None) => return None,
                     Err(error) => return Some((Err(error), None)),
                 },
@@ -183,9 +183,9 @@ impl Follower {
         }
     }
 
-    fn hand_on(mut self, bytes: Bytes, rest: Option<Place>) -> Step {
+    fn hand_on(mut self, bytes: Bytes, rest: Option<Place>) -> (Result<Bytes, ServiceError>, Option<Self>) {
         self.part.offset += bytes.len() as u64;
         self.place = rest;
-        Some((Ok(bytes), Some(self)))
+        (Ok(bytes), Some(self))
     }
 }

@@ -147,13 +147,12 @@ impl Watcher {
     }
 
     async fn look_at(&self, Task { run, verdict }: Task) -> Result<(), ServiceError> {
-        let verdict = match verdict {
-            Some(verdict) => verdict,
-            None => {
-                let ping = self.ports.backchannel.ping(&run).await;
-                self.ports.metrics.pinged(kind(&run), outcome(&ping));
-                self.ports.deployment.watch.judge(&run, ping, self.ports.clock.now())
-            }
+        let verdict = if let Some(verdict) = verdict {
+            verdict
+        } else {
+            let ping = self.ports.backchannel.ping(&run).await;
+            self.ports.metrics.pinged(kind(&run), outcome(&ping));
+            self.ports.deployment.watch.judge(&run, ping, self.ports.clock.now())
         };
         let done = match verdict {
             Verdict::Wait => Ok(()),

@@ -13,8 +13,6 @@ const BLOCK: u64 = 16 << 10;
 
 /// A place in a log: the block, and where in it.
 fn place(offset: u64) -> (u64, usize) {
-    // Less than a block.
-    #[expect(clippy::cast_possible_truncation)]
     (offset / BLOCK, (offset % BLOCK) as usize)
 }
 
@@ -110,7 +108,9 @@ impl LiveLogs for Embedded {
                     gone.push(keys::Key(key.to_vec()));
                     Ok(ControlFlow::Continue(()))
                 })?;
-                gone.into_iter().for_each(|key| txn.delete(key));
+                for key in gone {
+                    txn.delete(key);
+                }
             }
             Ok(())
         })

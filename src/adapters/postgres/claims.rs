@@ -122,7 +122,7 @@ struct Taken {
 
 /// The statement that takes items for requests of one filter.
 fn claiming<'q>(wanted: &'q [Wanted], first: &'q Wanted, after: Place, alone: bool) -> Args<'q> {
-    let column = |of: fn(&Wanted) -> String| wanted.iter().map(|request| of(request)).collect::<Vec<_>>();
+    let column = |of: fn(&Wanted) -> String| wanted.iter().map(of).collect::<Vec<_>>();
     bound(claim_sql(first.filter.codebase.is_some()), &first.filter, wanted.len(), first.now, after, alone)
         .bind(column(|request| request.run_id.to_string()))
         .bind(column(|request| request.token.clone()))

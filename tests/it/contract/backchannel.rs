@@ -50,11 +50,11 @@ fn word(ping: &Ping) -> &'static str {
 }
 
 /// An adapter at a worker that plays this.
-async fn polling(play: &Play) -> PollingBackchannel {
+fn polling(play: &Play) -> PollingBackchannel {
     PollingBackchannel::new(caller(), &play.url())
 }
 
-async fn jenkins(play: &Play) -> JenkinsBackchannel {
+fn jenkins(play: &Play) -> JenkinsBackchannel {
     JenkinsBackchannel::new(caller(), &play.url())
 }
 
@@ -79,10 +79,10 @@ async fn polling_tells_what_a_worker_is_on() {
         (302, "", "failed"),
     ] {
         play.answer("/log-id", status, body);
-        assert_eq!(word(&polling(&play).await.ping(&run()).await), said, "{status} {body}");
+        assert_eq!(word(&polling(&play).ping(&run()).await), said, "{status} {body}");
     }
     play.answer("/log-id", 200, &"x".repeat(100_000));
-    assert_eq!(word(&polling(&play).await.ping(&run()).await), "failed");
+    assert_eq!(word(&polling(&play).ping(&run()).await), "failed");
 }
 
 #[tokio::test]
@@ -103,7 +103,7 @@ async fn jenkins_tells_how_a_job_stands() {
         (200, r#"{"result": 5}"#, "failed"),
     ] {
         play.answer("/api/json", status, body);
-        assert_eq!(word(&jenkins(&play).await.ping(&run()).await), said, "{status} {body}");
+        assert_eq!(word(&jenkins(&play).ping(&run()).await), said, "{status} {body}");
     }
 }
 
@@ -154,23 +154,23 @@ async fn workers_are_told_to_stop_unless_they_are_on_another_run() {
     let play = Play::start().await;
     play.answer("/log-id", 200, "r1");
     play.answer("/kill", 200, "r1");
-    polling(&play).await.kill(&run()).await.unwrap();
+    polling(&play).kill(&run()).await.unwrap();
     // The newer generation has no such route.
     play.answer("/kill", 404, "");
-    assert!(matches!(polling(&play).await.kill(&run()).await, Err(BackchannelError::Unsupported(_))));
+    assert!(matches!(polling(&play).kill(&run()).await, Err(BackchannelError::Unsupported(_))));
     play.answer("/kill", 500, "");
-    assert!(matches!(polling(&play).await.kill(&run()).await, Err(BackchannelError::Unreachable(_))));
+    assert!(matches!(polling(&play).kill(&run()).await, Err(BackchannelError::Unreachable(_))));
     let told = play.asked("/kill");
     for other in ["r2", "null"] {
         play.answer("/log-id", 200, other);
-        assert!(matches!(polling(&play).await.kill(&run()).await, Err(BackchannelError::Unreachable(_))));
+        assert!(matches!(polling(&play).kill(&run()).await, Err(BackchannelError::Unreachable(_))));
     }
     assert_eq!(play.asked("/kill"), told);
     // Jenkins sends the caller back to the job.
     play.answer("/stop", 302, "");
-    jenkins(&play).await.kill(&run()).await.unwrap();
+    jenkins(&play).kill(&run()).await.unwrap();
     play.answer("/stop", 403, "");
-    assert!(jenkins(&play).await.kill(&run()).await.is_err());
+    assert!(jenkins(&play).kill(&run()).await.is_err());
     assert!(matches!(NoBackchannel.kill(&run()).await, Err(BackchannelError::Unsupported("kill"))));
 }
 
@@ -179,7 +179,7 @@ async fn logs_are_listed_and_read_from_an_offset() {
     let play = Play::start().await;
     play.answer("/logs", 200, r#"["worker.log", "b.log"]"#);
     play.answer("/logs/worker.log", 200, "0123456789");
-    let worker = polling(&play).await;
+    let worker = polling(&play);
     assert_eq!(worker.list_logs(&run()).await.unwrap(), ["worker.log", "b.log"]);
     for (offset, expected) in [(0, "0123456789"), (7, "789"), (10, ""), (99, "")] {
         assert_eq!(all(worker.read_log(&run(), "worker.log", offset).await).await, expected, "{offset}");
@@ -191,7 +191,7 @@ async fn logs_are_listed_and_read_from_an_offset() {
     play.answer("/logs", 200, "nonsense");
     assert!(matches!(worker.list_logs(&run()).await, Err(BackchannelError::Unreachable(_))));
     play.progressive("/logText/progressiveText", "0123456789");
-    let job = jenkins(&play).await;
+    let job = jenkins(&play);
     assert_eq!(job.list_logs(&run()).await.unwrap(), ["worker.log"]);
     for (offset, expected) in [(0, "0123456789"), (7, "789"), (10, ""), (99, "")] {
         assert_eq!(all(job.read_log(&run(), "worker.log", offset).await).await, expected, "{offset}");
@@ -203,7 +203,7 @@ async fn logs_are_listed_and_read_from_an_offset() {
 async fn a_log_that_drips_for_ever_ends() {
     let play = Play::start().await;
     play.drip("/logs/worker.log");
-    let mut log = polling(&play).await.read_log(&run(), "worker.log", 0).await.unwrap();
+    let mut log = polling(&play).read_log(&run(), "worker.log", 0).await.unwrap();
     let (mut text, began) = (vec![], Instant::now());
     assert!(log.read_to_end(&mut text).await.is_err());
     assert!(!text.is_empty() && began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());

@@ -230,6 +230,7 @@ fn has_files(folder: &std::path::Path) -> bool {
         .is_ok_and(|mut entries| entries.any(|entry| entry.is_ok_and(|entry| if entry.path().is_dir() { has_files(&entry.path()) } else { true })))
 }
 
+#[expect(clippy::too_many_lines)]
 async fn the_server_is_killed_at_every_step(kind: &str) {
     // Starting again takes its time; the lease must outlast that.
     let mut yard = Yard::open(kind, &QUICK.replace("lease_seconds = 4", "lease_seconds = 6")).await;

@@ -299,37 +299,38 @@ async fn a_watcher_that_died_is_said_to_stand_still() {
     assert!(watcher.stands_still().unwrap().contains("91 s ago"));
 }
 
+/// Answers for one run, and never for the other.
+struct Half;
+#[async_trait::async_trait]
+impl Backchannel for Half {
+    async fn ping(&self, run: &ActiveRun) -> Ping {
+        if run.id.as_str() == "r1" {
+            tokio::time::sleep(Duration::from_secs(3600)).await;
+        }
+        Ping::Alive
+    }
+    async fn kill(&self, _: &ActiveRun) -> Result<(), janitor_runner::ports::BackchannelError> {
+        Ok(())
+    }
+    async fn list_logs(&self, _: &ActiveRun) -> Result<Vec<String>, janitor_runner::ports::BackchannelError> {
+        Ok(vec![])
+    }
+    async fn read_log(
+        &self,
+        _: &ActiveRun,
+        _: &str,
+        _: u64,
+    ) -> Result<janitor_runner::ports::artifact_store::FileReader, janitor_runner::ports::BackchannelError> {
+        Ok(Box::new(tokio::io::empty()))
+    }
+}
+
 #[tokio::test]
 async fn one_slow_worker_delays_no_other() {
     let place = place();
     place.queued(&["aa", "bb"]).await;
     for run in ["r1", "r2"] {
         place.store.claim(claim(run)).await.unwrap().unwrap();
-    }
-    /// Answers for one run, and never for the other.
-    struct Half;
-    #[async_trait::async_trait]
-    impl Backchannel for Half {
-        async fn ping(&self, run: &ActiveRun) -> Ping {
-            if run.id.as_str() == "r1" {
-                tokio::time::sleep(Duration::from_secs(3600)).await;
-            }
-            Ping::Alive
-        }
-        async fn kill(&self, _: &ActiveRun) -> Result<(), janitor_runner::ports::BackchannelError> {
-            Ok(())
-        }
-        async fn list_logs(&self, _: &ActiveRun) -> Result<Vec<String>, janitor_runner::ports::BackchannelError> {
-            Ok(vec![])
-        }
-        async fn read_log(
-            &self,
-            _: &ActiveRun,
-            _: &str,
-            _: u64,
-        ) -> Result<janitor_runner::ports::artifact_store::FileReader, janitor_runner::ports::BackchannelError> {
-            Ok(Box::new(tokio::io::empty()))
-        }
     }
     place.clock.advance(TimeDelta::seconds(61));
     let watcher = place.watcher(Arc::new(Half), place.working_finisher());
