@@ -113,6 +113,9 @@ pub enum Merge {
     Unchanged,
     /// The item was updated.
     Updated,
+    /// It was, and what is known of its earlier runs holds it back no more: it is other work now, or somebody asked for it by
+    /// hand, or it came into an earlier bucket.
+    Renewed,
 }
 
 impl Enqueue {
@@ -163,6 +166,7 @@ impl QueueItem {
             return Merge::Unchanged;
         }
         let priority = wish.priority(smallest);
+        let renewed = wish.bucket < self.bucket || wish.bucket == Bucket::Manual || wish.command != self.command;
         self.priority = if wish.bucket < self.bucket { priority } else { self.priority.min(priority) };
         self.bucket = wish.bucket;
         self.context = wish.context;
@@ -170,7 +174,7 @@ impl QueueItem {
         self.refresh = wish.refresh;
         self.requester = wish.requester;
         self.command = wish.command;
-        Merge::Updated
+        if renewed { Merge::Renewed } else { Merge::Updated }
     }
 }
 

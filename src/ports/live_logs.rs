@@ -12,6 +12,8 @@ pub enum Appended {
     Size(u64),
     /// It begins after the end of the log, which has so many bytes; nothing was added.
     Gap(u64),
+    /// The run's logs together would be larger than they may; nothing was added.
+    Full,
 }
 
 /// Logs that grow.
@@ -19,7 +21,8 @@ pub enum Appended {
 #[async_trait]
 pub trait LiveLogs: Send + Sync {
     /// Adds a bit that begins at `offset`. What is there already of it is left as it is, so that a repeat is harmless.
-    async fn append(&self, run: &RunId, name: &str, offset: u64, bytes: Bytes) -> Result<Appended, Fault>;
+    /// All logs of the run together have at most `room` bytes.
+    async fn append(&self, run: &RunId, name: &str, offset: u64, bytes: Bytes, room: u64) -> Result<Appended, Fault>;
 
     /// A bit of a log from `offset` on, at most `limit` bytes and maybe fewer than there are; empty at its end, none when there is no such log.
     async fn read(&self, run: &RunId, name: &str, offset: u64, limit: usize) -> Result<Option<Bytes>, Fault>;

@@ -41,16 +41,13 @@ impl Live {
             return Err(Invalid::new("filename", "is not the name of a log: it must end in .log").into());
         }
         let run = self.keepalive.active(id, worker).await?;
-        let others: u64 = self.logs.list(id).await?.into_iter().filter(|(other, _)| other != name).map(|(_, size)| size).sum();
         let limit = self.deployment.live_logs;
-        if others.saturating_add(offset).saturating_add(bytes.len() as u64) > limit {
-            return Err(ServiceError::TooLarge { what: "what is kept of a run's logs while it is active", limit });
-        }
-        let appended = self.logs.append(id, name, offset, bytes).await?;
+        let appended = self.logs.append(id, name, offset, bytes, limit).await?;
         let run = self.keepalive.touch(&run).await?.unwrap_or(run);
         match appended {
             Appended::Size(size) => Ok((size, run)),
             Appended::Gap(size) => Err(ServiceError::Gap(size)),
+            Appended::Full => Err(ServiceError::TooLarge { what: "what is kept of a run's logs while it is active", limit }),
         }
     }
 

@@ -1,6 +1,6 @@
 //! What is queued and what runs.
 
-use super::{Deployment, ServiceError};
+use super::{Deployment, ServiceError, keepalive::is_mine};
 use crate::{
     domain::{
         active_run::ActiveRun,
@@ -74,9 +74,10 @@ impl Overview {
         status(self.claims.as_ref(), &self.deployment, self.clock.now()).await
     }
 
-    /// The active run of that id.
-    pub async fn active_run(&self, id: &RunId) -> Result<ActiveRun, ServiceError> {
-        self.claims.get(id).await?.ok_or_else(|| ServiceError::not_found("active run", id))
+    /// The active run of that id; for a worker, one of its own.
+    pub async fn active_run(&self, id: &RunId, worker: Option<&str>) -> Result<ActiveRun, ServiceError> {
+        let run = self.claims.get(id).await?.ok_or_else(|| ServiceError::not_found("active run", id))?;
+        if is_mine(run.claimant.worker.as_deref(), worker) { Ok(run) } else { Err(ServiceError::NotYours(id.clone())) }
     }
 
     /// The first items of the queue.

@@ -16,11 +16,15 @@ fn place(offset: u64) -> (u64, usize) {
     (offset / BLOCK, (offset % BLOCK) as usize)
 }
 
-fn append(txn: &mut Txn<'_>, run: &RunId, name: &str, offset: u64, bytes: &[u8]) -> Result<Appended, Fault> {
+fn append(txn: &mut Txn<'_>, run: &RunId, name: &str, offset: u64, bytes: &[u8], room: u64) -> Result<Appended, Fault> {
     let key = keys::live_log(run, name);
     let mut size = txn.number(&key)?;
     if offset > size {
         return Ok(Appended::Gap(size));
+    }
+    let others: u64 = list(txn, run)?.into_iter().filter(|(other, _)| other != name).map(|(_, size)| size).sum();
+    if others.saturating_add(offset).saturating_add(bytes.len() as u64) > room {
+        return Ok(Appended::Full);
     }
     let known = usize::try_from(size - offset).unwrap_or(usize::MAX);
     let mut new = bytes.get(known..).unwrap_or_default();
@@ -55,6 +59,17 @@ fn read(txn: &Txn<'_>, run: &RunId, name: &str, mut offset: u64, limit: usize) -
     Ok(Some(found.into()))
 }
 
+fn list(txn: &Txn<'_>, run: &RunId) -> Result<Vec<(String, u64)>, Fault> {
+    let mut logs = vec![];
+    txn.scan(&keys::live_logs_of(run), |key, value| -> Result<_, Fault> {
+        if let Some(name) = parts(key).into_iter().nth(1) {
+            logs.push((name, super::txn::decode(value)?));
+        }
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(logs)
+}
+
 /// The text that a key has after its table's letter, part by part. Names of logs and runs have no bytes that are escaped.
 fn parts(key: &[u8]) -> Vec<String> {
     key.get(1..).unwrap_or_default().split(|byte| *byte == 0).map(|part| String::from_utf8_lossy(part).into_owned()).collect()
@@ -62,9 +77,9 @@ fn parts(key: &[u8]) -> Vec<String> {
 
 #[async_trait]
 impl LiveLogs for Embedded {
-    async fn append(&self, run: &RunId, name: &str, offset: u64, bytes: Bytes) -> Result<Appended, Fault> {
+    async fn append(&self, run: &RunId, name: &str, offset: u64, bytes: Bytes, room: u64) -> Result<Appended, Fault> {
         let (run, name) = (run.clone(), name.to_owned());
-        self.write("append to a log", move |txn, _| append(txn, &run, &name, offset, &bytes)).await
+        self.write("append to a log", move |txn, _| append(txn, &run, &name, offset, &bytes, room)).await
     }
 
     async fn read(&self, run: &RunId, name: &str, offset: u64, limit: usize) -> Result<Option<Bytes>, Fault> {
@@ -74,17 +89,7 @@ impl LiveLogs for Embedded {
 
     async fn list(&self, run: &RunId) -> Result<Vec<(String, u64)>, Fault> {
         let run = run.clone();
-        Embedded::read(self, "list live logs", move |txn, _| {
-            let mut logs = vec![];
-            txn.scan(&keys::live_logs_of(&run), |key, value| -> Result<_, Fault> {
-                if let Some(name) = parts(key).into_iter().nth(1) {
-                    logs.push((name, super::txn::decode(value)?));
-                }
-                Ok(ControlFlow::Continue(()))
-            })?;
-            Ok(logs)
-        })
-        .await
+        Embedded::read(self, "list live logs", move |txn, _| list(txn, &run)).await
     }
 
     async fn runs(&self) -> Result<Vec<RunId>, Fault> {

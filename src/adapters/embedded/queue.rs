@@ -49,12 +49,11 @@ pub(super) fn enqueue(txn: &mut Txn<'_>, hot: &mut Hot, wish: Enqueue, now: Time
         }
         true
     } else {
-        let bucket = stored.item.bucket;
-        let updated = stored.item.merge(wish, hot.smallest_priority()) == Merge::Updated;
-        if stored.item.bucket < bucket {
+        let merge = stored.item.merge(wish, hot.smallest_priority());
+        if merge == Merge::Renewed {
             stored.state = ItemState::default();
         }
-        updated
+        merge != Merge::Unchanged
     };
     let answer = Enqueued { queue_id: stored.item.id, bucket: stored.item.bucket };
     if changed {

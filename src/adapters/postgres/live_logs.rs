@@ -13,19 +13,28 @@ use sqlx::PgConnection;
 const BLOCK: usize = 64 << 10;
 const BLOCKS_AT_ONCE: i64 = 16;
 
-async fn append(connection: &mut PgConnection, run: &RunId, name: &str, offset: u64, bytes: &Bytes) -> Result<Appended, Abort<Fault>> {
+async fn append(connection: &mut PgConnection, run: &RunId, name: &str, offset: u64, bytes: &Bytes, room: u64) -> Result<Appended, Abort<Fault>> {
     // Only a beginning makes a log.
     let lock = match offset {
         0 => {
             "INSERT INTO runner_live_log AS log (run_id, name, size) VALUES ($1, $2, 0)
-             ON CONFLICT (run_id, name) DO UPDATE SET size = log.size RETURNING size"
+             ON CONFLICT (run_id, name) DO UPDATE SET size = log.size
+             RETURNING size, (SELECT coalesce(sum(size), 0)::bigint FROM runner_live_log WHERE run_id = $1 AND name <> $2)"
         }
-        _ => "SELECT size FROM runner_live_log WHERE run_id = $1 AND name = $2 FOR UPDATE",
+        _ => {
+            "SELECT size, (SELECT coalesce(sum(size), 0)::bigint FROM runner_live_log WHERE run_id = $1 AND name <> $2)
+             FROM runner_live_log WHERE run_id = $1 AND name = $2 FOR UPDATE"
+        }
     };
-    let size: Option<i64> = sqlx::query_scalar(lock).bind(run.as_str()).bind(name).fetch_optional(&mut *connection).await?;
-    let size = size.unwrap_or_default().cast_unsigned();
+    let sizes: Option<(i64, i64)> = sqlx::query_as(lock).bind(run.as_str()).bind(name).fetch_optional(&mut *connection).await?;
+    let (size, others) = sizes.map_or((0, 0), |(size, others)| (size.cast_unsigned(), others.cast_unsigned()));
     if offset > size {
         return Ok(Appended::Gap(size));
+    }
+    if others.saturating_add(offset).saturating_add(bytes.len() as u64) > room {
+        let unmake = "DELETE FROM runner_live_log WHERE run_id = $1 AND name = $2 AND size = 0";
+        sqlx::query(unmake).bind(run.as_str()).bind(name).execute(connection).await?;
+        return Ok(Appended::Full);
     }
     let new = bytes.get(usize::try_from(size - offset).unwrap_or(usize::MAX)..).unwrap_or_default();
     if new.is_empty() {
@@ -48,11 +57,11 @@ async fn append(connection: &mut PgConnection, run: &RunId, name: &str, offset: 
 
 #[async_trait]
 impl LiveLogs for Postgres {
-    async fn append(&self, run: &RunId, name: &str, offset: u64, bytes: Bytes) -> Result<Appended, Fault> {
+    async fn append(&self, run: &RunId, name: &str, offset: u64, bytes: Bytes, room: u64) -> Result<Appended, Fault> {
         self.tables
             .transaction("append to a log", |connection| {
                 let (run, name, bytes) = (run.clone(), name.to_owned(), bytes.clone());
-                Box::pin(async move { append(connection, &run, &name, offset, &bytes).await })
+                Box::pin(async move { append(connection, &run, &name, offset, &bytes, room).await })
             })
             .await
     }

@@ -36,8 +36,8 @@ pub(super) fn columns_of<'a>(keys: impl Iterator<Item = &'a QueueKey>) -> Column
 struct Slot {
     item: QueueItem,
     state: State,
-    /// It came into an earlier bucket: it is neither parked nor snoozed any more.
-    woken: bool,
+    /// It is neither parked nor snoozed any more.
+    renewed: bool,
 }
 
 #[derive(PartialEq)]
@@ -90,7 +90,7 @@ async fn locked(connection: &mut PgConnection, wishes: &[Enqueue]) -> sqlx::Resu
             Some(wish) => State::Held { wish: wish.map(|wish| read(&wish)).transpose()?, changed: false },
             None => State::Unchanged,
         };
-        Ok((item.key.clone(), Slot { item, state, woken: false }))
+        Ok((item.key.clone(), Slot { item, state, renewed: false }))
     };
     items.into_iter().map(slot).collect()
 }
@@ -102,22 +102,24 @@ fn work_in(slots: &mut HashMap<QueueKey, Slot>, order: &mut Vec<QueueKey>, small
         let (key, bucket, priority) = (item.key.clone(), item.bucket, item.priority);
         *smallest = Some(smallest.map_or(priority, |smallest| smallest.min(priority)));
         order.push(key.clone());
-        slots.insert(key, Slot { item, state: State::New, woken: false });
+        slots.insert(key, Slot { item, state: State::New, renewed: false });
         return bucket;
     };
-    let before = slot.item.bucket;
     if let State::Held { wish: waiting, changed } = &mut slot.state {
         *changed = true;
         match waiting {
             Some(waiting) => waiting.absorb(wish),
             none => *none = Some(Box::new(wish)),
         }
-    } else if slot.item.merge(wish, *smallest) == Merge::Updated {
-        *smallest = smallest.map(|smallest| smallest.min(slot.item.priority));
-        if slot.state == State::Unchanged {
-            slot.state = State::Changed;
+    } else {
+        let merge = slot.item.merge(wish, *smallest);
+        if merge != Merge::Unchanged {
+            *smallest = smallest.map(|smallest| smallest.min(slot.item.priority));
+            if slot.state == State::Unchanged {
+                slot.state = State::Changed;
+            }
         }
-        slot.woken |= slot.item.bucket < before;
+        slot.renewed |= merge == Merge::Renewed;
     }
     slot.item.bucket
 }
@@ -289,9 +291,9 @@ pub(super) async fn enqueue(connection: &mut PgConnection, wishes: Vec<Enqueue>,
     if !waiting.is_empty() {
         keep_wishes(&mut *connection, waiting).await?;
     }
-    let woken: Vec<QueueId> = slots.values().filter(|slot| slot.woken).map(|slot| slot.item.id).collect();
-    if !woken.is_empty() {
-        sqlx::query("DELETE FROM runner_item WHERE queue_id = ANY ($1)").bind(woken).execute(connection).await?;
+    let renewed: Vec<QueueId> = slots.values().filter(|slot| slot.renewed).map(|slot| slot.item.id).collect();
+    if !renewed.is_empty() {
+        sqlx::query("DELETE FROM runner_item WHERE queue_id = ANY ($1)").bind(renewed).execute(connection).await?;
     }
     let id_of = |key: &QueueKey| slots.get(key).map_or(0, |slot| slot.item.id);
     let changed = slots.values().filter(|slot| matches!(slot.state, State::New | State::Changed));

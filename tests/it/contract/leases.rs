@@ -7,7 +7,7 @@ use janitor_runner::{
     domain::{
         active_run::{ActiveRun, Claimant},
         name::RunId,
-        queue::Bucket,
+        queue::{Bucket, Enqueue},
         retry::{Fate, ItemState, Parked, Tries},
         run::{ResultBranch, ResultCode, Run},
         time::Time,
@@ -30,6 +30,7 @@ contract!(
     a_parked_item_waits_for_its_release,
     a_snoozed_item_waits_for_its_time,
     an_earlier_bucket_wakes_an_item,
+    other_work_and_wishes_by_hand_wake_an_item,
     a_wish_wakes_an_item_that_goes_back,
     a_worker_seen_meanwhile_keeps_its_run,
     a_late_result_takes_the_place_of_the_run_given_up,
@@ -180,6 +181,22 @@ async fn an_earlier_bucket_wakes_an_item<S: QueueStore + Catalog + ResultStore>(
     assert_eq!(store.claim(claim("r2")).await.unwrap(), None);
     store.enqueue(batch(vec![wish("aa", Bucket::Manual, 1.0)])).await.unwrap();
     assert_eq!(leased(store, "r3").await.item.id, run.item.id);
+}
+
+async fn other_work_and_wishes_by_hand_wake_an_item<S: QueueStore + Catalog + ResultStore>(store: &S) {
+    queued(store, &["aa"]).await;
+    let parked = ItemState { parked: Some(Parked { reason: "x".into(), since: at(5) }), ..ItemState::default() };
+    let other = Enqueue { command: "another".into(), ..wish("aa", Bucket::Default, 1.0) };
+    let by_hand = wish("aa", Bucket::Manual, 1.0);
+    for (number, wish) in [other, by_hand.clone(), by_hand].into_iter().enumerate() {
+        let run = leased(store, &format!("r{number}")).await;
+        vanish(store, &run, parked.clone()).await;
+        assert_eq!(store.claim(claim("none")).await.unwrap(), None);
+        store.enqueue(batch(vec![wish.clone()])).await.unwrap();
+        let next = leased(store, &format!("again{number}")).await;
+        assert_eq!((next.item.id, &next.item.command), (run.item.id, &wish.command));
+        vanish(store, &next, ItemState::default()).await;
+    }
 }
 
 async fn a_wish_wakes_an_item_that_goes_back<S: QueueStore + Catalog + ResultStore>(store: &S) {

@@ -189,8 +189,8 @@ async fn what_a_vanished_worker_sent_of_its_log_is_kept() {
 async fn logs_of_runs_that_ended_are_swept_away() {
     let place = place();
     let run = place.leased("aa", "r1").await;
-    place.store.append(&run.id, "w.log", 0, "x".into()).await.unwrap();
-    place.store.append(&janitor_runner::domain::name::RunId::new("gone"), "w.log", 0, "x".into()).await.unwrap();
+    place.store.append(&run.id, "w.log", 0, "x".into(), 9).await.unwrap();
+    place.store.append(&janitor_runner::domain::name::RunId::new("gone"), "w.log", 0, "x".into(), 9).await.unwrap();
     place.watcher(Arc::new(NoBackchannel), place.working_finisher()).round().await.unwrap();
     assert_eq!(place.store.runs().await.unwrap(), [run.id]);
 }
