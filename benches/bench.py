@@ -10,7 +10,7 @@ Start time and idle memory on an empty store; then N items queued over HTTP, cyc
 cycle.lua; an upload of 10,000 candidates in one request; a 1 GiB upload and the memory that it takes.
 Everything runs on this machine, the client too: compare figures of one run, not of different machines.
 """
-import argparse, http.client, json, os, pathlib, re, shutil, socket, subprocess, tempfile, time
+import argparse, contextlib, http.client, json, os, pathlib, re, shutil, socket, subprocess, tempfile, time
 
 HERE = pathlib.Path(__file__).resolve().parent
 SETTINGS = """
@@ -116,6 +116,34 @@ class Service:
         shutil.rmtree(self.home)
 
 
+class Arguments(argparse.ArgumentParser):
+    """Those of every program here."""
+
+    def __init__(self):
+        super().__init__()
+        self.add_argument("--binary", default=str(HERE.parent / "target/release/janitor-runner"))
+        self.add_argument("--store", default="sled", choices=["sled", "memory", "postgres"])
+
+
+@contextlib.contextmanager
+def serving(a, settings_too=""):
+    """A service on a new store of the kind asked for, taken away at the end."""
+    with contextlib.ExitStack() as ending:
+        store = a.store
+        if store == "postgres":
+            database = Database(a.binary)
+            ending.callback(database.stop)
+            store = database.fresh()
+        service = Service(a.binary, store, settings_too)
+        ending.callback(service.remove)
+        yield service
+
+
+def percentile(times, share):
+    """That of sorted times."""
+    return times[min(len(times) - 1, int(len(times) * share))]
+
+
 def seed(service, count):
     for start in range(0, count, 10000):
         names = [f"cb-{i}" for i in range(start, min(count, start + 10000))]
@@ -164,12 +192,10 @@ def big_upload(service, size=1 << 30):
 
 
 def main():
-    p = argparse.ArgumentParser()
-    p.add_argument("--binary", default=str(HERE.parent / "target/release/janitor-runner"))
+    p = Arguments()
     p.add_argument("--queued", type=int, default=100000)
     p.add_argument("--seconds", type=int, default=20)
     p.add_argument("--clients", default="1,8,32")
-    p.add_argument("--store", default="sled", choices=["sled", "memory", "postgres"])
     a = p.parse_args()
     database = Database(a.binary) if a.store == "postgres" else None
     try:

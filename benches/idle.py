@@ -7,8 +7,8 @@ WORKERS connections wait with wait=50. Printed: the memory and processor time of
 items are added, one at a time, and for each it is measured how long it takes from the request that adds it to the answer
 that hands it out. A worker that got something asks again at once, as a worker with nothing else to do would.
 """
-import argparse, asyncio, json, os, pathlib, resource, time
-from bench import Database, HERE, Service
+import asyncio, json, os, resource, time
+from bench import Arguments, percentile, serving
 
 
 def processor_seconds(pid):
@@ -77,9 +77,8 @@ async def measure(service, a):
     added = await crowd.add(a.items, a.every)
     await asyncio.sleep(2)
     times = sorted((crowd.got[name] - when) * 1000 for name, when in added.items() if name in crowd.got)
-    at = lambda share: times[min(len(times) - 1, int(len(times) * share))]
     print(f"{len(times)} of {a.items} items handed out, from the request that adds one to the answer that hands it out: "
-          f"p50 {at(0.5):.1f} ms, p99 {at(0.99):.1f} ms, slowest {times[-1]:.1f} ms")
+          f"p50 {percentile(times, 0.5):.1f} ms, p99 {percentile(times, 0.99):.1f} ms, slowest {times[-1]:.1f} ms")
     if crowd.wrong:
         print("unexpected:", crowd.wrong[:3])
     for worker in workers:
@@ -87,27 +86,18 @@ async def measure(service, a):
 
 
 def main():
-    p = argparse.ArgumentParser()
-    p.add_argument("--binary", default=str(HERE.parent / "target/release/janitor-runner"))
-    p.add_argument("--store", default="sled", choices=["sled", "memory", "postgres"])
+    p = Arguments()
     p.add_argument("--workers", type=int, default=2000)
     p.add_argument("--items", type=int, default=600)
     p.add_argument("--every", type=float, default=0.03)
     a = p.parse_args()
-    # Only this process's own limit: the server must do with what it is given.
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    database = Database(a.binary) if a.store == "postgres" else None
-    service = Service(a.binary, database.fresh() if database else a.store)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    try:
-        names = [f"item-{number}" for number in range(a.items)]
-        assert service.call("POST", "/codebases", [{"name": name} for name in names])[0] == 200
+    with serving(a) as service:
+        # Only this process's own limit, after the server has started: that must do with what it was given.
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        assert service.call("POST", "/codebases", [{"name": f"item-{number}"} for number in range(a.items)])[0] == 200
         print(f"store {a.store}")
         asyncio.run(measure(service, a))
-    finally:
-        service.remove()
-        if database:
-            database.stop()
 
 
 if __name__ == "__main__":

@@ -6,10 +6,11 @@
 Printed: how long it takes until every worker was asked once, and how long an assignment takes meanwhile, beside what it takes with
 the same active runs and nobody being asked.
 """
-import argparse, asyncio, http.client, json, re, threading, time
-from bench import Database, HERE, Service, free_port
+import asyncio, http.client, json, re, threading, time
+from bench import Arguments, free_port, percentile, serving
 
-QUIET = 25  # seconds before workers are asked
+QUIET = 30  # seconds before a worker is asked
+WATCHED = 25  # seconds that are measured while they are
 
 
 class Workers(threading.Thread):
@@ -69,40 +70,39 @@ def assignments(service, seconds):
 
 
 def said(times):
-    at = lambda share: times[min(len(times) - 1, int(len(times) * share))]
-    return f"p50 {at(0.5):.2f} ms, p99 {at(0.99):.2f} ms ({len(times)} assignments)", at(0.99)
+    p99 = percentile(times, 0.99)
+    return f"p50 {percentile(times, 0.5):.2f} ms, p99 {p99:.2f} ms ({len(times)} assignments)", p99
+
+
+def hand_out(service, workers, runs):
+    """Active runs: a third with a worker that answers, a third with one that is gone, a third with one that hangs."""
+    dead, began = free_port(), time.monotonic()
+    for number in range(runs):
+        url = [f"http://127.0.0.1:{workers.port}/alive/{number}/", f"http://127.0.0.1:{dead}/", f"http://127.0.0.1:{workers.port}/hang/{number}/"][number % 3]
+        status, body = service.call("POST", "/active-runs", {"worker": "w1", "backchannel": {"kind": "http", "url": url}})
+        assert status == 201, body
+        workers.ids[number] = json.loads(body)["id"]
+    print(f"{runs} active runs, claimed within {time.monotonic() - began:.1f} s: a third alive, a third dead, a third hanging")
 
 
 def main():
-    p = argparse.ArgumentParser()
-    p.add_argument("--binary", default=str(HERE.parent / "target/release/janitor-runner"))
-    p.add_argument("--store", default="sled", choices=["sled", "memory", "postgres"])
+    p = Arguments()
     p.add_argument("--runs", type=int, default=999)
     a = p.parse_args()
-    database = Database(a.binary) if a.store == "postgres" else None
-    settings = f"\n[watch]\nping_after_seconds = {QUIET}\n"
-    service = Service(a.binary, database.fresh() if database else a.store, settings)
-    workers, dead = Workers(), free_port()
-    try:
+    with serving(a, f"\n[watch]\nping_after_seconds = {QUIET}\n") as service:
         service.call("POST", "/admin/workers", {"name": "w1", "password": "secret1"})
-        names = [f"cb-{number}" for number in range(a.runs + 5000)]
+        names = [f"cb-{number}" for number in range(a.runs + 9000)]
         assert service.call("POST", "/codebases", [{"name": name} for name in names])[0] == 200
         assert service.call("POST", "/candidates", [{"codebase": name, "campaign": "gen"} for name in names])[0] == 200
         print(f"store {a.store}; {said(assignments(service, 5))[0]} with no other active run")
-        began = time.monotonic()
-        for number in range(a.runs):
-            url = [f"http://127.0.0.1:{workers.port}/alive/{number}/", f"http://127.0.0.1:{dead}/", f"http://127.0.0.1:{workers.port}/hang/{number}/"][number % 3]
-            status, body = service.call("POST", "/active-runs", {"worker": "w1", "backchannel": {"kind": "http", "url": url}})
-            assert status == 201, body
-            workers.ids[number] = json.loads(body)["id"]
-        print(f"{a.runs} active runs, claimed within {time.monotonic() - began:.1f} s: a third alive, a third dead, a third hanging")
+        workers = Workers()
+        hand_out(service, workers, a.runs)
         quiet, idle = said(assignments(service, 10))
         while not pings(service):
             time.sleep(0.05)
-        began, busy = time.monotonic(), []
-        asking = threading.Thread(target=lambda: busy.extend(assignments(service, 15)))
+        began, busy, round_took = time.monotonic(), [], None
+        asking = threading.Thread(target=lambda: busy.extend(assignments(service, WATCHED)))
         asking.start()
-        round_took = None
         while asking.is_alive():
             if round_took is None and sum(pings(service).values()) >= a.runs:
                 round_took = time.monotonic() - began
@@ -110,10 +110,6 @@ def main():
         watched, p99 = said(sorted(busy))
         print(f"every worker asked once within {round_took:.1f} s of the first ({pings(service)})" if round_took else f"not all asked: {pings(service)}")
         print(f"assignments while nobody is asked: {quiet}\nassignments while workers are asked: {watched}; p99 ratio {p99 / idle:.2f}")
-    finally:
-        service.remove()
-        if database:
-            database.stop()
 
 
 if __name__ == "__main__":

@@ -19,14 +19,20 @@ pub(super) struct ScopeArgs {
     name: Option<String>,
 }
 
+/// Something that is paused or limited, and where.
+#[derive(Debug, Args)]
+pub(super) struct ScopedArgs {
+    #[command(flatten)]
+    scope: ScopeArgs,
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
 /// Pauses.
 #[derive(Debug, Subcommand)]
 pub(super) enum PauseCommand {
     /// What is paused
-    Ls {
-        #[command(flatten)]
-        server: ServerArgs,
-    },
+    Ls(ServerArgs),
     /// Hand out nothing of a campaign, host, codebase or bucket, to a worker, or at all; what runs goes on
     Add {
         #[command(flatten)]
@@ -41,22 +47,14 @@ pub(super) enum PauseCommand {
         server: ServerArgs,
     },
     /// End a pause
-    Rm {
-        #[command(flatten)]
-        scope: ScopeArgs,
-        #[command(flatten)]
-        server: ServerArgs,
-    },
+    Rm(ScopedArgs),
 }
 
 /// Limits on runs at the same time.
 #[derive(Debug, Subcommand)]
 pub(super) enum LimitCommand {
     /// All limits, and how much of each is used
-    Ls {
-        #[command(flatten)]
-        server: ServerArgs,
-    },
+    Ls(ServerArgs),
     /// Limit a campaign or a host
     Set {
         /// campaign or host
@@ -69,22 +67,14 @@ pub(super) enum LimitCommand {
         server: ServerArgs,
     },
     /// Take a limit away
-    Rm {
-        #[command(flatten)]
-        scope: ScopeArgs,
-        #[command(flatten)]
-        server: ServerArgs,
-    },
+    Rm(ScopedArgs),
 }
 
 /// Items whose runs failed too often.
 #[derive(Debug, Subcommand)]
 pub(super) enum ParkedCommand {
     /// What is parked, and why
-    Ls {
-        #[command(flatten)]
-        server: ServerArgs,
-    },
+    Ls(ServerArgs),
     /// Let items be handed out again: some by id, or those of a campaign or codebase, or all
     Release {
         /// Queue ids, as `parked ls` shows them
@@ -122,67 +112,60 @@ fn done(args: &ServerArgs, answer: &Value, said: &str) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Prints these fields of what there is of a kind, or all of it in JSON.
+fn listed<const N: usize>(args: &ServerArgs, kind: &str, all: &Value, columns: [(&str, &str); N]) -> Result<ExitCode> {
+    if args.json {
+        return print_json(all);
+    }
+    let rows = list(all.get(kind).unwrap_or(&Value::Null)).iter();
+    println!("{}", table(columns.map(|(_, heading)| heading), rows.map(|row| columns.map(|(field, _)| text(row, field)))));
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn lift(ScopedArgs { scope, server }: ScopedArgs, kind: &str, now: &str) -> Result<ExitCode> {
+    Server::new(&server.server)?.delete(&[kind], &scope.query()).await?;
+    done(&server, &json!({ "kind": scope.kind, "name": scope.name }), &format!("{} {now}", scope.said()))
+}
+
 /// `pause …`.
 pub(super) async fn pause(command: PauseCommand) -> Result<ExitCode> {
     match command {
-        PauseCommand::Ls { server: args } => {
+        PauseCommand::Ls(args) => {
             let pauses = Server::new(&args.server)?.get(&["pauses"], &[]).await?;
-            if args.json {
-                return print_json(&pauses);
-            }
-            let rows = list(pauses.get("pauses").unwrap_or(&Value::Null)).iter();
-            let rows = rows.map(|pause| ["kind", "name", "reason", "since", "until"].map(|field| text(pause, field)));
-            println!("{}", table(["kind", "name", "reason", "since", "until"], rows));
-            Ok(ExitCode::SUCCESS)
+            listed(&args, "pauses", &pauses, ["kind", "name", "reason", "since", "until"].map(|field| (field, field)))
         }
         PauseCommand::Add { scope, reason, until, server: args } => {
             let body = json!({ "kind": scope.kind, "name": scope.name, "reason": reason, "until": until });
             let paused = Server::new(&args.server)?.put(&["pauses"], &body).await?;
             done(&args, &paused, &format!("{} is paused", scope.said()))
         }
-        PauseCommand::Rm { scope, server: args } => {
-            Server::new(&args.server)?.delete(&["pauses"], &scope.query()).await?;
-            done(&args, &json!({ "resumed": scope.said() }), &format!("{} goes on", scope.said()))
-        }
+        PauseCommand::Rm(args) => lift(args, "pauses", "goes on").await,
     }
 }
 
 /// `limit …`.
 pub(super) async fn limit(command: LimitCommand) -> Result<ExitCode> {
     match command {
-        LimitCommand::Ls { server: args } => {
+        LimitCommand::Ls(args) => {
             let limits = Server::new(&args.server)?.get(&["limits"], &[]).await?;
-            if args.json {
-                return print_json(&limits);
-            }
-            let rows = list(limits.get("limits").unwrap_or(&Value::Null)).iter();
-            let rows = rows.map(|limit| ["kind", "name", "running", "most"].map(|field| text(limit, field)));
-            println!("{}", table(["kind", "name", "running", "at most"], rows));
-            Ok(ExitCode::SUCCESS)
+            listed(&args, "limits", &limits, [("kind", "kind"), ("name", "name"), ("running", "running"), ("most", "at most")])
         }
         LimitCommand::Set { kind, name, most, server: args } => {
             let body = json!({ "kind": kind, "name": name, "most": most });
             let limited = Server::new(&args.server)?.put(&["limits"], &body).await?;
             done(&args, &limited, &format!("{kind} {name}: at most {most} at the same time"))
         }
-        LimitCommand::Rm { scope, server: args } => {
-            Server::new(&args.server)?.delete(&["limits"], &scope.query()).await?;
-            done(&args, &json!({ "unlimited": scope.said() }), &format!("{} has no limit any more", scope.said()))
-        }
+        LimitCommand::Rm(args) => lift(args, "limits", "has no limit any more").await,
     }
 }
 
 /// `parked …`.
 pub(super) async fn parked(command: ParkedCommand) -> Result<ExitCode> {
     match command {
-        ParkedCommand::Ls { server: args } => {
-            let parked = all_parked(&Server::new(&args.server)?).await?;
-            if args.json {
-                return print_json(&json!({ "parked": parked }));
-            }
-            let rows = parked.iter().map(|item| ["queue_id", "campaign", "codebase", "since", "reason"].map(|field| text(item, field)));
-            println!("{}", table(["id", "campaign", "codebase", "since", "reason"], rows));
-            Ok(ExitCode::SUCCESS)
+        ParkedCommand::Ls(args) => {
+            let parked = json!({ "parked": all_parked(&Server::new(&args.server)?).await? });
+            let columns = [("queue_id", "id"), ("campaign", "campaign"), ("codebase", "codebase"), ("since", "since"), ("reason", "reason")];
+            listed(&args, "parked", &parked, columns)
         }
         ParkedCommand::Release { ids, campaign, codebase, all, server: args } => {
             if ids.is_empty() && campaign.is_none() && codebase.is_none() && !all {
