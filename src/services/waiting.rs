@@ -100,35 +100,40 @@ impl WaitingRoom {
 
     async fn wait(&self, request: AssignRequest, end: Instant) -> Result<Box<Assignment>, ServiceError> {
         let line = self.line(&request);
-        let mut called = false;
+        let (mut called, mut paused) = (false, false);
         loop {
-            if self.is_paused(&request).await? {
-                // Whoever called it meant somebody who can take something.
-                if std::mem::take(&mut called) {
-                    line.notify_one();
-                }
+            if paused {
+                // Out of the line, for those who can take something.
                 sleep(LOOK_EVERY.min(end - Instant::now())).await;
-                if Instant::now() >= end {
-                    return Err(ServiceError::QueueEmpty);
-                }
-                continue;
             }
             // In line before it looks: what is opened after the look calls somebody.
             let turn = line.notified();
             tokio::pin!(turn);
             turn.as_mut().enable();
-            match self.assigner.assign(request.clone()).await {
+            let nothing = match self.assigner.assign(request.clone()).await {
                 Ok(assignment) => {
                     line.notify_one();
                     return Ok(assignment);
                 }
-                Err(nothing @ (ServiceError::QueueEmpty | ServiceError::RateLimited(_))) => {
-                    if timeout_at(end, turn).await.is_err() {
-                        return Err(nothing);
-                    }
-                    called = true;
-                }
+                Err(nothing @ (ServiceError::QueueEmpty | ServiceError::RateLimited(_))) => nothing,
                 Err(error) => return Err(error),
+            };
+            if Instant::now() >= end {
+                return Err(nothing);
+            }
+            if called || paused {
+                paused = self.is_paused(&request).await?;
+            }
+            if paused {
+                // Whoever called it meant somebody else.
+                if std::mem::take(&mut called) {
+                    line.notify_one();
+                }
+            } else {
+                if timeout_at(end, turn).await.is_err() {
+                    return Err(nothing);
+                }
+                called = true;
             }
         }
     }

@@ -63,7 +63,8 @@ impl<T: DeserializeOwned + Send + 'static> FromRequest<Arc<App>> for Body<T> {
         if !is_json(&request) {
             return Err(ApiError::problem(StatusCode::UNSUPPORTED_MEDIA_TYPE, "the body must be application/json"));
         }
-        let bytes = received(request, app.limits.json_body).await?;
+        // On the heap, which the handler, that may wait for long, has back.
+        let bytes = Box::pin(received(request, app.limits.json_body)).await?;
         // A list of tens of thousands of entries takes long enough to keep others waiting.
         if bytes.len() < LARGE {
             return parse(&bytes).map(Self);

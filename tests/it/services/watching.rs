@@ -392,12 +392,17 @@ async fn waiting_ends_with_its_time_or_the_process_and_passes_paused_workers_by(
         let room = room.clone();
         tokio::spawn(async move { room.assign(wish_of(worker), Duration::from_secs(20)).await })
     };
-    let (paused, other) = (wait("w1"), wait("w2"));
-    tokio::time::sleep(Duration::from_millis(30)).await;
-    place.queued(&["aa"]).await;
-    let got = tokio::time::timeout(Duration::from_millis(900), other).await.unwrap().unwrap().unwrap();
-    assert_eq!(got.run.claimant.worker.as_deref(), Some("w2"));
-    assert!(!paused.is_finished());
+    let paused = wait("w1");
+    // Called by the clock, it stands aside when the first item comes.
+    for (worker, item, after) in [("w2", "aa", 1200), ("w3", "bb", 30)] {
+        tokio::time::sleep(Duration::from_millis(30)).await;
+        let other = wait(worker);
+        tokio::time::sleep(Duration::from_millis(after)).await;
+        place.queued(&[item]).await;
+        let got = tokio::time::timeout(Duration::from_millis(500), other).await.unwrap().unwrap().unwrap();
+        assert_eq!(got.run.claimant.worker.as_deref(), Some(worker));
+        assert!(!paused.is_finished());
+    }
     ending.cancel();
     assert!(matches!(tokio::time::timeout(Duration::from_secs(5), paused).await.unwrap().unwrap(), Err(ServiceError::Stopping)));
     assert!(matches!(room.assign(wish_of("w2"), Duration::ZERO).await, Err(ServiceError::Stopping)));
