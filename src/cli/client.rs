@@ -99,39 +99,6 @@ pub(super) enum CodebaseCommand {
     },
 }
 
-/// Accounts of workers.
-#[derive(Debug, Subcommand)]
-pub(super) enum WorkersCommand {
-    /// Add a worker; a password is made and shown once
-    Add {
-        /// Its name
-        name: String,
-        /// Where people find out about it
-        #[arg(long)]
-        link: Option<String>,
-        /// A file with its password, when none should be made
-        #[arg(long)]
-        password_file: Option<PathBuf>,
-        #[command(flatten)]
-        server: ServerArgs,
-    },
-    /// All workers
-    Ls {
-        #[command(flatten)]
-        server: ServerArgs,
-    },
-    /// Take a worker away
-    Rm {
-        /// Its name
-        name: String,
-        /// Even while it holds a run
-        #[arg(long)]
-        force: bool,
-        #[command(flatten)]
-        server: ServerArgs,
-    },
-}
-
 /// A running service.
 pub(super) struct Server {
     http: Client,
@@ -418,62 +385,6 @@ pub(super) async fn codebase(command: CodebaseCommand) -> Result<ExitCode> {
         println!("{total} codebases stored");
         Ok(ExitCode::SUCCESS)
     }
-}
-
-/// `worker add|ls|rm`.
-pub(super) async fn workers(command: WorkersCommand) -> Result<ExitCode> {
-    match command {
-        WorkersCommand::Add { name, link, password_file, server: args } => add_worker(&args, name, link, password_file).await,
-        WorkersCommand::Ls { server: args } => list_workers(&args).await,
-        WorkersCommand::Rm { name, force, server: args } => {
-            let query = if force { vec![("force", "1".to_owned())] } else { vec![] };
-            Server::new(&args.server)?.delete(&["admin", "workers", &name], &query).await?;
-            if args.json {
-                print_json(&json!({ "removed": name }))
-            } else {
-                println!("worker {name} removed");
-                Ok(ExitCode::SUCCESS)
-            }
-        }
-    }
-}
-
-async fn add_worker(args: &ServerArgs, name: String, link: Option<String>, password_file: Option<PathBuf>) -> Result<ExitCode> {
-    let password = password_file.map(|path| std::fs::read_to_string(&path).with_context(|| path.display().to_string())).transpose()?;
-    let password = password.map(|password| password.trim_end_matches(['\r', '\n']).to_owned());
-    let body = json!({ "name": name, "link": link, "password": password });
-    let added = Server::new(&args.server)?.post(&["admin", "workers"], &body).await?;
-    if args.json {
-        return print_json(&added);
-    }
-    println!("worker {name} added");
-    if let Some(password) = added.get("password").and_then(Value::as_str) {
-        println!("its password, shown this once: {password}");
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
-async fn list_workers(args: &ServerArgs) -> Result<ExitCode> {
-    let (server, mut workers, mut cursor) = (Server::new(&args.server)?, vec![], None);
-    loop {
-        let query: Vec<_> = cursor.iter().map(|cursor: &String| ("cursor", cursor.clone())).collect();
-        let page = server.get(&["admin", "workers"], &query).await?;
-        workers.extend(list(page.get("workers").unwrap_or(&Value::Null)).iter().cloned());
-        cursor = page.get("next").and_then(Value::as_str).map(str::to_owned);
-        if cursor.is_none() {
-            break;
-        }
-    }
-    if args.json {
-        return print_json(&json!({ "workers": workers }));
-    }
-    let held = |worker: &Value| list(worker.get("runs").unwrap_or(&Value::Null)).len().to_string();
-    let paused = |worker: &Value| worker.get("paused").map(|pause| text(pause, "reason")).unwrap_or_default();
-    let row = |worker: &Value| {
-        [text(worker, "name"), text(worker, "link"), held(worker), text(worker, "last_seen"), text(worker, "failures"), paused(worker)]
-    };
-    println!("{}", table(["name", "link", "runs held", "last seen", "failures in a row", "paused"], workers.iter().map(row)));
-    Ok(ExitCode::SUCCESS)
 }
 
 #[cfg(test)]

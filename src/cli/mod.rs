@@ -1,5 +1,6 @@
 //! The command line. Without a command it serves, with the flags of the Python runner.
 
+mod accounts;
 mod check;
 mod client;
 mod demo;
@@ -29,7 +30,7 @@ struct Cli {
 enum Command {
     /// Run the service (also what happens without a command)
     Serve(serve::ServeArgs),
-    /// Run codemods for a service, on this machine; or keep the accounts of workers (add, ls, rm)
+    /// Run codemods for a service, on this machine; or keep the accounts of workers (add, ls, rotate, rm)
     Worker(work::WorkArgs),
     /// See codemods run for real, on repositories made for it, with nothing to set up
     Demo(demo::DemoArgs),

@@ -1,6 +1,6 @@
 //! `worker`: runs the bundled worker, or keeps the accounts of workers.
 
-use super::{client, telemetry};
+use super::{accounts, telemetry};
 use crate::{
     settings::LogFormat,
     worker::{PASSWORD_VARIABLE, WorkerConfig, work as run_worker},
@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 #[command(args_conflicts_with_subcommands = true)]
 pub(super) struct WorkArgs {
     #[command(subcommand)]
-    accounts: Option<client::WorkersCommand>,
+    accounts: Option<accounts::AccountsCommand>,
     /// The runner: <http://HOST:9919/runner> with a password, or the admin API's <http://HOST:9911>
     #[arg(long, default_value = "http://127.0.0.1:9919/runner")]
     url: String,
@@ -71,7 +71,7 @@ fn password(args: &WorkArgs) -> Result<Option<String>> {
 /// Works until it is told to end; the run under way is carried out first.
 pub(super) async fn work(args: WorkArgs) -> Result<ExitCode> {
     if let Some(command) = args.accounts {
-        return client::workers(command).await;
+        return accounts::accounts(command).await;
     }
     telemetry::start("info", LogFormat::Text)?;
     let config = WorkerConfig {

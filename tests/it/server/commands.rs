@@ -101,6 +101,8 @@ async fn clients_of_a_running_server() {
     assert!(said(&added).contains("shown this once"));
     assert!(!client(words("worker add w1")).await.status.success());
     assert!(said(&client(words("worker ls")).await).contains("w1"));
+    assert!(said(&client(words("worker rotate w1")).await).contains("its password, shown this once: "));
+    assert!(!client(words("worker rotate nobody")).await.status.success());
     let codebases = file("codebases.yaml", "- name: cli-a\n- name: cli-b\n");
     assert!(said(&client(words(&format!("codebase import {codebases}"))).await).contains("2 codebases stored"));
     let candidates =
