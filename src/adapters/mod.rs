@@ -22,3 +22,6 @@ pub mod postgres;
 pub mod redis;
 pub mod s3;
 pub mod sled;
+mod threads;
+
+pub use threads::off_thread;

@@ -41,7 +41,7 @@ use anyhow::Context;
 use ports::Ports;
 use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{net::TcpListener, task::JoinHandle, time::timeout_at};
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// A background task that died is started again after this long.
 const RESTART_AFTER: Duration = Duration::from_secs(1);
@@ -58,6 +58,8 @@ struct Background {
     mover: Option<Arc<Mover>>,
     /// The end has come: nothing new is begun.
     ending: CancellationToken,
+    /// What was begun for clients, and goes on without them.
+    tasks: TaskTracker,
 }
 
 // One line for each thing that is made, in the order in which they need each other.
@@ -66,7 +68,7 @@ fn services(ports: Ports, settings: &Settings, metrics: Arc<Metrics>) -> (Arc<Ap
     let deployment: Arc<Deployment> = Arc::new(settings.deployment.clone());
     let Ports { queue, claims, results, schedules, outbox, leases, live_logs, openings, parking, pauses, catalog, credentials, .. } = ports;
     let Ports { artifacts, logs, events, backchannel, vcs, clock, ids, spool, coordination, mover, .. } = ports;
-    let ending = CancellationToken::new();
+    let (ending, tasks) = (CancellationToken::new(), TaskTracker::new());
     let announcer = Arc::new(Announcer::new(claims.clone(), events.clone(), clock.clone(), deployment.clone()));
     let leader = Arc::new(Leader::new(leases, ids.fresh()));
     let relay = Arc::new(Relay::new(outbox, events.clone(), leader.clone(), metrics.clone()));
@@ -106,6 +108,7 @@ fn services(ports: Ports, settings: &Settings, metrics: Arc<Metrics>) -> (Arc<Ap
         ids: ids.clone(),
         deployment: deployment.clone(),
         metrics: metrics.clone(),
+        tasks: tasks.clone(),
     });
     let watched = WatcherPorts {
         claims: claims.clone(),
@@ -163,8 +166,9 @@ fn services(ports: Ports, settings: &Settings, metrics: Arc<Metrics>) -> (Arc<Ap
         deployment,
         spool,
         limits: settings.limits,
+        tasks: tasks.clone(),
     };
-    (Arc::new(app), Background { announcer, follow_ups, leader, relay, watcher, waiting_room, coordination, mover, ending })
+    (Arc::new(app), Background { announcer, follow_ups, leader, relay, watcher, waiting_room, coordination, mover, ending, tasks })
 }
 
 /// Runs a task until the end comes; one that dies is a defect, is said to be one, and is started again.
@@ -238,6 +242,7 @@ pub struct Running {
     /// Timers end.
     end: CancellationToken,
     servers: Vec<JoinHandle<()>>,
+    tasks: TaskTracker,
     leader: Arc<Leader>,
     shutdown: Duration,
     /// For whoever wants to look at what came out.
@@ -264,18 +269,18 @@ pub async fn start(settings: &Settings) -> anyhow::Result<Running> {
     }
     let artifacts = ports.artifacts.clone();
     let (app, background) = services(ports, settings, metrics.clone());
-    let (leader, ending, end) = (background.leader.clone(), background.ending.clone(), CancellationToken::new());
+    let (leader, ending, tasks, end) = (background.leader.clone(), background.ending.clone(), background.tasks.clone(), CancellationToken::new());
     background.start(&end, &metrics);
     let addresses = (admin.local_addr()?, public.local_addr()?);
     let servers = [(admin, http::admin(app.clone())), (public, http::public(app))]
         .map(|(listener, router)| tokio::spawn(http::serve(listener, router, ending.clone())))
         .into();
-    Ok(Running { admin: addresses.0, public: addresses.1, ending, end, servers, leader, shutdown: settings.shutdown, artifacts })
+    Ok(Running { admin: addresses.0, public: addresses.1, ending, end, servers, tasks, leader, shutdown: settings.shutdown, artifacts })
 }
 
 impl Running {
     /// Ends the service: nothing is handed out and no connection taken in any more, those who wait are answered, and
-    /// uploads under way are finished, within the time of the settings.
+    /// uploads under way are finished, also those whose clients have left, within the time of the settings.
     pub async fn stop(self) -> anyhow::Result<()> {
         self.ending.cancel();
         self.end.cancel();
@@ -284,6 +289,10 @@ impl Running {
         let last = tokio::time::Instant::now() + self.shutdown;
         for server in self.servers {
             if let Ok(ended) = timeout_at(last, server).await { ended? } else { tracing::warn!("requests that take too long are cut off") }
+        }
+        self.tasks.close();
+        if timeout_at(last, self.tasks.wait()).await.is_err() {
+            tracing::warn!("results that take too long to store are cut off; their workers hand them in again");
         }
         Ok(())
     }

@@ -24,6 +24,7 @@ use crate::{
 };
 use std::{sync::Arc, time::Duration};
 use tokio::{sync::oneshot, time::timeout};
+use tokio_util::task::TaskTracker;
 
 /// Items that one request looks at: when so many in a row cannot be handed out, the worker asks again.
 const MOST_TRIES: usize = 50;
@@ -70,6 +71,8 @@ pub struct Assigner {
     pub deployment: Arc<Deployment>,
     /// Counts.
     pub metrics: Arc<Metrics>,
+    /// What goes on when the caller has gone.
+    pub tasks: TaskTracker,
 }
 
 impl AssignRequest {
@@ -89,7 +92,7 @@ impl Assigner {
     pub async fn assign(self: &Arc<Self>, request: AssignRequest) -> Result<Box<Assignment>, ServiceError> {
         let (answer, answered) = oneshot::channel();
         let this = self.clone();
-        tokio::spawn(async move {
+        self.tasks.spawn(async move {
             let outcome = this.take_next(request).await;
             if let Err(Ok(unwanted)) = answer.send(outcome) {
                 this.let_go(&unwanted.run).await;

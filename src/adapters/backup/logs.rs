@@ -2,7 +2,7 @@
 
 use super::{Away, Clearing, Waiting, disk, files_of, folders_below, oldest_first, remove};
 use crate::{
-    adapters::local::LocalLogs,
+    adapters::{local::LocalLogs, off_thread},
     domain::{
         name::{CodebaseName, RunId},
         time::Time,
@@ -112,8 +112,8 @@ impl Waiting for WaitingLogs {
         let of = LogFolder { codebase, run: RunId::new(part(Some(folder))) };
         let paths = files_of(folder).map_err(disk(action))?;
         let (from, beside) = (paths.clone(), self.folder.clone());
-        let read = tokio::task::spawn_blocking(move || from.iter().map(|path| plain(path, &beside)).collect::<io::Result<Vec<_>>>());
-        let logs = read.await.map_err(|e| Fault::backend(action, e))?.map_err(disk(action))?;
+        let read = off_thread(action, move || from.iter().map(|path| plain(path, &beside)).collect::<io::Result<Vec<_>>>());
+        let logs = read.await?.map_err(disk(action))?;
         for (log, _kept, finished) in &logs {
             self.store.store(&of, std::slice::from_ref(log), *finished).await?;
         }

@@ -6,7 +6,7 @@ use super::{
     txn::{Txn, decode},
 };
 use crate::{
-    adapters::password,
+    adapters::{off_thread, password},
     ports::{Credentials, CredentialsError, Fault, credentials::WorkerAccount},
 };
 use async_trait::async_trait;
@@ -15,8 +15,7 @@ use std::ops::ControlFlow;
 /// Hashes off the async threads: it takes tens of milliseconds on purpose.
 async fn hashed(plain: &str) -> Result<String, Fault> {
     let plain = plain.to_owned();
-    let hashing = tokio::task::spawn_blocking(move || password::hash(&plain));
-    hashing.await.map_err(|e| Fault::backend("hash a password", e))?
+    off_thread("hash a password", move || password::hash(&plain)).await?
 }
 
 fn account(txn: &Txn<'_>, name: String, worker: StoredWorker) -> Result<WorkerAccount, Fault> {
@@ -32,7 +31,7 @@ impl Credentials for Embedded {
         let stored = self.read::<_, CredentialsError>("look up a password", move |txn, _| Ok(txn.get::<StoredWorker>(&key)?)).await?;
         // After the read, which keeps the writer waiting: hashing takes long on purpose.
         let check = move || password::matches(&password, stored.as_ref().map(|worker| worker.password.as_str()));
-        Ok(tokio::task::spawn_blocking(check).await.map_err(|e| Fault::backend("check a password", e))?)
+        Ok(off_thread("check a password", check).await?)
     }
 
     async fn add(&self, name: &str, password: &str, link: Option<String>) -> Result<(), CredentialsError> {

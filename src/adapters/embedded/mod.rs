@@ -23,7 +23,7 @@ mod txn;
 pub use txn::{Batch, Kv, KvError};
 
 use super::openings::Opened;
-use crate::{metrics::Metrics, ports::Fault};
+use crate::{adapters::off_thread, metrics::Metrics, ports::Fault};
 use hot::Hot;
 use keys::Key;
 use std::{
@@ -130,8 +130,7 @@ impl Embedded {
             return Ok(look(&hot));
         }
         let hot = self.hot.clone();
-        let looking = tokio::task::spawn_blocking(move || look(&hot.read().unwrap_or_else(PoisonError::into_inner)));
-        looking.await.map_err(|e| Fault::unavailable("look at the queue", e).into())
+        Ok(off_thread("look at the queue", move || look(&hot.read().unwrap_or_else(PoisonError::into_inner))).await?)
     }
 
     /// Reads off the async threads; what is read is consistent as long as `read` runs.
@@ -142,12 +141,12 @@ impl Embedded {
     {
         let started = Instant::now();
         let this = self.clone();
-        let reading = tokio::task::spawn_blocking(move || {
+        let reading = off_thread(action, move || {
             let hot = this.hot.read().unwrap_or_else(PoisonError::into_inner);
             let _whole = this.gate.read().unwrap_or_else(PoisonError::into_inner);
             read(&Txn::new(this.kv.as_ref()), &hot)
         });
-        let result = reading.await.map_err(|e| E::from(Fault::unavailable(action, e)))?;
+        let result = reading.await?;
         self.metrics.operated(self.name, action, result.is_ok(), started.elapsed());
         result
     }

@@ -145,7 +145,7 @@ async fn finish_run(app: Arc<App>, id: RunId, worker: Option<String>, request: R
     let received = receive(&app, &held.run, request).await?;
     let finisher = app.finisher.clone();
     // On its own task: a client that goes away now does not stop half-way what is being stored.
-    let finished = tokio::spawn(async move { finisher.finish(held, received.upload()).await });
+    let finished = app.tasks.spawn(async move { finisher.finish(held, received.upload()).await });
     let finished = finished.await.map_err(|e| crate::ports::Fault::backend("finish a run", e))?;
     finished.map_err(no_such_run())
 }

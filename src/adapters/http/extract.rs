@@ -1,6 +1,7 @@
 //! What handlers take out of a request, with failures that say what is wrong.
 
 use super::{App, error::ApiError};
+use crate::adapters::off_thread;
 use axum::{
     Json,
     body::Bytes,
@@ -69,8 +70,7 @@ impl<T: DeserializeOwned + Send + 'static> FromRequest<Arc<App>> for Body<T> {
         if bytes.len() < LARGE {
             return parse(&bytes).map(Self);
         }
-        let parsed = tokio::task::spawn_blocking(move || parse(&bytes)).await;
-        parsed.map_err(|e| crate::ports::Fault::backend("read a body", e))?.map(Self)
+        off_thread("read a body", move || parse(&bytes)).await?.map(Self)
     }
 }
 

@@ -39,6 +39,7 @@ use axum::{
 use error::ApiError;
 use serde::{Deserialize, Serialize};
 use std::{any::Any, sync::Arc, time::Instant};
+use tokio_util::task::TaskTracker;
 use tower_http::{
     catch_panic::CatchPanicLayer,
     request_id::{MakeRequestUuid, PropagateRequestIdLayer, RequestId, SetRequestIdLayer},
@@ -84,6 +85,8 @@ pub struct App {
     pub deployment: Arc<Deployment>,
     pub spool: Spool,
     pub limits: Limits,
+    /// What goes on when the client has gone; the process ends after it.
+    pub tasks: TaskTracker,
 }
 
 impl App {

@@ -11,7 +11,7 @@ pub use artifacts::LocalArtifacts;
 pub use logs::LocalLogs;
 pub use spool::{Spool, SpoolFolder, SpoolWriter};
 
-use crate::ports::Fault;
+use crate::{adapters::off_thread, ports::Fault};
 use std::{
     fs::{self, File},
     io,
@@ -25,8 +25,7 @@ const UNFINISHED: &str = ".part";
 
 /// Runs blocking file work off the async threads.
 async fn blocking<T: Send + 'static>(action: &'static str, work: impl FnOnce() -> io::Result<T> + Send + 'static) -> Result<T, Fault> {
-    let done = tokio::task::spawn_blocking(work).await.map_err(|e| Fault::backend(action, e))?;
-    done.map_err(|e| Fault::unavailable(action, e))
+    off_thread(action, work).await?.map_err(|e| Fault::unavailable(action, e))
 }
 
 /// A file that has no name yet; readable by the other services of a deployment.

@@ -1,7 +1,10 @@
 //! Where uploads wait, file by file, until all of one is there: on the disk, except for the first small files of each
 //! upload, for which the disk would cost more than all else.
 
-use crate::ports::{SpooledFile, artifact_store::Content};
+use crate::{
+    adapters::off_thread,
+    ports::{SpooledFile, artifact_store::Content},
+};
 use std::{
     fs, io,
     path::{Path, PathBuf},
@@ -90,7 +93,7 @@ impl SpoolFolder {
             return Ok(folder.path().join(number));
         }
         let base = self.spool.base.clone();
-        let made = tokio::task::spawn_blocking(move || tempfile::Builder::new().prefix(FOLDER).tempdir_in(base));
+        let made = off_thread("make a folder", move || tempfile::Builder::new().prefix(FOLDER).tempdir_in(base));
         let folder = made.await.map_err(io::Error::other)??;
         let path = folder.path().join(number);
         self.folder = Some(folder);

@@ -2,7 +2,7 @@
 
 use super::{Objects, PutError};
 use crate::{
-    adapters::gzip,
+    adapters::{gzip, off_thread},
     domain::{log_name::check_file_name, time::Time},
     ports::{
         Fault, LogStore, SpooledFile,
@@ -97,9 +97,8 @@ impl ObjectLogs {
     async fn put(&self, folder: &LogFolder, log: &SpooledFile, finished: Time) -> Result<(), Fault> {
         check_file_name(&log.name).map_err(|e| Fault::backend("name a log", e))?;
         let (content, seconds) = (log.content.clone(), u32::try_from(finished.timestamp()).unwrap_or(0));
-        let compressing = tokio::task::spawn_blocking(move || compressed(&content, seconds)).await;
-        let failed = |e: io::Error| Fault::unavailable("compress a log", e);
-        let compressed = compressing.map_err(|e| failed(io::Error::other(e)))?.map_err(failed)?;
+        let action = "compress a log";
+        let compressed = off_thread(action, move || compressed(&content, seconds)).await?.map_err(|e| Fault::unavailable(action, e))?;
         match self.objects.put(&self.name(folder, &format!("{}.gz", log.name)), &compressed.content, compressed.size).await {
             Ok(()) => Ok(()),
             Err(PutError::Refused) => self.put_beside(folder, log, &compressed, finished).await,

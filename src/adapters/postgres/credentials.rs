@@ -1,7 +1,10 @@
 //! Workers' accounts, with passwords as pgcrypto writes them: what the Python runner made is read, and the other way round.
 
 use super::Postgres;
-use crate::ports::{Credentials, CredentialsError, Fault, credentials::WorkerAccount};
+use crate::{
+    adapters::off_thread,
+    ports::{Credentials, CredentialsError, Fault, credentials::WorkerAccount},
+};
 use async_trait::async_trait;
 use bcrypt::{HashParts, Version};
 use chrono::NaiveDateTime;
@@ -32,13 +35,9 @@ macro_rules! accounts {
     };
 }
 
-async fn off_the_async_threads<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Fault> {
-    tokio::task::spawn_blocking(work).await.map_err(|e| Fault::backend("hash a password", e))
-}
-
 async fn hashed(password: &str) -> Result<String, Fault> {
     let password = password.to_owned();
-    let hash = off_the_async_threads(move || bcrypt::hash_with_result(password, COST)).await?;
+    let hash = off_thread("hash a password", move || bcrypt::hash_with_result(password, COST)).await?;
     // pgcrypto knows only this one of the equivalent prefixes.
     Ok(hash.map_err(|e| Fault::backend("hash a password", e))?.format_for_version(Version::TwoA))
 }
@@ -71,7 +70,7 @@ impl Credentials for Postgres {
             return Ok(self.verify_there(password, &hash).await?);
         }
         let password = password.to_owned();
-        let same = off_the_async_threads(move || bcrypt::verify(password, &hash).unwrap_or(false)).await?;
+        let same = off_thread("hash a password", move || bcrypt::verify(password, &hash).unwrap_or(false)).await?;
         Ok(known && same)
     }
 

@@ -42,6 +42,7 @@ use janitor_runner::{
     },
 };
 use std::sync::Arc;
+use tokio_util::task::TaskTracker;
 
 struct Place {
     store: Arc<Embedded>,
@@ -167,6 +168,7 @@ impl Place {
             ids: Arc::new(RandomIds),
             deployment: self.deployment.clone(),
             metrics: Arc::new(Metrics::new()),
+            tasks: TaskTracker::new(),
         })
     }
 
