@@ -33,6 +33,6 @@ pub trait LiveLogs: Send + Sync {
     /// The runs that there are logs of.
     async fn runs(&self) -> Result<Vec<RunId>, Fault>;
 
-    /// Takes a run's logs away.
-    async fn remove(&self, run: &RunId) -> Result<(), Fault>;
+    /// Takes the logs of these runs away.
+    async fn remove(&self, runs: &[RunId]) -> Result<(), Fault>;
 }

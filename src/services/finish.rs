@@ -179,7 +179,6 @@ impl Finisher {
             }
         };
         *done = true;
-        self.live.forget(&held.run.id).await;
         Ok(finished)
     }
 
@@ -192,9 +191,7 @@ impl Finisher {
     pub async fn give_up(&self, active: &ActiveRun, code: &str, description: String) -> Result<Finished, ServiceError> {
         let run = vanished(active, code, description, self.clock.now());
         let run = self.live.collect(&active.id, async |files| self.with_live_logs(run, files).await).await?;
-        let finished = self.end_as(active, run, Some(active.keepalive)).await?;
-        self.live.forget(&active.id).await;
-        Ok(finished)
+        self.end_as(active, run, Some(active.keepalive)).await
     }
 
     async fn with_live_logs(&self, run: Run, files: Vec<SpooledFile>) -> Run {

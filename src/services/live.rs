@@ -16,6 +16,8 @@ use tokio::sync::Semaphore;
 
 /// Read at a time.
 const CHUNK: usize = 256 << 10;
+/// Runs whose logs are removed in one step, so that nothing waits long for it.
+const REMOVED_AT_ONCE: usize = 100;
 /// Runs whose logs are in memory at the same time, to be stored.
 const COLLECTED_AT_ONCE: usize = 2;
 
@@ -75,15 +77,16 @@ impl Live {
         Ok(store(files).await)
     }
 
-    /// The run has its logs elsewhere now. What cannot be removed now is later, by the watcher.
-    pub async fn forget(&self, id: &RunId) {
-        if let Err(error) = self.logs.remove(id).await {
-            tracing::debug!(run.id = %id, error = &error as &dyn std::error::Error, "logs of a run that has ended stay for now");
-        }
-    }
-
     /// The runs that there are logs of.
     pub async fn runs(&self) -> Result<Vec<RunId>, Fault> {
         self.logs.runs().await
+    }
+
+    /// These have their logs elsewhere now.
+    pub async fn forget(&self, runs: &[RunId]) -> Result<(), Fault> {
+        for some in runs.chunks(REMOVED_AT_ONCE) {
+            self.logs.remove(some).await?;
+        }
+        Ok(())
     }
 }

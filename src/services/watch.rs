@@ -111,8 +111,9 @@ impl Watcher {
         let with_logs = self.ports.live.runs().await?;
         let active = self.ports.claims.list().await?;
         let known: HashSet<&RunId> = active.iter().map(|run| &run.id).collect();
-        for ended in with_logs.iter().filter(|id| !known.contains(id)) {
-            self.ports.live.forget(ended).await;
+        let ended: Vec<RunId> = with_logs.into_iter().filter(|id| !known.contains(id)).collect();
+        if let Err(error) = self.ports.live.forget(&ended).await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "logs of runs that have ended stay until the next round");
         }
         self.asked.lock().unwrap_or_else(PoisonError::into_inner).retain(|id, _| known.contains(id));
         let mut round = JoinSet::new();

@@ -104,10 +104,10 @@ impl LiveLogs for Embedded {
         .await
     }
 
-    async fn remove(&self, run: &RunId) -> Result<(), Fault> {
-        let run = run.clone();
+    async fn remove(&self, runs: &[RunId]) -> Result<(), Fault> {
+        let runs = runs.to_vec();
         self.write("remove live logs", move |txn, _| {
-            for prefix in [keys::live_logs_of(&run), keys::live_blocks_of(&run)] {
+            for prefix in runs.iter().flat_map(|run| [keys::live_logs_of(run), keys::live_blocks_of(run)]) {
                 let mut gone = vec![];
                 txn.scan(&prefix, |key, _| -> Result<_, Fault> {
                     gone.push(keys::Key(key.to_vec()));

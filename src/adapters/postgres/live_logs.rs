@@ -100,8 +100,9 @@ impl LiveLogs for Postgres {
         Ok(rows.into_iter().map(RunId::new).collect())
     }
 
-    async fn remove(&self, run: &RunId) -> Result<(), Fault> {
-        let delete = sqlx::query("DELETE FROM runner_live_log WHERE run_id = $1").bind(run.as_str());
+    async fn remove(&self, runs: &[RunId]) -> Result<(), Fault> {
+        let runs: Vec<_> = runs.iter().map(RunId::as_str).collect();
+        let delete = sqlx::query("DELETE FROM runner_live_log WHERE run_id = ANY($1)").bind(runs);
         self.tables.ask("remove live logs", delete.execute(self.tables.link.pool())).await.map(drop)
     }
 }

@@ -73,8 +73,9 @@ async fn logs_are_apart_and_go_together<S: LiveLogs>(store: &S) {
     store.append(&RunId::new("r2"), "a.log", 0, Bytes::from("other"), PLENTY).await.unwrap();
     assert_eq!(store.list(&run()).await.unwrap(), [("a.log".to_owned(), 2), ("b.log".to_owned(), 1)]);
     assert_eq!(store.runs().await.unwrap(), [run(), RunId::new("r2")]);
-    store.remove(&run()).await.unwrap();
-    store.remove(&run()).await.unwrap();
+    store.remove(&[]).await.unwrap();
+    store.remove(&[run()]).await.unwrap();
+    store.remove(&[run()]).await.unwrap();
     assert_eq!((store.list(&run()).await.unwrap(), store.read(&run(), "a.log", 0, 9).await.unwrap()), (vec![], None));
     assert_eq!(store.runs().await.unwrap(), [RunId::new("r2")]);
 }

@@ -180,8 +180,10 @@ async fn what_a_vanished_worker_sent_of_its_log_is_kept() {
     });
     place.clock.advance(TimeDelta::seconds(200));
     let finisher = place.finisher(place.store.clone(), working_artifacts(), Arc::new(logs));
-    place.watcher(Arc::new(NoBackchannel), finisher).round().await.unwrap();
+    let watcher = place.watcher(Arc::new(NoBackchannel), finisher);
+    watcher.clone().round().await.unwrap();
     assert_eq!(place.store.run(&run.id).await.unwrap().unwrap().logfilenames, ["worker.log"]);
+    watcher.round().await.unwrap();
     assert_eq!(place.store.runs().await.unwrap(), vec![]);
 }
 
