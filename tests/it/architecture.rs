@@ -20,7 +20,20 @@ const RULES: &[(&str, &[&[&str]])] = &[
     ("src/services", &[TECHNOLOGY, OUTSIDE, &["Utc::now", "StatusCode"]]),
     ("src/adapters/http", &[&["sled", "adapters::embedded", "crate::settings", "crate::bootstrap", "crate::worker", "crate::cli"]]),
     ("src/adapters/embedded", &[&["sled::", "axum", "crate::services", "crate::settings", "crate::bootstrap", "adapters::http"]]),
-    ("src/adapters/postgres", &[&["axum", "crate::services", "crate::settings", "crate::bootstrap", "adapters::"]]),
+    (
+        "src/adapters/postgres",
+        &[&[
+            "axum",
+            "crate::services",
+            "crate::settings",
+            "crate::bootstrap",
+            "adapters::embedded",
+            "adapters::http",
+            "adapters::local",
+            "adapters::objects",
+            "adapters::redis",
+        ]],
+    ),
     ("src/adapters/redis", &[&["axum", "crate::services", "crate::settings", "crate::bootstrap", "sqlx"]]),
     (
         "src/adapters/objects",
@@ -60,6 +73,8 @@ const CONCRETE: &[&str] = &[
     "RedisEvents",
     "Coordinated",
     "NoBackchannel",
+    "Backchannels::new",
+    "Caller::new",
     "NoVcs",
     "CachedCredentials",
 ];
