@@ -3,13 +3,12 @@
 use super::{accounts, telemetry};
 use crate::{
     settings::LogFormat,
-    worker::{PASSWORD_VARIABLE, WorkerConfig, work as run_worker},
+    worker::{Ending, PASSWORD_VARIABLE, WorkerConfig, work as run_worker},
 };
 use anyhow::{Context, Result};
 use clap::Args;
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio_util::sync::CancellationToken;
 
 /// Which runner, and how to work for it.
 #[derive(Debug, Args)]
@@ -68,7 +67,7 @@ fn password(args: &WorkArgs) -> Result<Option<String>> {
     }
 }
 
-/// Works until it is told to end; the run under way is carried out first.
+/// Works until it is told to end: once, and the run under way is carried out first; twice, and that is stopped.
 pub(super) async fn work(args: WorkArgs) -> Result<ExitCode> {
     if let Some(command) = args.accounts {
         return accounts::accounts(command).await;
@@ -89,16 +88,22 @@ pub(super) async fn work(args: WorkArgs) -> Result<ExitCode> {
         until_empty: args.until_empty,
         once: args.once,
     };
-    let end = CancellationToken::new();
+    let end = Ending::default();
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let told = end.clone();
     tokio::spawn(async move {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
-        tracing::info!("ends after the run under way");
-        told.cancel();
+        let mut signal = async || {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+        };
+        signal().await;
+        tracing::info!("ends after the run under way; a second signal stops that");
+        told.soon.cancel();
+        signal().await;
+        tracing::info!("stops the run under way");
+        told.now.cancel();
     });
     run_worker(config, end).await?;
     Ok(ExitCode::SUCCESS)

@@ -12,7 +12,6 @@ pub use api::http_client;
 pub use codemod::PASSWORD_VARIABLE;
 
 use api::{Api, Assignment};
-
 use backchannel::Backchannel;
 use std::{
     net::SocketAddr,
@@ -74,32 +73,43 @@ impl WorkerError {
     }
 }
 
+/// When a worker is to end.
+#[derive(Debug, Clone, Default)]
+pub struct Ending {
+    /// After the run under way.
+    pub soon: CancellationToken,
+    /// At once: the run under way is stopped too.
+    pub now: CancellationToken,
+}
+
 /// After a failure, it waits this long at first, then twice as long each time.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// How long the runner may hold a request for work until there is some.
 const WAIT: Duration = Duration::from_secs(50);
 
-/// Takes and carries out runs until `end`; the run under way is carried out first.
-pub async fn work(config: WorkerConfig, end: CancellationToken) -> Result<(), WorkerError> {
+/// Takes and carries out runs until it is to end.
+pub async fn work(config: WorkerConfig, end: Ending) -> Result<(), WorkerError> {
     tokio::fs::create_dir_all(&config.work_dir).await.map_err(WorkerError::io("make the work directory"))?;
-    let backchannel = Backchannel::start(config.backchannel, end.clone()).await?;
+    let over = CancellationToken::new();
+    let backchannel = Backchannel::start(config.backchannel, over.clone()).await?;
+    let _until_then = over.drop_guard();
     let url = config.backchannel_url.clone().unwrap_or_else(|| backchannel.url());
     let api = Api::new(&config, url)?;
     let mut pause = FIRST_PAUSE;
     // One that ends when there is nothing to do does not wait for something.
     let patience = if config.until_empty { Duration::ZERO } else { WAIT };
-    while !end.is_cancelled() {
+    while !end.soon.is_cancelled() && !end.now.is_cancelled() {
         let asked = Instant::now();
         let taken = tokio::select! {
             biased;
             taken = api.take(patience) => taken,
-            () = end.cancelled() => break,
+            () = end.soon.cancelled() => break,
         };
         let wait = match taken {
             Ok(Some(assignment)) => {
                 pause = FIRST_PAUSE;
-                run::carry_out(&config, &api, &backchannel, &assignment).await?;
+                run::carry_out(&config, &api, &backchannel, &assignment, &end.now).await?;
                 if config.once {
                     return Ok(());
                 }
@@ -117,7 +127,7 @@ pub async fn work(config: WorkerConfig, end: CancellationToken) -> Result<(), Wo
             }
         };
         tokio::select! {
-            () = end.cancelled() => break,
+            () = end.soon.cancelled() => break,
             () = tokio::time::sleep(wait) => {}
         }
     }

@@ -14,9 +14,13 @@ use serde_json::{Map, Value, json};
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
+    time::Duration,
 };
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
+
+/// How long a worker that is to end at once tries to hand in what it has.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// Why a run did not come to a result of its own; the code of the run.
 #[derive(Debug)]
@@ -50,7 +54,13 @@ fn git_failure(code: &'static str, stage: &'static str) -> impl FnOnce(GitError)
 
 /// Whatever failed because the run was told to stop.
 fn killed(failure: Failure) -> Failure {
-    Failure { code: "killed".to_owned(), description: "stopped by the runner".to_owned(), transient: true, ..failure }
+    Failure { code: "killed".to_owned(), description: "the run was told to stop".to_owned(), transient: true, ..failure }
+}
+
+/// Ends some time after a worker was told to end at once.
+async fn too_late(now: &CancellationToken) {
+    now.cancelled().await;
+    tokio::time::sleep(LAST_WORDS).await;
 }
 
 /// The folders of one run; gone when it ends.
@@ -97,11 +107,17 @@ struct Run<'a> {
     stop: &'a CancellationToken,
 }
 
-/// Carries out one assignment and uploads what came of it.
-pub(super) async fn carry_out(config: &WorkerConfig, api: &Api, backchannel: &Backchannel, assignment: &Assignment) -> Result<(), WorkerError> {
+/// Carries out one assignment and uploads what came of it; `now` stops both.
+pub(super) async fn carry_out(
+    config: &WorkerConfig,
+    api: &Api,
+    backchannel: &Backchannel,
+    assignment: &Assignment,
+    now: &CancellationToken,
+) -> Result<(), WorkerError> {
     let folders = Folders::make(&config.work_dir).map_err(WorkerError::io("make the folders of a run"))?;
     let log = RunLog::create(&folders.logs).map_err(WorkerError::io("make the log of a run"))?;
-    let stop = CancellationToken::new();
+    let stop = now.child_token();
     backchannel.show(Some(Current { id: assignment.id.clone(), logs: folders.logs.clone(), stop: stop.clone() }));
     tracing::info!(run.id = assignment.id, campaign = assignment.campaign, codebase = assignment.codebase, "starts a run");
     let signs = Signs::give(api, assignment, &folders.logs, &stop);
@@ -113,7 +129,14 @@ pub(super) async fn carry_out(config: &WorkerConfig, api: &Api, backchannel: &Ba
     log.line(&format!("result: {}", report.get("code").and_then(Value::as_str).unwrap_or("success")));
     let files = folders.files().map_err(WorkerError::io("list the files of a run"))?;
     // The lease is kept up while the result is on its way.
-    let uploaded = if signs.say_useless() { Ok(()) } else { api.finish(&assignment.id, &report, &files).await };
+    let handing_in = async { if signs.say_useless() { Ok(()) } else { api.finish(&assignment.id, &report, &files).await } };
+    let uploaded = tokio::select! {
+        uploaded = handing_in => uploaded,
+        () = too_late(now) => {
+            tracing::error!(run.id = assignment.id, "the result is not handed in; the runner will notice that the lease runs out");
+            Ok(())
+        }
+    };
     drop(signs);
     backchannel.show(None);
     match uploaded {

@@ -23,6 +23,8 @@ const BIT: u64 = 256 << 10;
 /// Keepalives in one lease, so that some may be lost; and the longest pause between two.
 const IN_A_LEASE: u32 = 4;
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// The longest pause between two tries while the runner cannot be reached.
+const LONGEST_BACKOFF: Duration = Duration::from_secs(10);
 
 /// Gives signs of life until it is dropped.
 pub(super) struct Signs {
@@ -69,19 +71,23 @@ impl Signs {
 
 impl Giver {
     async fn run(mut self) {
+        let mut unheard = 0;
         loop {
-            tokio::time::sleep(LOOK_EVERY.min(self.pause)).await;
+            tokio::time::sleep((LOOK_EVERY * 2_u32.saturating_pow(unheard)).min(self.pause).min(LONGEST_BACKOFF)).await;
             let told = match self.sign().await {
                 Ok(told) => told,
                 Err(error) => {
-                    tracing::warn!(
-                        run.id = self.id,
-                        error = &error as &dyn std::error::Error,
-                        "the runner does not hear a sign of life, tries again"
-                    );
+                    let error = &error as &dyn std::error::Error;
+                    if unheard == 0 {
+                        tracing::warn!(run.id = self.id, error, "the runner does not hear a sign of life; it is tried again until it does");
+                    }
+                    unheard += 1;
                     continue;
                 }
             };
+            if std::mem::take(&mut unheard) > 0 {
+                tracing::info!(run.id = self.id, "the runner hears signs of life again");
+            }
             match told {
                 Told::GoOn(_) => {}
                 Told::Enough => self.sent = None,

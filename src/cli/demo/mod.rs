@@ -11,7 +11,7 @@ use super::{
 use crate::{
     bootstrap::{self, Running},
     settings::{self, Flags, LogFormat},
-    worker::{WorkerConfig, work},
+    worker::{Ending, WorkerConfig, work},
 };
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -28,7 +28,6 @@ use std::{
 };
 use tempfile::TempDir;
 use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
 
 const WORKERS: usize = 2;
 const LOOK_EVERY: Duration = Duration::from_millis(150);
@@ -99,13 +98,13 @@ pub(super) async fn demo(args: DemoArgs) -> Result<ExitCode> {
     let loaded = settings::load(&files, Flags(Dict::new()))?;
     let running = bootstrap::start(&loaded.settings).await?;
     println!("A service on {}, with {WORKERS} workers:", loaded.settings.store);
-    let (server, end) = (Server::new(&format!("http://{}", running.admin))?, CancellationToken::new());
+    let (server, end) = (Server::new(&format!("http://{}", running.admin))?, Ending::default());
     let outcome = tokio::select! {
         outcome = run(&server, &plan, home.path(), &running, &end) => outcome,
         () = tokio::time::sleep(Duration::from_secs(args.timeout)) => Err(anyhow::anyhow!("not all runs ended within {} s", args.timeout)),
         _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
     };
-    end.cancel();
+    end.soon.cancel();
     let well = match outcome {
         Ok(runs) => {
             let place = report::Place { settings: &loaded.settings, home: home.path(), kept: matches!(home, Home::Kept(_)) };
@@ -150,7 +149,7 @@ fn write_settings(home: &Path, campaigns: &[Campaign]) -> Result<PathBuf> {
 }
 
 /// Uploads codebases and candidates, lets the workers work, and waits until each candidate has run.
-async fn run(server: &Server, plan: &Plan, home: &Path, running: &Running, end: &CancellationToken) -> Result<Vec<Value>> {
+async fn run(server: &Server, plan: &Plan, home: &Path, running: &Running, end: &Ending) -> Result<Vec<Value>> {
     let codebases: Vec<Value> =
         plan.codebases.iter().map(|codebase| json!({ "name": codebase.name, "url": codebase.url, "vcs_type": "git" })).collect();
     server.post(&["codebases"], &codebases.into()).await.context("upload the codebases")?;
@@ -163,19 +162,14 @@ async fn run(server: &Server, plan: &Plan, home: &Path, running: &Running, end: 
         runs = watch(server, &pairs) => runs?,
         Some(ended) = workers.join_next() => { ended??; bail!("a worker ended before its time") }
     };
-    end.cancel();
+    end.soon.cancel();
     while let Some(ended) = workers.join_next().await {
         ended??;
     }
     Ok(runs)
 }
 
-async fn start_workers(
-    server: &Server,
-    home: &Path,
-    running: &Running,
-    end: &CancellationToken,
-) -> Result<JoinSet<Result<(), crate::worker::WorkerError>>> {
+async fn start_workers(server: &Server, home: &Path, running: &Running, end: &Ending) -> Result<JoinSet<Result<(), crate::worker::WorkerError>>> {
     let mut workers = JoinSet::new();
     for number in 1..=WORKERS {
         let name = format!("demo-{number}");

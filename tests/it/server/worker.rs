@@ -2,13 +2,13 @@
 
 use crate::support::{
     process::{PROGRAM, Server},
-    yard::{self, git},
+    yard::{self, Worker, git},
 };
 use serde_json::{Value, json};
 use std::{
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tempfile::TempDir;
 
@@ -44,9 +44,9 @@ impl Place {
         assert_eq!(stored.1["success"].as_array().map(Vec::len), Some(1), "{stored:?}");
     }
 
-    fn worker(&self) -> Command {
+    fn worker(&self, extra: &[&str]) -> Command {
         let mut worker = Command::new(PROGRAM);
-        worker.args(["worker", "--name", "w1", "--once", "--idle", "1", "--url", &format!("{}/runner", self.server.public)]);
+        worker.args(["worker", "--name", "w1", "--idle", "1", "--url", &format!("{}/runner", self.server.public)]).args(extra);
         worker.arg("--work-dir").arg(self.work_dir()).env("JANITOR_WORKER_PASSWORD", "secret1").stdout(Stdio::null()).stderr(Stdio::null());
         worker
     }
@@ -57,8 +57,7 @@ impl Place {
 
     /// Runs one worker to its end; answers the run that came of it.
     async fn run(&self, extra: &[&str]) -> Value {
-        let mut worker = self.worker();
-        worker.args(extra);
+        let mut worker = self.worker(&[&["--once"], extra].concat());
         let ended = tokio::task::spawn_blocking(move || worker.status().unwrap()).await.unwrap();
         assert!(ended.success());
         assert_eq!(std::fs::read_dir(self.work_dir()).unwrap().count(), 0, "a folder is left");
@@ -109,7 +108,7 @@ async fn a_codemod_that_takes_too_long_is_stopped_with_all_its_children() {
 #[tokio::test]
 async fn the_backchannel_shows_the_log_and_kills() {
     let place = place("echo working; sleep 987655").await;
-    let mut worker = place.worker().spawn().unwrap();
+    let mut worker = place.worker(&["--once"]).spawn().unwrap();
     let http = crate::support::process::client();
     let mut url = String::new();
     for _ in 0..200 {
@@ -135,6 +134,73 @@ async fn the_backchannel_shows_the_log_and_kills() {
     assert_eq!((&runs[0]["code"], &runs[0]["transient"]), (&json!("killed"), &json!(true)));
 }
 
+impl Place {
+    /// A worker whose run has begun, its id, and the address of its backchannel.
+    async fn working(&self) -> (Worker, String, String) {
+        let worker = Worker(self.worker(&[]).spawn().unwrap());
+        let active = self.server.until("/active-runs", |runs| runs[0]["backchannel"]["my_url"].is_string()).await;
+        let id = active[0]["id"].as_str().unwrap().to_owned();
+        self.server.until(&format!("/log/{id}/worker.log"), |log| log.as_str().is_some_and(|log| log.contains("working\n"))).await;
+        (worker, id, active[0]["backchannel"]["my_url"].as_str().unwrap().to_owned())
+    }
+}
+
+/// How long a worker takes to end.
+async fn end_of(worker: &mut Worker) -> Duration {
+    let began = Instant::now();
+    while !worker.has_ended() {
+        assert!(began.elapsed() < Duration::from_secs(20), "it does not end");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    began.elapsed()
+}
+
+#[tokio::test]
+async fn told_to_end_it_carries_out_its_run_first() {
+    let place = place("echo working; sleep 1").await;
+    let (mut worker, id, url) = place.working().await;
+    worker.signal("TERM");
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    // It can be asked and told until the run has ended.
+    let said = crate::support::process::client().get(format!("{url}log-id")).send().await.unwrap().text().await.unwrap();
+    assert_eq!(said, id);
+    end_of(&mut worker).await;
+    let (_, runs) = place.server.get("/runs").await;
+    assert_eq!((runs.as_array().unwrap().len(), &runs[0]["log_id"], &runs[0]["code"]), (1, &json!(id), &json!("nothing-to-do")));
+    assert_eq!(std::fs::read_dir(place.work_dir()).unwrap().count(), 0, "a folder is left");
+}
+
+#[tokio::test]
+async fn told_twice_to_end_it_stops_its_run() {
+    let place = place("sleep 987657 & echo $! > \"$OUTPUT_DIRECTORY/../../../pid\"; echo working; wait").await;
+    let (mut worker, id, _) = place.working().await;
+    worker.signal("INT");
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert!(!worker.has_ended());
+    worker.signal("INT");
+    let took = end_of(&mut worker).await;
+    assert!(took < Duration::from_secs(3), "{took:?}");
+    let (_, run) = place.server.get(&format!("/runs/{id}?full=1")).await;
+    assert_eq!((&run["code"], &run["transient"]), (&json!("killed"), &json!(true)));
+    let pid = std::fs::read_to_string(place.home.path().join("pid")).unwrap();
+    assert!(!is_running(pid.trim()), "a child is left");
+    assert_eq!(std::fs::read_dir(place.work_dir()).unwrap().count(), 0, "a folder is left");
+}
+
+#[tokio::test]
+async fn told_twice_to_end_it_does_not_wait_for_a_runner_that_is_gone() {
+    let mut place = place("echo working; sleep 1; echo two >> file.txt").await;
+    let (mut worker, ..) = place.working().await;
+    place.server.kill();
+    worker.signal("TERM");
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert!(!worker.has_ended(), "it gave up its result at once");
+    worker.signal("TERM");
+    let took = end_of(&mut worker).await;
+    assert!(took < Duration::from_secs(7), "{took:?}");
+    assert_eq!(std::fs::read_dir(place.work_dir()).unwrap().count(), 0, "a folder is left");
+}
+
 #[tokio::test]
 async fn the_repository_itself_is_left_as_it_is() {
     let place = place("echo two >> file.txt").await;
@@ -147,7 +213,7 @@ async fn the_repository_itself_is_left_as_it_is() {
 #[tokio::test]
 async fn a_wrong_password_ends_the_worker_with_a_message() {
     let place = place("true").await;
-    let mut worker = place.worker();
+    let mut worker = place.worker(&["--once"]);
     worker.env("JANITOR_WORKER_PASSWORD", "wrong").stderr(Stdio::piped());
     let output = tokio::task::spawn_blocking(move || worker.output().unwrap()).await.unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();

@@ -33,7 +33,7 @@ pub struct Yard {
 }
 
 /// A worker's process; killed when this goes.
-pub struct Worker(Child);
+pub struct Worker(pub Child);
 
 impl Worker {
     pub fn signal(&self, signal: &str) {
