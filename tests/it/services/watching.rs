@@ -396,12 +396,12 @@ async fn waiting_ends_with_its_time_or_the_process_and_passes_paused_workers_by(
     };
     let paused = wait("w1");
     // Called by the clock, it stands aside when the first item comes.
-    for (worker, item, after) in [("w2", "aa", 1200), ("w3", "bb", 30)] {
+    for (worker, item, after) in [("w2", "aa", 1000), ("w3", "bb", 30)] {
         tokio::time::sleep(Duration::from_millis(30)).await;
         let other = wait(worker);
         tokio::time::sleep(Duration::from_millis(after)).await;
         place.queued(&[item]).await;
-        let got = tokio::time::timeout(Duration::from_millis(500), other).await.unwrap().unwrap().unwrap();
+        let got = tokio::time::timeout(Duration::from_millis(800), other).await.unwrap().unwrap().unwrap();
         assert_eq!(got.run.claimant.worker.as_deref(), Some(worker));
         assert!(!paused.is_finished());
     }
