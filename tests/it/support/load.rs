@@ -131,10 +131,16 @@ impl Load {
                 pause().await;
                 continue;
             }
-            let Some(id) = self.claim(&next()).await else {
+            // With each server once: two that are dead may be all that its turns come to otherwise.
+            let mut claimed = None;
+            for _ in 0..self.servers.len() {
+                claimed = self.claim(&next()).await;
+                if claimed.is_some() {
+                    break;
+                }
                 pause().await;
-                continue;
-            };
+            }
+            let Some(id) = claimed else { continue };
             // A worker tries again until it is told that the result is stored, with another server if there is one.
             while self.finish(&next(), &id).await.is_none() {
                 pause().await;
@@ -144,6 +150,15 @@ impl Load {
 }
 
 impl Running {
+    /// Waits until so many more results are acknowledged.
+    pub async fn finishes(&self, more: usize) {
+        let (wanted, began) = (self.load.finished() + more, Instant::now());
+        while self.load.finished() < wanted {
+            assert!(began.elapsed() < Duration::from_secs(60), "too little is finished: {} of {wanted}", self.load.finished());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     pub async fn stop(self) -> Acknowledged {
         self.load.stop.store(true, Ordering::SeqCst);
         for client in self.clients {
