@@ -1,7 +1,7 @@
 //! `worker add|ls|rotate|rm`: the accounts of workers.
 
 use super::{
-    client::{Server, ServerArgs, list, print_json, text},
+    client::{Server, ServerArgs, done, list, print_json, text},
     table::table,
 };
 use anyhow::{Context, Result};
@@ -61,12 +61,7 @@ pub(super) async fn accounts(command: AccountsCommand) -> Result<ExitCode> {
         AccountsCommand::Rm { name, force, server: args } => {
             let query = if force { vec![("force", "1".to_owned())] } else { vec![] };
             Server::new(&args.server)?.delete(&["admin", "workers", &name], &query).await?;
-            if args.json {
-                print_json(&json!({ "removed": name }))
-            } else {
-                println!("worker {name} removed");
-                Ok(ExitCode::SUCCESS)
-            }
+            done(&args, &json!({ "removed": name }), &format!("worker {name} removed"))
         }
     }
 }
@@ -81,27 +76,13 @@ async fn add_worker(args: &ServerArgs, name: String, link: Option<String>, passw
 
 /// A password that was made is shown.
 fn show_account(args: &ServerArgs, account: &Value, what: &str) -> Result<ExitCode> {
-    if args.json {
-        return print_json(account);
-    }
-    println!("{what}");
-    if let Some(password) = account.get("password").and_then(Value::as_str) {
-        println!("its password, shown this once: {password}");
-    }
-    Ok(ExitCode::SUCCESS)
+    let password = account.get("password").and_then(Value::as_str);
+    let shown = password.map(|password| format!("\nits password, shown this once: {password}")).unwrap_or_default();
+    done(args, account, &format!("{what}{shown}"))
 }
 
 async fn list_workers(args: &ServerArgs) -> Result<ExitCode> {
-    let (server, mut workers, mut cursor) = (Server::new(&args.server)?, vec![], None);
-    loop {
-        let query: Vec<_> = cursor.iter().map(|cursor: &String| ("cursor", cursor.clone())).collect();
-        let page = server.get(&["admin", "workers"], &query).await?;
-        workers.extend(list(page.get("workers").unwrap_or(&Value::Null)).iter().cloned());
-        cursor = page.get("next").and_then(Value::as_str).map(str::to_owned);
-        if cursor.is_none() {
-            break;
-        }
-    }
+    let workers = Server::new(&args.server)?.pages(&["admin", "workers"], "workers").await?;
     if args.json {
         return print_json(&json!({ "workers": workers }));
     }

@@ -139,6 +139,17 @@ impl Server {
         Ok(self.send(Method::GET, path, query, None).await?.json().await?)
     }
 
+    /// All entries of a list that comes in pages.
+    pub(super) async fn pages(&self, path: &[&str], field: &str) -> Result<Vec<Value>> {
+        let mut page = self.get(path, &[]).await?;
+        let mut entries = list(page.get(field).unwrap_or(&Value::Null)).to_vec();
+        while page.get("next").is_some_and(|next| !next.is_null()) {
+            page = self.get(path, &[("cursor", text(&page, "next"))]).await?;
+            entries.extend_from_slice(list(page.get(field).unwrap_or(&Value::Null)));
+        }
+        Ok(entries)
+    }
+
     pub(super) async fn post(&self, path: &[&str], body: &Value) -> Result<Value> {
         Ok(self.send(Method::POST, path, &[], Some(body)).await?.json().await?)
     }
@@ -181,6 +192,15 @@ pub(super) fn list(value: &Value) -> &[Value] {
 
 pub(super) fn print_json(value: &Value) -> Result<ExitCode> {
     println!("{}", serde_json::to_string_pretty(value)?);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Says what was done, or all of it in JSON.
+pub(super) fn done(args: &ServerArgs, answer: &Value, said: &str) -> Result<ExitCode> {
+    if args.json {
+        return print_json(answer);
+    }
+    println!("{said}");
     Ok(ExitCode::SUCCESS)
 }
 
@@ -285,11 +305,7 @@ pub(super) async fn run(command: RunCommand) -> Result<ExitCode> {
         RunCommand::Logs(args) => super::logs::logs(args).await,
         RunCommand::Kill { id, server: args } => {
             let run = Server::new(&args.server)?.send(Method::POST, &["kill", &id], &[], None).await?.json().await?;
-            if args.json {
-                return print_json(&run);
-            }
-            println!("run {id} is to stop");
-            Ok(ExitCode::SUCCESS)
+            done(&args, &run, &format!("run {id} is to stop"))
         }
         RunCommand::Show { id, server: args, log } => show(&Server::new(&args.server)?, &id, args.json, log).await,
     }
@@ -379,12 +395,7 @@ pub(super) async fn candidate(command: CandidateCommand) -> Result<ExitCode> {
 pub(super) async fn codebase(command: CodebaseCommand) -> Result<ExitCode> {
     let CodebaseCommand::Import { file, server: args } = command;
     let (total, _) = import(&args, "codebases", &file).await?;
-    if args.json {
-        print_json(&json!({ "stored": total }))
-    } else {
-        println!("{total} codebases stored");
-        Ok(ExitCode::SUCCESS)
-    }
+    done(&args, &json!({ "stored": total }), &format!("{total} codebases stored"))
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Commands that pause, limit and release, over the admin API of a running service.
 
 use super::{
-    client::{Server, ServerArgs, list, print_json, text},
+    client::{Server, ServerArgs, done, list, print_json, text},
     table::table,
 };
 use anyhow::{Result, bail};
@@ -103,15 +103,6 @@ impl ScopeArgs {
     }
 }
 
-/// Says what was done, or all of it in JSON.
-fn done(args: &ServerArgs, answer: &Value, said: &str) -> Result<ExitCode> {
-    if args.json {
-        return print_json(answer);
-    }
-    println!("{said}");
-    Ok(ExitCode::SUCCESS)
-}
-
 /// Prints these fields of what there is of a kind, or all of it in JSON.
 fn listed<const N: usize>(args: &ServerArgs, kind: &str, all: &Value, columns: [(&str, &str); N]) -> Result<ExitCode> {
     if args.json {
@@ -163,7 +154,7 @@ pub(super) async fn limit(command: LimitCommand) -> Result<ExitCode> {
 pub(super) async fn parked(command: ParkedCommand) -> Result<ExitCode> {
     match command {
         ParkedCommand::Ls(args) => {
-            let parked = json!({ "parked": all_parked(&Server::new(&args.server)?).await? });
+            let parked = json!({ "parked": Server::new(&args.server)?.pages(&["parked"], "parked").await? });
             let columns = [("queue_id", "id"), ("campaign", "campaign"), ("codebase", "codebase"), ("since", "since"), ("reason", "reason")];
             listed(&args, "parked", &parked, columns)
         }
@@ -176,19 +167,6 @@ pub(super) async fn parked(command: ParkedCommand) -> Result<ExitCode> {
             let answer = Server::new(&args.server)?.send(Method::POST, &["parked", "release"], &[], Some(&body)).await?.json::<Value>().await?;
             let released = list(answer.get("released").unwrap_or(&Value::Null)).len();
             done(&args, &answer, &format!("{released} released"))
-        }
-    }
-}
-
-async fn all_parked(server: &Server) -> Result<Vec<Value>> {
-    let (mut parked, mut cursor) = (vec![], None);
-    loop {
-        let query: Vec<_> = cursor.iter().map(|cursor: &i64| ("cursor", cursor.to_string())).collect();
-        let page = server.get(&["parked"], &query).await?;
-        parked.extend(list(page.get("parked").unwrap_or(&Value::Null)).iter().cloned());
-        cursor = page.get("next").and_then(Value::as_i64);
-        if cursor.is_none() {
-            return Ok(parked);
         }
     }
 }

@@ -102,9 +102,10 @@ impl WaitingRoom {
         let line = self.line(&request);
         let (mut called, mut paused) = (false, false);
         loop {
-            if paused {
-                // Out of the line, for those who can take something.
+            // Out of the line, for those who can take something.
+            while paused {
                 sleep(LOOK_EVERY.min(end - Instant::now())).await;
+                paused = Instant::now() < end && self.is_paused(&request).await?;
             }
             // In line before it looks: what is opened after the look calls somebody.
             let turn = line.notified();
@@ -121,19 +122,13 @@ impl WaitingRoom {
             if Instant::now() >= end {
                 return Err(nothing);
             }
-            if called || paused {
-                paused = self.is_paused(&request).await?;
-            }
+            paused = called && self.is_paused(&request).await?;
+            called = !paused;
             if paused {
                 // Whoever called it meant somebody else.
-                if std::mem::take(&mut called) {
-                    line.notify_one();
-                }
-            } else {
-                if timeout_at(end, turn).await.is_err() {
-                    return Err(nothing);
-                }
-                called = true;
+                line.notify_one();
+            } else if timeout_at(end, turn).await.is_err() {
+                return Err(nothing);
             }
         }
     }

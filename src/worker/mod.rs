@@ -74,12 +74,19 @@ impl WorkerError {
 }
 
 /// When a worker is to end.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Ending {
     /// After the run under way.
     pub soon: CancellationToken,
-    /// At once: the run under way is stopped too.
+    /// At once: the run under way is stopped too. Says `soon` as well.
     pub now: CancellationToken,
+}
+
+impl Default for Ending {
+    fn default() -> Self {
+        let now = CancellationToken::new();
+        Self { soon: now.child_token(), now }
+    }
 }
 
 /// After a failure, it waits this long at first, then twice as long each time.
@@ -99,7 +106,7 @@ pub async fn work(config: WorkerConfig, end: Ending) -> Result<(), WorkerError> 
     let mut pause = FIRST_PAUSE;
     // One that ends when there is nothing to do does not wait for something.
     let patience = if config.until_empty { Duration::ZERO } else { WAIT };
-    while !end.soon.is_cancelled() && !end.now.is_cancelled() {
+    while !end.soon.is_cancelled() {
         let asked = Instant::now();
         let taken = tokio::select! {
             biased;

@@ -181,6 +181,10 @@ fn layered(router: Router<Arc<App>>, app: Arc<App>) -> Router {
         .with_state(app)
 }
 
+fn named(route: Option<&MatchedPath>) -> &str {
+    route.map_or("none", MatchedPath::as_str)
+}
+
 /// Counts and traces each request. Thousands may wait, so only what is needed for that is kept until the answer.
 fn observe(State(app): State<Arc<App>>, request: Request, next: Next) -> impl Future<Output = Response> {
     let started = Instant::now();
@@ -188,13 +192,13 @@ fn observe(State(app): State<Arc<App>>, request: Request, next: Next) -> impl Fu
     let method = request.method().clone();
     let id = request.extensions().get::<RequestId>().and_then(|id| id.header_value().to_str().ok()).unwrap_or_default();
     let trace = request.headers().get("traceparent").and_then(|t| t.to_str().ok()).unwrap_or_default();
-    let name = route.as_ref().map_or("none", MatchedPath::as_str);
-    let span = tracing::info_span!("http.request.handle", http.method = %method, http.route = name, request.id = id, traceparent = trace);
+    let span =
+        tracing::info_span!("http.request.handle", http.method = %method, http.route = named(route.as_ref()), request.id = id, traceparent = trace);
     let answering = next.run(request).instrument(span.clone());
     async move {
         let response = answering.await;
         let status = response.status();
-        app.metrics.answered(method.as_str(), route.as_ref().map_or("none", MatchedPath::as_str), status.as_u16(), started.elapsed());
+        app.metrics.answered(method.as_str(), named(route.as_ref()), status.as_u16(), started.elapsed());
         let length = response.headers().get(header::CONTENT_LENGTH).and_then(|l| l.to_str().ok()).unwrap_or_default();
         let milliseconds = started.elapsed().as_millis();
         tracing::debug!(parent: &span, http.status = status.as_u16(), http.length = length, milliseconds, "answered");

@@ -70,7 +70,7 @@ impl Credentials for Postgres {
             return Ok(self.verify_there(password, &hash).await?);
         }
         let password = password.to_owned();
-        let same = off_thread("hash a password", move || bcrypt::verify(password, &hash).unwrap_or(false)).await?;
+        let same = off_thread("check a password", move || bcrypt::verify(password, &hash).unwrap_or(false)).await?;
         Ok(known && same)
     }
 

@@ -60,9 +60,34 @@ impl Place {
         let mut worker = self.worker(&[&["--once"], extra].concat());
         let ended = tokio::task::spawn_blocking(move || worker.status().unwrap()).await.unwrap();
         assert!(ended.success());
-        assert_eq!(std::fs::read_dir(self.work_dir()).unwrap().count(), 0, "a folder is left");
+        self.has_no_folder_left();
         let (_, runs) = self.server.get("/runs?limit=1").await;
         runs[0].clone()
+    }
+
+    /// A worker whose run has begun, its id, and the address of its backchannel.
+    async fn working(&self) -> (Worker, String, String) {
+        let worker = Worker::start(&mut self.worker(&[]));
+        let active = self.server.until("/active-runs", |runs| runs[0]["backchannel"]["my_url"].is_string()).await;
+        let id = active[0]["id"].as_str().unwrap().to_owned();
+        self.server.until(&format!("/log/{id}/worker.log"), |log| log.as_str().is_some_and(|log| log.contains("working\n"))).await;
+        (worker, id, active[0]["backchannel"]["my_url"].as_str().unwrap().to_owned())
+    }
+
+    fn has_no_folder_left(&self) {
+        assert_eq!(std::fs::read_dir(self.work_dir()).unwrap().count(), 0, "a folder is left");
+    }
+
+    /// How long a worker takes to end; it leaves no folder.
+    async fn end_of(&self, worker: &mut Worker) -> Duration {
+        let began = Instant::now();
+        while !worker.has_ended() {
+            assert!(began.elapsed() < Duration::from_secs(20), "it does not end");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let took = began.elapsed();
+        self.has_no_folder_left();
+        took
     }
 
     async fn log(&self, run: &Value) -> String {
@@ -134,27 +159,6 @@ async fn the_backchannel_shows_the_log_and_kills() {
     assert_eq!((&runs[0]["code"], &runs[0]["transient"]), (&json!("killed"), &json!(true)));
 }
 
-impl Place {
-    /// A worker whose run has begun, its id, and the address of its backchannel.
-    async fn working(&self) -> (Worker, String, String) {
-        let worker = Worker(self.worker(&[]).spawn().unwrap());
-        let active = self.server.until("/active-runs", |runs| runs[0]["backchannel"]["my_url"].is_string()).await;
-        let id = active[0]["id"].as_str().unwrap().to_owned();
-        self.server.until(&format!("/log/{id}/worker.log"), |log| log.as_str().is_some_and(|log| log.contains("working\n"))).await;
-        (worker, id, active[0]["backchannel"]["my_url"].as_str().unwrap().to_owned())
-    }
-}
-
-/// How long a worker takes to end.
-async fn end_of(worker: &mut Worker) -> Duration {
-    let began = Instant::now();
-    while !worker.has_ended() {
-        assert!(began.elapsed() < Duration::from_secs(20), "it does not end");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    began.elapsed()
-}
-
 #[tokio::test]
 async fn told_to_end_it_carries_out_its_run_first() {
     let place = place("echo working; sleep 3").await;
@@ -164,10 +168,9 @@ async fn told_to_end_it_carries_out_its_run_first() {
     // It can be asked and told until the run has ended.
     let said = crate::support::process::client().get(format!("{url}log-id")).send().await.unwrap().text().await.unwrap();
     assert_eq!(said, id);
-    end_of(&mut worker).await;
+    place.end_of(&mut worker).await;
     let (_, runs) = place.server.get("/runs").await;
     assert_eq!((runs.as_array().unwrap().len(), &runs[0]["log_id"], &runs[0]["code"]), (1, &json!(id), &json!("nothing-to-do")));
-    assert_eq!(std::fs::read_dir(place.work_dir()).unwrap().count(), 0, "a folder is left");
 }
 
 #[tokio::test]
@@ -178,13 +181,12 @@ async fn told_twice_to_end_it_stops_its_run() {
     tokio::time::sleep(Duration::from_millis(200)).await;
     assert!(!worker.has_ended());
     worker.signal("INT");
-    let took = end_of(&mut worker).await;
+    let took = place.end_of(&mut worker).await;
     assert!(took < Duration::from_secs(10), "{took:?}");
     let (_, run) = place.server.get(&format!("/runs/{id}?full=1")).await;
     assert_eq!((&run["code"], &run["transient"]), (&json!("killed"), &json!(true)));
     let pid = std::fs::read_to_string(place.home.path().join("pid")).unwrap();
     assert!(!is_running(pid.trim()), "a child is left");
-    assert_eq!(std::fs::read_dir(place.work_dir()).unwrap().count(), 0, "a folder is left");
 }
 
 #[tokio::test]
@@ -196,9 +198,8 @@ async fn told_twice_to_end_it_does_not_wait_for_a_runner_that_is_gone() {
     tokio::time::sleep(Duration::from_secs(3)).await;
     assert!(!worker.has_ended(), "it gave up its result at once");
     worker.signal("TERM");
-    let took = end_of(&mut worker).await;
+    let took = place.end_of(&mut worker).await;
     assert!(took < Duration::from_secs(15), "{took:?}");
-    assert_eq!(std::fs::read_dir(place.work_dir()).unwrap().count(), 0, "a folder is left");
 }
 
 #[tokio::test]

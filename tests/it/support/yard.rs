@@ -33,9 +33,13 @@ pub struct Yard {
 }
 
 /// A worker's process; killed when this goes.
-pub struct Worker(pub Child);
+pub struct Worker(Child);
 
 impl Worker {
+    pub fn start(command: &mut Command) -> Self {
+        Self(command.spawn().unwrap())
+    }
+
     pub fn signal(&self, signal: &str) {
         assert!(Command::new("kill").args([&format!("-{signal}"), &self.0.id().to_string()]).status().unwrap().success());
     }
@@ -103,7 +107,7 @@ impl Yard {
 
     pub fn worker(&self, name: &str, extra: &[&str]) -> Worker {
         let mut command = self.command(name, &format!("{}/runner", self.server.public));
-        Worker(command.args(extra).spawn().unwrap())
+        Worker::start(command.args(extra))
     }
 
     /// The same in a network namespace.
@@ -112,7 +116,7 @@ impl Yard {
         let mut outer = Command::new("ip");
         outer.args(["netns", "exec", namespace]).arg(inner.get_program()).args(inner.get_args()).env("JANITOR_WORKER_PASSWORD", "secret");
         outer.stdin(Stdio::null()).stdout(Stdio::null()).stderr(std::fs::File::create(self.path(&format!("{name}.log"))).unwrap());
-        Worker(outer.spawn().unwrap())
+        Worker::start(&mut outer)
     }
 
     /// The id of the active run of a codebase, once there is one.
