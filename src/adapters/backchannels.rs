@@ -1,6 +1,8 @@
 //! The way to a worker, whichever it named.
 
-use super::{calls::Caller, jenkins::JenkinsBackchannel, none::NoBackchannel, polling::PollingBackchannel};
+use super::{
+    calls::Caller, jenkins::JenkinsBackchannel, none::NoBackchannel, polling::PollingBackchannel,
+};
 use crate::{
     domain::{
         active_run::{ActiveRun, BackchannelAddress},
@@ -25,8 +27,12 @@ impl Backchannels {
     fn of(&self, run: &ActiveRun) -> Box<dyn Backchannel> {
         match &run.claimant.backchannel {
             None => Box::new(NoBackchannel),
-            Some(BackchannelAddress::Http { url }) => Box::new(PollingBackchannel::new(self.caller.clone(), url)),
-            Some(BackchannelAddress::Jenkins { url }) => Box::new(JenkinsBackchannel::new(self.caller.clone(), url)),
+            Some(BackchannelAddress::Http { url }) => {
+                Box::new(PollingBackchannel::new(self.caller.clone(), url))
+            }
+            Some(BackchannelAddress::Jenkins { url }) => {
+                Box::new(JenkinsBackchannel::new(self.caller.clone(), url))
+            }
         }
     }
 }
@@ -45,7 +51,12 @@ impl Backchannel for Backchannels {
         self.of(run).list_logs(run).await
     }
 
-    async fn read_log(&self, run: &ActiveRun, name: &str, offset: u64) -> Result<FileReader, BackchannelError> {
+    async fn read_log(
+        &self,
+        run: &ActiveRun,
+        name: &str,
+        offset: u64,
+    ) -> Result<FileReader, BackchannelError> {
         self.of(run).read_log(run, name, offset).await
     }
 }

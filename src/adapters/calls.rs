@@ -73,7 +73,9 @@ impl Networks {
             IpAddr::V6(v6) if v6.is_unicast_link_local() => 10,
             _ => 0,
         };
-        self.0.iter().any(|network| network.contains(&address) && network.prefix_len() >= local)
+        self.0
+            .iter()
+            .any(|network| network.contains(&address) && network.prefix_len() >= local)
     }
 }
 
@@ -81,8 +83,12 @@ impl Resolve for Networks {
     fn resolve(&self, name: Name) -> Resolving {
         let networks = self.clone();
         Box::pin(async move {
-            let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
-            let allowed: Vec<SocketAddr> = found.into_iter().filter(|address| networks.allow(address.ip())).collect();
+            let found: Vec<SocketAddr> =
+                tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
+            let allowed: Vec<SocketAddr> = found
+                .into_iter()
+                .filter(|address| networks.allow(address.ip()))
+                .collect();
             if allowed.is_empty() {
                 return Err(format!("{} is not in the allowed networks", name.as_str()).into());
             }
@@ -101,7 +107,9 @@ pub struct Caller {
 
 fn is_refused(error: &reqwest::Error) -> bool {
     let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
-    causes.filter_map(|cause| cause.downcast_ref::<io::Error>()).any(|cause| cause.kind() == io::ErrorKind::ConnectionRefused)
+    causes
+        .filter_map(|cause| cause.downcast_ref::<io::Error>())
+        .any(|cause| cause.kind() == io::ErrorKind::ConnectionRefused)
 }
 
 impl Caller {
@@ -118,14 +126,23 @@ impl Caller {
             .dns_resolver(networks.clone())
             .build();
         let client = client.map_err(|e| Fault::backend("set up calls to workers", e))?;
-        Ok(Self { client, networks, settings })
+        Ok(Self {
+            client,
+            networks,
+            settings,
+        })
     }
 
     /// The URL of a path below a worker's own.
     pub(super) fn url(base: &str, path: &[&str]) -> Result<Url, CallError> {
         let failed = |why: String| CallError::Failed(format!("its address cannot be used: {why}"));
-        let mut url: Url = base.parse().map_err(|e: url::ParseError| failed(e.to_string()))?;
-        url.path_segments_mut().map_err(|()| failed("it has no path".to_owned()))?.pop_if_empty().extend(path);
+        let mut url: Url = base
+            .parse()
+            .map_err(|e: url::ParseError| failed(e.to_string()))?;
+        url.path_segments_mut()
+            .map_err(|()| failed("it has no path".to_owned()))?
+            .pop_if_empty()
+            .extend(path);
         Ok(url)
     }
 
@@ -136,42 +153,82 @@ impl Caller {
             // Names are checked when they are resolved.
             Some(Host::Domain(_)) | None => return Ok(()),
         };
-        if self.networks.allow(address) { Ok(()) } else { Err(CallError::Forbidden(address.to_string())) }
+        if self.networks.allow(address) {
+            Ok(())
+        } else {
+            Err(CallError::Forbidden(address.to_string()))
+        }
     }
 
     fn explained(url: &Url, error: &reqwest::Error) -> CallError {
         if is_refused(error) {
-            return CallError::Refused(format!("{}:{}", url.host_str().unwrap_or_default(), url.port_or_known_default().unwrap_or_default()));
+            return CallError::Refused(format!(
+                "{}:{}",
+                url.host_str().unwrap_or_default(),
+                url.port_or_known_default().unwrap_or_default()
+            ));
         }
-        let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
+        let causes =
+            std::iter::successors(std::error::Error::source(error), |cause| cause.source());
         // The first says the URL, which may hold a password.
-        CallError::Failed(causes.last().map_or_else(|| "the request failed".to_owned(), ToString::to_string))
+        CallError::Failed(
+            causes
+                .last()
+                .map_or_else(|| "the request failed".to_owned(), ToString::to_string),
+        )
     }
 
-    async fn send(&self, method: Method, url: &Url, headers: HeaderMap, end: Instant) -> Result<Response, CallError> {
+    async fn send(
+        &self,
+        method: Method,
+        url: &Url,
+        headers: HeaderMap,
+        end: Instant,
+    ) -> Result<Response, CallError> {
         self.check(url)?;
-        let sent = timeout_at(end, self.client.request(method, url.clone()).headers(headers).send()).await;
-        sent.map_err(|_| CallError::TooSlow(self.settings.patience))?.map_err(|error| Self::explained(url, &error))
+        let sent = timeout_at(
+            end,
+            self.client
+                .request(method, url.clone())
+                .headers(headers)
+                .send(),
+        )
+        .await;
+        sent.map_err(|_| CallError::TooSlow(self.settings.patience))?
+            .map_err(|error| Self::explained(url, &error))
     }
 
     /// Asks something small.
     pub(super) async fn ask(&self, method: Method, url: &Url) -> Result<Answer, CallError> {
         let end = Instant::now() + self.settings.patience;
-        let json_or_text = HeaderMap::from_iter([(ACCEPT, reqwest::header::HeaderValue::from_static("application/json, text/plain;q=0.9"))]);
+        let json_or_text = HeaderMap::from_iter([(
+            ACCEPT,
+            reqwest::header::HeaderValue::from_static("application/json, text/plain;q=0.9"),
+        )]);
         let mut response = self.send(method, url, json_or_text, end).await?;
         let (status, mut body) = (response.status(), vec![]);
         loop {
-            let chunk = timeout_at(end, response.chunk()).await.map_err(|_| CallError::TooSlow(self.settings.patience))?;
-            let Some(chunk) = chunk.map_err(|error| Self::explained(url, &error))? else { return Ok(Answer { status, body }) };
+            let chunk = timeout_at(end, response.chunk())
+                .await
+                .map_err(|_| CallError::TooSlow(self.settings.patience))?;
+            let Some(chunk) = chunk.map_err(|error| Self::explained(url, &error))? else {
+                return Ok(Answer { status, body });
+            };
             body.extend_from_slice(&chunk);
             if body.len() > SMALL {
-                return Err(CallError::Failed(format!("it answers with more than {SMALL} bytes")));
+                return Err(CallError::Failed(format!(
+                    "it answers with more than {SMALL} bytes"
+                )));
             }
         }
     }
 
     /// Opens something large, from that byte on where the other side can do that.
-    pub(super) async fn open(&self, url: &Url, offset: u64) -> Result<(Response, Instant), CallError> {
+    pub(super) async fn open(
+        &self,
+        url: &Url,
+        offset: u64,
+    ) -> Result<(Response, Instant), CallError> {
         let mut headers = HeaderMap::new();
         if let Ok(range) = format!("bytes={offset}-").parse()
             && offset > 0
@@ -179,13 +236,27 @@ impl Caller {
             headers.insert(RANGE, range);
         }
         let end = Instant::now() + self.settings.log_total;
-        Ok((self.send(Method::GET, url, headers, Instant::now() + self.settings.patience).await?, end))
+        Ok((
+            self.send(
+                Method::GET,
+                url,
+                headers,
+                Instant::now() + self.settings.patience,
+            )
+            .await?,
+            end,
+        ))
     }
 
     /// The body of what was opened; an error once it stands still, or goes on for too long.
     pub(super) fn body(&self, (response, end): (Response, Instant)) -> FileReader {
         let stall = self.settings.log_stall;
-        let slow = |_| io::Error::new(io::ErrorKind::TimedOut, "the worker sends nothing any more, or for too long");
+        let slow = |_| {
+            io::Error::new(
+                io::ErrorKind::TimedOut,
+                "the worker sends nothing any more, or for too long",
+            )
+        };
         let chunks = response.bytes_stream().map_err(io::Error::other);
         let guarded = futures::stream::unfold(Some(chunks.boxed()), move |chunks| async move {
             let mut chunks = chunks?;
@@ -205,7 +276,11 @@ mod tests {
     use super::*;
 
     fn networks(list: &[&str]) -> Networks {
-        Networks(list.iter().map(|network| network.parse().unwrap()).collect())
+        Networks(
+            list.iter()
+                .map(|network| network.parse().unwrap())
+                .collect(),
+        )
     }
 
     #[test]
@@ -229,8 +304,13 @@ mod tests {
     #[test]
     fn paths_are_added_to_what_a_worker_named() {
         for base in ["http://w:1/x", "http://w:1/x/"] {
-            assert_eq!(Caller::url(base, &["logs", "a/b?"]).unwrap().as_str(), "http://w:1/x/logs/a%2Fb%3F");
+            assert_eq!(
+                Caller::url(base, &["logs", "a/b?"]).unwrap().as_str(),
+                "http://w:1/x/logs/a%2Fb%3F"
+            );
         }
-        assert!(Caller::url("mailto:x", &["a"]).is_err() && Caller::url("nonsense", &["a"]).is_err());
+        assert!(
+            Caller::url("mailto:x", &["a"]).is_err() && Caller::url("nonsense", &["a"]).is_err()
+        );
     }
 }

@@ -24,8 +24,15 @@ pub struct CachedCredentials {
 impl CachedCredentials {
     /// Puts a cache before `inner`.
     pub fn new(inner: Arc<dyn Credentials>) -> Self {
-        let right = Cache::builder().max_capacity(MOST_LOGINS).time_to_live(REMEMBERED).build();
-        Self { inner, right, hashing: Semaphore::new(HASHES_AT_ONCE) }
+        let right = Cache::builder()
+            .max_capacity(MOST_LOGINS)
+            .time_to_live(REMEMBERED)
+            .build();
+        Self {
+            inner,
+            right,
+            hashing: Semaphore::new(HASHES_AT_ONCE),
+        }
     }
 }
 
@@ -52,7 +59,12 @@ impl Credentials for CachedCredentials {
         Ok(right)
     }
 
-    async fn add(&self, name: &str, password: &str, link: Option<String>) -> Result<(), CredentialsError> {
+    async fn add(
+        &self,
+        name: &str,
+        password: &str,
+        link: Option<String>,
+    ) -> Result<(), CredentialsError> {
         self.inner.add(name, password, link).await
     }
 

@@ -17,7 +17,9 @@ pub fn compress(content: &Content, finished: u32, out: &mut impl Write) -> io::R
         Content::Memory(bytes) => Box::new(bytes.as_ref()),
         Content::File(path) => Box::new(File::open(path)?),
     };
-    let mut gzip = GzBuilder::new().mtime(finished).write(out, Compression::fast());
+    let mut gzip = GzBuilder::new()
+        .mtime(finished)
+        .write(out, Compression::fast());
     io::copy(&mut content, &mut gzip)?;
     gzip.finish().map(drop)
 }

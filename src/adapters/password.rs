@@ -6,7 +6,8 @@ use argon2::{Argon2, PasswordHash, PasswordHasher, PasswordVerifier};
 /// Hashes with a fresh salt, by Argon2id.
 pub fn hash(password: &str) -> Result<String, Fault> {
     let hash = Argon2::default().hash_password(password.as_bytes());
-    hash.map(|hash| hash.to_string()).map_err(|e| Fault::backend("hash a password", e.to_string()))
+    hash.map(|hash| hash.to_string())
+        .map_err(|e| Fault::backend("hash a password", e.to_string()))
 }
 
 /// Whether a password has that hash. Without a hash the same work is done, so that the time tells nothing.
@@ -15,7 +16,11 @@ pub fn matches(password: &str, stored: Option<&str>) -> bool {
         drop(hash(password));
         return false;
     };
-    PasswordHash::new(stored).is_ok_and(|stored| Argon2::default().verify_password(password.as_bytes(), &stored).is_ok())
+    PasswordHash::new(stored).is_ok_and(|stored| {
+        Argon2::default()
+            .verify_password(password.as_bytes(), &stored)
+            .is_ok()
+    })
 }
 
 #[cfg(test)]
@@ -28,6 +33,10 @@ mod tests {
         assert_ne!(one, two);
         assert!(!one.contains("secret"));
         assert!(matches("secret", Some(&one)) && matches("secret", Some(&two)));
-        assert!(!matches("wrong", Some(&one)) && !matches("secret", None) && !matches("secret", Some("garbage")));
+        assert!(
+            !matches("wrong", Some(&one))
+                && !matches("secret", None)
+                && !matches("secret", Some("garbage"))
+        );
     }
 }

@@ -66,14 +66,60 @@ struct Background {
 #[expect(clippy::too_many_lines)]
 fn services(ports: Ports, settings: &Settings, metrics: Arc<Metrics>) -> (Arc<App>, Background) {
     let deployment: Arc<Deployment> = Arc::new(settings.deployment.clone());
-    let Ports { queue, claims, results, schedules, outbox, leases, live_logs, openings, parking, pauses, catalog, credentials, .. } = ports;
-    let Ports { artifacts, logs, events, backchannel, vcs, clock, ids, spool, coordination, mover, .. } = ports;
+    let Ports {
+        queue,
+        claims,
+        results,
+        schedules,
+        outbox,
+        leases,
+        live_logs,
+        openings,
+        parking,
+        pauses,
+        catalog,
+        credentials,
+        ..
+    } = ports;
+    let Ports {
+        artifacts,
+        logs,
+        events,
+        backchannel,
+        vcs,
+        clock,
+        ids,
+        spool,
+        coordination,
+        mover,
+        ..
+    } = ports;
     let (ending, tasks) = (CancellationToken::new(), TaskTracker::new());
-    let announcer = Arc::new(Announcer::new(claims.clone(), events.clone(), clock.clone(), deployment.clone()));
+    let announcer = Arc::new(Announcer::new(
+        claims.clone(),
+        events.clone(),
+        clock.clone(),
+        deployment.clone(),
+    ));
     let leader = Arc::new(Leader::new(leases, ids.fresh()));
-    let relay = Arc::new(Relay::new(outbox, events.clone(), leader.clone(), metrics.clone()));
-    let follow_ups = Arc::new(FollowUps::new(schedules.clone(), queue.clone(), clock.clone(), leader.clone()));
-    let keepalive = Arc::new(Keepalive::new(claims.clone(), results.clone(), clock.clone(), deployment.clone()));
+    let relay = Arc::new(Relay::new(
+        outbox,
+        events.clone(),
+        leader.clone(),
+        metrics.clone(),
+    ));
+    let follow_ups = Arc::new(FollowUps::new(
+        schedules.clone(),
+        queue.clone(),
+        clock.clone(),
+        leader.clone(),
+    ));
+    let keepalive = Arc::new(Keepalive::new(
+        claims.clone(),
+        results.clone(),
+        clock.clone(),
+        deployment.clone(),
+    ));
     let live = Arc::new(Live::new(live_logs, keepalive.clone(), deployment.clone()));
     let fates = Fates {
         parking: parking.clone(),
@@ -121,9 +167,21 @@ fn services(ports: Ports, settings: &Settings, metrics: Arc<Metrics>) -> (Arc<Ap
         metrics: metrics.clone(),
     };
     let watcher = Arc::new(Watcher::new(watched, settings.pace));
-    let waiting_room = Arc::new(WaitingRoom::new(assigner.clone(), openings, pauses.clone(), clock.clone(), ending.clone()));
-    let shown =
-        Logs { claims: claims.clone(), results: results.clone(), stored: logs.clone(), live: live.clone(), backchannel, ending: ending.clone() };
+    let waiting_room = Arc::new(WaitingRoom::new(
+        assigner.clone(),
+        openings,
+        pauses.clone(),
+        clock.clone(),
+        ending.clone(),
+    ));
+    let shown = Logs {
+        claims: claims.clone(),
+        results: results.clone(),
+        stored: logs.clone(),
+        live: live.clone(),
+        backchannel,
+        ending: ending.clone(),
+    };
     let explainer = Explainer {
         queue: queue.clone(),
         parking: parking.clone(),
@@ -145,11 +203,30 @@ fn services(ports: Ports, settings: &Settings, metrics: Arc<Metrics>) -> (Arc<Ap
         ending: ending.clone(),
     };
     let app = App {
-        overview: Overview::new(queue.clone(), claims.clone(), results.clone(), clock.clone(), deployment.clone()),
+        overview: Overview::new(
+            queue.clone(),
+            claims.clone(),
+            results.clone(),
+            clock.clone(),
+            deployment.clone(),
+        ),
         assigner,
         finisher,
-        ingest: Ingest::new(catalog.clone(), schedules.clone(), queue.clone(), clock.clone(), deployment.clone()),
-        scheduler: Scheduler::new(catalog, schedules, results.clone(), queue, clock.clone(), deployment.clone()),
+        ingest: Ingest::new(
+            catalog.clone(),
+            schedules.clone(),
+            queue.clone(),
+            clock.clone(),
+            deployment.clone(),
+        ),
+        scheduler: Scheduler::new(
+            catalog,
+            schedules,
+            results.clone(),
+            queue,
+            clock.clone(),
+            deployment.clone(),
+        ),
         runs: Runs::new(results, relay.clone()),
         logs: Arc::new(shown),
         live,
@@ -168,12 +245,30 @@ fn services(ports: Ports, settings: &Settings, metrics: Arc<Metrics>) -> (Arc<Ap
         limits: settings.limits,
         tasks: tasks.clone(),
     };
-    (Arc::new(app), Background { announcer, follow_ups, leader, relay, watcher, waiting_room, coordination, mover, ending, tasks })
+    (
+        Arc::new(app),
+        Background {
+            announcer,
+            follow_ups,
+            leader,
+            relay,
+            watcher,
+            waiting_room,
+            coordination,
+            mover,
+            ending,
+            tasks,
+        },
+    )
 }
 
 /// Runs a task until the end comes; one that dies is a defect, is said to be one, and is started again.
-fn supervise<F>(name: &'static str, end: CancellationToken, metrics: Arc<Metrics>, start: impl Fn() -> F + Send + 'static)
-where
+fn supervise<F>(
+    name: &'static str,
+    end: CancellationToken,
+    metrics: Arc<Metrics>,
+    start: impl Fn() -> F + Send + 'static,
+) where
     F: Future<Output = ()> + Send + 'static,
 {
     tokio::spawn(async move {
@@ -193,7 +288,17 @@ where
 
 impl Background {
     fn start(self, end: &CancellationToken, metrics: &Arc<Metrics>) {
-        let Self { announcer, follow_ups, leader, relay, watcher, waiting_room, coordination, mover, .. } = self;
+        let Self {
+            announcer,
+            follow_ups,
+            leader,
+            relay,
+            watcher,
+            waiting_room,
+            coordination,
+            mover,
+            ..
+        } = self;
         let metrics = || metrics.clone();
         supervise("announcer", end.clone(), metrics(), move || {
             let announcer = announcer.clone();
@@ -211,7 +316,9 @@ impl Background {
             let relay = relay.clone();
             async move { relay.run().await }
         });
-        supervise("watcher", end.clone(), metrics(), move || watcher.clone().run());
+        supervise("watcher", end.clone(), metrics(), move || {
+            watcher.clone().run()
+        });
         supervise("waiting room", end.clone(), metrics(), move || {
             let waiting_room = waiting_room.clone();
             async move { waiting_room.run().await }
@@ -251,31 +358,60 @@ pub struct Running {
 
 async fn listen(settings: &Settings, port: u16) -> anyhow::Result<TcpListener> {
     let address = SocketAddr::new(settings.listen_address, port);
-    TcpListener::bind(address).await.with_context(|| format!("listen on {address}"))
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("listen on {address}"))
 }
 
 /// Opens the stores and starts the service.
 pub async fn start(settings: &Settings) -> anyhow::Result<Running> {
     let metrics = Arc::new(Metrics::new());
-    let (admin, public) = (listen(settings, settings.port).await?, listen(settings, settings.public_port).await?);
+    let (admin, public) = (
+        listen(settings, settings.port).await?,
+        listen(settings, settings.public_port).await?,
+    );
     let ports = Ports::open(settings, &metrics).await?;
     if let Some(coordination) = &ports.coordination
         && let Err(error) = coordination.compare().await
     {
-        tracing::warn!(error = &error as &dyn std::error::Error, "active runs in Redis are taken over once it answers");
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "active runs in Redis are taken over once it answers"
+        );
     }
     if !settings.publish_policies.is_empty() {
-        ports.catalog.put_publish_policies(settings.publish_policies.clone()).await?;
+        ports
+            .catalog
+            .put_publish_policies(settings.publish_policies.clone())
+            .await?;
     }
     let artifacts = ports.artifacts.clone();
     let (app, background) = services(ports, settings, metrics.clone());
-    let (leader, ending, tasks, end) = (background.leader.clone(), background.ending.clone(), background.tasks.clone(), CancellationToken::new());
+    let (leader, ending, tasks, end) = (
+        background.leader.clone(),
+        background.ending.clone(),
+        background.tasks.clone(),
+        CancellationToken::new(),
+    );
     background.start(&end, &metrics);
     let addresses = (admin.local_addr()?, public.local_addr()?);
-    let servers = [(admin, http::admin(app.clone())), (public, http::public(app))]
-        .map(|(listener, router)| tokio::spawn(http::serve(listener, router, ending.clone())))
-        .into();
-    Ok(Running { admin: addresses.0, public: addresses.1, ending, end, servers, tasks, leader, shutdown: settings.shutdown, artifacts })
+    let servers = [
+        (admin, http::admin(app.clone())),
+        (public, http::public(app)),
+    ]
+    .map(|(listener, router)| tokio::spawn(http::serve(listener, router, ending.clone())))
+    .into();
+    Ok(Running {
+        admin: addresses.0,
+        public: addresses.1,
+        ending,
+        end,
+        servers,
+        tasks,
+        leader,
+        shutdown: settings.shutdown,
+        artifacts,
+    })
 }
 
 impl Running {
@@ -288,11 +424,17 @@ impl Running {
         self.leader.resign().await;
         let last = tokio::time::Instant::now() + self.shutdown;
         for server in self.servers {
-            if let Ok(ended) = timeout_at(last, server).await { ended? } else { tracing::warn!("requests that take too long are cut off") }
+            if let Ok(ended) = timeout_at(last, server).await {
+                ended?
+            } else {
+                tracing::warn!("requests that take too long are cut off")
+            }
         }
         self.tasks.close();
         if timeout_at(last, self.tasks.wait()).await.is_err() {
-            tracing::warn!("results that take too long to store are cut off; their workers hand them in again");
+            tracing::warn!(
+                "results that take too long to store are cut off; their workers hand them in again"
+            );
         }
         Ok(())
     }
@@ -309,7 +451,13 @@ pub async fn check(settings: &Settings) -> anyhow::Result<Vec<Check>> {
 /// Brings the tables of the store up to date; or only answers what that would take.
 pub async fn migrate(settings: &Settings, dry_run: bool) -> anyhow::Result<Plan> {
     let StoreChoice::Postgres(postgres) = &settings.store else {
-        anyhow::bail!("only a store at postgresql://… has tables; this one makes what it needs by itself");
+        anyhow::bail!(
+            "only a store at postgresql://… has tables; this one makes what it needs by itself"
+        );
     };
-    Ok(if dry_run { schema::plan(&postgres.url).await? } else { schema::migrate(&postgres.url).await? })
+    Ok(if dry_run {
+        schema::plan(&postgres.url).await?
+    } else {
+        schema::migrate(&postgres.url).await?
+    })
 }

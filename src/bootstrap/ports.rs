@@ -21,8 +21,9 @@ use crate::{
     },
     metrics::Metrics,
     ports::{
-        ArtifactStore, Backchannel, Catalog, Claims, Clock, Credentials, EventBus, Fault, Ids, Leases, LiveLogs, LogStore, Openings, Outbox, Parking,
-        Pauses, QueueStore, ResultStore, ScheduleStore, Vcs,
+        ArtifactStore, Backchannel, Catalog, Claims, Clock, Credentials, EventBus, Fault, Ids,
+        Leases, LiveLogs, LogStore, Openings, Outbox, Parking, Pauses, QueueStore, ResultStore,
+        ScheduleStore, Vcs,
     },
     settings::{FileStore, Settings, StoreChoice},
 };
@@ -113,16 +114,30 @@ impl StorePorts {
         Ok(match choice {
             StoreChoice::Sled(path) => {
                 let (path, metrics) = (path.clone(), metrics.clone());
-                let opening = tokio::task::spawn_blocking(move || Embedded::open(Arc::new(SledKv::open(&path)?), "sled", metrics));
+                let opening = tokio::task::spawn_blocking(move || {
+                    Embedded::open(Arc::new(SledKv::open(&path)?), "sled", metrics)
+                });
                 Self::of(opening.await??)
             }
-            StoreChoice::Memory => Self::of(Embedded::open(Arc::new(MemoryKv::default()), "memory", metrics.clone())?),
+            StoreChoice::Memory => Self::of(Embedded::open(
+                Arc::new(MemoryKv::default()),
+                "memory",
+                metrics.clone(),
+            )?),
             StoreChoice::Postgres(settings) => {
                 let open = || Postgres::open(settings, metrics.clone());
-                let pauses = ConstantBuilder::default().with_delay(Duration::from_secs(1)).with_max_times(PATIENCE);
-                let opened = open.retry(pauses).when(Fault::is_unavailable).notify(|fault, _| {
-                    tracing::warn!(error = fault as &dyn std::error::Error, "waits for the database");
-                });
+                let pauses = ConstantBuilder::default()
+                    .with_delay(Duration::from_secs(1))
+                    .with_max_times(PATIENCE);
+                let opened = open
+                    .retry(pauses)
+                    .when(Fault::is_unavailable)
+                    .notify(|fault, _| {
+                        tracing::warn!(
+                            error = fault as &dyn std::error::Error,
+                            "waits for the database"
+                        );
+                    });
                 Self::of(opened.await?)
             }
         })
@@ -132,16 +147,26 @@ impl StorePorts {
 async fn artifacts(choice: &FileStore) -> anyhow::Result<Arc<dyn ArtifactStore>> {
     Ok(match choice {
         FileStore::Directory(path) => Arc::new(LocalArtifacts::new(path.clone())),
-        FileStore::Gcs(settings) => Arc::new(ObjectArtifacts::new(Arc::new(GcsBucket::open(settings).await?))),
-        FileStore::S3(settings) => Arc::new(ObjectArtifacts::new(Arc::new(S3Bucket::open(settings)?))),
+        FileStore::Gcs(settings) => Arc::new(ObjectArtifacts::new(Arc::new(
+            GcsBucket::open(settings).await?,
+        ))),
+        FileStore::S3(settings) => {
+            Arc::new(ObjectArtifacts::new(Arc::new(S3Bucket::open(settings)?)))
+        }
     })
 }
 
 async fn logs(choice: &FileStore) -> anyhow::Result<Arc<dyn LogStore>> {
     Ok(match choice {
         FileStore::Directory(path) => Arc::new(LocalLogs::new(path.clone())),
-        FileStore::Gcs(settings) => Arc::new(ObjectLogs::new(Arc::new(GcsBucket::open(settings).await?), "")),
-        FileStore::S3(settings) => Arc::new(ObjectLogs::new(Arc::new(S3Bucket::open(settings)?), "logs/")),
+        FileStore::Gcs(settings) => Arc::new(ObjectLogs::new(
+            Arc::new(GcsBucket::open(settings).await?),
+            "",
+        )),
+        FileStore::S3(settings) => Arc::new(ObjectLogs::new(
+            Arc::new(S3Bucket::open(settings)?),
+            "logs/",
+        )),
     })
 }
 
@@ -152,33 +177,63 @@ struct Backed {
     mover: Arc<Mover>,
 }
 
-fn backed(directory: &Path, artifacts: Arc<dyn ArtifactStore>, logs: Arc<dyn LogStore>, metrics: &Arc<Metrics>) -> anyhow::Result<Backed> {
-    let (artifacts, waiting_artifacts) = BackedArtifacts::new(artifacts, directory.join("artifacts"));
+fn backed(
+    directory: &Path,
+    artifacts: Arc<dyn ArtifactStore>,
+    logs: Arc<dyn LogStore>,
+    metrics: &Arc<Metrics>,
+) -> anyhow::Result<Backed> {
+    let (artifacts, waiting_artifacts) =
+        BackedArtifacts::new(artifacts, directory.join("artifacts"));
     let (logs, waiting_logs) = BackedLogs::new(logs, directory.join("logs"));
     let waiting: Vec<Arc<dyn Waiting>> = vec![Arc::new(waiting_logs), Arc::new(waiting_artifacts)];
-    let mover = Mover::new(directory, waiting, metrics.clone()).with_context(|| format!("backup directory {}", directory.display()))?;
-    Ok(Backed { artifacts: Arc::new(artifacts), logs: Arc::new(logs), mover: Arc::new(mover) })
+    let mover = Mover::new(directory, waiting, metrics.clone())
+        .with_context(|| format!("backup directory {}", directory.display()))?;
+    Ok(Backed {
+        artifacts: Arc::new(artifacts),
+        logs: Arc::new(logs),
+        mover: Arc::new(mover),
+    })
 }
 
 impl Ports {
     pub(super) async fn open(settings: &Settings, metrics: &Arc<Metrics>) -> anyhow::Result<Self> {
         crate::tls::install();
-        let (clock, ids): (Arc<dyn Clock>, Arc<dyn Ids>) = (Arc::new(SystemClock), Arc::new(RandomIds));
+        let (clock, ids): (Arc<dyn Clock>, Arc<dyn Ids>) =
+            (Arc::new(SystemClock), Arc::new(RandomIds));
         let mut store = StorePorts::open(&settings.store, metrics).await?;
         let coordination = settings.coordination.as_deref().map(|url| {
-            let (queue, claims, results) = (store.queue.clone(), store.claims.clone(), store.results.clone());
-            anyhow::Ok(Arc::new(Coordination::new(redis::connect(url)?, queue, claims, results, ids.clone(), clock.clone())))
+            let (queue, claims, results) = (
+                store.queue.clone(),
+                store.claims.clone(),
+                store.results.clone(),
+            );
+            anyhow::Ok(Arc::new(Coordination::new(
+                redis::connect(url)?,
+                queue,
+                claims,
+                results,
+                ids.clone(),
+                clock.clone(),
+            )))
         });
         let coordination = coordination.transpose()?;
         if let Some(coordination) = &coordination {
             let coordinated = Arc::new(Coordinated(coordination.clone()));
-            (store.queue, store.claims, store.results) = (coordinated.clone(), coordinated.clone(), coordinated);
+            (store.queue, store.claims, store.results) =
+                (coordinated.clone(), coordinated.clone(), coordinated);
         }
         let events: Arc<dyn EventBus> = match settings.events.as_deref() {
-            Some(url) => Arc::new(RedisEvents::new(redis::connect(url)?, settings.deployment.watch.run_timeout)),
+            Some(url) => Arc::new(RedisEvents::new(
+                redis::connect(url)?,
+                settings.deployment.watch.run_timeout,
+            )),
             None => Arc::new(InProcessEvents::default()),
         };
-        let (artifacts, logs) = (artifacts(&settings.artifacts).await?, logs(&settings.logs).await?);
+        let (artifacts, logs) = (
+            artifacts(&settings.artifacts).await?,
+            logs(&settings.logs).await?,
+        );
         let (artifacts, logs, mover) = match &settings.backup_directory {
             None => (artifacts, logs, None),
             Some(directory) => {
@@ -186,8 +241,22 @@ impl Ports {
                 (backed.artifacts, backed.logs, Some(backed.mover))
             }
         };
-        let spool = Spool::open(&settings.spool, settings.upload_memory).with_context(|| format!("spool {}", settings.spool.display()))?;
-        let StorePorts { queue, claims, results, schedules, outbox, leases, live_logs, openings, parking, pauses, catalog, credentials } = store;
+        let spool = Spool::open(&settings.spool, settings.upload_memory)
+            .with_context(|| format!("spool {}", settings.spool.display()))?;
+        let StorePorts {
+            queue,
+            claims,
+            results,
+            schedules,
+            outbox,
+            leases,
+            live_logs,
+            openings,
+            parking,
+            pauses,
+            catalog,
+            credentials,
+        } = store;
         Ok(Self {
             queue,
             claims,

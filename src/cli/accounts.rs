@@ -52,45 +52,112 @@ pub(super) enum AccountsCommand {
 /// `worker add|ls|rotate|rm`.
 pub(super) async fn accounts(command: AccountsCommand) -> Result<ExitCode> {
     match command {
-        AccountsCommand::Add { name, link, password_file, server: args } => add_worker(&args, name, link, password_file).await,
+        AccountsCommand::Add {
+            name,
+            link,
+            password_file,
+            server: args,
+        } => add_worker(&args, name, link, password_file).await,
         AccountsCommand::Ls { server: args } => list_workers(&args).await,
         AccountsCommand::Rotate { name, server: args } => {
-            let rotated = Server::new(&args.server)?.post(&["admin", "workers", &name, "rotate"], &Value::Null).await?;
-            show_account(&args, &rotated, &format!("worker {name} has a new password"))
+            let rotated = Server::new(&args.server)?
+                .post(&["admin", "workers", &name, "rotate"], &Value::Null)
+                .await?;
+            show_account(
+                &args,
+                &rotated,
+                &format!("worker {name} has a new password"),
+            )
         }
-        AccountsCommand::Rm { name, force, server: args } => {
-            let query = if force { vec![("force", "1".to_owned())] } else { vec![] };
-            Server::new(&args.server)?.delete(&["admin", "workers", &name], &query).await?;
-            done(&args, &json!({ "removed": name }), &format!("worker {name} removed"))
+        AccountsCommand::Rm {
+            name,
+            force,
+            server: args,
+        } => {
+            let query = if force {
+                vec![("force", "1".to_owned())]
+            } else {
+                vec![]
+            };
+            Server::new(&args.server)?
+                .delete(&["admin", "workers", &name], &query)
+                .await?;
+            done(
+                &args,
+                &json!({ "removed": name }),
+                &format!("worker {name} removed"),
+            )
         }
     }
 }
 
-async fn add_worker(args: &ServerArgs, name: String, link: Option<String>, password_file: Option<PathBuf>) -> Result<ExitCode> {
-    let password = password_file.map(|path| std::fs::read_to_string(&path).with_context(|| path.display().to_string())).transpose()?;
+async fn add_worker(
+    args: &ServerArgs,
+    name: String,
+    link: Option<String>,
+    password_file: Option<PathBuf>,
+) -> Result<ExitCode> {
+    let password = password_file
+        .map(|path| std::fs::read_to_string(&path).with_context(|| path.display().to_string()))
+        .transpose()?;
     let password = password.map(|password| password.trim_end_matches(['\r', '\n']).to_owned());
     let body = json!({ "name": name, "link": link, "password": password });
-    let added = Server::new(&args.server)?.post(&["admin", "workers"], &body).await?;
+    let added = Server::new(&args.server)?
+        .post(&["admin", "workers"], &body)
+        .await?;
     show_account(args, &added, &format!("worker {name} added"))
 }
 
 /// A password that was made is shown.
 fn show_account(args: &ServerArgs, account: &Value, what: &str) -> Result<ExitCode> {
     let password = account.get("password").and_then(Value::as_str);
-    let shown = password.map(|password| format!("\nits password, shown this once: {password}")).unwrap_or_default();
+    let shown = password
+        .map(|password| format!("\nits password, shown this once: {password}"))
+        .unwrap_or_default();
     done(args, account, &format!("{what}{shown}"))
 }
 
 async fn list_workers(args: &ServerArgs) -> Result<ExitCode> {
-    let workers = Server::new(&args.server)?.pages(&["admin", "workers"], "workers").await?;
+    let workers = Server::new(&args.server)?
+        .pages(&["admin", "workers"], "workers")
+        .await?;
     if args.json {
         return print_json(&json!({ "workers": workers }));
     }
-    let held = |worker: &Value| list(worker.get("runs").unwrap_or(&Value::Null)).len().to_string();
-    let paused = |worker: &Value| worker.get("paused").map(|pause| text(pause, "reason")).unwrap_or_default();
-    let row = |worker: &Value| {
-        [text(worker, "name"), text(worker, "link"), held(worker), text(worker, "last_seen"), text(worker, "failures"), paused(worker)]
+    let held = |worker: &Value| {
+        list(worker.get("runs").unwrap_or(&Value::Null))
+            .len()
+            .to_string()
     };
-    println!("{}", table(["name", "link", "runs held", "last seen", "failures in a row", "paused"], workers.iter().map(row)));
+    let paused = |worker: &Value| {
+        worker
+            .get("paused")
+            .map(|pause| text(pause, "reason"))
+            .unwrap_or_default()
+    };
+    let row = |worker: &Value| {
+        [
+            text(worker, "name"),
+            text(worker, "link"),
+            held(worker),
+            text(worker, "last_seen"),
+            text(worker, "failures"),
+            paused(worker),
+        ]
+    };
+    println!(
+        "{}",
+        table(
+            [
+                "name",
+                "link",
+                "runs held",
+                "last seen",
+                "failures in a row",
+                "paused"
+            ],
+            workers.iter().map(row)
+        )
+    );
     Ok(ExitCode::SUCCESS)
 }

@@ -26,8 +26,16 @@ pub(super) async fn check(args: ServeArgs) -> Result<ExitCode> {
     println!("{:<12} ok", "settings");
     let checks = bootstrap::check(&loaded.settings).await?;
     for check in &checks {
-        println!("{:<12} {}", check.name, check.failure.as_deref().unwrap_or("ok"));
+        println!(
+            "{:<12} {}",
+            check.name,
+            check.failure.as_deref().unwrap_or("ok")
+        );
     }
     let well = checks.iter().all(|check| check.failure.is_none());
-    Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if well {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }

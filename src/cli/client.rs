@@ -107,36 +107,62 @@ pub(super) struct Server {
 
 impl Server {
     pub(super) fn new(base: &str) -> Result<Self> {
-        Ok(Self { http: http_client()?, base: base.trim_end_matches('/').to_owned() })
+        Ok(Self {
+            http: http_client()?,
+            base: base.trim_end_matches('/').to_owned(),
+        })
     }
 
     /// The URL of a path; its parts are names, whatever characters they have.
     fn url(&self, path: &[&str], query: &[(&str, String)]) -> Result<url::Url> {
-        let mut url: url::Url = self.base.parse().with_context(|| format!("--server {}", self.base))?;
-        url.path_segments_mut().map_err(|()| anyhow::anyhow!("--server {} is not an http URL", self.base))?.pop_if_empty().extend(path);
+        let mut url: url::Url = self
+            .base
+            .parse()
+            .with_context(|| format!("--server {}", self.base))?;
+        url.path_segments_mut()
+            .map_err(|()| anyhow::anyhow!("--server {} is not an http URL", self.base))?
+            .pop_if_empty()
+            .extend(path);
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query);
         }
         Ok(url)
     }
 
-    pub(super) async fn send(&self, method: Method, path: &[&str], query: &[(&str, String)], body: Option<&Value>) -> Result<reqwest::Response> {
+    pub(super) async fn send(
+        &self,
+        method: Method,
+        path: &[&str],
+        query: &[(&str, String)],
+        body: Option<&Value>,
+    ) -> Result<reqwest::Response> {
         let mut request = self.http.request(method, self.url(path, query)?);
         if let Some(body) = body {
             request = request.json(body);
         }
-        let response = request.send().await.with_context(|| format!("no service answers at {}", self.base))?;
+        let response = request
+            .send()
+            .await
+            .with_context(|| format!("no service answers at {}", self.base))?;
         if response.status().is_success() {
             return Ok(response);
         }
         let (status, text) = (response.status(), response.text().await.unwrap_or_default());
         let problem: Value = serde_json::from_str(&text).unwrap_or_default();
-        let said = ["detail", "reason"].iter().find_map(|key| problem.get(key)?.as_str()).unwrap_or(&text).to_owned();
+        let said = ["detail", "reason"]
+            .iter()
+            .find_map(|key| problem.get(key)?.as_str())
+            .unwrap_or(&text)
+            .to_owned();
         bail!("{status}: {said}")
     }
 
     pub(super) async fn get(&self, path: &[&str], query: &[(&str, String)]) -> Result<Value> {
-        Ok(self.send(Method::GET, path, query, None).await?.json().await?)
+        Ok(self
+            .send(Method::GET, path, query, None)
+            .await?
+            .json()
+            .await?)
     }
 
     /// All entries of a list that comes in pages.
@@ -151,11 +177,19 @@ impl Server {
     }
 
     pub(super) async fn post(&self, path: &[&str], body: &Value) -> Result<Value> {
-        Ok(self.send(Method::POST, path, &[], Some(body)).await?.json().await?)
+        Ok(self
+            .send(Method::POST, path, &[], Some(body))
+            .await?
+            .json()
+            .await?)
     }
 
     pub(super) async fn put(&self, path: &[&str], body: &Value) -> Result<Value> {
-        Ok(self.send(Method::PUT, path, &[], Some(body)).await?.json().await?)
+        Ok(self
+            .send(Method::PUT, path, &[], Some(body))
+            .await?
+            .json()
+            .await?)
     }
 
     pub(super) async fn delete(&self, path: &[&str], query: &[(&str, String)]) -> Result<()> {
@@ -164,7 +198,9 @@ impl Server {
 
     /// Copies a log to standard output as it comes.
     async fn print_log(&self, id: &str, name: &str) -> Result<()> {
-        let mut response = self.send(Method::GET, &["log", id, name], &[], None).await?;
+        let mut response = self
+            .send(Method::GET, &["log", id, name], &[], None)
+            .await?;
         let mut out = std::io::stdout().lock();
         while let Some(chunk) = response.chunk().await? {
             out.write_all(&chunk)?;
@@ -207,11 +243,17 @@ pub(super) fn done(args: &ServerArgs, answer: &Value, said: &str) -> Result<Exit
 /// What a service is doing.
 pub(super) async fn status(args: ServerArgs) -> Result<ExitCode> {
     let server = Server::new(&args.server)?;
-    let (status, stats) = (server.get(&["status"], &[]).await?, server.get(&["queue", "stats"], &[]).await?);
+    let (status, stats) = (
+        server.get(&["status"], &[]).await?,
+        server.get(&["queue", "stats"], &[]).await?,
+    );
     if args.json {
         return print_json(&json!({ "status": status, "queue": stats }));
     }
-    let hour = stats.pointer("/finished/last_hour").cloned().unwrap_or_default();
+    let hour = stats
+        .pointer("/finished/last_hour")
+        .cloned()
+        .unwrap_or_default();
     println!(
         "queued {}, running {}, finished in the last hour {} ({} failed)",
         text(&stats, "queue_length"),
@@ -231,10 +273,31 @@ pub(super) async fn status(args: ServerArgs) -> Result<ExitCode> {
                 duration(number(run, "keepalive_age")),
             ]
         });
-        println!("{}", table(["run", "campaign", "codebase", "worker", "for", "last sign of life"], rows));
+        println!(
+            "{}",
+            table(
+                [
+                    "run",
+                    "campaign",
+                    "codebase",
+                    "worker",
+                    "for",
+                    "last sign of life"
+                ],
+                rows
+            )
+        );
     }
-    for (host, until) in status.get("rate_limit_hosts").and_then(Value::as_object).into_iter().flatten() {
-        println!("{host} is left alone until {}", until.as_str().unwrap_or_default());
+    for (host, until) in status
+        .get("rate_limit_hosts")
+        .and_then(Value::as_object)
+        .into_iter()
+        .flatten()
+    {
+        println!(
+            "{host} is left alone until {}",
+            until.as_str().unwrap_or_default()
+        );
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -245,31 +308,61 @@ pub(super) async fn queue(command: QueueCommand) -> Result<ExitCode> {
         QueueCommand::Ls { server, limit } => (server, limit),
         QueueCommand::Explain { id, server } => return explain(&server, id).await,
     };
-    let items = Server::new(&args.server)?.get(&["queue"], &[("limit", limit.to_string())]).await?;
+    let items = Server::new(&args.server)?
+        .get(&["queue"], &[("limit", limit.to_string())])
+        .await?;
     if args.json {
         return print_json(&items);
     }
-    let rows = list(&items).iter().map(|item| ["queue_id", "campaign", "codebase", "command", "context"].map(|field| text(item, field)));
-    println!("{}", table(["id", "campaign", "codebase", "command", "context"], rows));
+    let rows = list(&items).iter().map(|item| {
+        ["queue_id", "campaign", "codebase", "command", "context"].map(|field| text(item, field))
+    });
+    println!(
+        "{}",
+        table(["id", "campaign", "codebase", "command", "context"], rows)
+    );
     Ok(ExitCode::SUCCESS)
 }
 
 async fn explain(args: &ServerArgs, id: i64) -> Result<ExitCode> {
-    let told = Server::new(&args.server)?.get(&["queue", &id.to_string(), "explain"], &[]).await?;
+    let told = Server::new(&args.server)?
+        .get(&["queue", &id.to_string(), "explain"], &[])
+        .await?;
     if args.json {
         return print_json(&told);
     }
-    let place = [("campaign", "campaign"), ("codebase", "codebase"), ("bucket", "bucket"), ("priority", "priority"), ("position", "position")];
+    let place = [
+        ("campaign", "campaign"),
+        ("codebase", "codebase"),
+        ("bucket", "bucket"),
+        ("priority", "priority"),
+        ("position", "position"),
+    ];
     let place = place.map(|(name, field)| [name.to_owned(), text(&told, field)]);
-    let score = told.get("score").and_then(Value::as_object).into_iter().flatten().map(|(part, value)| [format!("score: {part}"), value.to_string()]);
-    println!("{}", table(["fact", "value"], place.into_iter().chain(score)));
+    let score = told
+        .get("score")
+        .and_then(Value::as_object)
+        .into_iter()
+        .flatten()
+        .map(|(part, value)| [format!("score: {part}"), value.to_string()]);
+    println!(
+        "{}",
+        table(["fact", "value"], place.into_iter().chain(score))
+    );
     let blockers = list(told.get("blockers").unwrap_or(&Value::Null));
     if blockers.is_empty() {
         println!("a worker that asks gets it when its turn comes");
     }
     for blocker in blockers {
-        let until = blocker.get("until").and_then(Value::as_str).map_or_else(String::new, |until| format!(" (until {until})"));
-        println!("not handed out: {}: {}{until}", text(blocker, "kind"), text(blocker, "detail"));
+        let until = blocker
+            .get("until")
+            .and_then(Value::as_str)
+            .map_or_else(String::new, |until| format!(" (until {until})"));
+        println!(
+            "not handed out: {}: {}{until}",
+            text(blocker, "kind"),
+            text(blocker, "detail")
+        );
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -277,7 +370,11 @@ async fn explain(args: &ServerArgs, id: i64) -> Result<ExitCode> {
 /// Runs as a table.
 fn runs_table(runs: &Value) -> String {
     let rows = list(runs).iter().map(|run| {
-        let revision = run.get("revision").and_then(Value::as_str).map(short).unwrap_or_default();
+        let revision = run
+            .get("revision")
+            .and_then(Value::as_str)
+            .map(short)
+            .unwrap_or_default();
         [
             text(run, "log_id"),
             text(run, "campaign"),
@@ -288,14 +385,25 @@ fn runs_table(runs: &Value) -> String {
             text(run, "finish_time"),
         ]
     });
-    table(["run", "campaign", "codebase", "result", "duration", "revision", "finished"], rows).to_string()
+    table(
+        [
+            "run", "campaign", "codebase", "result", "duration", "revision", "finished",
+        ],
+        rows,
+    )
+    .to_string()
 }
 
 /// `run …`.
 pub(super) async fn run(command: RunCommand) -> Result<ExitCode> {
     match command {
-        RunCommand::Ls { server: args, limit } => {
-            let runs = Server::new(&args.server)?.get(&["runs"], &[("limit", limit.to_string())]).await?;
+        RunCommand::Ls {
+            server: args,
+            limit,
+        } => {
+            let runs = Server::new(&args.server)?
+                .get(&["runs"], &[("limit", limit.to_string())])
+                .await?;
             if args.json {
                 return print_json(&runs);
             }
@@ -304,10 +412,18 @@ pub(super) async fn run(command: RunCommand) -> Result<ExitCode> {
         }
         RunCommand::Logs(args) => super::logs::logs(args).await,
         RunCommand::Kill { id, server: args } => {
-            let run = Server::new(&args.server)?.send(Method::POST, &["kill", &id], &[], None).await?.json().await?;
+            let run = Server::new(&args.server)?
+                .send(Method::POST, &["kill", &id], &[], None)
+                .await?
+                .json()
+                .await?;
             done(&args, &run, &format!("run {id} is to stop"))
         }
-        RunCommand::Show { id, server: args, log } => show(&Server::new(&args.server)?, &id, args.json, log).await,
+        RunCommand::Show {
+            id,
+            server: args,
+            log,
+        } => show(&Server::new(&args.server)?, &id, args.json, log).await,
     }
 }
 
@@ -316,11 +432,27 @@ async fn show(server: &Server, id: &str, as_json: bool, log: bool) -> Result<Exi
     if as_json {
         print_json(&run)?;
     } else {
-        let fields: BTreeMap<&String, &Value> = run.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null()).collect();
-        println!("{}", table(["fact", "value"], fields.into_keys().map(|field| [field.clone(), text(&run, field)])));
+        let fields: BTreeMap<&String, &Value> = run
+            .as_object()
+            .into_iter()
+            .flatten()
+            .filter(|(_, value)| !value.is_null())
+            .collect();
+        println!(
+            "{}",
+            table(
+                ["fact", "value"],
+                fields
+                    .into_keys()
+                    .map(|field| [field.clone(), text(&run, field)])
+            )
+        );
     }
     if log {
-        for name in list(run.get("logfilenames").unwrap_or(&Value::Null)).iter().filter_map(Value::as_str) {
+        for name in list(run.get("logfilenames").unwrap_or(&Value::Null))
+            .iter()
+            .filter_map(Value::as_str)
+        {
             if !as_json {
                 println!("--- {name}");
             }
@@ -338,11 +470,16 @@ fn entries(text: &str) -> Result<Vec<Value>> {
         Ok(_) => bail!("the file holds no list"),
         Err(_) => {}
     }
-    let lines: Result<Vec<Value>, _> = text.lines().filter(|line| !line.trim().is_empty()).map(serde_json::from_str).collect();
+    let lines: Result<Vec<Value>, _> = text
+        .lines()
+        .filter(|line| !line.trim().is_empty())
+        .map(serde_json::from_str)
+        .collect();
     if let Ok(lines) = lines {
         return Ok(lines);
     }
-    let read: Value = serde_saphyr::from_str(text).context("the file is neither JSON nor NDJSON, and as YAML it is broken")?;
+    let read: Value = serde_saphyr::from_str(text)
+        .context("the file is neither JSON nor NDJSON, and as YAML it is broken")?;
     match read {
         Value::Array(entries) => Ok(entries),
         _ => bail!("the file holds no list"),
@@ -350,20 +487,33 @@ fn entries(text: &str) -> Result<Vec<Value>> {
 }
 
 fn read_entries(file: &PathBuf) -> Result<Vec<Value>> {
-    let text = if file.as_os_str() == "-" { std::io::read_to_string(std::io::stdin()) } else { std::fs::read_to_string(file) };
-    entries(&text.with_context(|| file.display().to_string())?).with_context(|| file.display().to_string())
+    let text = if file.as_os_str() == "-" {
+        std::io::read_to_string(std::io::stdin())
+    } else {
+        std::fs::read_to_string(file)
+    };
+    entries(&text.with_context(|| file.display().to_string())?)
+        .with_context(|| file.display().to_string())
 }
 
 /// Uploads entries bit by bit, showing how it goes; answers what was answered to each part.
 async fn import(args: &ServerArgs, path: &str, file: &PathBuf) -> Result<(usize, Vec<Value>)> {
     let (server, entries) = (Server::new(&args.server)?, read_entries(file)?);
-    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} {msg}").unwrap_or_else(|_| ProgressStyle::default_bar());
-    let bar = ProgressBar::new(entries.len() as u64).with_style(style).with_message(path.to_owned());
+    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} {msg}")
+        .unwrap_or_else(|_| ProgressStyle::default_bar());
+    let bar = ProgressBar::new(entries.len() as u64)
+        .with_style(style)
+        .with_message(path.to_owned());
     let mut answers = vec![];
     for (batch, part) in entries.chunks(IMPORT_BATCH).enumerate() {
         let answer = server.post(&[path], &Value::from(part)).await;
         let from = batch * IMPORT_BATCH;
-        answers.push(answer.with_context(|| format!("entries {from} to {}; those before are stored", from + part.len() - 1))?);
+        answers.push(answer.with_context(|| {
+            format!(
+                "entries {from} to {}; those before are stored",
+                from + part.len() - 1
+            )
+        })?);
         bar.inc(part.len() as u64);
     }
     bar.finish_and_clear();
@@ -376,26 +526,46 @@ pub(super) async fn candidate(command: CandidateCommand) -> Result<ExitCode> {
     let (total, answers) = import(&args, "candidates", &file).await?;
     let mut joined: BTreeMap<String, Vec<Value>> = BTreeMap::new();
     for (key, values) in answers.iter().filter_map(Value::as_object).flatten() {
-        joined.entry(key.clone()).or_default().extend(list(values).iter().cloned());
+        joined
+            .entry(key.clone())
+            .or_default()
+            .extend(list(values).iter().cloned());
     }
     let accepted = joined.get("success").map_or(0, Vec::len);
     if args.json {
         print_json(&json!(joined))?;
     } else {
         println!("{accepted} of {total} candidates stored and queued");
-        for (kind, values) in joined.iter().filter(|(kind, values)| *kind != "success" && !values.is_empty()) {
+        for (kind, values) in joined
+            .iter()
+            .filter(|(kind, values)| *kind != "success" && !values.is_empty())
+        {
             let names: Vec<String> = values.iter().take(10).map(ToString::to_string).collect();
-            println!("{} left out, {}: {}{}", values.len(), kind.replace('_', " "), names.join(", "), if values.len() > 10 { ", …" } else { "" });
+            println!(
+                "{} left out, {}: {}{}",
+                values.len(),
+                kind.replace('_', " "),
+                names.join(", "),
+                if values.len() > 10 { ", …" } else { "" }
+            );
         }
     }
-    Ok(if accepted == total { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if accepted == total {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 /// `codebase …`.
 pub(super) async fn codebase(command: CodebaseCommand) -> Result<ExitCode> {
     let CodebaseCommand::Import { file, server: args } = command;
     let (total, _) = import(&args, "codebases", &file).await?;
-    done(&args, &json!({ "stored": total }), &format!("{total} codebases stored"))
+    done(
+        &args,
+        &json!({ "stored": total }),
+        &format!("{total} codebases stored"),
+    )
 }
 
 #[cfg(test)]
@@ -404,8 +574,16 @@ mod tests {
 
     #[test]
     fn lists_are_read_in_every_notation() {
-        for text in ["[{\"name\": \"a\"}, {\"name\": \"b\"}]", "{\"name\": \"a\"}\n\n{\"name\": \"b\"}\n", "- name: a\n- name: b\n"] {
-            let names: Vec<_> = entries(text).unwrap().iter().map(|entry| entry["name"].clone()).collect();
+        for text in [
+            "[{\"name\": \"a\"}, {\"name\": \"b\"}]",
+            "{\"name\": \"a\"}\n\n{\"name\": \"b\"}\n",
+            "- name: a\n- name: b\n",
+        ] {
+            let names: Vec<_> = entries(text)
+                .unwrap()
+                .iter()
+                .map(|entry| entry["name"].clone())
+                .collect();
             assert_eq!(names, ["a", "b"], "{text}");
         }
         assert_eq!(entries("{\"name\": \"a\"}").unwrap().len(), 1);

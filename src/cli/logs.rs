@@ -29,8 +29,13 @@ pub(super) struct LogsArgs {
 /// Copies what there is from that byte on to standard output; moves the offset on. An error of the connection is told from
 /// one of the service.
 async fn copy(server: &Server, args: &LogsArgs, offset: &mut u64) -> Result<reqwest::Result<()>> {
-    let query = [("offset", offset.to_string()), ("follow", u8::from(args.follow).to_string())];
-    let mut response = server.send(Method::GET, &["log", &args.id, &args.name], &query, None).await?;
+    let query = [
+        ("offset", offset.to_string()),
+        ("follow", u8::from(args.follow).to_string()),
+    ];
+    let mut response = server
+        .send(Method::GET, &["log", &args.id, &args.name], &query, None)
+        .await?;
     loop {
         match response.chunk().await {
             Ok(Some(chunk)) => {

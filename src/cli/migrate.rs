@@ -22,7 +22,9 @@ pub(super) async fn migrate(args: MigrateArgs) -> Result<ExitCode> {
     let plan = bootstrap::migrate(&loaded.settings, args.dry_run).await?;
     if !plan.problems.is_empty() {
         println!("The database cannot be used as it is; nothing was changed:");
-        plan.problems.iter().for_each(|problem| println!("  {problem}"));
+        plan.problems
+            .iter()
+            .for_each(|problem| println!("  {problem}"));
         return Ok(ExitCode::FAILURE);
     }
     match (plan.steps.is_empty(), args.dry_run) {

@@ -18,7 +18,11 @@ use std::process::ExitCode;
 
 /// Coordinates automated code changes: decides what runs next, hands it to workers, takes their results in.
 #[derive(Debug, Parser)]
-#[command(name = "janitor-runner", version, args_conflicts_with_subcommands = true)]
+#[command(
+    name = "janitor-runner",
+    version,
+    args_conflicts_with_subcommands = true
+)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,

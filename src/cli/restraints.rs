@@ -95,27 +95,48 @@ pub(super) enum ParkedCommand {
 
 impl ScopeArgs {
     fn query(&self) -> Vec<(&'static str, String)> {
-        std::iter::once(("kind", self.kind.clone())).chain(self.name.clone().map(|name| ("name", name))).collect()
+        std::iter::once(("kind", self.kind.clone()))
+            .chain(self.name.clone().map(|name| ("name", name)))
+            .collect()
     }
 
     fn said(&self) -> String {
-        format!("{} {}", self.kind, self.name.as_deref().unwrap_or_default()).trim_end().to_owned()
+        format!("{} {}", self.kind, self.name.as_deref().unwrap_or_default())
+            .trim_end()
+            .to_owned()
     }
 }
 
 /// Prints these fields of what there is of a kind, or all of it in JSON.
-fn listed<const N: usize>(args: &ServerArgs, kind: &str, all: &Value, columns: [(&str, &str); N]) -> Result<ExitCode> {
+fn listed<const N: usize>(
+    args: &ServerArgs,
+    kind: &str,
+    all: &Value,
+    columns: [(&str, &str); N],
+) -> Result<ExitCode> {
     if args.json {
         return print_json(all);
     }
     let rows = list(all.get(kind).unwrap_or(&Value::Null)).iter();
-    println!("{}", table(columns.map(|(_, heading)| heading), rows.map(|row| columns.map(|(field, _)| text(row, field)))));
+    println!(
+        "{}",
+        table(
+            columns.map(|(_, heading)| heading),
+            rows.map(|row| columns.map(|(field, _)| text(row, field)))
+        )
+    );
     Ok(ExitCode::SUCCESS)
 }
 
 async fn lift(ScopedArgs { scope, server }: ScopedArgs, kind: &str, now: &str) -> Result<ExitCode> {
-    Server::new(&server.server)?.delete(&[kind], &scope.query()).await?;
-    done(&server, &json!({ "kind": scope.kind, "name": scope.name }), &format!("{} {now}", scope.said()))
+    Server::new(&server.server)?
+        .delete(&[kind], &scope.query())
+        .await?;
+    done(
+        &server,
+        &json!({ "kind": scope.kind, "name": scope.name }),
+        &format!("{} {now}", scope.said()),
+    )
 }
 
 /// `pause …`.
@@ -123,10 +144,21 @@ pub(super) async fn pause(command: PauseCommand) -> Result<ExitCode> {
     match command {
         PauseCommand::Ls(args) => {
             let pauses = Server::new(&args.server)?.get(&["pauses"], &[]).await?;
-            listed(&args, "pauses", &pauses, ["kind", "name", "reason", "since", "until"].map(|field| (field, field)))
+            listed(
+                &args,
+                "pauses",
+                &pauses,
+                ["kind", "name", "reason", "since", "until"].map(|field| (field, field)),
+            )
         }
-        PauseCommand::Add { scope, reason, until, server: args } => {
-            let body = json!({ "kind": scope.kind, "name": scope.name, "reason": reason, "until": until });
+        PauseCommand::Add {
+            scope,
+            reason,
+            until,
+            server: args,
+        } => {
+            let body =
+                json!({ "kind": scope.kind, "name": scope.name, "reason": reason, "until": until });
             let paused = Server::new(&args.server)?.put(&["pauses"], &body).await?;
             done(&args, &paused, &format!("{} is paused", scope.said()))
         }
@@ -139,12 +171,31 @@ pub(super) async fn limit(command: LimitCommand) -> Result<ExitCode> {
     match command {
         LimitCommand::Ls(args) => {
             let limits = Server::new(&args.server)?.get(&["limits"], &[]).await?;
-            listed(&args, "limits", &limits, [("kind", "kind"), ("name", "name"), ("running", "running"), ("most", "at most")])
+            listed(
+                &args,
+                "limits",
+                &limits,
+                [
+                    ("kind", "kind"),
+                    ("name", "name"),
+                    ("running", "running"),
+                    ("most", "at most"),
+                ],
+            )
         }
-        LimitCommand::Set { kind, name, most, server: args } => {
+        LimitCommand::Set {
+            kind,
+            name,
+            most,
+            server: args,
+        } => {
             let body = json!({ "kind": kind, "name": name, "most": most });
             let limited = Server::new(&args.server)?.put(&["limits"], &body).await?;
-            done(&args, &limited, &format!("{kind} {name}: at most {most} at the same time"))
+            done(
+                &args,
+                &limited,
+                &format!("{kind} {name}: at most {most} at the same time"),
+            )
         }
         LimitCommand::Rm(args) => lift(args, "limits", "has no limit any more").await,
     }
@@ -154,17 +205,35 @@ pub(super) async fn limit(command: LimitCommand) -> Result<ExitCode> {
 pub(super) async fn parked(command: ParkedCommand) -> Result<ExitCode> {
     match command {
         ParkedCommand::Ls(args) => {
-            let parked = json!({ "parked": Server::new(&args.server)?.pages(&["parked"], "parked").await? });
-            let columns = [("queue_id", "id"), ("campaign", "campaign"), ("codebase", "codebase"), ("since", "since"), ("reason", "reason")];
+            let parked =
+                json!({ "parked": Server::new(&args.server)?.pages(&["parked"], "parked").await? });
+            let columns = [
+                ("queue_id", "id"),
+                ("campaign", "campaign"),
+                ("codebase", "codebase"),
+                ("since", "since"),
+                ("reason", "reason"),
+            ];
             listed(&args, "parked", &parked, columns)
         }
-        ParkedCommand::Release { ids, campaign, codebase, all, server: args } => {
+        ParkedCommand::Release {
+            ids,
+            campaign,
+            codebase,
+            all,
+            server: args,
+        } => {
             if ids.is_empty() && campaign.is_none() && codebase.is_none() && !all {
                 bail!("name items by their ids, --campaign or --codebase, or say --all");
             }
             let ids = Some(ids).filter(|ids| !ids.is_empty());
-            let body = json!({ "queue_ids": ids, "campaign": campaign, "codebase": codebase, "all": all });
-            let answer = Server::new(&args.server)?.send(Method::POST, &["parked", "release"], &[], Some(&body)).await?.json::<Value>().await?;
+            let body =
+                json!({ "queue_ids": ids, "campaign": campaign, "codebase": codebase, "all": all });
+            let answer = Server::new(&args.server)?
+                .send(Method::POST, &["parked", "release"], &[], Some(&body))
+                .await?
+                .json::<Value>()
+                .await?;
             let released = list(answer.get("released").unwrap_or(&Value::Null)).len();
             done(&args, &answer, &format!("{released} released"))
         }

@@ -76,7 +76,8 @@ fn address(text: &str) -> Result<IpAddr, String> {
     if text == "localhost" {
         return Ok(IpAddr::from([127, 0, 0, 1]));
     }
-    text.parse().map_err(|_| format!("{text:?} is not an IP address"))
+    text.parse()
+        .map_err(|_| format!("{text:?} is not an IP address"))
 }
 
 impl ServeArgs {
@@ -93,27 +94,53 @@ impl ServeArgs {
         set("logs", text(&self.logs));
         set("port", self.port.map(Value::from));
         set("public_port", self.public_port.map(Value::from));
-        set("listen_address", self.listen_address.map(|address| address.to_string().into()));
+        set(
+            "listen_address",
+            self.listen_address
+                .map(|address| address.to_string().into()),
+        );
         set("use_cached_only", self.use_cached_only.then(|| true.into()));
-        set("backup_directory", self.backup_directory.as_ref().map(|path| path.display().to_string().into()));
-        set("apt_archive_location", text(&self.public_apt_archive_location));
+        set(
+            "backup_directory",
+            self.backup_directory
+                .as_ref()
+                .map(|path| path.display().to_string().into()),
+        );
+        set(
+            "apt_archive_location",
+            text(&self.public_apt_archive_location),
+        );
         set("dep_server_url", text(&self.public_dep_server_url));
         set("public_vcs_location", text(&self.public_vcs_location));
         set("run_timeout_minutes", self.run_timeout.map(Value::from));
-        set("avoid_hosts", (!self.avoid_host.is_empty()).then(|| self.avoid_host.clone().into()));
+        set(
+            "avoid_hosts",
+            (!self.avoid_host.is_empty()).then(|| self.avoid_host.clone().into()),
+        );
         let mut telemetry = Dict::new();
-        telemetry.extend(self.gcp_logging.then(|| ("format".to_owned(), "gcp".into())));
+        telemetry.extend(
+            self.gcp_logging
+                .then(|| ("format".to_owned(), "gcp".into())),
+        );
         telemetry.extend(self.debug.then(|| ("log".to_owned(), "debug".into())));
-        set("telemetry", (!telemetry.is_empty()).then(|| telemetry.into()));
+        set(
+            "telemetry",
+            (!telemetry.is_empty()).then(|| telemetry.into()),
+        );
         Flags(flags)
     }
 
     /// The settings that these flags and all layers below make.
     pub(super) fn load(&self) -> Result<Loaded> {
         let mut loaded = settings::load(&self.config, self.flags())?;
-        for (flag, given) in [("--pre-check", &self.pre_check), ("--post-check", &self.post_check)] {
+        for (flag, given) in [
+            ("--pre-check", &self.pre_check),
+            ("--post-check", &self.post_check),
+        ] {
             if given.is_some() {
-                loaded.warnings.push(format!("{flag} never did anything and is ignored"));
+                loaded
+                    .warnings
+                    .push(format!("{flag} never did anything and is ignored"));
             }
         }
         Ok(loaded)
@@ -123,7 +150,10 @@ impl ServeArgs {
 /// Lets the process have as many files open as it may: each worker that waits for work is a connection.
 fn raise_file_limit() {
     let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, ..limit };
+    let raised = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
     if let Err(error) = setrlimit(Resource::Nofile, raised) {
         tracing::warn!(%error, limit = limit.current, "the limit of open files stays");
     }
@@ -137,7 +167,10 @@ pub(super) async fn serve(args: ServeArgs) -> Result<ExitCode> {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let (mut interrupt, mut terminate) = (
+        signal(SignalKind::interrupt())?,
+        signal(SignalKind::terminate())?,
+    );
     let running = bootstrap::start(&loaded.settings).await?;
     tracing::info!(admin = %running.admin, public = %running.public, "serving; the API is described at http://{}/docs", running.admin);
     tokio::select! {

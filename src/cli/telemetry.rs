@@ -20,10 +20,15 @@ use tracing_subscriber::{
 
 /// Starts logging to standard error.
 pub(super) fn start(filter: &str, format: LogFormat) -> Result<()> {
-    let filter = EnvFilter::try_new(filter).with_context(|| format!("telemetry.log: {filter:?} is not a filter"))?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let filter = EnvFilter::try_new(filter)
+        .with_context(|| format!("telemetry.log: {filter:?} is not a filter"))?;
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     let started = match format {
-        LogFormat::Text => builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init(),
+        LogFormat::Text => builder
+            .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+            .try_init(),
         LogFormat::Json => builder.event_format(JsonLines { gcp: false }).try_init(),
         LogFormat::Gcp => builder.event_format(JsonLines { gcp: true }).try_init(),
     };
@@ -40,7 +45,8 @@ struct Fields(Map<String, Value>);
 
 impl Visit for Fields {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.0.insert(field.name().to_owned(), format!("{value:?}").into());
+        self.0
+            .insert(field.name().to_owned(), format!("{value:?}").into());
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
@@ -60,7 +66,10 @@ impl Visit for Fields {
     }
 
     fn record_error(&mut self, field: &Field, value: &(dyn Error + 'static)) {
-        self.0.insert(field.name().to_owned(), crate::services::health::chain(value).into());
+        self.0.insert(
+            field.name().to_owned(),
+            crate::services::health::chain(value).into(),
+        );
     }
 }
 
@@ -78,7 +87,12 @@ where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
 {
-    fn format_event(&self, context: &FmtContext<'_, S, N>, mut out: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut out: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
         let mut fields = Fields(Map::new());
         event.record(&mut fields);
         let mut line = fields.0;
@@ -96,7 +110,11 @@ where
             .into_iter()
             .flat_map(tracing_subscriber::registry::Scope::from_root)
             .map(|span| {
-                let fields = span.extensions().get::<FormattedFields<N>>().map(|fields| fields.fields.clone()).unwrap_or_default();
+                let fields = span
+                    .extensions()
+                    .get::<FormattedFields<N>>()
+                    .map(|fields| fields.fields.clone())
+                    .unwrap_or_default();
                 json!({ "name": span.name(), "fields": fields })
             })
             .collect();

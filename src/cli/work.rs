@@ -60,7 +60,8 @@ pub(super) struct WorkArgs {
 fn password(args: &WorkArgs) -> Result<Option<String>> {
     match &args.password_file {
         Some(path) => {
-            let text = std::fs::read_to_string(path).with_context(|| format!("--password-file {}", path.display()))?;
+            let text = std::fs::read_to_string(path)
+                .with_context(|| format!("--password-file {}", path.display()))?;
             Ok(Some(text.trim_end_matches(['\r', '\n']).to_owned()))
         }
         None => Ok(std::env::var(PASSWORD_VARIABLE).ok()),
@@ -77,7 +78,9 @@ pub(super) async fn work(args: WorkArgs) -> Result<ExitCode> {
         password: password(&args)?,
         url: args.url,
         name: args.name,
-        work_dir: args.work_dir.unwrap_or_else(|| std::env::temp_dir().join("janitor-worker")),
+        work_dir: args
+            .work_dir
+            .unwrap_or_else(|| std::env::temp_dir().join("janitor-worker")),
         campaign: args.campaign,
         codebase: args.codebase,
         backchannel: args.backchannel,
@@ -89,7 +92,10 @@ pub(super) async fn work(args: WorkArgs) -> Result<ExitCode> {
         once: args.once,
     };
     let end = Ending::default();
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let (mut interrupt, mut terminate) = (
+        signal(SignalKind::interrupt())?,
+        signal(SignalKind::terminate())?,
+    );
     let told = end.clone();
     tokio::spawn(async move {
         let mut signal = async || {

@@ -117,11 +117,25 @@ impl ActiveRun {
             refresh: false,
             requester: None,
         };
-        let claimant = Claimant { worker: run.worker.clone(), worker_link: run.worker_link.clone(), backchannel: None };
+        let claimant = Claimant {
+            worker: run.worker.clone(),
+            worker_link: run.worker_link.clone(),
+            backchannel: None,
+        };
         Self {
-            vcs: RunVcs { vcs_type: run.vcs_type, branch_url: run.branch_url.clone(), subpath: run.subpath.clone() },
+            vcs: RunVcs {
+                vcs_type: run.vcs_type,
+                branch_url: run.branch_url.clone(),
+                subpath: run.subpath.clone(),
+            },
             resume_from: run.resume_from.clone(),
-            ..Self::new(run.id.clone(), String::new(), item, claimant, run.start_time)
+            ..Self::new(
+                run.id.clone(),
+                String::new(),
+                item,
+                claimant,
+                run.start_time,
+            )
         }
     }
 

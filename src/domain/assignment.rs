@@ -58,16 +58,33 @@ pub struct Parts<'a> {
 /// The branch of the VCS store that mirrors a codebase's own: `VENDOR/latest` for Debian builds, `main` otherwise.
 fn cached_branch(campaign: &Campaign, build: &Build) -> String {
     match campaign.build {
-        Some(BuildTarget::Debian(_)) => format!("{}/latest", build.environment.get("DEB_VENDOR").map_or("debian", String::as_str)),
+        Some(BuildTarget::Debian(_)) => format!(
+            "{}/latest",
+            build
+                .environment
+                .get("DEB_VENDOR")
+                .map_or("debian", String::as_str)
+        ),
         _ => "main".to_owned(),
     }
 }
 
 /// Puts an assignment together.
 pub fn assign(parts: Parts<'_>) -> Result<Assignment, Unassignable> {
-    let Parts { run, campaign, codebase, build, resume, committer, vcs_store } = parts;
+    let Parts {
+        run,
+        campaign,
+        codebase,
+        build,
+        resume,
+        committer,
+        vcs_store,
+    } = parts;
     let (command_environment, command) =
-        split_environment(&run.item.command).map_err(|e| Unassignable { code: "invalid-command", description: e.to_string() })?;
+        split_environment(&run.item.command).map_err(|e| Unassignable {
+            code: "invalid-command",
+            description: e.to_string(),
+        })?;
     let vcs_type = run.vcs.vcs_type.or(codebase.vcs_type);
     let name = &run.item.key.codebase;
     let cached_url = vcs_store.branch(vcs_type, name, &cached_branch(campaign, &build));
@@ -79,7 +96,11 @@ pub fn assign(parts: Parts<'_>) -> Result<Assignment, Unassignable> {
         default_empty: campaign.default_empty,
         force_build: campaign.force_build,
         skip_setup_validation: campaign.skip_setup_validation,
-        branch_url: run.vcs.branch_url.clone().or_else(|| codebase.branch_url.clone()),
+        branch_url: run
+            .vcs
+            .branch_url
+            .clone()
+            .or_else(|| codebase.branch_url.clone()),
         subpath: codebase.subpath.clone(),
         vcs_type,
         cached_url,

@@ -14,7 +14,13 @@ pub struct BlameRules {
 impl BlameRules {
     /// Whether a run's failure is the worker's; none for a run without a worker.
     pub fn blames(&self, run: &Run) -> Option<bool> {
-        run.worker.as_ref().map(|_| run.code.is_failure() && self.codes.iter().any(|pattern| matches_code(pattern, &run.code)))
+        run.worker.as_ref().map(|_| {
+            run.code.is_failure()
+                && self
+                    .codes
+                    .iter()
+                    .any(|pattern| matches_code(pattern, &run.code))
+        })
     }
 
     /// Whether a worker with so many failures in a row is to get no more work.
@@ -35,12 +41,40 @@ mod tests {
 
     #[test]
     fn only_the_listed_codes_are_the_workers() {
-        let rules = BlameRules { codes: vec!["worker-*".into()], quarantine_after: 3 };
+        let rules = BlameRules {
+            codes: vec!["worker-*".into()],
+            quarantine_after: 3,
+        };
         let now = time::parse("t", "2026-01-01T00:00:00").unwrap();
-        let claimant = Claimant { worker: Some("w".into()), ..Claimant::default() };
-        let run = |code| end(&ActiveRun::new(RunId::new("r"), "t".into(), item(), claimant.clone(), now), code, String::new(), true, now);
-        assert_eq!((rules.blames(&run("worker-failure")), rules.blames(&run("build-failed"))), (Some(true), Some(false)));
-        assert_eq!(rules.blames(&Run { worker: None, ..run("worker-failure") }), None);
-        assert!(rules.quarantines(3) && !rules.quarantines(2) && !BlameRules::default().quarantines(99));
+        let claimant = Claimant {
+            worker: Some("w".into()),
+            ..Claimant::default()
+        };
+        let run = |code| {
+            end(
+                &ActiveRun::new(RunId::new("r"), "t".into(), item(), claimant.clone(), now),
+                code,
+                String::new(),
+                true,
+                now,
+            )
+        };
+        assert_eq!(
+            (
+                rules.blames(&run("worker-failure")),
+                rules.blames(&run("build-failed"))
+            ),
+            (Some(true), Some(false))
+        );
+        assert_eq!(
+            rules.blames(&Run {
+                worker: None,
+                ..run("worker-failure")
+            }),
+            None
+        );
+        assert!(
+            rules.quarantines(3) && !rules.quarantines(2) && !BlameRules::default().quarantines(99)
+        );
     }
 }

@@ -37,9 +37,14 @@ pub enum Unsupported {
     #[error("campaign {0} has no build target")]
     NoTarget(String),
     /// The distribution is not configured.
-    #[error("campaign {campaign} builds for the distribution {distribution}, which is not configured")]
+    #[error(
+        "campaign {campaign} builds for the distribution {distribution}, which is not configured"
+    )]
     #[expect(missing_docs)]
-    UnknownDistribution { campaign: String, distribution: String },
+    UnknownDistribution {
+        campaign: String,
+        distribution: String,
+    },
 }
 
 /// What the build of a run depends on beside its campaign.
@@ -53,15 +58,22 @@ pub struct BuildRequest<'a> {
 }
 
 /// The build configuration for a run of `campaign`.
-pub fn build(campaign: &Campaign, campaigns: &Campaigns, settings: &BuildSettings, request: BuildRequest<'_>) -> Result<Build, Unsupported> {
+pub fn build(
+    campaign: &Campaign,
+    campaigns: &Campaigns,
+    settings: &BuildSettings,
+    request: BuildRequest<'_>,
+) -> Result<Build, Unsupported> {
     match &campaign.build {
         None => Err(Unsupported::NoTarget(campaign.name.to_string())),
         Some(BuildTarget::Generic { chroot }) => Ok(generic(chroot.as_deref(), settings)),
         Some(BuildTarget::Debian(target)) => {
-            let distribution = campaigns.distribution(&target.base_distribution).ok_or_else(|| Unsupported::UnknownDistribution {
-                campaign: campaign.name.to_string(),
-                distribution: target.base_distribution.clone(),
-            })?;
+            let distribution = campaigns
+                .distribution(&target.base_distribution)
+                .ok_or_else(|| Unsupported::UnknownDistribution {
+                    campaign: campaign.name.to_string(),
+                    distribution: target.base_distribution.clone(),
+                })?;
             Ok(debian(campaign, target, distribution, settings, request))
         }
     }
@@ -71,7 +83,11 @@ fn generic(chroot: Option<&str>, settings: &BuildSettings) -> Build {
     let mut config = Map::new();
     set(&mut config, "chroot", chroot);
     config.insert("dep_server_url".into(), json!(settings.dep_server_url));
-    Build { target: "generic".into(), environment: BTreeMap::new(), config }
+    Build {
+        target: "generic".into(),
+        environment: BTreeMap::new(),
+        config,
+    }
 }
 
 fn set(config: &mut Map<String, Value>, key: &str, value: Option<&str>) {
@@ -83,47 +99,105 @@ fn set(config: &mut Map<String, Value>, key: &str, value: Option<&str>) {
 impl Distribution {
     /// `URI NAME COMPONENTS`, when there is a mirror and components.
     fn base_apt_repository(&self) -> Option<String> {
-        let mirror = self.archive_mirror_uri.as_ref().filter(|_| !self.component.is_empty())?;
-        Some(format!("{mirror} {} {}", self.name, self.component.join(" ")))
+        let mirror = self
+            .archive_mirror_uri
+            .as_ref()
+            .filter(|_| !self.component.is_empty())?;
+        Some(format!(
+            "{mirror} {} {}",
+            self.name,
+            self.component.join(" ")
+        ))
     }
 }
 
-fn extra_repositories(target: &DebianBuild, settings: &BuildSettings, change_set: Option<&str>) -> Vec<String> {
-    let Some(location) = &settings.apt_archive_location else { return vec![] };
+fn extra_repositories(
+    target: &DebianBuild,
+    settings: &BuildSettings,
+    change_set: Option<&str>,
+) -> Vec<String> {
+    let Some(location) = &settings.apt_archive_location else {
+        return vec![];
+    };
     let trust = match &settings.apt_archive_key {
         Some(key) => format!("signed-by={key}"),
         None => "trusted=yes".to_owned(),
     };
     let change_set = change_set.map(|id| format!("cs/{id}"));
-    let suites = target.extra_build_distribution.iter().cloned().chain(change_set);
-    suites.map(|suite| format!("deb [{trust}] {location} {suite} main")).collect()
+    let suites = target
+        .extra_build_distribution
+        .iter()
+        .cloned()
+        .chain(change_set);
+    suites
+        .map(|suite| format!("deb [{trust}] {location} {suite} main"))
+        .collect()
 }
 
-fn debian(campaign: &Campaign, target: &DebianBuild, distribution: &Distribution, settings: &BuildSettings, request: BuildRequest<'_>) -> Build {
+fn debian(
+    campaign: &Campaign,
+    target: &DebianBuild,
+    distribution: &Distribution,
+    settings: &BuildSettings,
+    request: BuildRequest<'_>,
+) -> Build {
     let chroot = target.chroot.as_deref().or(distribution.chroot.as_deref());
     let repository = distribution.base_apt_repository();
     let mut lintian = Map::new();
     lintian.insert("profile".into(), json!(distribution.lintian_profile));
     if !distribution.lintian_suppress_tag.is_empty() {
-        lintian.insert("suppress-tags".into(), json!(distribution.lintian_suppress_tag));
+        lintian.insert(
+            "suppress-tags".into(),
+            json!(distribution.lintian_suppress_tag),
+        );
     }
     let mut config = Map::new();
     config.insert("lintian".into(), Value::Object(lintian));
-    config.insert("build-extra-repositories".into(), json!(extra_repositories(target, settings, request.change_set)));
-    config.insert("build-distribution".into(), json!(campaign.build_distribution()));
-    config.insert("build-suffix".into(), json!(target.build_suffix.as_deref().unwrap_or("")));
-    set(&mut config, "build-command", target.build_command.as_deref().or(distribution.build_command.as_deref()));
-    set(&mut config, "last-build-version", request.last_build_version);
+    config.insert(
+        "build-extra-repositories".into(),
+        json!(extra_repositories(target, settings, request.change_set)),
+    );
+    config.insert(
+        "build-distribution".into(),
+        json!(campaign.build_distribution()),
+    );
+    config.insert(
+        "build-suffix".into(),
+        json!(target.build_suffix.as_deref().unwrap_or("")),
+    );
+    set(
+        &mut config,
+        "build-command",
+        target
+            .build_command
+            .as_deref()
+            .or(distribution.build_command.as_deref()),
+    );
+    set(
+        &mut config,
+        "last-build-version",
+        request.last_build_version,
+    );
     set(&mut config, "chroot", chroot);
     set(&mut config, "base-apt-repository", repository.as_deref());
     if repository.is_some() {
-        set(&mut config, "base-apt-repository-signed-by", distribution.signed_by.as_deref());
+        set(
+            &mut config,
+            "base-apt-repository-signed-by",
+            distribution.signed_by.as_deref(),
+        );
     }
     config.insert("dep_server_url".into(), json!(settings.dep_server_url));
 
-    let vendor = distribution.vendor.as_deref().or(settings.host_vendor.as_deref());
+    let vendor = distribution
+        .vendor
+        .as_deref()
+        .or(settings.host_vendor.as_deref());
     // A path names a keyring on the worker; only the key itself is worth handing out.
-    let key = distribution.signed_by.as_deref().filter(|key| repository.is_some() && key.trim_start().starts_with("-----BEGIN PGP"));
+    let key = distribution
+        .signed_by
+        .as_deref()
+        .filter(|key| repository.is_some() && key.trim_start().starts_with("-----BEGIN PGP"));
     let environment = [
         ("DISTRIBUTION", Some(distribution.name.as_str())),
         ("DEB_VENDOR", vendor),
@@ -131,8 +205,15 @@ fn debian(campaign: &Campaign, target: &DebianBuild, distribution: &Distribution
         ("APT_REPOSITORY", repository.as_deref()),
         ("APT_REPOSITORY_KEY", key),
     ];
-    let environment = environment.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?.to_owned()))).collect();
-    Build { target: "debian".into(), environment, config }
+    let environment = environment
+        .into_iter()
+        .filter_map(|(key, value)| Some((key.to_owned(), value?.to_owned())))
+        .collect();
+    Build {
+        target: "debian".into(),
+        environment,
+        config,
+    }
 }
 
 #[cfg(test)]
@@ -152,23 +233,48 @@ mod tests {
         }
     }
 
-    fn made(campaign: &Campaign, distributions: Vec<Distribution>, settings: &BuildSettings) -> Result<Build, Unsupported> {
+    fn made(
+        campaign: &Campaign,
+        distributions: Vec<Distribution>,
+        settings: &BuildSettings,
+    ) -> Result<Build, Unsupported> {
         let codebase = CodebaseName::new("cb").unwrap();
-        let request = BuildRequest { codebase: &codebase, change_set: Some("42"), last_build_version: Some("1.0") };
-        build(campaign, &Campaigns { campaigns: vec![], distributions }, settings, request)
+        let request = BuildRequest {
+            codebase: &codebase,
+            change_set: Some("42"),
+            last_build_version: Some("1.0"),
+        };
+        build(
+            campaign,
+            &Campaigns {
+                campaigns: vec![],
+                distributions,
+            },
+            settings,
+            request,
+        )
     }
 
     #[test]
     fn a_generic_build_has_little_to_say() {
-        let chroot = campaign(Some(BuildTarget::Generic { chroot: Some("c".into()) }));
+        let chroot = campaign(Some(BuildTarget::Generic {
+            chroot: Some("c".into()),
+        }));
         let build = made(&chroot, vec![], &BuildSettings::default()).unwrap();
-        assert_eq!(Value::Object(build.config), json!({"chroot": "c", "dep_server_url": null}));
+        assert_eq!(
+            Value::Object(build.config),
+            json!({"chroot": "c", "dep_server_url": null})
+        );
         assert!(build.environment.is_empty());
     }
 
     #[test]
     fn a_debian_build_uses_the_archive_with_its_key() {
-        let debian = DebianBuild { base_distribution: "sid".into(), extra_build_distribution: vec!["extra".into()], ..Default::default() };
+        let debian = DebianBuild {
+            base_distribution: "sid".into(),
+            extra_build_distribution: vec!["extra".into()],
+            ..Default::default()
+        };
         let campaign = campaign(Some(BuildTarget::Debian(debian)));
         let distribution = Distribution {
             name: "sid".into(),
@@ -177,27 +283,51 @@ mod tests {
             signed_by: Some("-----BEGIN PGP PUBLIC KEY BLOCK-----".into()),
             ..Default::default()
         };
-        let mut settings = BuildSettings { apt_archive_location: Some("http://a".into()), host_vendor: Some("debian".into()), ..Default::default() };
+        let mut settings = BuildSettings {
+            apt_archive_location: Some("http://a".into()),
+            host_vendor: Some("debian".into()),
+            ..Default::default()
+        };
         let build = made(&campaign, vec![distribution.clone()], &settings).unwrap();
         assert_eq!(
             build.config["build-extra-repositories"],
-            json!(["deb [trusted=yes] http://a extra main", "deb [trusted=yes] http://a cs/42 main"])
+            json!([
+                "deb [trusted=yes] http://a extra main",
+                "deb [trusted=yes] http://a cs/42 main"
+            ])
         );
         assert_eq!(build.config["build-distribution"], "camp");
         assert_eq!(build.config["last-build-version"], "1.0");
-        assert_eq!(build.environment["APT_REPOSITORY"], "http://m/debian sid main");
+        assert_eq!(
+            build.environment["APT_REPOSITORY"],
+            "http://m/debian sid main"
+        );
         assert_eq!(build.environment["DEB_VENDOR"], "debian");
         assert!(build.environment.contains_key("APT_REPOSITORY_KEY"));
         settings.apt_archive_key = Some("/k.gpg".into());
         let build = made(&campaign, vec![distribution], &settings).unwrap();
-        assert_eq!(build.config["build-extra-repositories"][0], "deb [signed-by=/k.gpg] http://a extra main");
+        assert_eq!(
+            build.config["build-extra-repositories"][0],
+            "deb [signed-by=/k.gpg] http://a extra main"
+        );
     }
 
     #[test]
     fn what_cannot_be_made_says_so() {
-        assert!(matches!(made(&campaign(None), vec![], &BuildSettings::default()), Err(Unsupported::NoTarget(_))));
-        let debian = DebianBuild { base_distribution: "nosuch".into(), ..Default::default() };
-        let error = made(&campaign(Some(BuildTarget::Debian(debian))), vec![], &BuildSettings::default()).unwrap_err();
+        assert!(matches!(
+            made(&campaign(None), vec![], &BuildSettings::default()),
+            Err(Unsupported::NoTarget(_))
+        ));
+        let debian = DebianBuild {
+            base_distribution: "nosuch".into(),
+            ..Default::default()
+        };
+        let error = made(
+            &campaign(Some(BuildTarget::Debian(debian))),
+            vec![],
+            &BuildSettings::default(),
+        )
+        .unwrap_err();
         assert!(error.to_string().contains("nosuch"));
     }
 }

@@ -36,7 +36,10 @@ pub enum BuildTarget {
 
 /// How a campaign builds Debian packages.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "the fields of janitor.conf's message DebianBuild")]
+#[expect(
+    missing_docs,
+    reason = "the fields of janitor.conf's message DebianBuild"
+)]
 pub struct DebianBuild {
     pub base_distribution: String,
     pub extra_build_distribution: Vec<String>,
@@ -48,7 +51,10 @@ pub struct DebianBuild {
 
 /// A distribution that packages are built for.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "the fields of janitor.conf's message Distribution")]
+#[expect(
+    missing_docs,
+    reason = "the fields of janitor.conf's message Distribution"
+)]
 pub struct Distribution {
     pub name: String,
     pub archive_mirror_uri: Option<String>,
@@ -86,7 +92,12 @@ impl Campaign {
     /// The distribution that its packages are built for, when it builds any.
     pub fn build_distribution(&self) -> Option<&str> {
         match &self.build {
-            Some(BuildTarget::Debian(debian)) => Some(debian.build_distribution.as_deref().unwrap_or(self.name.as_str())),
+            Some(BuildTarget::Debian(debian)) => Some(
+                debian
+                    .build_distribution
+                    .as_deref()
+                    .unwrap_or(self.name.as_str()),
+            ),
             _ => None,
         }
     }

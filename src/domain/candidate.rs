@@ -86,12 +86,18 @@ pub struct NewCandidate {
 impl CandidateEntry {
     /// Text that no store can keep spoils the request, not just the entry.
     pub fn check_text(&self) -> Result<(), Invalid> {
-        for (field, value) in
-            [("command", &self.command), ("change_set", &self.change_set), ("context", &self.context), ("requester", &self.requester)]
-        {
+        for (field, value) in [
+            ("command", &self.command),
+            ("change_set", &self.change_set),
+            ("context", &self.context),
+            ("requester", &self.requester),
+        ] {
             value.clone().map(|value| text(field, value)).transpose()?;
         }
-        if self.success_chance.is_some_and(|chance| !chance.is_finite()) {
+        if self
+            .success_chance
+            .is_some_and(|chance| !chance.is_finite())
+        {
             return Err(Invalid::new("success_chance", "is not a finite number"));
         }
         if self.change_set.as_deref() == Some("") {
@@ -101,16 +107,43 @@ impl CandidateEntry {
     }
 
     /// Checks an entry against what is configured and stored.
-    pub fn check(self, campaigns: &Campaigns, known: &impl Known) -> Result<NewCandidate, Rejection> {
-        let campaign = CampaignName::new(self.campaign.clone()).ok().and_then(|name| campaigns.campaign(&name));
-        let Some(campaign) = campaign else { return Err(Rejection::UnknownCampaign(self.campaign)) };
-        let command = self.command.clone().or_else(|| campaign.command.clone()).filter(|c| !c.is_empty());
-        let Some(command) = command else { return Err(Rejection::InvalidCommand(self.command)) };
-        let value = self.value.map(|value| i32::try_from(value).ok().filter(|v| *v > 0).ok_or(Rejection::InvalidValue(value)));
+    pub fn check(
+        self,
+        campaigns: &Campaigns,
+        known: &impl Known,
+    ) -> Result<NewCandidate, Rejection> {
+        let campaign = CampaignName::new(self.campaign.clone())
+            .ok()
+            .and_then(|name| campaigns.campaign(&name));
+        let Some(campaign) = campaign else {
+            return Err(Rejection::UnknownCampaign(self.campaign));
+        };
+        let command = self
+            .command
+            .clone()
+            .or_else(|| campaign.command.clone())
+            .filter(|c| !c.is_empty());
+        let Some(command) = command else {
+            return Err(Rejection::InvalidCommand(self.command));
+        };
+        let value = self.value.map(|value| {
+            i32::try_from(value)
+                .ok()
+                .filter(|v| *v > 0)
+                .ok_or(Rejection::InvalidValue(value))
+        });
         let value = value.transpose()?;
-        let codebase = CodebaseName::new(self.codebase.clone()).ok().filter(|name| known.codebase(name));
-        let Some(codebase) = codebase else { return Err(Rejection::UnknownCodebase(self.codebase)) };
-        if let Some(policy) = self.publish_policy.as_ref().filter(|policy| !known.publish_policy(policy)) {
+        let codebase = CodebaseName::new(self.codebase.clone())
+            .ok()
+            .filter(|name| known.codebase(name));
+        let Some(codebase) = codebase else {
+            return Err(Rejection::UnknownCodebase(self.codebase));
+        };
+        if let Some(policy) = self
+            .publish_policy
+            .as_ref()
+            .filter(|policy| !known.publish_policy(policy))
+        {
             return Err(Rejection::UnknownPublishPolicy(policy.clone()));
         }
         if let Some(run) = self.followup_for.iter().find(|run| !known.run(run)) {
@@ -118,14 +151,23 @@ impl CandidateEntry {
         }
         let candidate = Candidate {
             id: 0,
-            key: QueueKey { codebase, campaign: campaign.name.clone(), change_set: self.change_set },
+            key: QueueKey {
+                codebase,
+                campaign: campaign.name.clone(),
+                change_set: self.change_set,
+            },
             command,
             context: self.context,
             value,
             success_chance: self.success_chance,
             publish_policy: self.publish_policy,
         };
-        Ok(NewCandidate { candidate, bucket: self.bucket, requester: self.requester, followup_for: self.followup_for })
+        Ok(NewCandidate {
+            candidate,
+            bucket: self.bucket,
+            requester: self.requester,
+            followup_for: self.followup_for,
+        })
     }
 }
 
@@ -135,16 +177,28 @@ impl NewCandidate {
         let changed = open_proposal_command.filter(|old| *old != self.candidate.command);
         let (bucket, refresh, requester) = match changed {
             Some(old) => {
-                let requester = format!("command changed for existing mp: '{old}' ⇒ '{}'", self.candidate.command);
+                let requester = format!(
+                    "command changed for existing mp: '{old}' ⇒ '{}'",
+                    self.candidate.command
+                );
                 (Bucket::UpdateExistingMp, true, requester)
             }
-            None => (self.bucket.unwrap_or_default(), false, "candidate update".to_owned()),
+            None => (
+                self.bucket.unwrap_or_default(),
+                false,
+                "candidate update".to_owned(),
+            ),
         };
         let requester = match &self.requester {
             Some(who) => format!("{requester} {who}"),
             None => requester,
         };
-        ScheduleRequest { bucket, refresh, requester, context: None }
+        ScheduleRequest {
+            bucket,
+            refresh,
+            requester,
+            context: None,
+        }
     }
 }
 
@@ -176,11 +230,18 @@ mod tests {
             default_empty: true,
             build: None,
         };
-        Campaigns { campaigns: vec![campaign("gen", Some("true")), campaign("nocmd", None)], distributions: vec![] }
+        Campaigns {
+            campaigns: vec![campaign("gen", Some("true")), campaign("nocmd", None)],
+            distributions: vec![],
+        }
     }
 
     fn entry(campaign: &str) -> CandidateEntry {
-        CandidateEntry { codebase: "cb".into(), campaign: campaign.into(), ..Default::default() }
+        CandidateEntry {
+            codebase: "cb".into(),
+            campaign: campaign.into(),
+            ..Default::default()
+        }
     }
 
     fn checked(entry: CandidateEntry) -> Result<NewCandidate, Rejection> {
@@ -189,38 +250,94 @@ mod tests {
 
     #[test]
     fn each_kind_of_wrong_entry_is_told_apart() {
-        assert_eq!(checked(entry("nope")), Err(Rejection::UnknownCampaign("nope".into())));
-        assert_eq!(checked(entry("nocmd")), Err(Rejection::InvalidCommand(None)));
-        assert_eq!(checked(CandidateEntry { value: Some(0), ..entry("gen") }), Err(Rejection::InvalidValue(0)));
-        assert_eq!(checked(CandidateEntry { value: Some(1 << 40), ..entry("gen") }), Err(Rejection::InvalidValue(1 << 40)));
-        let nowhere = CandidateEntry { codebase: "nowhere".into(), ..entry("gen") };
-        assert_eq!(checked(nowhere), Err(Rejection::UnknownCodebase("nowhere".into())));
-        let policy = CandidateEntry { publish_policy: Some("x".into()), ..entry("gen") };
-        assert_eq!(checked(policy), Err(Rejection::UnknownPublishPolicy("x".into())));
-        let run = CandidateEntry { followup_for: vec![RunId::new("r1"), RunId::new("never")], ..entry("gen") };
-        assert_eq!(checked(run), Err(Rejection::UnknownRun(RunId::new("never"))));
+        assert_eq!(
+            checked(entry("nope")),
+            Err(Rejection::UnknownCampaign("nope".into()))
+        );
+        assert_eq!(
+            checked(entry("nocmd")),
+            Err(Rejection::InvalidCommand(None))
+        );
+        assert_eq!(
+            checked(CandidateEntry {
+                value: Some(0),
+                ..entry("gen")
+            }),
+            Err(Rejection::InvalidValue(0))
+        );
+        assert_eq!(
+            checked(CandidateEntry {
+                value: Some(1 << 40),
+                ..entry("gen")
+            }),
+            Err(Rejection::InvalidValue(1 << 40))
+        );
+        let nowhere = CandidateEntry {
+            codebase: "nowhere".into(),
+            ..entry("gen")
+        };
+        assert_eq!(
+            checked(nowhere),
+            Err(Rejection::UnknownCodebase("nowhere".into()))
+        );
+        let policy = CandidateEntry {
+            publish_policy: Some("x".into()),
+            ..entry("gen")
+        };
+        assert_eq!(
+            checked(policy),
+            Err(Rejection::UnknownPublishPolicy("x".into()))
+        );
+        let run = CandidateEntry {
+            followup_for: vec![RunId::new("r1"), RunId::new("never")],
+            ..entry("gen")
+        };
+        assert_eq!(
+            checked(run),
+            Err(Rejection::UnknownRun(RunId::new("never")))
+        );
     }
 
     #[test]
     fn the_command_is_the_entrys_else_the_campaigns() {
         assert_eq!(checked(entry("gen")).unwrap().candidate.command, "true");
-        let own = CandidateEntry { command: Some("mine".into()), ..entry("nocmd") };
+        let own = CandidateEntry {
+            command: Some("mine".into()),
+            ..entry("nocmd")
+        };
         assert_eq!(checked(own).unwrap().candidate.command, "mine");
     }
 
     #[test]
     fn a_changed_command_updates_the_open_proposal_first() {
-        let new = checked(CandidateEntry { requester: Some("me".into()), bucket: Some(Bucket::Hook), ..entry("gen") }).unwrap();
+        let new = checked(CandidateEntry {
+            requester: Some("me".into()),
+            bucket: Some(Bucket::Hook),
+            ..entry("gen")
+        })
+        .unwrap();
         let same = new.schedule_request(Some("true"));
-        assert_eq!((same.bucket, same.refresh, same.requester.as_str()), (Bucket::Hook, false, "candidate update me"));
+        assert_eq!(
+            (same.bucket, same.refresh, same.requester.as_str()),
+            (Bucket::Hook, false, "candidate update me")
+        );
         let changed = new.schedule_request(Some("old"));
-        assert_eq!((changed.bucket, changed.refresh), (Bucket::UpdateExistingMp, true));
-        assert_eq!(changed.requester, "command changed for existing mp: 'old' ⇒ 'true' me");
+        assert_eq!(
+            (changed.bucket, changed.refresh),
+            (Bucket::UpdateExistingMp, true)
+        );
+        assert_eq!(
+            changed.requester,
+            "command changed for existing mp: 'old' ⇒ 'true' me"
+        );
     }
 
     #[test]
     fn text_that_no_store_can_keep_is_refused() {
-        let nul = CandidateEntry { command: Some("a\0b".into()), ..entry("gen") };
+        let nul = CandidateEntry {
+            command: Some("a\0b".into()),
+            ..entry("gen")
+        };
         assert_eq!(nul.check_text().unwrap_err().field, "command");
     }
 }

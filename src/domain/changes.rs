@@ -18,28 +18,62 @@ pub struct Changes {
 
 /// A signed file without its PGP armour.
 fn unarmoured(text: &str) -> String {
-    let Some(signed) = text.trim_start().strip_prefix("-----BEGIN PGP SIGNED MESSAGE-----") else { return text.to_owned() };
+    let Some(signed) = text
+        .trim_start()
+        .strip_prefix("-----BEGIN PGP SIGNED MESSAGE-----")
+    else {
+        return text.to_owned();
+    };
     let body = signed.split_once("\n\n").map_or(signed, |(_, body)| body);
-    let body = body.split("-----BEGIN PGP SIGNATURE-----").next().unwrap_or(body);
-    body.lines().map(|line| line.strip_prefix("- ").unwrap_or(line)).collect::<Vec<_>>().join("\n") + "\n"
+    let body = body
+        .split("-----BEGIN PGP SIGNATURE-----")
+        .next()
+        .unwrap_or(body);
+    body.lines()
+        .map(|line| line.strip_prefix("- ").unwrap_or(line))
+        .collect::<Vec<_>>()
+        .join("\n")
+        + "\n"
 }
 
 /// Reads a `.changes` file.
 pub fn read(name: &str, text: &str) -> Result<Changes, Invalid> {
     let wrong = |reason: String| Invalid::new(name, reason);
-    let parsed: Deb822 = unarmoured(text).replace("\r\n", "\n").parse().map_err(|e| wrong(format!("cannot be read: {e}")))?;
-    let paragraph = parsed.iter().next().ok_or_else(|| wrong("is empty".into()))?;
-    let field = |key: &str| paragraph.get(key).map(|v| v.trim().to_owned()).filter(|v| !v.is_empty());
+    let parsed: Deb822 = unarmoured(text)
+        .replace("\r\n", "\n")
+        .parse()
+        .map_err(|e| wrong(format!("cannot be read: {e}")))?;
+    let paragraph = parsed
+        .iter()
+        .next()
+        .ok_or_else(|| wrong("is empty".into()))?;
+    let field = |key: &str| {
+        paragraph
+            .get(key)
+            .map(|v| v.trim().to_owned())
+            .filter(|v| !v.is_empty())
+    };
     let needed = |key: &str| field(key).ok_or_else(|| wrong(format!("has no field {key}")));
     let version = needed("Version")?;
     parse_version(&version).ok_or_else(|| wrong(format!("{version:?} is not a Debian version")))?;
     let listed = field("Files").unwrap_or_default();
-    let files: Vec<String> = listed.lines().filter_map(|line| line.split_whitespace().nth(4)).map(str::to_owned).collect();
-    files.iter().try_for_each(|file| check_file_name(file)).map_err(|e| wrong(e.to_string()))?;
+    let files: Vec<String> = listed
+        .lines()
+        .filter_map(|line| line.split_whitespace().nth(4))
+        .map(str::to_owned)
+        .collect();
+    files
+        .iter()
+        .try_for_each(|file| check_file_name(file))
+        .map_err(|e| wrong(e.to_string()))?;
     let binary = field("Binary").unwrap_or_default();
     let source = needed("Source")?;
     Ok(Changes {
-        source: source.split_whitespace().next().unwrap_or(&source).to_owned(),
+        source: source
+            .split_whitespace()
+            .next()
+            .unwrap_or(&source)
+            .to_owned(),
         version,
         distribution: needed("Distribution")?,
         binary_packages: binary.split_whitespace().map(str::to_owned).collect(),
@@ -56,7 +90,9 @@ pub fn parse_version(text: &str) -> Option<Version> {
         }
         None => text,
     };
-    let (upstream, revision) = rest.rsplit_once('-').map_or((rest, None), |(u, r)| (u, Some(r)));
+    let (upstream, revision) = rest
+        .rsplit_once('-')
+        .map_or((rest, None), |(u, r)| (u, Some(r)));
     if upstream.is_empty() || revision == Some("") {
         return None;
     }
@@ -65,20 +101,41 @@ pub fn parse_version(text: &str) -> Option<Version> {
 
 /// The highest version, in Debian order.
 pub fn highest<'a>(versions: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let parsed = versions.into_iter().filter_map(|text| Some((parse_version(text)?, text)));
+    let parsed = versions
+        .into_iter()
+        .filter_map(|text| Some((parse_version(text)?, text)));
     parsed.max_by(|a, b| a.0.cmp(&b.0)).map(|(_, text)| text)
 }
 
 /// Several `.changes` of one build must agree in source, version and distribution.
 pub fn merge(files: &[(String, Changes)]) -> Result<Option<Changes>, Invalid> {
-    let Some((_, first)) = files.first() else { return Ok(None) };
+    let Some((_, first)) = files.first() else {
+        return Ok(None);
+    };
     let mut merged = first.clone();
     for (name, other) in files.iter().skip(1) {
-        if (&other.source, &other.version, &other.distribution) != (&first.source, &first.version, &first.distribution) {
-            return Err(Invalid::new(name, "names another source, version or distribution than the other .changes files"));
+        if (&other.source, &other.version, &other.distribution)
+            != (&first.source, &first.version, &first.distribution)
+        {
+            return Err(Invalid::new(
+                name,
+                "names another source, version or distribution than the other .changes files",
+            ));
         }
-        merged.binary_packages.extend(other.binary_packages.iter().filter(|p| !first.binary_packages.contains(p)).cloned());
-        merged.files.extend(other.files.iter().filter(|f| !first.files.contains(f)).cloned());
+        merged.binary_packages.extend(
+            other
+                .binary_packages
+                .iter()
+                .filter(|p| !first.binary_packages.contains(p))
+                .cloned(),
+        );
+        merged.files.extend(
+            other
+                .files
+                .iter()
+                .filter(|f| !first.files.contains(f))
+                .cloned(),
+        );
     }
     Ok(Some(merged))
 }
@@ -93,8 +150,18 @@ mod tests {
     #[test]
     fn the_fields_are_read() {
         let changes = read("x.changes", CHANGES).unwrap();
-        assert_eq!((changes.source.as_str(), changes.version.as_str(), changes.distribution.as_str()), ("hello", "2.10-3+jan1", "unstable"));
-        assert_eq!(changes.files, ["hello_2.10-3+jan1_amd64.deb", "hello_2.10-3+jan1.dsc"]);
+        assert_eq!(
+            (
+                changes.source.as_str(),
+                changes.version.as_str(),
+                changes.distribution.as_str()
+            ),
+            ("hello", "2.10-3+jan1", "unstable")
+        );
+        assert_eq!(
+            changes.files,
+            ["hello_2.10-3+jan1_amd64.deb", "hello_2.10-3+jan1.dsc"]
+        );
         assert_eq!(changes.binary_packages, ["hello", "hello-doc"]);
     }
 
@@ -103,7 +170,10 @@ mod tests {
         let signed = format!(
             "-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA256\n\n{CHANGES}\n-----BEGIN PGP SIGNATURE-----\n\nxxx\n-----END PGP SIGNATURE-----\n"
         );
-        assert_eq!(read("x.changes", &signed).unwrap(), read("x.changes", CHANGES).unwrap());
+        assert_eq!(
+            read("x.changes", &signed).unwrap(),
+            read("x.changes", CHANGES).unwrap()
+        );
     }
 
     #[test]
@@ -112,7 +182,10 @@ mod tests {
             ("", "empty"),
             ("Source: x\n", "no version"),
             ("Source: x\nVersion: x:1\nDistribution: d\n", "epoch"),
-            (&CHANGES.replace("hello_2.10-3+jan1.dsc", "../../etc/passwd"), "path"),
+            (
+                &CHANGES.replace("hello_2.10-3+jan1.dsc", "../../etc/passwd"),
+                "path",
+            ),
         ] {
             assert!(read("x.changes", bad).is_err(), "{what}");
         }
@@ -121,15 +194,32 @@ mod tests {
     #[test]
     fn several_files_must_agree() {
         let one = read("a.changes", CHANGES).unwrap();
-        let other = read("b.changes", &CHANGES.replace("Version: 2.10-3+jan1", "Version: 3")).unwrap();
+        let other = read(
+            "b.changes",
+            &CHANGES.replace("Version: 2.10-3+jan1", "Version: 3"),
+        )
+        .unwrap();
         assert!(merge(&[("a".into(), one.clone()), ("b".into(), other)]).is_err());
-        assert_eq!(merge(&[("a".into(), one.clone()), ("b".into(), one.clone())]).unwrap(), Some(one));
+        assert_eq!(
+            merge(&[("a".into(), one.clone()), ("b".into(), one.clone())]).unwrap(),
+            Some(one)
+        );
         assert_eq!(merge(&[]).unwrap(), None);
     }
 
     #[test]
     fn versions_are_ordered_as_dpkg_does() {
-        let ordered = ["1.0~~", "1.0~rc1", "1.0", "1.0-1", "1.0-1+jan1", "1.0-1.1", "1.0-10", "1.0a", "1:0.1"];
+        let ordered = [
+            "1.0~~",
+            "1.0~rc1",
+            "1.0",
+            "1.0-1",
+            "1.0-1+jan1",
+            "1.0-1.1",
+            "1.0-10",
+            "1.0a",
+            "1:0.1",
+        ];
         for pair in ordered.windows(2) {
             assert_eq!(highest([pair[1], pair[0]]), Some(pair[1]), "{pair:?}");
         }

@@ -57,21 +57,35 @@ impl Codebase {
 pub fn host_of(url: &str) -> Option<&str> {
     let rest = url.split_once("://")?.1;
     let authority = rest.split('/').next()?;
-    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let host = authority
+        .rsplit_once('@')
+        .map_or(authority, |(_, host)| host);
     (!host.is_empty()).then_some(host)
 }
 
 /// Percent-escapes a branch name for `URL,branch=NAME`; slashes stay.
 pub fn escape_branch(branch: &str) -> String {
     let keep = |b: u8| b.is_ascii_alphanumeric() || b"-._~/".contains(&b);
-    branch.bytes().map(|b| if keep(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
+    branch
+        .bytes()
+        .map(|b| {
+            if keep(b) {
+                char::from(b).to_string()
+            } else {
+                format!("%{b:02X}")
+            }
+        })
+        .collect()
 }
 
 fn unescape(field: &str, escaped: &str) -> Result<String, Invalid> {
     let bytes = escaped.as_bytes();
     let (mut out, mut at) = (Vec::with_capacity(bytes.len()), 0);
     while let Some(&byte) = bytes.get(at) {
-        let code = escaped.get(at + 1..at + 3).filter(|_| byte == b'%').and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        let code = escaped
+            .get(at + 1..at + 3)
+            .filter(|_| byte == b'%')
+            .and_then(|hex| u8::from_str_radix(hex, 16).ok());
         out.push(code.unwrap_or(byte));
         at += if code.is_some() { 3 } else { 1 };
     }
@@ -84,31 +98,47 @@ pub fn split_branch_url(branch_url: &str) -> Result<(String, Option<String>), In
         Some((url, parameters)) => (url, Some(parameters)),
         None => (branch_url, None),
     };
-    let branch = parameters.map(|p| unescape("branch_url", p.split(',').next().unwrap_or(p))).transpose()?;
+    let branch = parameters
+        .map(|p| unescape("branch_url", p.split(',').next().unwrap_or(p)))
+        .transpose()?;
     Ok((url.to_owned(), branch))
 }
 
 /// Joins a URL and a branch to `URL,branch=NAME`.
 pub fn join_branch_url(url: &str, branch: Option<&str>) -> String {
-    branch.map_or_else(|| url.to_owned(), |branch| format!("{url},branch={}", escape_branch(branch)))
+    branch.map_or_else(
+        || url.to_owned(),
+        |branch| format!("{url},branch={}", escape_branch(branch)),
+    )
 }
 
 impl CodebaseUpload {
     /// Checks an upload; fills in the URLs that follow from the others.
     pub fn check(self) -> Result<Codebase, Invalid> {
         let clean = |field: &str, value: Option<String>| value.map(|v| text(field, v)).transpose();
-        let (branch_url, url, branch) = match (clean("branch_url", self.branch_url)?, clean("url", self.url)?) {
+        let (branch_url, url, branch) = match (
+            clean("branch_url", self.branch_url)?,
+            clean("url", self.url)?,
+        ) {
             (Some(branch_url), _) => {
                 let (url, branch) = split_branch_url(&branch_url)?;
                 (Some(branch_url), Some(url), branch)
             }
             (None, Some(url)) => {
                 let branch = clean("branch", self.branch)?;
-                (Some(join_branch_url(&url, branch.as_deref())), Some(url), branch)
+                (
+                    Some(join_branch_url(&url, branch.as_deref())),
+                    Some(url),
+                    branch,
+                )
             }
             (None, None) => (None, None, clean("branch", self.branch)?),
         };
-        let name = self.name.map(CodebaseName::new).transpose().map_err(|e| Invalid::new("name", e.reason))?;
+        let name = self
+            .name
+            .map(CodebaseName::new)
+            .transpose()
+            .map_err(|e| Invalid::new("name", e.reason))?;
         if name.is_none() && url.is_none() {
             return Err(Invalid::new("name", "a codebase needs a name or a URL"));
         }
@@ -147,13 +177,30 @@ mod tests {
 
     #[test]
     fn urls_follow_from_each_other() {
-        let split = CodebaseUpload { name: Some("cb".into()), branch_url: Some("https://h/x.git,branch=a%2Fb".into()), ..Default::default() };
+        let split = CodebaseUpload {
+            name: Some("cb".into()),
+            branch_url: Some("https://h/x.git,branch=a%2Fb".into()),
+            ..Default::default()
+        };
         let split = split.check().unwrap();
-        assert_eq!((split.url.as_deref(), split.branch.as_deref()), (Some("https://h/x.git"), Some("a/b")));
-        assert_eq!(split.branch_url.as_deref(), Some("https://h/x.git,branch=a%2Fb"));
-        let joined = CodebaseUpload { url: Some("https://h/X_y.git".into()), branch: Some("dev/x y".into()), ..Default::default() };
+        assert_eq!(
+            (split.url.as_deref(), split.branch.as_deref()),
+            (Some("https://h/x.git"), Some("a/b"))
+        );
+        assert_eq!(
+            split.branch_url.as_deref(),
+            Some("https://h/x.git,branch=a%2Fb")
+        );
+        let joined = CodebaseUpload {
+            url: Some("https://h/X_y.git".into()),
+            branch: Some("dev/x y".into()),
+            ..Default::default()
+        };
         let joined = joined.check().unwrap();
-        assert_eq!(joined.branch_url.as_deref(), Some("https://h/X_y.git,branch=dev/x%20y"));
+        assert_eq!(
+            joined.branch_url.as_deref(),
+            Some("https://h/X_y.git,branch=dev/x%20y")
+        );
         assert_eq!(joined.name, None);
     }
 
@@ -161,11 +208,38 @@ mod tests {
     fn what_cannot_be_stored_names_its_field() {
         let field = |upload: CodebaseUpload| upload.check().unwrap_err().field;
         assert_eq!(field(CodebaseUpload::default()), "name");
-        assert_eq!(field(CodebaseUpload { name: Some("X".into()), ..Default::default() }), "name");
-        let named = CodebaseUpload { name: Some("ab".into()), ..Default::default() };
-        assert_eq!(field(CodebaseUpload { vcs_type: Some("rcs".into()), ..named.clone() }), "vcs_type");
-        assert_eq!(field(CodebaseUpload { value: Some(1 << 40), ..named.clone() }), "value");
-        assert_eq!(field(CodebaseUpload { subpath: Some("a\0b".into()), ..named }), "subpath");
+        assert_eq!(
+            field(CodebaseUpload {
+                name: Some("X".into()),
+                ..Default::default()
+            }),
+            "name"
+        );
+        let named = CodebaseUpload {
+            name: Some("ab".into()),
+            ..Default::default()
+        };
+        assert_eq!(
+            field(CodebaseUpload {
+                vcs_type: Some("rcs".into()),
+                ..named.clone()
+            }),
+            "vcs_type"
+        );
+        assert_eq!(
+            field(CodebaseUpload {
+                value: Some(1 << 40),
+                ..named.clone()
+            }),
+            "value"
+        );
+        assert_eq!(
+            field(CodebaseUpload {
+                subpath: Some("a\0b".into()),
+                ..named
+            }),
+            "subpath"
+        );
     }
 
     proptest! {

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 /// The environment for a committer `Name <email>`; nothing without one.
 pub fn environment(committer: Option<&str>) -> BTreeMap<String, String> {
-    let Some(committer) = committer.map(str::trim).filter(|c| !c.is_empty()) else { return BTreeMap::new() };
+    let Some(committer) = committer.map(str::trim).filter(|c| !c.is_empty()) else {
+        return BTreeMap::new();
+    };
     let (name, email) = split(committer);
     let mut env = BTreeMap::new();
     let mut set = |keys: &[&str], value: Option<&str>| {
@@ -12,8 +14,19 @@ pub fn environment(committer: Option<&str>) -> BTreeMap<String, String> {
             env.extend(keys.iter().map(|key| ((*key).to_owned(), value.to_owned())));
         }
     };
-    set(&["DEBFULLNAME", "GIT_COMMITTER_NAME", "GIT_AUTHOR_NAME"], name);
-    set(&["DEBEMAIL", "GIT_COMMITTER_EMAIL", "GIT_AUTHOR_EMAIL", "EMAIL"], email);
+    set(
+        &["DEBFULLNAME", "GIT_COMMITTER_NAME", "GIT_AUTHOR_NAME"],
+        name,
+    );
+    set(
+        &[
+            "DEBEMAIL",
+            "GIT_COMMITTER_EMAIL",
+            "GIT_AUTHOR_EMAIL",
+            "EMAIL",
+        ],
+        email,
+    );
     set(&["COMMITTER", "BRZ_EMAIL"], Some(committer));
     env
 }
@@ -22,7 +35,11 @@ fn split(committer: &str) -> (Option<&str>, Option<&str>) {
     if let Some((name, rest)) = committer.split_once('<') {
         return (Some(name.trim()), Some(rest.trim_end_matches('>').trim()));
     }
-    if committer.contains('@') { (None, Some(committer)) } else { (Some(committer), None) }
+    if committer.contains('@') {
+        (None, Some(committer))
+    } else {
+        (Some(committer), None)
+    }
 }
 
 #[cfg(test)]

@@ -77,12 +77,19 @@ fn blank(run: &ActiveRun, code: ResultCode, now: Time) -> Run {
 
 /// A run that the runner itself ends.
 pub fn end(run: &ActiveRun, code: &str, description: String, transient: bool, now: Time) -> Run {
-    Run { description: Some(description), transient: Some(transient), ..blank(run, ResultCode::new(code), now) }
+    Run {
+        description: Some(description),
+        transient: Some(transient),
+        ..blank(run, ResultCode::new(code), now)
+    }
 }
 
 /// The run of a worker that vanished: a failure that a repeat may cure, and that a late result may replace.
 pub fn vanished(run: &ActiveRun, code: &str, description: String, now: Time) -> Run {
-    Run { given_up: true, ..end(run, code, description, true, now) }
+    Run {
+        given_up: true,
+        ..end(run, code, description, true, now)
+    }
 }
 
 /// What a report says was made, which artifacts to keep, and what is wrong with it.
@@ -95,28 +102,62 @@ struct Made {
 
 impl Made {
     fn nothing() -> Self {
-        Self { target: None, artifacts: None, unsupported: None, problem: None }
+        Self {
+            target: None,
+            artifacts: None,
+            unsupported: None,
+            problem: None,
+        }
     }
 }
 
 fn made(target: Option<&ReportTarget>, files: &UploadedFiles) -> Made {
-    let Some(target) = target else { return Made::nothing() };
+    let Some(target) = target else {
+        return Made::nothing();
+    };
     match target.name.as_str() {
-        "generic" => {
-            Made { target: Some(Target::Generic { details: target.details.clone() }), artifacts: Some(files.others.clone()), ..Made::nothing() }
-        }
+        "generic" => Made {
+            target: Some(Target::Generic {
+                details: target.details.clone(),
+            }),
+            artifacts: Some(files.others.clone()),
+            ..Made::nothing()
+        },
         "debian" => debian(target, files),
-        other => Made { unsupported: Some(format!("the runner cannot take in results for the target {other:?}")), ..Made::nothing() },
+        other => Made {
+            unsupported: Some(format!(
+                "the runner cannot take in results for the target {other:?}"
+            )),
+            ..Made::nothing()
+        },
     }
 }
 
 fn debian(target: &ReportTarget, files: &UploadedFiles) -> Made {
-    let Some(changes) = &files.changes else { return Made { artifacts: Some(vec![]), ..Made::nothing() } };
-    let missing = changes.files.iter().find(|file| !files.others.contains(file));
+    let Some(changes) = &files.changes else {
+        return Made {
+            artifacts: Some(vec![]),
+            ..Made::nothing()
+        };
+    };
+    let missing = changes
+        .files
+        .iter()
+        .find(|file| !files.others.contains(file));
     if let Some(missing) = missing {
-        return Made { problem: Some(Invalid::new("target", format!(".changes lists {missing:?}, which was not uploaded"))), ..Made::nothing() };
+        return Made {
+            problem: Some(Invalid::new(
+                "target",
+                format!(".changes lists {missing:?}, which was not uploaded"),
+            )),
+            ..Made::nothing()
+        };
     }
-    let lintian = target.details.get("lintian").filter(|l| !l.is_null()).cloned();
+    let lintian = target
+        .details
+        .get("lintian")
+        .filter(|l| !l.is_null())
+        .cloned();
     let package = DebianPackage {
         source: changes.source.clone(),
         version: changes.version.clone(),
@@ -125,8 +166,17 @@ fn debian(target: &ReportTarget, files: &UploadedFiles) -> Made {
         binary_packages: changes.binary_packages.clone(),
         lintian,
     };
-    let artifacts = changes.files.iter().chain(&files.changes_filenames).cloned().collect();
-    Made { target: Some(Target::Debian(package)), artifacts: Some(artifacts), ..Made::nothing() }
+    let artifacts = changes
+        .files
+        .iter()
+        .chain(&files.changes_filenames)
+        .cloned()
+        .collect();
+    Made {
+        target: Some(Target::Debian(package)),
+        artifacts: Some(artifacts),
+        ..Made::nothing()
+    }
 }
 
 /// The run that a report makes of an active run. A report that breaks a rule becomes a run of its own kind, with the
@@ -163,7 +213,10 @@ pub fn conclude(active: &ActiveRun, mut report: Report, files: &UploadedFiles, n
     };
     if !broken {
         run.start_time = report.start_time.unwrap_or(run.start_time);
-        run.finish_time = report.finish_time.unwrap_or(run.finish_time).max(run.start_time);
+        run.finish_time = report
+            .finish_time
+            .unwrap_or(run.finish_time)
+            .max(run.start_time);
     }
     if let Some(why) = made.unsupported {
         run = failed(run, UNSUPPORTED_BUILD_TARGET, why);
@@ -176,16 +229,24 @@ pub fn conclude(active: &ActiveRun, mut report: Report, files: &UploadedFiles, n
 
 /// The run with another, failing code.
 pub fn failed(run: Run, code: &str, description: String) -> Run {
-    Run { code: ResultCode::new(code), description: Some(description), ..run }
+    Run {
+        code: ResultCode::new(code),
+        description: Some(description),
+        ..run
+    }
 }
 
 /// The run of a report that broke rules.
 pub fn invalid(run: Run, problems: &[Invalid], original: &Value) -> Run {
     let said: Vec<String> = problems.iter().map(ToString::to_string).collect();
     // Stores cannot keep NUL bytes, not even inside JSON.
-    let original: Value = serde_json::from_str(&original.to_string().replace("\\u0000", "\\ufffd")).unwrap_or(Value::Null);
+    let original: Value = serde_json::from_str(&original.to_string().replace("\\u0000", "\\ufffd"))
+        .unwrap_or(Value::Null);
     let details = json!({ "problems": said, "report": original });
-    Run { failure_details: Some(details), ..failed(run, WORKER_INVALID_RESULT, said.join("; ")) }
+    Run {
+        failure_details: Some(details),
+        ..failed(run, WORKER_INVALID_RESULT, said.join("; "))
+    }
 }
 
 #[cfg(test)]
@@ -201,7 +262,11 @@ pub(crate) mod tests {
     pub(crate) fn item() -> QueueItem {
         QueueItem {
             id: 7,
-            key: QueueKey { codebase: CodebaseName::new("cb").unwrap(), campaign: CampaignName::new("gen").unwrap(), change_set: None },
+            key: QueueKey {
+                codebase: CodebaseName::new("cb").unwrap(),
+                campaign: CampaignName::new("gen").unwrap(),
+                change_set: None,
+            },
             bucket: Bucket::Default,
             priority: 0,
             command: "true".into(),
@@ -217,30 +282,66 @@ pub(crate) mod tests {
     }
 
     fn concluded(report: &Value, files: &UploadedFiles) -> Run {
-        let mut active = ActiveRun::new(RunId::new("r1"), "t".into(), item(), Claimant::default(), start());
+        let mut active = ActiveRun::new(
+            RunId::new("r1"),
+            "t".into(),
+            item(),
+            Claimant::default(),
+            start(),
+        );
         active.resume_from = Some(RunId::new("r0"));
-        conclude(&active, report::read(report.to_string().as_bytes()), files, start() + chrono::TimeDelta::minutes(5))
+        conclude(
+            &active,
+            report::read(report.to_string().as_bytes()),
+            files,
+            start() + chrono::TimeDelta::minutes(5),
+        )
     }
 
     #[test]
     fn a_run_without_a_change_set_gets_its_own() {
         let run = concluded(&json!({"code": "success"}), &UploadedFiles::default());
-        assert_eq!((run.change_set.as_str(), run.key().change_set), ("r1", None));
+        assert_eq!(
+            (run.change_set.as_str(), run.key().change_set),
+            ("r1", None)
+        );
         assert_eq!((run.duration(), run.artifacts), (300.0, None));
         assert_eq!(run.resume_from, Some(RunId::new("r0")));
     }
 
     #[test]
     fn a_refreshed_run_resumed_nothing() {
-        assert_eq!(concluded(&json!({"code": "success", "refreshed": true}), &UploadedFiles::default()).resume_from, None);
+        assert_eq!(
+            concluded(
+                &json!({"code": "success", "refreshed": true}),
+                &UploadedFiles::default()
+            )
+            .resume_from,
+            None
+        );
     }
 
     #[test]
     fn a_generic_result_keeps_every_file_that_is_no_log() {
-        let files = UploadedFiles { others: vec!["a.tar".into()], logs: vec!["w.log".into()], ..Default::default() };
-        let run = concluded(&json!({"revision": "r", "target": {"name": "generic", "details": {"x": 1}}}), &files);
-        assert_eq!((run.artifacts, run.logfilenames), (Some(vec!["a.tar".into()]), vec!["w.log".into()]));
-        assert_eq!(run.target, Some(Target::Generic { details: json!({"x": 1}) }));
+        let files = UploadedFiles {
+            others: vec!["a.tar".into()],
+            logs: vec!["w.log".into()],
+            ..Default::default()
+        };
+        let run = concluded(
+            &json!({"revision": "r", "target": {"name": "generic", "details": {"x": 1}}}),
+            &files,
+        );
+        assert_eq!(
+            (run.artifacts, run.logfilenames),
+            (Some(vec!["a.tar".into()]), vec!["w.log".into()])
+        );
+        assert_eq!(
+            run.target,
+            Some(Target::Generic {
+                details: json!({"x": 1})
+            })
+        );
     }
 
     #[test]
@@ -249,21 +350,37 @@ pub(crate) mod tests {
         let run = concluded(&original, &UploadedFiles::default());
         assert_eq!(run.code.as_str(), WORKER_INVALID_RESULT);
         let details = run.failure_details.unwrap();
-        assert!(details["problems"][0].as_str().unwrap().starts_with("finish_time"));
+        assert!(
+            details["problems"][0]
+                .as_str()
+                .unwrap()
+                .starts_with("finish_time")
+        );
         assert_eq!(details["report"]["description"], "a\u{fffd}");
         assert!(run.finish_time >= run.start_time);
     }
 
     #[test]
     fn an_unknown_target_is_a_failure_not_a_loss() {
-        let run = concluded(&json!({"code": "success", "target": {"name": "rpm"}}), &UploadedFiles::default());
-        assert_eq!((run.code.as_str(), run.artifacts), (UNSUPPORTED_BUILD_TARGET, None));
+        let run = concluded(
+            &json!({"code": "success", "target": {"name": "rpm"}}),
+            &UploadedFiles::default(),
+        );
+        assert_eq!(
+            (run.code.as_str(), run.artifacts),
+            (UNSUPPORTED_BUILD_TARGET, None)
+        );
     }
 
     #[test]
     fn a_changes_file_that_names_a_missing_file_keeps_nothing() {
-        let changes =
-            Changes { source: "h".into(), version: "1".into(), distribution: "d".into(), binary_packages: vec![], files: vec!["h.deb".into()] };
+        let changes = Changes {
+            source: "h".into(),
+            version: "1".into(),
+            distribution: "d".into(),
+            binary_packages: vec![],
+            files: vec!["h.deb".into()],
+        };
         let mut files = UploadedFiles {
             changes: Some(changes),
             changes_filenames: vec!["h.changes".into()],
@@ -272,8 +389,14 @@ pub(crate) mod tests {
         };
         let report = json!({"code": "success", "target": {"name": "debian", "details": {}}});
         let run = concluded(&report, &files);
-        assert_eq!((run.code.as_str(), run.artifacts), (WORKER_INVALID_RESULT, None));
+        assert_eq!(
+            (run.code.as_str(), run.artifacts),
+            (WORKER_INVALID_RESULT, None)
+        );
         files.others.push("h.deb".into());
-        assert_eq!(concluded(&report, &files).artifacts.unwrap(), ["h.deb", "h.changes"]);
+        assert_eq!(
+            concluded(&report, &files).artifacts.unwrap(),
+            ["h.deb", "h.changes"]
+        );
     }
 }

@@ -40,14 +40,31 @@ mod tests {
         for log in ["worker.log", "build.log.1", ".log", "x.log.12", "a.b.log"] {
             assert!(is_log(log), "{log}");
         }
-        for other in ["worker.txt", "a.b.log.1", "x.log.", "x.log.gz", "log", "result.json"] {
+        for other in [
+            "worker.txt",
+            "a.b.log.1",
+            "x.log.",
+            "x.log.gz",
+            "log",
+            "result.json",
+        ] {
             assert!(!is_log(other), "{other}");
         }
     }
 
     #[test]
     fn paths_are_not_names() {
-        for bad in ["", ".", "..", "a/b", "../../x", "a\\b", "a\0b", "a\nb", &"x".repeat(253)] {
+        for bad in [
+            "",
+            ".",
+            "..",
+            "a/b",
+            "../../x",
+            "a\\b",
+            "a\0b",
+            "a\nb",
+            &"x".repeat(253),
+        ] {
             assert!(check_file_name(bad).is_err(), "{bad:?}");
         }
         for good in ["a", "hello_2.10-3+jan1_amd64.deb", "ä.log", "...", "a b"] {

@@ -8,16 +8,23 @@ const LONGEST: usize = 255;
 
 fn check(field: &str, name: &str) -> Result<(), Invalid> {
     let mut chars = name.chars();
-    let first = chars.next().is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
+    let first = chars
+        .next()
+        .is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
     let rest = chars.as_str();
-    let rest_ok = !rest.is_empty() && rest.chars().all(|c| matches!(c, 'a'..='z' | '0'..='9' | '+' | ',' | '-' | '.'));
+    let rest_ok = !rest.is_empty()
+        && rest
+            .chars()
+            .all(|c| matches!(c, 'a'..='z' | '0'..='9' | '+' | ',' | '-' | '.'));
     if first && rest_ok && name.len() <= LONGEST {
         return Ok(());
     }
     let shown: String = name.chars().take(60).collect();
     Err(Invalid::new(
         field,
-        format!("{shown:?} is not a name: a-z or 0-9 first, then at least one of a-z 0-9 + , - . (at most {LONGEST} characters)"),
+        format!(
+            "{shown:?} is not a name: a-z or 0-9 first, then at least one of a-z 0-9 + , - . (at most {LONGEST} characters)"
+        ),
     ))
 }
 

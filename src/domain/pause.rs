@@ -41,7 +41,12 @@ impl Scope {
             "codebase" => Self::Codebase(CodebaseName::new(named()?).map_err(of)?),
             "bucket" => Self::Bucket(named()?.parse().map_err(of)?),
             "worker" => Self::Worker(text("name", named()?.to_owned())?),
-            _ => return Err(Invalid::new("kind", "is none of all, campaign, host, codebase, bucket, worker")),
+            _ => {
+                return Err(Invalid::new(
+                    "kind",
+                    "is none of all, campaign, host, codebase, bucket, worker",
+                ));
+            }
         })
     }
 
@@ -87,7 +92,10 @@ impl Pause {
     /// Checks a pause from outside.
     pub fn check(self) -> Result<Self, Invalid> {
         if self.reason.len() > LONGEST_REASON {
-            return Err(Invalid::new("reason", format!("is longer than {LONGEST_REASON} bytes")));
+            return Err(Invalid::new(
+                "reason",
+                format!("is longer than {LONGEST_REASON} bytes"),
+            ));
         }
         if self.until.is_some_and(|until| until <= self.since) {
             return Err(Invalid::new("until", "has passed already"));
@@ -137,7 +145,12 @@ pub struct Pauses(BTreeMap<Scope, Pause>);
 
 impl FromIterator<Pause> for Pauses {
     fn from_iter<I: IntoIterator<Item = Pause>>(pauses: I) -> Self {
-        Self(pauses.into_iter().map(|pause| (pause.scope.clone(), pause)).collect())
+        Self(
+            pauses
+                .into_iter()
+                .map(|pause| (pause.scope.clone(), pause))
+                .collect(),
+        )
     }
 }
 
@@ -151,7 +164,11 @@ impl Pauses {
             Some(Scope::Bucket(item.bucket)),
             host.map(|host| Scope::Host(host.to_owned())),
         ];
-        scopes.into_iter().flatten().filter_map(|scope| self.0.get(&scope)).collect()
+        scopes
+            .into_iter()
+            .flatten()
+            .filter_map(|scope| self.0.get(&scope))
+            .collect()
     }
 }
 
@@ -162,20 +179,41 @@ mod tests {
 
     fn pause(kind: &str, name: Option<&str>) -> Pause {
         let since = time::parse("t", "2026-01-01T00:00:00").unwrap();
-        Pause { scope: Scope::parse(kind, name).unwrap(), reason: "why".into(), since, until: None }
+        Pause {
+            scope: Scope::parse(kind, name).unwrap(),
+            reason: "why".into(),
+            since,
+            until: None,
+        }
     }
 
     #[test]
     fn scopes_are_read_as_they_are_written() {
-        for (kind, name) in [("all", ""), ("campaign", "gen"), ("host", "h"), ("codebase", "cb"), ("bucket", "manual"), ("worker", "w 1")] {
+        for (kind, name) in [
+            ("all", ""),
+            ("campaign", "gen"),
+            ("host", "h"),
+            ("codebase", "cb"),
+            ("bucket", "manual"),
+            ("worker", "w 1"),
+        ] {
             let scope = Scope::parse(kind, Some(name)).unwrap();
             assert_eq!((scope.kind(), scope.name()), (kind, name));
             let json = serde_json::to_string(&scope).unwrap();
-            assert_eq!(serde_json::from_str::<Scope>(&json).unwrap(), scope, "{json}");
+            assert_eq!(
+                serde_json::from_str::<Scope>(&json).unwrap(),
+                scope,
+                "{json}"
+            );
         }
-        for (kind, name) in
-            [("all", Some("x")), ("campaign", None), ("campaign", Some("X")), ("bucket", Some("pail")), ("moon", None), ("host", Some(""))]
-        {
+        for (kind, name) in [
+            ("all", Some("x")),
+            ("campaign", None),
+            ("campaign", Some("X")),
+            ("bucket", Some("pail")),
+            ("moon", None),
+            ("host", Some("")),
+        ] {
             assert!(Scope::parse(kind, name).is_err(), "{kind} {name:?}");
         }
     }
@@ -193,15 +231,29 @@ mod tests {
             ("worker", Some("w"), false),
         ] {
             let pauses: Pauses = [pause(kind, name)].into_iter().collect();
-            assert_eq!(!pauses.of_item(&item(), Some("h")).is_empty(), paused, "{kind} {name:?}");
+            assert_eq!(
+                !pauses.of_item(&item(), Some("h")).is_empty(),
+                paused,
+                "{kind} {name:?}"
+            );
         }
     }
 
     #[test]
     fn a_pause_that_has_passed_is_none() {
         let now = time::parse("t", "2026-01-01T00:00:00").unwrap();
-        let until = Pause { until: Some(now), ..pause("all", None) };
+        let until = Pause {
+            until: Some(now),
+            ..pause("all", None)
+        };
         assert!(!until.holds(now) && until.check().is_err());
-        assert!(RunLimit { scope: Scope::All, most: 1 }.check().is_err());
+        assert!(
+            RunLimit {
+                scope: Scope::All,
+                most: 1
+            }
+            .check()
+            .is_err()
+        );
     }
 }

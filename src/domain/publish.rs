@@ -98,6 +98,9 @@ mod tests {
         for (word, mode) in PublishMode::ALL {
             assert_eq!(serde_json::to_value(mode).unwrap(), *word);
         }
-        assert_eq!("nonsense".parse::<PublishStatus>().unwrap_err().field, "publish_status");
+        assert_eq!(
+            "nonsense".parse::<PublishStatus>().unwrap_err().field,
+            "publish_status"
+        );
     }
 }

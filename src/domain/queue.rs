@@ -11,7 +11,9 @@ use std::{fmt, str::FromStr};
 pub type QueueId = i64;
 
 /// Classes of queue items; the first is served first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, Default)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, Default,
+)]
 #[serde(rename_all = "kebab-case")]
 #[expect(missing_docs)]
 pub enum Bucket {
@@ -28,8 +30,16 @@ pub enum Bucket {
 
 impl Bucket {
     /// All buckets, in order.
-    pub const ALL: [Self; 8] =
-        [Self::UpdateExistingMp, Self::Manual, Self::Control, Self::Hook, Self::Reschedule, Self::UpdateNewMp, Self::MissingDeps, Self::Default];
+    pub const ALL: [Self; 8] = [
+        Self::UpdateExistingMp,
+        Self::Manual,
+        Self::Control,
+        Self::Hook,
+        Self::Reschedule,
+        Self::UpdateNewMp,
+        Self::MissingDeps,
+        Self::Default,
+    ];
 
     /// Its name.
     pub fn as_str(self) -> &'static str {
@@ -58,7 +68,15 @@ impl FromStr for Bucket {
         Self::ALL
             .into_iter()
             .find(|bucket| bucket.as_str() == text)
-            .ok_or_else(|| Invalid::new("bucket", format!("{text:?} is none of {}", Self::ALL.map(Self::as_str).join(", "))))
+            .ok_or_else(|| {
+                Invalid::new(
+                    "bucket",
+                    format!(
+                        "{text:?} is none of {}",
+                        Self::ALL.map(Self::as_str).join(", ")
+                    ),
+                )
+            })
     }
 }
 
@@ -148,7 +166,11 @@ impl Enqueue {
         if later.bucket > self.bucket {
             return;
         }
-        let offset = if later.bucket < self.bucket { later.offset } else { later.offset.min(self.offset) };
+        let offset = if later.bucket < self.bucket {
+            later.offset
+        } else {
+            later.offset.min(self.offset)
+        };
         *self = Self { offset, ..later };
     }
 }
@@ -166,15 +188,25 @@ impl QueueItem {
             return Merge::Unchanged;
         }
         let priority = wish.priority(smallest);
-        let renewed = wish.bucket < self.bucket || wish.bucket == Bucket::Manual || wish.command != self.command;
-        self.priority = if wish.bucket < self.bucket { priority } else { self.priority.min(priority) };
+        let renewed = wish.bucket < self.bucket
+            || wish.bucket == Bucket::Manual
+            || wish.command != self.command;
+        self.priority = if wish.bucket < self.bucket {
+            priority
+        } else {
+            self.priority.min(priority)
+        };
         self.bucket = wish.bucket;
         self.context = wish.context;
         self.estimated_duration = wish.estimated_duration;
         self.refresh = wish.refresh;
         self.requester = wish.requester;
         self.command = wish.command;
-        if renewed { Merge::Renewed } else { Merge::Updated }
+        if renewed {
+            Merge::Renewed
+        } else {
+            Merge::Updated
+        }
     }
 }
 
@@ -185,7 +217,11 @@ mod tests {
 
     fn wish(bucket: Bucket, offset: f64) -> Enqueue {
         Enqueue {
-            key: QueueKey { codebase: CodebaseName::new("cb").unwrap(), campaign: CampaignName::new("gen").unwrap(), change_set: None },
+            key: QueueKey {
+                codebase: CodebaseName::new("cb").unwrap(),
+                campaign: CampaignName::new("gen").unwrap(),
+                change_set: None,
+            },
             bucket,
             offset,
             command: "new".into(),
@@ -200,7 +236,10 @@ mod tests {
     fn a_later_bucket_changes_nothing() {
         let mut item = wish(Bucket::Hook, 3.0).into_item(1, None);
         let before = item.clone();
-        assert_eq!(item.merge(wish(Bucket::Default, -100.0), None), Merge::Unchanged);
+        assert_eq!(
+            item.merge(wish(Bucket::Default, -100.0), None),
+            Merge::Unchanged
+        );
         assert_eq!(item, before);
     }
 

@@ -72,7 +72,8 @@ impl Fields<'_> {
 
     fn read<T: DeserializeOwned>(&mut self, field: &str, wanted: &str) -> Option<T> {
         let value = self.value(field)?.clone();
-        let read = serde_json::from_value(value).map_err(|_| Invalid::new(field, format!("is not {wanted}")));
+        let read = serde_json::from_value(value)
+            .map_err(|_| Invalid::new(field, format!("is not {wanted}")));
         self.note(read)
     }
 
@@ -89,8 +90,12 @@ impl Fields<'_> {
     fn number(&mut self, field: &str) -> Option<i32> {
         let value = self.value(field)?;
         // Whole numbers of any notation: 5 and 5.0.
-        let whole =
-            value.as_i64().or_else(|| value.as_f64().filter(|f| f.fract() == 0.0 && f.abs() < 1e15).and_then(|f| format!("{f:.0}").parse().ok()));
+        let whole = value.as_i64().or_else(|| {
+            value
+                .as_f64()
+                .filter(|f| f.fract() == 0.0 && f.abs() < 1e15)
+                .and_then(|f| format!("{f:.0}").parse().ok())
+        });
         let number = whole.and_then(|n| i32::try_from(n).ok());
         if number.is_none() {
             self.fail(field, "is not a whole number of 32 bits");
@@ -110,7 +115,10 @@ impl Fields<'_> {
     fn stage(&mut self) -> Option<String> {
         let parts = match self.value("stage")? {
             Value::String(stage) => Some(vec![stage.clone()]),
-            Value::Array(parts) => parts.iter().map(|part| part.as_str().map(str::to_owned)).collect(),
+            Value::Array(parts) => parts
+                .iter()
+                .map(|part| part.as_str().map(str::to_owned))
+                .collect(),
             _ => None,
         };
         let Some(parts) = parts else {
@@ -124,7 +132,9 @@ impl Fields<'_> {
         let revision = self.value("revision").is_some();
         match self.fields.get("code") {
             Some(Value::Null) => ResultCode::success(),
-            Some(_) => self.text("code").map_or_else(ResultCode::success, ResultCode::new),
+            Some(_) => self
+                .text("code")
+                .map_or_else(ResultCode::success, ResultCode::new),
             None if revision => ResultCode::success(),
             None => ResultCode::new("missing-result-code"),
         }
@@ -134,7 +144,10 @@ impl Fields<'_> {
         let target = self.value("target")?.clone();
         let name = target.get("name").and_then(Value::as_str);
         match name {
-            Some(name) => Some(ReportTarget { name: name.to_owned(), details: target.get("details").cloned().unwrap_or(Value::Null) }),
+            Some(name) => Some(ReportTarget {
+                name: name.to_owned(),
+                details: target.get("details").cloned().unwrap_or(Value::Null),
+            }),
             None if target.as_object().is_some_and(Map::is_empty) => None,
             None => {
                 self.fail("target", "is not an object with a name");
@@ -144,10 +157,17 @@ impl Fields<'_> {
     }
 
     fn branches(&mut self) -> Option<Vec<ResultBranch>> {
-        let branches = self.read::<Vec<ResultBranch>>("branches", "a list of [role, name, base revision, revision]")?;
+        let branches = self.read::<Vec<ResultBranch>>(
+            "branches",
+            "a list of [role, name, base revision, revision]",
+        )?;
         let mut roles: Vec<&str> = branches.iter().map(|b| b.role.as_str()).collect();
         roles.sort_unstable();
-        let twice = roles.iter().zip(roles.iter().skip(1)).find(|(a, b)| a == b).map(|(a, _)| (*a).to_owned());
+        let twice = roles
+            .iter()
+            .zip(roles.iter().skip(1))
+            .find(|(a, b)| a == b)
+            .map(|(a, _)| (*a).to_owned());
         if let Some(role) = twice {
             self.fail("branches", format!("two branches have the role {role:?}"));
             return None;
@@ -160,7 +180,9 @@ fn has_nul(value: &Value) -> bool {
     match value {
         Value::String(text) => text.contains('\0'),
         Value::Array(list) => list.iter().any(has_nul),
-        Value::Object(map) => map.iter().any(|(key, value)| key.contains('\0') || has_nul(value)),
+        Value::Object(map) => map
+            .iter()
+            .any(|(key, value)| key.contains('\0') || has_nul(value)),
         _ => false,
     }
 }
@@ -171,15 +193,24 @@ pub fn read(bytes: &[u8]) -> Report {
     let (original, broken) = match parsed {
         Ok(value) if value.is_object() => (value, None),
         Ok(value) => (value, Some("is not a JSON object".to_owned())),
-        Err(error) => (Value::String(String::from_utf8_lossy(bytes).into_owned()), Some(format!("is not JSON: {error}"))),
+        Err(error) => (
+            Value::String(String::from_utf8_lossy(bytes).into_owned()),
+            Some(format!("is not JSON: {error}")),
+        ),
     };
     let empty = Map::new();
-    let mut fields = Fields { fields: original.as_object().unwrap_or(&empty), problems: vec![] };
+    let mut fields = Fields {
+        fields: original.as_object().unwrap_or(&empty),
+        problems: vec![],
+    };
     if let Some(reason) = broken {
         fields.fail("result.json", reason);
     }
     let (start_time, finish_time) = (fields.time("start_time"), fields.time("finish_time"));
-    if start_time.zip(finish_time).is_some_and(|(start, finish)| finish < start) {
+    if start_time
+        .zip(finish_time)
+        .is_some_and(|(start, finish)| finish < start)
+    {
         fields.fail("finish_time", "is before start_time");
     }
     let vcs_type = fields.text("vcs_type").filter(|t| !t.is_empty());
@@ -216,11 +247,17 @@ impl Report {
     /// Adds what only the runner can see: rules that involve the active run.
     pub fn check_against(&mut self, codebase: &str, resume_from: Option<&RunId>) {
         if let Some(other) = self.codebase.as_ref().filter(|other| *other != codebase) {
-            self.problems.push(Invalid::new("codebase", format!("{other:?} is not the assignment's {codebase:?}")));
+            self.problems.push(Invalid::new(
+                "codebase",
+                format!("{other:?} is not the assignment's {codebase:?}"),
+            ));
         }
         let resumed = resume_from.is_some() && !self.refreshed;
         if self.code.as_str() == super::run::NOTHING_NEW_TO_DO && !resumed {
-            self.problems.push(Invalid::new("code", "nothing-new-to-do needs a run that was resumed"));
+            self.problems.push(Invalid::new(
+                "code",
+                "nothing-new-to-do needs a run that was resumed",
+            ));
         }
     }
 }
@@ -244,16 +281,24 @@ mod tests {
         assert_eq!(of(&json!({"code": null})).code.as_str(), "success");
         assert_eq!(of(&json!({"revision": "r"})).code.as_str(), "success");
         assert_eq!(of(&json!({})).code.as_str(), "missing-result-code");
-        assert_eq!(of(&json!({"code": "build-failed"})).code.as_str(), "build-failed");
+        assert_eq!(
+            of(&json!({"code": "build-failed"})).code.as_str(),
+            "build-failed"
+        );
     }
 
     #[test]
     fn both_generations_are_read() {
-        let older = of(&json!({"code": "x", "start_time": "2026-01-02T03:04:05", "stage": "build/compile", "branches": [["main", null, "a", "b"]]}));
+        let older = of(
+            &json!({"code": "x", "start_time": "2026-01-02T03:04:05", "stage": "build/compile", "branches": [["main", null, "a", "b"]]}),
+        );
         let newer = of(
             &json!({"revision": "r", "start_time": "2026-01-02T03:04:05Z", "stage": ["build", "compile"], "value": 3.0, "branches": [], "tags": []}),
         );
-        assert_eq!((older.start_time, &older.stage), (newer.start_time, &newer.stage));
+        assert_eq!(
+            (older.start_time, &older.stage),
+            (newer.start_time, &newer.stage)
+        );
         assert_eq!(newer.value, Some(3));
         assert!(older.problems.is_empty() && newer.problems.is_empty());
     }
@@ -264,8 +309,22 @@ mod tests {
             "code": 5, "value": "x", "branches": [["main", "a", "b", "c"], ["main", "a", "b", "c"]], "start_time": "2026-01-02T03:04:05",
             "finish_time": "2026-01-02T03:04:04", "transient": "yes", "stage": 7, "vcs_type": "rcs", "description": "a\0b", "target": []
         }));
-        for field in ["code", "value", "branches", "finish_time", "transient", "stage", "vcs_type", "description", "target"] {
-            assert!(fields(&report).contains(&field), "{field} in {:?}", report.problems);
+        for field in [
+            "code",
+            "value",
+            "branches",
+            "finish_time",
+            "transient",
+            "stage",
+            "vcs_type",
+            "description",
+            "target",
+        ] {
+            assert!(
+                fields(&report).contains(&field),
+                "{field} in {:?}",
+                report.problems
+            );
         }
         assert_eq!(fields(&read(b"{nonsense")), ["result.json"]);
         assert_eq!(fields(&of(&json!([1]))), ["result.json"]);

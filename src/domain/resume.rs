@@ -25,6 +25,11 @@ impl Resume {
         if !run.code.is_success() || run.publish_status == PublishStatus::Rejected {
             return None;
         }
-        Some(Self { run_id: run.id, result: run.codemod, branch_url, branches: run.branches.unwrap_or_default() })
+        Some(Self {
+            run_id: run.id,
+            result: run.codemod,
+            branch_url,
+            branches: run.branches.unwrap_or_default(),
+        })
     }
 }

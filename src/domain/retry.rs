@@ -89,19 +89,27 @@ impl RetryRule {
     pub fn matches(&self, run: &Run) -> bool {
         let code = |pattern: &String| matches_code(pattern, &run.code);
         let stage = |start: &String| {
-            let rest = run.failure_stage.as_deref().and_then(|stage| stage.strip_prefix(start.as_str()));
+            let rest = run
+                .failure_stage
+                .as_deref()
+                .and_then(|stage| stage.strip_prefix(start.as_str()));
             rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         };
         run.code.is_failure()
             && (self.codes.is_empty() || self.codes.iter().any(code))
             && self.stage.as_ref().is_none_or(stage)
-            && self.transient.is_none_or(|transient| transient == run.is_transient())
+            && self
+                .transient
+                .is_none_or(|transient| transient == run.is_transient())
     }
 
     /// The pause after so many failures; `chance` is from 0 to 1.
     fn pause(&self, failures: u32, chance: f64) -> TimeDelta {
         let seconds = |delta: TimeDelta| delta.as_seconds_f64();
-        let grown = seconds(self.delay) * self.factor.powi(i32::try_from(failures.saturating_sub(1)).unwrap_or(i32::MAX));
+        let grown = seconds(self.delay)
+            * self
+                .factor
+                .powi(i32::try_from(failures.saturating_sub(1)).unwrap_or(i32::MAX));
         let pause = grown.min(seconds(self.longest)) * (1.0 + self.jitter * (2.0 * chance - 1.0));
         #[expect(clippy::cast_possible_truncation)]
         TimeDelta::milliseconds((pause * 1000.0) as i64)
@@ -112,15 +120,27 @@ impl RetryRule {
         *failures = failures.saturating_add(1);
         let failures = *failures;
         if failures < self.attempts {
-            let not_before = (self.delay > TimeDelta::zero()).then(|| now + self.pause(failures, chance));
-            return Fate::Back(ItemState { tries, not_before, parked: None });
+            let not_before =
+                (self.delay > TimeDelta::zero()).then(|| now + self.pause(failures, chance));
+            return Fate::Back(ItemState {
+                tries,
+                not_before,
+                parked: None,
+            });
         }
         match self.afterwards {
             Afterwards::Reschedule => Fate::Done,
             Afterwards::Park => {
                 let last = run.description.as_deref().unwrap_or("no description");
-                let reason = format!("{}: {failures} runs in a row, the last was {} ({last})", self.name, run.code);
-                Fate::Back(ItemState { tries, not_before: None, parked: Some(Parked { reason, since: now }) })
+                let reason = format!(
+                    "{}: {failures} runs in a row, the last was {} ({last})",
+                    self.name, run.code
+                );
+                Fate::Back(ItemState {
+                    tries,
+                    not_before: None,
+                    parked: Some(Parked { reason, since: now }),
+                })
             }
         }
     }
@@ -146,7 +166,8 @@ impl Retries {
 
     /// What becomes of the item of a run, which failed so often before. `chance` is from 0 to 1.
     pub fn decide(&self, run: &Run, tries: Tries, chance: f64, now: Time) -> Fate {
-        self.rule(run).map_or(Fate::Done, |rule| rule.decide(run, tries, chance, now))
+        self.rule(run)
+            .map_or(Fate::Done, |rule| rule.decide(run, tries, chance, now))
     }
 }
 
@@ -166,8 +187,17 @@ mod tests {
     }
 
     fn run(code: &str, transient: bool, stage: Option<&str>) -> Run {
-        let active = ActiveRun::new(RunId::new("r"), "t".into(), item(), Claimant::default(), now());
-        Run { failure_stage: stage.map(Into::into), ..end(&active, code, "why".into(), transient, now()) }
+        let active = ActiveRun::new(
+            RunId::new("r"),
+            "t".into(),
+            item(),
+            Claimant::default(),
+            now(),
+        );
+        Run {
+            failure_stage: stage.map(Into::into),
+            ..end(&active, code, "why".into(), transient, now())
+        }
     }
 
     fn rule(attempts: u32, delay: i64) -> RetryRule {
@@ -186,28 +216,65 @@ mod tests {
     }
 
     fn state(fate: Fate) -> ItemState {
-        let Fate::Back(state) = fate else { panic!("{fate:?}") };
+        let Fate::Back(state) = fate else {
+            panic!("{fate:?}")
+        };
         state
     }
 
     #[test]
     fn rules_match_by_code_stage_and_transience() {
-        let any = RetryRule { transient: None, ..rule(1, 0) };
-        let by_code = RetryRule { codes: vec!["worker-*".into(), "odd".into()], ..any.clone() };
-        for (code, matches) in [("worker-timeout", true), ("odd", true), ("odder", false), ("success", false)] {
+        let any = RetryRule {
+            transient: None,
+            ..rule(1, 0)
+        };
+        let by_code = RetryRule {
+            codes: vec!["worker-*".into(), "odd".into()],
+            ..any.clone()
+        };
+        for (code, matches) in [
+            ("worker-timeout", true),
+            ("odd", true),
+            ("odder", false),
+            ("success", false),
+        ] {
             assert_eq!(by_code.matches(&run(code, false, None)), matches, "{code}");
         }
-        let by_stage = RetryRule { stage: Some("setup".into()), ..any };
-        for (stage, matches) in [(Some("setup"), true), (Some("setup/clone"), true), (Some("setups"), false), (None, false)] {
-            assert_eq!(by_stage.matches(&run("failed", false, stage)), matches, "{stage:?}");
+        let by_stage = RetryRule {
+            stage: Some("setup".into()),
+            ..any
+        };
+        for (stage, matches) in [
+            (Some("setup"), true),
+            (Some("setup/clone"), true),
+            (Some("setups"), false),
+            (None, false),
+        ] {
+            assert_eq!(
+                by_stage.matches(&run("failed", false, stage)),
+                matches,
+                "{stage:?}"
+            );
         }
-        assert!(rule(1, 0).matches(&run("x", true, None)) && !rule(1, 0).matches(&run("x", false, None)));
+        assert!(
+            rule(1, 0).matches(&run("x", true, None))
+                && !rule(1, 0).matches(&run("x", false, None))
+        );
     }
 
     #[test]
     fn the_third_vanished_worker_parks_the_item() {
-        let retries = Retries(vec![RetryRule { name: "vanished".into(), ..rule(3, 0) }]);
-        let active = ActiveRun::new(RunId::new("r"), "t".into(), item(), Claimant::default(), now());
+        let retries = Retries(vec![RetryRule {
+            name: "vanished".into(),
+            ..rule(3, 0)
+        }]);
+        let active = ActiveRun::new(
+            RunId::new("r"),
+            "t".into(),
+            item(),
+            Claimant::default(),
+            now(),
+        );
         let gone = vanished(&active, "worker-timeout", "silent".into(), now());
         let mut tries = Tries::new();
         for _ in 0..2 {
@@ -216,14 +283,30 @@ mod tests {
             tries = back.tries;
         }
         let parked = state(retries.decide(&gone, tries, 0.5, now()));
-        assert!(parked.holds_back(now()) && parked.parked.unwrap().reason.starts_with("vanished: 3 runs in a row"));
+        assert!(
+            parked.holds_back(now())
+                && parked
+                    .parked
+                    .unwrap()
+                    .reason
+                    .starts_with("vanished: 3 runs in a row")
+        );
     }
 
     #[test]
     fn what_no_rule_matches_is_done() {
-        assert_eq!(Retries(vec![rule(9, 1)]).decide(&run("failed", false, None), Tries::new(), 0.5, now()), Fate::Done);
-        let over = RetryRule { afterwards: Afterwards::Reschedule, ..rule(1, 1) };
-        assert_eq!(Retries(vec![over]).decide(&run("failed", true, None), Tries::new(), 0.5, now()), Fate::Done);
+        assert_eq!(
+            Retries(vec![rule(9, 1)]).decide(&run("failed", false, None), Tries::new(), 0.5, now()),
+            Fate::Done
+        );
+        let over = RetryRule {
+            afterwards: Afterwards::Reschedule,
+            ..rule(1, 1)
+        };
+        assert_eq!(
+            Retries(vec![over]).decide(&run("failed", true, None), Tries::new(), 0.5, now()),
+            Fate::Done
+        );
     }
 
     proptest! {

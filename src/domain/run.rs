@@ -49,7 +49,10 @@ impl ResultCode {
 
     /// Whether it is none of the three that are not failures.
     pub fn is_failure(&self) -> bool {
-        !matches!(self.0.as_str(), "success" | "nothing-to-do" | NOTHING_NEW_TO_DO)
+        !matches!(
+            self.0.as_str(),
+            "success" | "nothing-to-do" | NOTHING_NEW_TO_DO
+        )
     }
 }
 
@@ -61,7 +64,10 @@ impl fmt::Display for ResultCode {
 
 /// A branch of a result. In JSON: `[role, name, base revision, revision]`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "(Option<String>, Option<String>, Option<String>, Option<String>)", into = "(String, Option<String>, Option<String>, Option<String>)")]
+#[serde(
+    from = "(Option<String>, Option<String>, Option<String>, Option<String>)",
+    into = "(String, Option<String>, Option<String>, Option<String>)"
+)]
 #[expect(missing_docs)]
 pub struct ResultBranch {
     pub role: String,
@@ -70,9 +76,28 @@ pub struct ResultBranch {
     pub revision: Option<String>,
 }
 
-impl From<(Option<String>, Option<String>, Option<String>, Option<String>)> for ResultBranch {
-    fn from((role, name, base, revision): (Option<String>, Option<String>, Option<String>, Option<String>)) -> Self {
-        Self { role: role.unwrap_or_default(), name, base, revision }
+impl
+    From<(
+        Option<String>,
+        Option<String>,
+        Option<String>,
+        Option<String>,
+    )> for ResultBranch
+{
+    fn from(
+        (role, name, base, revision): (
+            Option<String>,
+            Option<String>,
+            Option<String>,
+            Option<String>,
+        ),
+    ) -> Self {
+        Self {
+            role: role.unwrap_or_default(),
+            name,
+            base,
+            revision,
+        }
     }
 }
 
@@ -186,7 +211,11 @@ impl Run {
     /// What the queue item was of; a run in its own change set had none.
     pub fn key(&self) -> QueueKey {
         let change_set = (self.change_set != self.id.as_str()).then(|| self.change_set.clone());
-        QueueKey { codebase: self.codebase.clone(), campaign: self.campaign.clone(), change_set }
+        QueueKey {
+            codebase: self.codebase.clone(),
+            campaign: self.campaign.clone(),
+            change_set,
+        }
     }
 
     /// What later schedules need to know of it.
@@ -217,14 +246,22 @@ pub struct RunBrief {
 /// The last effective run: the last by start time; when that is `nothing-new-to-do`, the run it resumed from; when it
 /// failed transiently, the latest that is neither transient nor `nothing-new-to-do`.
 pub fn last_effective(runs: &[RunBrief]) -> Option<RunId> {
-    let latest = |runs: &mut dyn Iterator<Item = &RunBrief>| runs.max_by(|a, b| (a.start_time, &a.id).cmp(&(b.start_time, &b.id))).cloned();
+    let latest = |runs: &mut dyn Iterator<Item = &RunBrief>| {
+        runs.max_by(|a, b| (a.start_time, &a.id).cmp(&(b.start_time, &b.id)))
+            .cloned()
+    };
     let last = latest(&mut runs.iter())?;
     let nothing_new = |run: &RunBrief| run.code.as_str() == NOTHING_NEW_TO_DO;
     if nothing_new(&last) {
         return last.resume_from;
     }
     if last.transient && last.code.is_failure() {
-        return latest(&mut runs.iter().filter(|run| !run.transient && !nothing_new(run))).map(|run| run.id);
+        return latest(
+            &mut runs
+                .iter()
+                .filter(|run| !run.transient && !nothing_new(run)),
+        )
+        .map(|run| run.id);
     }
     Some(last.id)
 }
@@ -236,7 +273,8 @@ mod tests {
     fn brief(id: &str, minute: u32, code: &str, transient: bool, resume: Option<&str>) -> RunBrief {
         RunBrief {
             id: RunId::new(id),
-            start_time: super::super::time::parse("t", &format!("2026-01-01T00:{minute:02}:00")).unwrap(),
+            start_time: super::super::time::parse("t", &format!("2026-01-01T00:{minute:02}:00"))
+                .unwrap(),
             code: ResultCode::new(code),
             transient,
             resume_from: resume.map(RunId::new),
@@ -249,15 +287,31 @@ mod tests {
         assert_eq!(of(&[]), None);
         let one = brief("one", 1, "success", false, None);
         assert_eq!(of(std::slice::from_ref(&one)).unwrap(), "one");
-        assert_eq!(of(&[brief("two", 2, "failed", false, None), one.clone()]).unwrap(), "two");
-        assert_eq!(of(&[one.clone(), brief("two", 2, "nothing-new-to-do", false, Some("one"))]).unwrap(), "one");
-        assert_eq!(of(&[one.clone(), brief("two", 2, "worker-timeout", true, None)]).unwrap(), "one");
+        assert_eq!(
+            of(&[brief("two", 2, "failed", false, None), one.clone()]).unwrap(),
+            "two"
+        );
+        assert_eq!(
+            of(&[
+                one.clone(),
+                brief("two", 2, "nothing-new-to-do", false, Some("one"))
+            ])
+            .unwrap(),
+            "one"
+        );
+        assert_eq!(
+            of(&[one.clone(), brief("two", 2, "worker-timeout", true, None)]).unwrap(),
+            "one"
+        );
         assert_eq!(of(&[brief("two", 2, "worker-timeout", true, None)]), None);
     }
 
     #[test]
     fn branches_are_tuples_on_the_wire() {
         let branch: ResultBranch = serde_json::from_str(r#"["main","gen","r1","r2"]"#).unwrap();
-        assert_eq!(serde_json::to_string(&branch).unwrap(), r#"["main","gen","r1","r2"]"#);
+        assert_eq!(
+            serde_json::to_string(&branch).unwrap(),
+            r#"["main","gen","r1","r2"]"#
+        );
     }
 }

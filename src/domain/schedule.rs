@@ -49,7 +49,10 @@ pub struct MeanDurations {
 impl MeanDurations {
     /// The closest mean that is known, else [`DEFAULT_DURATION`].
     pub fn estimate(&self) -> f64 {
-        self.pair.or(self.codebase).or(self.campaign).unwrap_or(DEFAULT_DURATION)
+        self.pair
+            .or(self.codebase)
+            .or(self.campaign)
+            .unwrap_or(DEFAULT_DURATION)
     }
 }
 
@@ -103,7 +106,8 @@ fn probability(counted: &[&PastRun], context: Option<&str>) -> f64 {
     let success = counted.iter().filter(succeeded).count();
     let same_context = |run: &&PastRun| {
         let seen = [&run.instigated_context, &run.context];
-        !run.dependencies_satisfied_now && context.is_some_and(|c| seen.iter().any(|s| s.as_deref() == Some(c)))
+        !run.dependencies_satisfied_now
+            && context.is_some_and(|c| seen.iter().any(|s| s.as_deref() == Some(c)))
     };
     let multiplier = match context {
         _ if counted.is_empty() => 1.0,
@@ -130,18 +134,44 @@ fn normalised(value: CodebaseValue, highest: Option<i32>) -> f64 {
 }
 
 /// Scores a candidate, to be run in `context`, by what is known of it.
-pub fn score(candidate: &Candidate, context: Option<&str>, facts: &ScheduleFacts, now: Time) -> Score {
-    let counted: Vec<&PastRun> = facts.history.iter().filter(|run| counts(run, now)).collect();
+pub fn score(
+    candidate: &Candidate,
+    context: Option<&str>,
+    facts: &ScheduleFacts,
+    now: Time,
+) -> Score {
+    let counted: Vec<&PastRun> = facts
+        .history
+        .iter()
+        .filter(|run| counts(run, now))
+        .collect();
     #[expect(clippy::cast_precision_loss)]
-    let mean = (!counted.is_empty()).then(|| counted.iter().map(|r| r.duration).sum::<f64>() / counted.len() as f64);
-    let estimated_duration = MeanDurations { pair: mean, ..facts.means }.estimate();
+    let mean = (!counted.is_empty())
+        .then(|| counted.iter().map(|r| r.duration).sum::<f64>() / counted.len() as f64);
+    let estimated_duration = MeanDurations {
+        pair: mean,
+        ..facts.means
+    }
+    .estimate();
     let codebase_value = normalised(facts.codebase_value, facts.highest_value);
     let probability = probability(&counted, context);
-    let bonus = if counted.is_empty() { FIRST_RUN_BONUS } else { 0.0 };
-    let candidate_value = candidate.value.map_or(1.0, |value| f64::from(value) + bonus);
+    let bonus = if counted.is_empty() {
+        FIRST_RUN_BONUS
+    } else {
+        0.0
+    };
+    let candidate_value = candidate
+        .value
+        .map_or(1.0, |value| f64::from(value) + bonus);
     let cost = BASE_COST + estimated_duration * 1000.0;
     let offset = cost / (codebase_value * probability * candidate_value);
-    Score { codebase_value, probability, candidate_value, estimated_duration, offset }
+    Score {
+        codebase_value,
+        probability,
+        candidate_value,
+        estimated_duration,
+        offset,
+    }
 }
 
 /// Where a regular schedule goes, and for whom.
@@ -158,7 +188,12 @@ pub struct ScheduleRequest {
 }
 
 /// The regular schedule of a candidate.
-pub fn regular(candidate: &Candidate, facts: &ScheduleFacts, request: ScheduleRequest, now: Time) -> (Enqueue, Score) {
+pub fn regular(
+    candidate: &Candidate,
+    facts: &ScheduleFacts,
+    request: ScheduleRequest,
+    now: Time,
+) -> (Enqueue, Score) {
     let context = request.context.or_else(|| candidate.context.clone());
     let score = score(candidate, context.as_deref(), facts, now);
     let enqueue = Enqueue {
@@ -189,7 +224,13 @@ pub struct ManualSchedule {
 
 impl ManualSchedule {
     /// The queue item to be: `command` as found, the request's own duration or the closest mean.
-    pub fn enqueue(self, command: String, context: Option<String>, default_bucket: Bucket, means: MeanDurations) -> Enqueue {
+    pub fn enqueue(
+        self,
+        command: String,
+        context: Option<String>,
+        default_bucket: Bucket,
+        means: MeanDurations,
+    ) -> Enqueue {
         Enqueue {
             key: self.key,
             bucket: self.bucket.unwrap_or(default_bucket),
@@ -220,7 +261,10 @@ pub struct Pair {
 impl QueueKey {
     /// Its codebase and campaign.
     pub fn pair(&self) -> Pair {
-        Pair { codebase: self.codebase.clone(), campaign: self.campaign.clone() }
+        Pair {
+            codebase: self.codebase.clone(),
+            campaign: self.campaign.clone(),
+        }
     }
 }
 
@@ -236,7 +280,11 @@ mod tests {
     fn candidate(value: Option<i32>, context: Option<&str>) -> Candidate {
         Candidate {
             id: 1,
-            key: QueueKey { codebase: CodebaseName::new("cb").unwrap(), campaign: CampaignName::new("gen").unwrap(), change_set: None },
+            key: QueueKey {
+                codebase: CodebaseName::new("cb").unwrap(),
+                campaign: CampaignName::new("gen").unwrap(),
+                change_set: None,
+            },
             command: "true".into(),
             context: context.map(Into::into),
             value,
@@ -274,7 +322,10 @@ mod tests {
     #[test]
     fn the_figures_of_the_specification() {
         assert!((offset(&candidate(None, None), &facts(vec![])) - 35_000.0).abs() < 1e-9);
-        assert!((offset(&candidate(None, None), &facts(vec![run("failed", 60.0)])) - 1_760_000.0).abs() < 1e-6);
+        assert!(
+            (offset(&candidate(None, None), &facts(vec![run("failed", 60.0)])) - 1_760_000.0).abs()
+                < 1e-6
+        );
         assert!((offset(&candidate(Some(5), None), &facts(vec![])) - 1000.0 / 3.0).abs() < 1e-9);
     }
 
@@ -282,7 +333,9 @@ mod tests {
     fn old_worker_failures_say_nothing() {
         let mut old = run(WORKER_FAILURE, 60.0);
         old.start_time = now() - TimeDelta::hours(25);
-        assert!((offset(&candidate(None, None), &facts(vec![old.clone()])) - 35_000.0).abs() < 1e-9);
+        assert!(
+            (offset(&candidate(None, None), &facts(vec![old.clone()])) - 35_000.0).abs() < 1e-9
+        );
         old.start_time = now() - TimeDelta::hours(23);
         assert!(offset(&candidate(None, None), &facts(vec![old])) > 35_000.0);
     }
@@ -291,13 +344,43 @@ mod tests {
     fn the_same_context_makes_a_repeat_unlikely() {
         let mut seen = run("success", 15.0);
         seen.context = Some("1.0".into());
-        let again = score(&candidate(None, None), Some("1.0"), &facts(vec![seen.clone()]), now());
-        let other = score(&candidate(None, None), Some("2.0"), &facts(vec![seen.clone()]), now());
-        let none = score(&candidate(None, None), None, &facts(vec![seen.clone()]), now());
-        assert!((again.probability - 0.1).abs() < 1e-9 && (other.probability - 1.0).abs() < 1e-9 && (none.probability - 0.5).abs() < 1e-9);
+        let again = score(
+            &candidate(None, None),
+            Some("1.0"),
+            &facts(vec![seen.clone()]),
+            now(),
+        );
+        let other = score(
+            &candidate(None, None),
+            Some("2.0"),
+            &facts(vec![seen.clone()]),
+            now(),
+        );
+        let none = score(
+            &candidate(None, None),
+            None,
+            &facts(vec![seen.clone()]),
+            now(),
+        );
+        assert!(
+            (again.probability - 0.1).abs() < 1e-9
+                && (other.probability - 1.0).abs() < 1e-9
+                && (none.probability - 0.5).abs() < 1e-9
+        );
         seen.code = ResultCode::new("install-deps-unsatisfied-dependencies");
         seen.dependencies_satisfied_now = true;
-        assert!((score(&candidate(None, None), Some("1.0"), &facts(vec![seen]), now()).probability - 1.0).abs() < 1e-9);
+        assert!(
+            (score(
+                &candidate(None, None),
+                Some("1.0"),
+                &facts(vec![seen]),
+                now()
+            )
+            .probability
+                - 1.0)
+                .abs()
+                < 1e-9
+        );
     }
 
     #[test]
@@ -310,7 +393,11 @@ mod tests {
 
     #[test]
     fn means_are_taken_from_the_closest() {
-        let means = MeanDurations { pair: None, codebase: Some(9.0), campaign: Some(4.0) };
+        let means = MeanDurations {
+            pair: None,
+            codebase: Some(9.0),
+            campaign: Some(4.0),
+        };
         assert!((means.estimate() - 9.0).abs() < 1e-9);
         assert!((MeanDurations::default().estimate() - 15.0).abs() < 1e-9);
     }
@@ -318,7 +405,10 @@ mod tests {
     #[test]
     fn control_runs_quote_the_revision() {
         assert_eq!(control_command("rev1").unwrap(), "brz up --revision=rev1");
-        assert_eq!(control_command("rev 1").unwrap(), "brz up --revision='rev 1'");
+        assert_eq!(
+            control_command("rev 1").unwrap(),
+            "brz up --revision='rev 1'"
+        );
         assert_eq!(control_command("a\0b"), None);
     }
 

@@ -9,7 +9,11 @@ pub type Time = DateTime<Utc>;
 /// `2026-11-23T10:00:00.123456`, or without the fraction when it is zero.
 pub fn iso(time: Time) -> String {
     let time = micros(time);
-    let format = if time.nanosecond() == 0 { "%Y-%m-%dT%H:%M:%S" } else { "%Y-%m-%dT%H:%M:%S%.6f" };
+    let format = if time.nanosecond() == 0 {
+        "%Y-%m-%dT%H:%M:%S"
+    } else {
+        "%Y-%m-%dT%H:%M:%S%.6f"
+    };
     time.format(format).to_string()
 }
 
@@ -25,12 +29,22 @@ pub fn micros(time: Time) -> Time {
 
 /// Reads ISO 8601 with or without a zone (none means UTC); a space may stand for the `T`.
 pub fn parse(field: &str, text: &str) -> Result<Time, Invalid> {
-    let wrong = || Invalid::new(field, format!("{:?} is not a time in ISO 8601", text.chars().take(60).collect::<String>()));
+    let wrong = || {
+        Invalid::new(
+            field,
+            format!(
+                "{:?} is not a time in ISO 8601",
+                text.chars().take(60).collect::<String>()
+            ),
+        )
+    };
     let text = text.trim();
     let time = if let Ok(time) = DateTime::parse_from_rfc3339(text) {
         time.with_timezone(&Utc)
     } else {
-        let naive = text.parse::<NaiveDateTime>().or_else(|_| NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f"));
+        let naive = text
+            .parse::<NaiveDateTime>()
+            .or_else(|_| NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f"));
         naive.map_err(|_| wrong())?.and_utc()
     };
     // What a Postgres timestamp and four digits of a year can hold.
@@ -80,7 +94,8 @@ pub mod as_iso {
         /// Reads a time or null.
         pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Time>, D::Error> {
             let text = Option::<String>::deserialize(from)?;
-            text.map(|text| parse("time", &text).map_err(D::Error::custom)).transpose()
+            text.map(|text| parse("time", &text).map_err(D::Error::custom))
+                .transpose()
         }
     }
 }
@@ -92,17 +107,35 @@ mod tests {
 
     #[test]
     fn the_fraction_is_written_only_when_there_is_one() {
-        for text in ["2026-11-23T10:00:00.123456", "2026-11-23T10:00:00", "2026-01-02T03:04:05.250000"] {
+        for text in [
+            "2026-11-23T10:00:00.123456",
+            "2026-11-23T10:00:00",
+            "2026-01-02T03:04:05.250000",
+        ] {
             assert_eq!(iso(parse("t", text).unwrap()), text);
         }
     }
 
     #[test]
     fn zones_are_accepted_and_turned_into_utc() {
-        for text in ["2026-11-23T10:00:00Z", "2026-11-23T12:00:00+02:00", "2026-11-23 10:00:00"] {
-            assert_eq!(iso(parse("t", text).unwrap()), "2026-11-23T10:00:00", "{text}");
+        for text in [
+            "2026-11-23T10:00:00Z",
+            "2026-11-23T12:00:00+02:00",
+            "2026-11-23 10:00:00",
+        ] {
+            assert_eq!(
+                iso(parse("t", text).unwrap()),
+                "2026-11-23T10:00:00",
+                "{text}"
+            );
         }
-        for bad in ["", "yesterday", "2026-13-01T00:00:00", "+262000-01-01T00:00:00Z", "12"] {
+        for bad in [
+            "",
+            "yesterday",
+            "2026-13-01T00:00:00",
+            "+262000-01-01T00:00:00Z",
+            "12",
+        ] {
             assert!(parse("t", bad).is_err(), "{bad}");
         }
     }

@@ -33,7 +33,10 @@ impl VcsType {
 
     /// Its name in lower case.
     pub fn as_str(self) -> &'static str {
-        Self::ALL.iter().find(|(_, kind)| *kind == self).map_or("git", |(name, _)| name)
+        Self::ALL
+            .iter()
+            .find(|(_, kind)| *kind == self)
+            .map_or("git", |(name, _)| name)
     }
 }
 
@@ -41,9 +44,15 @@ impl FromStr for VcsType {
     type Err = Invalid;
     fn from_str(text: &str) -> Result<Self, Invalid> {
         let known = Self::ALL.iter().find(|(name, _)| *name == text);
-        known
-            .map(|(_, kind)| *kind)
-            .ok_or_else(|| Invalid::new("vcs_type", format!("{text:?} is none of {}", Self::ALL.map(|(name, _)| name).join(", "))))
+        known.map(|(_, kind)| *kind).ok_or_else(|| {
+            Invalid::new(
+                "vcs_type",
+                format!(
+                    "{text:?} is none of {}",
+                    Self::ALL.map(|(name, _)| name).join(", ")
+                ),
+            )
+        })
     }
 }
 
@@ -62,16 +71,26 @@ pub struct VcsStore {
 impl VcsStore {
     /// A base URL, or `git=URL,bzr=URL`. A base's path is kept, with or without a final slash.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
-        let kind_of = |part: &str| part.split_once('=').and_then(|(kind, url)| Some((kind.parse::<VcsType>().ok()?, url.to_owned())));
+        let kind_of = |part: &str| {
+            part.split_once('=')
+                .and_then(|(kind, url)| Some((kind.parse::<VcsType>().ok()?, url.to_owned())))
+        };
         let parts: Vec<_> = text.split(',').map(kind_of).collect();
         let locations: BTreeMap<_, _> = if parts.iter().all(Option::is_some) {
             parts.into_iter().flatten().collect()
         } else {
             let base = text.trim_end_matches('/');
-            [VcsType::Git, VcsType::Bzr].map(|kind| (kind, format!("{base}/{kind}"))).into()
+            [VcsType::Git, VcsType::Bzr]
+                .map(|kind| (kind, format!("{base}/{kind}")))
+                .into()
         };
         for location in locations.values() {
-            url::Url::parse(location).map_err(|e| Invalid::new("public_vcs_location", format!("{location:?} is not a URL: {e}")))?;
+            url::Url::parse(location).map_err(|e| {
+                Invalid::new(
+                    "public_vcs_location",
+                    format!("{location:?} is not a URL: {e}"),
+                )
+            })?;
         }
         Ok(Self { locations })
     }
@@ -83,10 +102,18 @@ impl VcsStore {
     }
 
     /// The URL of a branch in that repository: for git `REPO,branch=NAME` (escaped), for others `REPO/NAME`.
-    pub fn branch(&self, vcs: Option<VcsType>, codebase: &CodebaseName, branch: &str) -> Option<String> {
+    pub fn branch(
+        &self,
+        vcs: Option<VcsType>,
+        codebase: &CodebaseName,
+        branch: &str,
+    ) -> Option<String> {
         let repository = self.repository(vcs, codebase)?;
         Some(match vcs.unwrap_or(VcsType::Git) {
-            VcsType::Git => format!("{repository},branch={}", super::codebase::escape_branch(branch)),
+            VcsType::Git => format!(
+                "{repository},branch={}",
+                super::codebase::escape_branch(branch)
+            ),
             _ => format!("{repository}/{branch}"),
         })
     }
@@ -104,16 +131,28 @@ mod tests {
     fn a_base_keeps_its_path() {
         for base in ["http://h/vcs/", "http://h/vcs"] {
             let store = VcsStore::parse(base).unwrap();
-            assert_eq!(store.repository(Some(VcsType::Bzr), &name()).unwrap(), "http://h/vcs/bzr/g-one");
-            assert_eq!(store.branch(None, &name(), "debian/latest").unwrap(), "http://h/vcs/git/g-one,branch=debian/latest");
+            assert_eq!(
+                store.repository(Some(VcsType::Bzr), &name()).unwrap(),
+                "http://h/vcs/bzr/g-one"
+            );
+            assert_eq!(
+                store.branch(None, &name(), "debian/latest").unwrap(),
+                "http://h/vcs/git/g-one,branch=debian/latest"
+            );
         }
     }
 
     #[test]
     fn each_kind_may_have_its_own_url() {
         let store = VcsStore::parse("git=http://h/git/,bzr=http://h/b").unwrap();
-        assert_eq!(store.repository(None, &name()).unwrap(), "http://h/git/g-one");
-        assert_eq!(store.branch(Some(VcsType::Bzr), &name(), "main").unwrap(), "http://h/b/g-one/main");
+        assert_eq!(
+            store.repository(None, &name()).unwrap(),
+            "http://h/git/g-one"
+        );
+        assert_eq!(
+            store.branch(Some(VcsType::Bzr), &name(), "main").unwrap(),
+            "http://h/b/g-one/main"
+        );
         assert_eq!(store.repository(Some(VcsType::Hg), &name()), None);
         assert!(VcsStore::parse("nonsense").is_err());
     }

@@ -63,8 +63,13 @@ const FATAL_PINGS: u32 = 3;
 impl WatchRules {
     /// Whether the worker of a run should be pinged, its last ping having been then. One that takes part in leases says itself that it is there.
     pub fn is_due(&self, run: &ActiveRun, last_ping: Option<Time>, now: Time) -> bool {
-        let pause = if run.failures > 0 { self.suspect_after } else { self.ping_after };
-        run.lease_until.is_none() && now - last_ping.map_or(run.keepalive, |ping| ping.max(run.keepalive)) >= pause
+        let pause = if run.failures > 0 {
+            self.suspect_after
+        } else {
+            self.ping_after
+        };
+        run.lease_until.is_none()
+            && now - last_ping.map_or(run.keepalive, |ping| ping.max(run.keepalive)) >= pause
     }
 
     /// Ends a run whose lease ran out; none while it did not.
@@ -82,16 +87,23 @@ impl WatchRules {
         let silent = now - run.keepalive;
         match ping {
             Ping::Alive => Verdict::Alive,
-            Ping::Impossible if silent > UNREACHABLE_FOR => {
-                Verdict::End { code: RUN_DISAPPEARED, description: "no sign of life for a day, and no way to ask the worker".to_owned() }
-            }
+            Ping::Impossible if silent > UNREACHABLE_FOR => Verdict::End {
+                code: RUN_DISAPPEARED,
+                description: "no sign of life for a day, and no way to ask the worker".to_owned(),
+            },
             Ping::Fatal(why) if run.failures + 1 >= FATAL_PINGS || silent > self.run_timeout => {
-                Verdict::End { code: RUN_DISAPPEARED, description: format!("asked {} times: {why}", run.failures + 1) }
+                Verdict::End {
+                    code: RUN_DISAPPEARED,
+                    description: format!("asked {} times: {why}", run.failures + 1),
+                }
             }
             Ping::Fatal(_) => Verdict::Suspect,
             Ping::Failed(why) if silent > self.run_timeout => {
                 let minutes = silent.num_minutes();
-                Verdict::End { code: WORKER_TIMEOUT, description: format!("no sign of life for {minutes} minutes: {why}") }
+                Verdict::End {
+                    code: WORKER_TIMEOUT,
+                    description: format!("no sign of life for {minutes} minutes: {why}"),
+                }
             }
             Ping::Impossible | Ping::Failed(_) => Verdict::Wait,
         }
@@ -105,12 +117,23 @@ mod tests {
 
     fn rules() -> WatchRules {
         let minutes = TimeDelta::minutes;
-        WatchRules { ping_after: minutes(1), suspect_after: TimeDelta::seconds(30), run_timeout: minutes(60), lease: minutes(2) }
+        WatchRules {
+            ping_after: minutes(1),
+            suspect_after: TimeDelta::seconds(30),
+            run_timeout: minutes(60),
+            lease: minutes(2),
+        }
     }
 
     fn run() -> ActiveRun {
         let start = time::parse("t", "2026-01-01T00:00:00").unwrap();
-        ActiveRun::new(RunId::new("r"), "t".into(), item(), Claimant::default(), start)
+        ActiveRun::new(
+            RunId::new("r"),
+            "t".into(),
+            item(),
+            Claimant::default(),
+            start,
+        )
     }
 
     #[test]
@@ -125,10 +148,16 @@ mod tests {
             Verdict::Wait => "wait",
             Verdict::Suspect => "suspect",
         };
-        let (failed, fatal) = (|| Ping::Failed("slow".into()), || Ping::Fatal("gone".into()));
+        let (failed, fatal) = (
+            || Ping::Failed("slow".into()),
+            || Ping::Fatal("gone".into()),
+        );
         assert_eq!(code(after(0, 5000, Ping::Alive)), "alive");
         assert_eq!(code(after(0, 24 * 60, Ping::Impossible)), "wait");
-        assert_eq!(code(after(0, 24 * 60 + 1, Ping::Impossible)), RUN_DISAPPEARED);
+        assert_eq!(
+            code(after(0, 24 * 60 + 1, Ping::Impossible)),
+            RUN_DISAPPEARED
+        );
         assert_eq!(code(after(0, 2, fatal())), "suspect");
         assert_eq!(code(after(1, 2, fatal())), "suspect");
         assert_eq!(code(after(2, 2, fatal())), RUN_DISAPPEARED);
@@ -140,23 +169,48 @@ mod tests {
     #[test]
     fn silent_workers_are_pinged_each_minute_and_suspects_sooner() {
         let at = |seconds| run().keepalive + TimeDelta::seconds(seconds);
-        let suspect = ActiveRun { failures: 1, ..run() };
+        let suspect = ActiveRun {
+            failures: 1,
+            ..run()
+        };
         assert!(!rules().is_due(&run(), None, at(59)) && rules().is_due(&run(), None, at(60)));
-        assert!(!rules().is_due(&run(), Some(at(60)), at(119)) && rules().is_due(&run(), Some(at(60)), at(120)));
-        assert!(!rules().is_due(&suspect, Some(at(60)), at(89)) && rules().is_due(&suspect, Some(at(60)), at(90)));
-        let leased = ActiveRun { lease_until: Some(at(120)), ..run() };
+        assert!(
+            !rules().is_due(&run(), Some(at(60)), at(119))
+                && rules().is_due(&run(), Some(at(60)), at(120))
+        );
+        assert!(
+            !rules().is_due(&suspect, Some(at(60)), at(89))
+                && rules().is_due(&suspect, Some(at(60)), at(90))
+        );
+        let leased = ActiveRun {
+            lease_until: Some(at(120)),
+            ..run()
+        };
         assert!(!rules().is_due(&leased, None, at(10_000)));
         assert_eq!(rules().lease_ran_out(&leased, at(120)), None);
-        assert!(matches!(rules().lease_ran_out(&leased, at(121)), Some(Verdict::End { code: WORKER_TIMEOUT, .. })));
+        assert!(matches!(
+            rules().lease_ran_out(&leased, at(121)),
+            Some(Verdict::End {
+                code: WORKER_TIMEOUT,
+                ..
+            })
+        ));
         assert_eq!(rules().lease_ran_out(&run(), at(100_000)), None);
     }
 
     #[test]
     fn a_sign_of_life_renews_a_lease_and_never_shortens_it() {
-        let mut leased = ActiveRun { lease_until: Some(run().keepalive + TimeDelta::minutes(2)), failures: 2, ..run() };
+        let mut leased = ActiveRun {
+            lease_until: Some(run().keepalive + TimeDelta::minutes(2)),
+            failures: 2,
+            ..run()
+        };
         let later = leased.keepalive + TimeDelta::seconds(30);
         leased.renew(later, TimeDelta::minutes(2));
-        assert_eq!((leased.keepalive, leased.lease_until, leased.failures), (later, Some(later + TimeDelta::minutes(2)), 0));
+        assert_eq!(
+            (leased.keepalive, leased.lease_until, leased.failures),
+            (later, Some(later + TimeDelta::minutes(2)), 0)
+        );
         leased.renew(later - TimeDelta::seconds(9), TimeDelta::minutes(2));
         assert_eq!(leased.keepalive, later);
         let mut free = run();

@@ -32,5 +32,10 @@ pub trait Backchannel: Send + Sync {
     async fn list_logs(&self, run: &ActiveRun) -> Result<Vec<String>, BackchannelError>;
 
     /// Opens a log, from that byte on; nothing when it is not that long yet.
-    async fn read_log(&self, run: &ActiveRun, name: &str, offset: u64) -> Result<FileReader, BackchannelError>;
+    async fn read_log(
+        &self,
+        run: &ActiveRun,
+        name: &str,
+        offset: u64,
+    ) -> Result<FileReader, BackchannelError>;
 }

@@ -18,7 +18,11 @@ pub enum CatalogError {
     /// Two codebases cannot be the same place.
     #[error("{branch_url} with subpath {subpath} is already the codebase {holder}")]
     #[expect(missing_docs)]
-    SamePlace { branch_url: String, subpath: String, holder: String },
+    SamePlace {
+        branch_url: String,
+        subpath: String,
+        holder: String,
+    },
     /// A candidate cannot follow up on a run that is not stored.
     #[error("followup_for: no run {0}")]
     UnknownRun(RunId),
@@ -70,7 +74,10 @@ pub trait Catalog: Send + Sync {
     ///
     /// # Errors
     /// `SamePlace` when a codebase of another name has the same branch URL and subpath; nothing is stored then.
-    async fn upload_codebases(&self, codebases: Vec<Codebase>) -> Result<Vec<CodebaseName>, CatalogError>;
+    async fn upload_codebases(
+        &self,
+        codebases: Vec<Codebase>,
+    ) -> Result<Vec<CodebaseName>, CatalogError>;
 
     /// The codebase of that name.
     async fn codebase(&self, name: &CodebaseName) -> Result<Option<Codebase>, CatalogError>;
@@ -79,17 +86,29 @@ pub trait Catalog: Send + Sync {
     async fn codebases(&self) -> Result<Vec<Codebase>, CatalogError>;
 
     /// Which of these names and runs are known.
-    async fn known(&self, codebases: &[String], publish_policies: &[String], runs: &[RunId]) -> Result<KnownNames, CatalogError>;
+    async fn known(
+        &self,
+        codebases: &[String],
+        publish_policies: &[String],
+        runs: &[RunId],
+    ) -> Result<KnownNames, CatalogError>;
 
     /// Stores candidates, by (codebase, campaign, change set), and queues their items, all in one step. Change sets that
     /// do not exist are made. Answers in the order given.
     ///
     /// # Errors
     /// `UnknownRun` and `UnknownCodebase`; nothing is stored then.
-    async fn upload_candidates(&self, candidates: Vec<ScheduledCandidate>, now: Time) -> Result<Vec<Enqueued>, CatalogError>;
+    async fn upload_candidates(
+        &self,
+        candidates: Vec<ScheduledCandidate>,
+        now: Time,
+    ) -> Result<Vec<Enqueued>, CatalogError>;
 
     /// All candidates by id; those of one codebase if given.
-    async fn candidates(&self, codebase: Option<CodebaseName>) -> Result<Vec<Candidate>, CatalogError>;
+    async fn candidates(
+        &self,
+        codebase: Option<CodebaseName>,
+    ) -> Result<Vec<Candidate>, CatalogError>;
 
     /// Takes a candidate away, with what follows up on it and its queue item unless somebody holds that. False when
     /// there is none.

@@ -56,10 +56,20 @@ pub trait Claims: Send + Sync {
     async fn list(&self) -> Result<Vec<ActiveRun>, ClaimsError>;
 
     /// Adds to an active run what was found out about it.
-    async fn amend(&self, id: &RunId, token: &str, details: ClaimDetails) -> Result<(), ClaimsError>;
+    async fn amend(
+        &self,
+        id: &RunId,
+        token: &str,
+        details: ClaimDetails,
+    ) -> Result<(), ClaimsError>;
 
     /// Notes a sign of life by [`ActiveRun::renew`]; answers the run as it is then.
-    async fn renew(&self, id: &RunId, token: &str, renewal: Renewal) -> Result<ActiveRun, ClaimsError>;
+    async fn renew(
+        &self,
+        id: &RunId,
+        token: &str,
+        renewal: Renewal,
+    ) -> Result<ActiveRun, ClaimsError>;
 
     /// Notes how many pings in a row said that the run is lost.
     async fn suspect(&self, id: &RunId, token: &str, failures: u32) -> Result<(), ClaimsError>;

@@ -38,7 +38,12 @@ pub trait Credentials: Send + Sync {
     ///
     /// # Errors
     /// `Exists` when the name is taken; its password stays.
-    async fn add(&self, name: &str, password: &str, link: Option<String>) -> Result<(), CredentialsError>;
+    async fn add(
+        &self,
+        name: &str,
+        password: &str,
+        link: Option<String>,
+    ) -> Result<(), CredentialsError>;
 
     /// Gives a worker another password; false when there is none of that name.
     async fn set_password(&self, name: &str, password: &str) -> Result<bool, CredentialsError>;

@@ -20,7 +20,10 @@ impl Event {
     pub fn of_run(run: Run, publish_status: Option<PublishStatus>) -> Self {
         match publish_status {
             None => Self::Result(Box::new(run)),
-            Some(publish_status) => Self::PublishStatus(Box::new(Run { publish_status, ..run })),
+            Some(publish_status) => Self::PublishStatus(Box::new(Run {
+                publish_status,
+                ..run
+            })),
         }
     }
 }

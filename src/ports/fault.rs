@@ -23,13 +23,25 @@ pub enum Fault {
 
 impl Fault {
     /// A failure that a repeat may cure.
-    pub fn unavailable(action: &'static str, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
-        Self::Unavailable { action, source: source.into() }
+    pub fn unavailable(
+        action: &'static str,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        Self::Unavailable {
+            action,
+            source: source.into(),
+        }
     }
 
     /// A failure that a repeat will not cure.
-    pub fn backend(action: &'static str, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
-        Self::Backend { action, source: source.into() }
+    pub fn backend(
+        action: &'static str,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        Self::Backend {
+            action,
+            source: source.into(),
+        }
     }
 
     /// Whether the caller should try again later.

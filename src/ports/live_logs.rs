@@ -22,10 +22,23 @@ pub enum Appended {
 pub trait LiveLogs: Send + Sync {
     /// Adds a bit that begins at `offset`. What is there already of it is left as it is, so that a repeat is harmless.
     /// All logs of the run together have at most `room` bytes.
-    async fn append(&self, run: &RunId, name: &str, offset: u64, bytes: Bytes, room: u64) -> Result<Appended, Fault>;
+    async fn append(
+        &self,
+        run: &RunId,
+        name: &str,
+        offset: u64,
+        bytes: Bytes,
+        room: u64,
+    ) -> Result<Appended, Fault>;
 
     /// A bit of a log from `offset` on, at most `limit` bytes and maybe fewer than there are; empty at its end, none when there is no such log.
-    async fn read(&self, run: &RunId, name: &str, offset: u64, limit: usize) -> Result<Option<Bytes>, Fault>;
+    async fn read(
+        &self,
+        run: &RunId,
+        name: &str,
+        offset: u64,
+        limit: usize,
+    ) -> Result<Option<Bytes>, Fault>;
 
     /// The names of a run's logs, with their sizes.
     async fn list(&self, run: &RunId) -> Result<Vec<(String, u64)>, Fault>;

@@ -23,7 +23,12 @@ pub struct LogFolder {
 #[async_trait]
 pub trait LogStore: Send + Sync {
     /// Stores the logs of a run that finished then; they are durable when this returns. Storing the same again is harmless.
-    async fn store(&self, folder: &LogFolder, files: &[SpooledFile], finished: Time) -> Result<(), Fault>;
+    async fn store(
+        &self,
+        folder: &LogFolder,
+        files: &[SpooledFile],
+        finished: Time,
+    ) -> Result<(), Fault>;
 
     /// Opens one, uncompressed; none when there is none.
     async fn open(&self, folder: &LogFolder, name: &str) -> Result<Option<FileReader>, Fault>;

@@ -135,7 +135,11 @@ pub trait QueueStore: Send + Sync {
     async fn claim(&self, request: ClaimRequest) -> Result<Option<Claimed>, QueueStoreError>;
 
     /// The item that [`QueueStore::claim`] would take, left alone.
-    async fn peek(&self, filter: &ClaimFilter, now: Time) -> Result<Option<NextItem>, QueueStoreError>;
+    async fn peek(
+        &self,
+        filter: &ClaimFilter,
+        now: Time,
+    ) -> Result<Option<NextItem>, QueueStoreError>;
 
     /// The first `limit` items in order, held ones included.
     async fn list(&self, limit: usize) -> Result<Vec<QueueItem>, QueueStoreError>;
@@ -147,7 +151,11 @@ pub trait QueueStore: Send + Sync {
     async fn position_of(&self, id: QueueId) -> Result<Option<Position>, QueueStoreError>;
 
     /// The items of a campaign, and of one codebase if given, that nobody holds, in order.
-    async fn waiting(&self, campaign: &CampaignName, codebase: Option<CodebaseName>) -> Result<Vec<QueueItem>, QueueStoreError>;
+    async fn waiting(
+        &self,
+        campaign: &CampaignName,
+        codebase: Option<CodebaseName>,
+    ) -> Result<Vec<QueueItem>, QueueStoreError>;
 
     /// Takes items off the queue, except those that somebody holds; answers those that it took. Absent ids are ignored.
     async fn remove(&self, ids: &[QueueId]) -> Result<Vec<QueueId>, QueueStoreError>;

@@ -105,13 +105,25 @@ pub trait ResultStore: Send + Sync {
     async fn latest(&self, limit: usize) -> Result<Vec<Run>, ResultStoreError>;
 
     /// Sets the publish status and notes the news; answers the run as it is then, none when there is none.
-    async fn set_publish_status(&self, id: &RunId, status: PublishStatus) -> Result<Option<Run>, ResultStoreError>;
+    async fn set_publish_status(
+        &self,
+        id: &RunId,
+        status: PublishStatus,
+    ) -> Result<Option<Run>, ResultStoreError>;
 
     /// The latest successful run of a pair that made that revision.
-    async fn run_of_revision(&self, pair: &Pair, revision: &str) -> Result<Option<Run>, ResultStoreError>;
+    async fn run_of_revision(
+        &self,
+        pair: &Pair,
+        revision: &str,
+    ) -> Result<Option<Run>, ResultStoreError>;
 
     /// The highest version, in Debian order, that was built for a codebase and distribution.
-    async fn last_build_version(&self, codebase: &CodebaseName, distribution: &str) -> Result<Option<String>, ResultStoreError>;
+    async fn last_build_version(
+        &self,
+        codebase: &CodebaseName,
+        distribution: &str,
+    ) -> Result<Option<String>, ResultStoreError>;
 
     /// How many runs were stored since then, by result code; whole minutes.
     async fn finished_since(&self, since: Time) -> Result<FinishedCounts, ResultStoreError>;

@@ -32,5 +32,9 @@ pub trait Vcs: Send + Sync {
     async fn probe(&self, codebase: &Codebase) -> Probe;
 
     /// The branch of an earlier run of this campaign: an open proposal's, else the one in the VCS store.
-    async fn earlier_branch(&self, codebase: &Codebase, campaign: &CampaignName) -> Option<EarlierBranch>;
+    async fn earlier_branch(
+        &self,
+        codebase: &Codebase,
+        campaign: &CampaignName,
+    ) -> Option<EarlierBranch>;
 }

@@ -21,8 +21,19 @@ pub struct Announcer {
 
 impl Announcer {
     /// Not yet running; see [`Announcer::run`].
-    pub fn new(claims: Arc<dyn Claims>, events: Arc<dyn EventBus>, clock: Arc<dyn Clock>, deployment: Arc<Deployment>) -> Self {
-        Self { claims, events, clock, deployment, changed: Notify::new() }
+    pub fn new(
+        claims: Arc<dyn Claims>,
+        events: Arc<dyn EventBus>,
+        clock: Arc<dyn Clock>,
+        deployment: Arc<Deployment>,
+    ) -> Self {
+        Self {
+            claims,
+            events,
+            clock,
+            deployment,
+            changed: Notify::new(),
+        }
     }
 
     /// Notes that the status changed.
@@ -35,7 +46,10 @@ impl Announcer {
         loop {
             self.changed.notified().await;
             if let Err(error) = self.tell().await {
-                tracing::warn!(error = &error as &dyn std::error::Error, "the status cannot be told");
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "the status cannot be told"
+                );
                 tokio::time::sleep(AFTER_FAILURE).await;
                 self.queue_changed();
             }
@@ -44,7 +58,8 @@ impl Announcer {
     }
 
     async fn tell(&self) -> Result<(), ServiceError> {
-        let status = overview::status(self.claims.as_ref(), &self.deployment, self.clock.now()).await?;
+        let status =
+            overview::status(self.claims.as_ref(), &self.deployment, self.clock.now()).await?;
         Ok(self.events.publish(Event::Queue(Box::new(status))).await?)
     }
 }

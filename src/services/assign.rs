@@ -89,7 +89,10 @@ impl AssignRequest {
 impl Assigner {
     /// Hands out the next item. A caller that goes away before it has the answer leaves nothing claimed. Boxed, since thousands
     /// may wait with room for one.
-    pub async fn assign(self: &Arc<Self>, request: AssignRequest) -> Result<Box<Assignment>, ServiceError> {
+    pub async fn assign(
+        self: &Arc<Self>,
+        request: AssignRequest,
+    ) -> Result<Box<Assignment>, ServiceError> {
         let (answer, answered) = oneshot::channel();
         let this = self.clone();
         self.tasks.spawn(async move {
@@ -103,7 +106,11 @@ impl Assigner {
     }
 
     async fn let_go(&self, run: &ActiveRun) {
-        if let Err(error) = self.claims.release(&run.id, &run.token, self.clock.now()).await {
+        if let Err(error) = self
+            .claims
+            .release(&run.id, &run.token, self.clock.now())
+            .await
+        {
             tracing::error!(run.id = %run.id, error = &error as &dyn std::error::Error, "an item stays claimed until it is watched out");
         }
         self.announcer.queue_changed();
@@ -121,7 +128,9 @@ impl Assigner {
                 now: self.clock.now(),
                 lease: request.lease.then_some(self.deployment.watch.lease),
             };
-            let Some(Claimed { run, codebase }) = self.queue.claim(claim).await? else { break };
+            let Some(Claimed { run, codebase }) = self.queue.claim(claim).await? else {
+                break;
+            };
             // It is not taken twice by one request, also not when it is queued again at once.
             filter.except.push(run.item.key.clone());
             match self.prepare_or_release(&run, &codebase).await? {
@@ -140,7 +149,8 @@ impl Assigner {
     }
 
     fn handed_out(&self, assignment: Box<Assignment>) -> Box<Assignment> {
-        self.metrics.assigned(assignment.run.claimant.worker.as_deref());
+        self.metrics
+            .assigned(assignment.run.claimant.worker.as_deref());
         self.announcer.queue_changed();
         assignment
     }
@@ -153,11 +163,18 @@ impl Assigner {
     }
 
     /// A failure on the way lets the item go.
-    async fn prepare_or_release(&self, run: &ActiveRun, codebase: &Codebase) -> Result<Prepared, ServiceError> {
+    async fn prepare_or_release(
+        &self,
+        run: &ActiveRun,
+        codebase: &Codebase,
+    ) -> Result<Prepared, ServiceError> {
         let prepared = async {
             let prepared = self.prepare(run.clone(), codebase).await?;
             if let Prepared::Ready(assignment) = &prepared {
-                let details = ClaimDetails { vcs: assignment.run.vcs.clone(), resume_from: assignment.run.resume_from.clone() };
+                let details = ClaimDetails {
+                    vcs: assignment.run.vcs.clone(),
+                    resume_from: assignment.run.resume_from.clone(),
+                };
                 if details != ClaimDetails::default() {
                     self.claims.amend(&run.id, &run.token, details).await?;
                 }
@@ -177,9 +194,17 @@ impl Assigner {
         let mut limited = None;
         for _ in 0..MOST_TRIES {
             let now = self.clock.now();
-            let Some(NextItem { item, codebase }) = self.queue.peek(&filter, now).await? else { break };
+            let Some(NextItem { item, codebase }) = self.queue.peek(&filter, now).await? else {
+                break;
+            };
             filter.except.push(item.key.clone());
-            let run = ActiveRun::new(RunId::new(self.ids.fresh()), String::new(), item, Claimant::default(), now);
+            let run = ActiveRun::new(
+                RunId::new(self.ids.fresh()),
+                String::new(),
+                item,
+                Claimant::default(),
+                now,
+            );
             match self.prepare(run, &codebase).await? {
                 Prepared::Ready(assignment) => return Ok(*assignment),
                 Prepared::Unassignable(_) => {}
@@ -189,38 +214,92 @@ impl Assigner {
         Err(limited.map_or(ServiceError::QueueEmpty, ServiceError::RateLimited))
     }
 
-    async fn prepare(&self, mut run: ActiveRun, codebase: &Codebase) -> Result<Prepared, ServiceError> {
+    async fn prepare(
+        &self,
+        mut run: ActiveRun,
+        codebase: &Codebase,
+    ) -> Result<Prepared, ServiceError> {
         let key = run.key().clone();
         let Some(campaign) = self.deployment.campaigns.campaign(&key.campaign) else {
-            return Ok(unassignable(UNKNOWN_CAMPAIGN, format!("the campaign {} is not configured", key.campaign)));
+            return Ok(unassignable(
+                UNKNOWN_CAMPAIGN,
+                format!("the campaign {} is not configured", key.campaign),
+            ));
         };
         if codebase.branch_url.is_none() && !campaign.default_empty {
-            return Ok(unassignable(NOT_IN_VCS, format!("{} has no branch URL, and the campaign {} needs one", key.codebase, campaign.name)));
+            return Ok(unassignable(
+                NOT_IN_VCS,
+                format!(
+                    "{} has no branch URL, and the campaign {} needs one",
+                    key.codebase, campaign.name
+                ),
+            ));
         }
-        run.vcs = RunVcs { vcs_type: codebase.vcs_type, branch_url: codebase.branch_url.clone(), subpath: codebase.subpath.clone() };
+        run.vcs = RunVcs {
+            vcs_type: codebase.vcs_type,
+            branch_url: codebase.branch_url.clone(),
+            subpath: codebase.subpath.clone(),
+        };
         let build = match self.build(campaign, &run).await? {
             Ok(build) => build,
-            Err(unsupported) => return Ok(unassignable(UNSUPPORTED_BUILD_TARGET, unsupported.to_string())),
+            Err(unsupported) => {
+                return Ok(unassignable(
+                    UNSUPPORTED_BUILD_TARGET,
+                    unsupported.to_string(),
+                ));
+            }
         };
         if let Some(limit) = self.probe(codebase, &mut run.vcs).await {
             return Ok(Prepared::RateLimited(limit));
         }
-        let resume = if run.item.refresh { None } else { self.resume(codebase, campaign).await? };
+        let resume = if run.item.refresh {
+            None
+        } else {
+            self.resume(codebase, campaign).await?
+        };
         run.resume_from = resume.as_ref().map(|resume| resume.run_id.clone());
         let committer = self.deployment.committer.as_deref();
-        let parts = Parts { run, campaign, codebase, build, resume, committer, vcs_store: &self.deployment.vcs_store };
-        Ok(assign(parts).map_or_else(Prepared::Unassignable, |assignment| Prepared::Ready(Box::new(assignment))))
+        let parts = Parts {
+            run,
+            campaign,
+            codebase,
+            build,
+            resume,
+            committer,
+            vcs_store: &self.deployment.vcs_store,
+        };
+        Ok(
+            assign(parts).map_or_else(Prepared::Unassignable, |assignment| {
+                Prepared::Ready(Box::new(assignment))
+            }),
+        )
     }
 
-    async fn build(&self, campaign: &Campaign, run: &ActiveRun) -> Result<Result<build::Build, build::Unsupported>, ServiceError> {
+    async fn build(
+        &self,
+        campaign: &Campaign,
+        run: &ActiveRun,
+    ) -> Result<Result<build::Build, build::Unsupported>, ServiceError> {
         let key = run.key();
         let last_build_version = match campaign.build_distribution() {
-            Some(distribution) => self.results.last_build_version(&key.codebase, distribution).await?,
+            Some(distribution) => {
+                self.results
+                    .last_build_version(&key.codebase, distribution)
+                    .await?
+            }
             None => None,
         };
-        let request =
-            BuildRequest { codebase: &key.codebase, change_set: key.change_set.as_deref(), last_build_version: last_build_version.as_deref() };
-        Ok(build::build(campaign, &self.deployment.campaigns, &self.deployment.build, request))
+        let request = BuildRequest {
+            codebase: &key.codebase,
+            change_set: key.change_set.as_deref(),
+            last_build_version: last_build_version.as_deref(),
+        };
+        Ok(build::build(
+            campaign,
+            &self.deployment.campaigns,
+            &self.deployment.build,
+            request,
+        ))
     }
 
     /// Looks at the branch; answers the limit if its host wants to be left alone.
@@ -234,16 +313,42 @@ impl Assigner {
                 vcs.vcs_type = Some(vcs_type);
                 None
             }
-            Ok(Probe::RateLimited(until)) => Some(HostLimit { host: codebase.host()?.to_owned(), until }),
+            Ok(Probe::RateLimited(until)) => Some(HostLimit {
+                host: codebase.host()?.to_owned(),
+                until,
+            }),
             Ok(Probe::Unknown(_)) | Err(_) => None,
         }
     }
 
-    async fn resume(&self, codebase: &Codebase, campaign: &Campaign) -> Result<Option<Resume>, ServiceError> {
-        let Some(name) = codebase.name.clone().filter(|_| !self.deployment.use_cached_only) else { return Ok(None) };
-        let Ok(Some(branch)) = timeout(RESUME_PATIENCE, self.vcs.earlier_branch(codebase, &campaign.name)).await else { return Ok(None) };
-        let pair = crate::domain::schedule::Pair { codebase: name, campaign: campaign.name.clone() };
-        let run = self.results.run_of_revision(&pair, &branch.revision).await?;
+    async fn resume(
+        &self,
+        codebase: &Codebase,
+        campaign: &Campaign,
+    ) -> Result<Option<Resume>, ServiceError> {
+        let Some(name) = codebase
+            .name
+            .clone()
+            .filter(|_| !self.deployment.use_cached_only)
+        else {
+            return Ok(None);
+        };
+        let Ok(Some(branch)) = timeout(
+            RESUME_PATIENCE,
+            self.vcs.earlier_branch(codebase, &campaign.name),
+        )
+        .await
+        else {
+            return Ok(None);
+        };
+        let pair = crate::domain::schedule::Pair {
+            codebase: name,
+            campaign: campaign.name.clone(),
+        };
+        let run = self
+            .results
+            .run_of_revision(&pair, &branch.revision)
+            .await?;
         Ok(run.and_then(|run| Resume::from_run(run, branch.url)))
     }
 }

@@ -2,7 +2,10 @@
 
 use crate::{
     domain::{Invalid, name::RunId, time::Time},
-    ports::{BackchannelError, CatalogError, ClaimsError, CredentialsError, Fault, QueueStoreError, ResultStoreError},
+    ports::{
+        BackchannelError, CatalogError, ClaimsError, CredentialsError, Fault, QueueStoreError,
+        ResultStoreError,
+    },
 };
 
 /// Why a use case could not be carried out.
@@ -62,7 +65,10 @@ pub enum ServiceError {
 impl ServiceError {
     /// Says that there is no `what` of that id.
     pub fn not_found(what: &'static str, id: impl ToString) -> Self {
-        Self::NotFound { what, id: id.to_string() }
+        Self::NotFound {
+            what,
+            id: id.to_string(),
+        }
     }
 }
 
@@ -100,7 +106,9 @@ impl From<CatalogError> for ServiceError {
     fn from(error: CatalogError) -> Self {
         match error {
             CatalogError::SamePlace { .. } => Invalid::new("branch_url", error.to_string()).into(),
-            CatalogError::UnknownRun(id) => Invalid::new("followup_for", format!("no run {id}")).into(),
+            CatalogError::UnknownRun(id) => {
+                Invalid::new("followup_for", format!("no run {id}")).into()
+            }
             CatalogError::UnknownCodebase(name) => Self::not_found("codebase", name),
             CatalogError::Fault(fault) => fault.into(),
         }

@@ -8,7 +8,9 @@ use crate::{
         schedule::{Score, score},
         time::{Time, iso},
     },
-    ports::{Catalog, Claims, Clock, Parking, Pauses, QueueStore, ScheduleStore, queue_store::Position},
+    ports::{
+        Catalog, Claims, Clock, Parking, Pauses, QueueStore, ScheduleStore, queue_store::Position,
+    },
 };
 use std::sync::Arc;
 
@@ -55,7 +57,11 @@ pub struct Explainer {
 }
 
 fn blocker(kind: &'static str, detail: impl Into<String>, until: Option<Time>) -> Blocker {
-    Blocker { kind, detail: detail.into(), until }
+    Blocker {
+        kind,
+        detail: detail.into(),
+        until,
+    }
 }
 
 impl Explainer {
@@ -65,49 +71,116 @@ impl Explainer {
         let entry = self.parking.entry(id).await?.ok_or_else(absent)?;
         let position = self.queue.position_of(id).await?.ok_or_else(absent)?;
         let (item, now) = (entry.item, self.clock.now());
-        let facts = self.schedules.facts(std::slice::from_ref(&item.key)).await?.pop();
-        let score = facts.and_then(|facts| facts.candidate.as_ref().map(|candidate| score(candidate, item.context.as_deref(), &facts, now)));
+        let facts = self
+            .schedules
+            .facts(std::slice::from_ref(&item.key))
+            .await?
+            .pop();
+        let score = facts.and_then(|facts| {
+            facts
+                .candidate
+                .as_ref()
+                .map(|candidate| score(candidate, item.context.as_deref(), &facts, now))
+        });
         let mut blockers = vec![];
         if let Some(parked) = entry.state.parked {
-            blockers.push(blocker("parked", format!("since {}: {}", iso(parked.since), parked.reason), None));
+            blockers.push(blocker(
+                "parked",
+                format!("since {}: {}", iso(parked.since), parked.reason),
+                None,
+            ));
         }
         if let Some(until) = entry.state.not_before.filter(|until| *until > now) {
-            blockers.push(blocker("snoozed", "its last run failed in a way that a repeat may cure", Some(until)));
+            blockers.push(blocker(
+                "snoozed",
+                "its last run failed in a way that a repeat may cure",
+                Some(until),
+            ));
         }
         blockers.extend(self.of_others(&item, now).await?);
-        if self.deployment.campaigns.campaign(&item.key.campaign).is_none() {
-            blockers.push(blocker("unknown campaign", format!("{} is not configured; its run will end at once", item.key.campaign), None));
+        if self
+            .deployment
+            .campaigns
+            .campaign(&item.key.campaign)
+            .is_none()
+        {
+            blockers.push(blocker(
+                "unknown campaign",
+                format!(
+                    "{} is not configured; its run will end at once",
+                    item.key.campaign
+                ),
+                None,
+            ));
         }
-        Ok(Explanation { item, position, score, blockers })
+        Ok(Explanation {
+            item,
+            position,
+            score,
+            blockers,
+        })
     }
 
     async fn of_others(&self, item: &QueueItem, now: Time) -> Result<Vec<Blocker>, ServiceError> {
         let mut blockers = vec![];
         let active = self.claims.list().await?;
         if let Some(run) = active.iter().find(|run| run.item.id == item.id) {
-            let worker = run.claimant.worker.as_deref().unwrap_or("a worker without a name");
-            blockers.push(blocker("held", format!("{worker} is at it, run {}", run.id), None));
+            let worker = run
+                .claimant
+                .worker
+                .as_deref()
+                .unwrap_or("a worker without a name");
+            blockers.push(blocker(
+                "held",
+                format!("{worker} is at it, run {}", run.id),
+                None,
+            ));
         }
         let codebase = self.catalog.codebase(&item.key.codebase).await?;
         let host = codebase.as_ref().and_then(|codebase| codebase.host());
         let pauses: PauseSet = self.pauses.pauses(now).await?.into_iter().collect();
         for pause in pauses.of_item(item, host) {
             let what = format!("{} {}", pause.scope.kind(), pause.scope.name());
-            blockers.push(blocker("paused", format!("{}: {}", what.trim_end(), pause.reason), pause.until));
+            blockers.push(blocker(
+                "paused",
+                format!("{}: {}", what.trim_end(), pause.reason),
+                pause.until,
+            ));
         }
         for limit in self.pauses.limits().await? {
             let running = limit.used(&active);
             if concerns(&limit, item, host) && running >= limit.most as usize {
-                let detail = format!("{} {}: {running} of {} run", limit.scope.kind(), limit.scope.name(), limit.most);
+                let detail = format!(
+                    "{} {}: {running} of {} run",
+                    limit.scope.kind(),
+                    limit.scope.name(),
+                    limit.most
+                );
                 blockers.push(blocker("limit", detail, None));
             }
         }
-        if let Some(host) = host.filter(|host| self.deployment.avoid_hosts.iter().any(|avoided| avoided == host)) {
-            blockers.push(blocker("avoided host", format!("the settings leave {host} alone"), None));
+        if let Some(host) = host.filter(|host| {
+            self.deployment
+                .avoid_hosts
+                .iter()
+                .any(|avoided| avoided == host)
+        }) {
+            blockers.push(blocker(
+                "avoided host",
+                format!("the settings leave {host} alone"),
+                None,
+            ));
         }
         let limited = self.claims.limited_hosts(now).await?;
-        if let Some(limited) = limited.into_iter().find(|limited| Some(limited.host.as_str()) == host) {
-            blockers.push(blocker("rate-limited host", format!("{} asked to be left alone", limited.host), Some(limited.until)));
+        if let Some(limited) = limited
+            .into_iter()
+            .find(|limited| Some(limited.host.as_str()) == host)
+        {
+            blockers.push(blocker(
+                "rate-limited host",
+                format!("{} asked to be left alone", limited.host),
+                Some(limited.until),
+            ));
         }
         Ok(blockers)
     }

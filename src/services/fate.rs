@@ -30,7 +30,13 @@ pub struct Fates {
 impl Fates {
     /// From 0 to 1.
     fn chance(&self) -> f64 {
-        let digits: String = self.ids.fresh().chars().filter(char::is_ascii_hexdigit).take(8).collect();
+        let digits: String = self
+            .ids
+            .fresh()
+            .chars()
+            .filter(char::is_ascii_hexdigit)
+            .take(8)
+            .collect();
         f64::from(u32::from_str_radix(&digits, 16).unwrap_or(u32::MAX / 2)) / f64::from(u32::MAX)
     }
 
@@ -40,29 +46,65 @@ impl Fates {
             return Ok(Fate::Done);
         }
         // The item is held, so nobody changes this meanwhile.
-        let Some(entry) = self.parking.entry(run.queue_id).await? else { return Ok(Fate::Done) };
-        Ok(self.deployment.retries.decide(run, entry.state.tries, self.chance(), self.clock.now()))
+        let Some(entry) = self.parking.entry(run.queue_id).await? else {
+            return Ok(Fate::Done);
+        };
+        Ok(self
+            .deployment
+            .retries
+            .decide(run, entry.state.tries, self.chance(), self.clock.now()))
     }
 
     /// Takes a worker that fails again and again out of service. To miss it once does no harm: the next failure counts too.
     pub async fn quarantine(&self, run: &Run) {
-        let (Some(worker), Some(true)) = (&run.worker, self.deployment.blame.blames(run)) else { return };
+        let (Some(worker), Some(true)) = (&run.worker, self.deployment.blame.blames(run)) else {
+            return;
+        };
         if let Err(error) = self.look_at(worker, run).await {
-            tracing::warn!(worker, error = &error as &dyn std::error::Error, "it is not known whether a worker fails too often");
+            tracing::warn!(
+                worker,
+                error = &error as &dyn std::error::Error,
+                "it is not known whether a worker fails too often"
+            );
         }
     }
 
     async fn look_at(&self, worker: &str, run: &Run) -> Result<(), ServiceError> {
-        let failures = self.credentials.account(worker).await?.map_or(0, |account| account.failures);
+        let failures = self
+            .credentials
+            .account(worker)
+            .await?
+            .map_or(0, |account| account.failures);
         if !self.deployment.blame.quarantines(failures) {
             return Ok(());
         }
         let (scope, now) = (Scope::Worker(worker.to_owned()), self.clock.now());
-        if self.pauses.pauses(now).await?.iter().any(|pause| pause.scope == scope) {
+        if self
+            .pauses
+            .pauses(now)
+            .await?
+            .iter()
+            .any(|pause| pause.scope == scope)
+        {
             return Ok(());
         }
-        let reason = format!("quarantined after {failures} failures in a row, the last was {} in run {}", run.code, run.id);
-        tracing::error!(worker, failures, "a worker fails again and again, and gets no more work until its pause is ended");
-        Ok(self.pauses.pause(Pause { scope, reason, since: now, until: None }).await?)
+        let reason = format!(
+            "quarantined after {failures} failures in a row, the last was {} in run {}",
+            run.code, run.id
+        );
+        tracing::error!(
+            worker,
+            failures,
+            "a worker fails again and again, and gets no more work until its pause is ended"
+        );
+        Ok(self
+            .pauses
+            .pause(Pause {
+                scope,
+                reason,
+                since: now,
+                until: None,
+            })
+            .await?)
     }
 }

@@ -1,6 +1,9 @@
 //! Takes results in: logs and artifacts to their stores, the run to its own, and the news to whoever listens.
 
-use super::{ServiceError, announce::Announcer, fate::Fates, follow_up::FollowUps, keepalive::is_mine, live::Live, relay::Relay};
+use super::{
+    ServiceError, announce::Announcer, fate::Fates, follow_up::FollowUps, keepalive::is_mine,
+    live::Live, relay::Relay,
+};
 use crate::{
     domain::{
         Invalid,
@@ -113,9 +116,21 @@ impl Turns {
     }
 }
 
-fn described(files: &[SpooledFile], changes: &[(String, String)]) -> (UploadedFiles, Option<Invalid>) {
-    let names = |wanted: bool| files.iter().filter(|f| is_log(&f.name) == wanted).map(|f| f.name.clone()).collect();
-    let read: Result<Vec<_>, _> = changes.iter().map(|(name, text)| Ok((name.clone(), changes::read(name, text)?))).collect();
+fn described(
+    files: &[SpooledFile],
+    changes: &[(String, String)],
+) -> (UploadedFiles, Option<Invalid>) {
+    let names = |wanted: bool| {
+        files
+            .iter()
+            .filter(|f| is_log(&f.name) == wanted)
+            .map(|f| f.name.clone())
+            .collect()
+    };
+    let read: Result<Vec<_>, _> = changes
+        .iter()
+        .map(|(name, text)| Ok((name.clone(), changes::read(name, text)?)))
+        .collect();
     let merged = read.and_then(|read| changes::merge(&read));
     let described = UploadedFiles {
         logs: names(true),
@@ -128,7 +143,11 @@ fn described(files: &[SpooledFile], changes: &[(String, String)]) -> (UploadedFi
 }
 
 fn chosen<'a>(files: &'a [SpooledFile], names: &'a [String]) -> Vec<SpooledFile> {
-    files.iter().filter(|file| names.contains(&file.name)).cloned().collect()
+    files
+        .iter()
+        .filter(|file| names.contains(&file.name))
+        .cloned()
+        .collect()
 }
 
 impl Finisher {
@@ -140,14 +159,30 @@ impl Finisher {
         let turn = self.turns.of(id);
         if let Some(run) = self.claims.get(id).await? {
             let held = mine(&run.claimant.worker);
-            return if held { Ok(Finishable::Active(Box::new(Held { run, late: false, turn }))) } else { Err(ServiceError::NotYours(id.clone())) };
+            return if held {
+                Ok(Finishable::Active(Box::new(Held {
+                    run,
+                    late: false,
+                    turn,
+                })))
+            } else {
+                Err(ServiceError::NotYours(id.clone()))
+            };
         }
-        let run = self.results.run(id).await?.ok_or_else(|| ServiceError::not_found("run", id))?;
+        let run = self
+            .results
+            .run(id)
+            .await?
+            .ok_or_else(|| ServiceError::not_found("run", id))?;
         if !mine(&run.worker) {
             return Err(ServiceError::NotYours(id.clone()));
         }
         Ok(match run.given_up {
-            true => Finishable::Active(Box::new(Held { run: ActiveRun::of_ended(&run), late: true, turn })),
+            true => Finishable::Active(Box::new(Held {
+                run: ActiveRun::of_ended(&run),
+                late: true,
+                turn,
+            })),
             false => Finishable::Finished(Box::new(run)),
         })
     }
@@ -155,26 +190,46 @@ impl Finisher {
     /// Stores what a worker uploaded. A run that was finished meanwhile stays as it is, and is the answer.
     pub async fn finish(&self, held: Held, upload: &Upload) -> Result<Finished, ServiceError> {
         let mut done = held.turn.lock().await;
-        let earlier = if *done { self.results.run(&held.run.id).await? } else { None };
+        let earlier = if *done {
+            self.results.run(&held.run.id).await?
+        } else {
+            None
+        };
         if let Some(run) = earlier.clone().filter(|run| !run.given_up) {
-            return Ok(Finished { run, first_time: false });
+            return Ok(Finished {
+                run,
+                first_time: false,
+            });
         }
         let (files, problem) = described(&upload.files, &upload.changes);
         let mut report = report::read(&upload.report);
-        if report.target.as_ref().is_some_and(|target| target.name == "debian") {
+        if report
+            .target
+            .as_ref()
+            .is_some_and(|target| target.name == "debian")
+        {
             report.problems.extend(problem);
         }
         let original = report.clone();
         let run = conclude(&held.run, report, &files, self.clock.now());
-        let (logs, artifacts) = tokio::join!(self.store_logs(&run, &upload.files), self.store_artifacts(&run, &upload.files));
+        let (logs, artifacts) = tokio::join!(
+            self.store_logs(&run, &upload.files),
+            self.store_artifacts(&run, &upload.files)
+        );
         let run = with_stored(run, logs, artifacts);
         let finished = if held.late || earlier.is_some() {
             self.record_late(run, &original).await?
         } else {
-            match self.record(&held.run, run.clone(), Some(&original), None).await {
+            match self
+                .record(&held.run, run.clone(), Some(&original), None)
+                .await
+            {
                 // Given up between the look and now.
                 Err(ServiceError::NotFound { .. }) => self.record_late(run, &original).await?,
-                Ok(Finished { run: known, first_time: false }) if known.given_up => self.record_late(run, &original).await?,
+                Ok(Finished {
+                    run: known,
+                    first_time: false,
+                }) if known.given_up => self.record_late(run, &original).await?,
                 finished => finished?,
             }
         };
@@ -183,25 +238,58 @@ impl Finisher {
     }
 
     /// Ends a run that nobody will work on.
-    pub async fn end(&self, active: &ActiveRun, code: &str, description: String) -> Result<Finished, ServiceError> {
-        self.end_as(active, end(active, code, description, false, self.clock.now()), None).await
+    pub async fn end(
+        &self,
+        active: &ActiveRun,
+        code: &str,
+        description: String,
+    ) -> Result<Finished, ServiceError> {
+        self.end_as(
+            active,
+            end(active, code, description, false, self.clock.now()),
+            None,
+        )
+        .await
     }
 
     /// Ends a run whose worker is gone, with the logs that it sent; not when it gave a sign of life meanwhile.
-    pub async fn give_up(&self, active: &ActiveRun, code: &str, description: String) -> Result<Finished, ServiceError> {
+    pub async fn give_up(
+        &self,
+        active: &ActiveRun,
+        code: &str,
+        description: String,
+    ) -> Result<Finished, ServiceError> {
         let run = vanished(active, code, description, self.clock.now());
-        let run = self.live.collect(&active.id, async |files| self.with_live_logs(run, files).await).await?;
+        let run = self
+            .live
+            .collect(&active.id, async |files| {
+                self.with_live_logs(run, files).await
+            })
+            .await?;
         self.end_as(active, run, Some(active.keepalive)).await
     }
 
     async fn with_live_logs(&self, run: Run, files: Vec<SpooledFile>) -> Run {
         let logfilenames: Vec<String> = files.iter().map(|file| file.name.clone()).collect();
-        let run = Run { filenames: logfilenames.clone(), logfilenames, ..run };
-        let stored = if files.is_empty() { Ok(()) } else { self.store_logs(&run, &files).await };
+        let run = Run {
+            filenames: logfilenames.clone(),
+            logfilenames,
+            ..run
+        };
+        let stored = if files.is_empty() {
+            Ok(())
+        } else {
+            self.store_logs(&run, &files).await
+        };
         with_stored(run, stored, Ok(()))
     }
 
-    async fn end_as(&self, active: &ActiveRun, run: Run, unless_seen_after: Option<Time>) -> Result<Finished, ServiceError> {
+    async fn end_as(
+        &self,
+        active: &ActiveRun,
+        run: Run,
+        unless_seen_after: Option<Time>,
+    ) -> Result<Finished, ServiceError> {
         let turn = self.turns.of(&active.id);
         let mut done = turn.lock().await;
         let finished = self.record(active, run, None, unless_seen_after).await?;
@@ -211,7 +299,10 @@ impl Finisher {
 
     async fn store_logs(&self, run: &Run, files: &[SpooledFile]) -> Result<(), Fault> {
         let logs = chosen(files, &run.logfilenames);
-        let folder = LogFolder { codebase: run.codebase.clone(), run: run.id.clone() };
+        let folder = LogFolder {
+            codebase: run.codebase.clone(),
+            run: run.id.clone(),
+        };
         let stored = self.logs.store(&folder, &logs, run.finish_time).await;
         match &stored {
             Ok(()) => self.metrics.logs_stored(logs.len()),
@@ -233,10 +324,26 @@ impl Finisher {
         stored
     }
 
-    async fn record(&self, active: &ActiveRun, run: Run, report: Option<&Report>, unless_seen_after: Option<Time>) -> Result<Finished, ServiceError> {
+    async fn record(
+        &self,
+        active: &ActiveRun,
+        run: Run,
+        report: Option<&Report>,
+        unless_seen_after: Option<Time>,
+    ) -> Result<Finished, ServiceError> {
         let record = async |run: &Run| {
-            let (fate, blames_worker) = (self.fates.of(run).await?, self.fates.deployment.blame.blames(run));
-            let new = NewRun { run: run.clone(), token: active.token.clone(), now: self.clock.now(), fate, unless_seen_after, blames_worker };
+            let (fate, blames_worker) = (
+                self.fates.of(run).await?,
+                self.fates.deployment.blame.blames(run),
+            );
+            let new = NewRun {
+                run: run.clone(),
+                token: active.token.clone(),
+                now: self.clock.now(),
+                fate,
+                unless_seen_after,
+                blames_worker,
+            };
             Ok::<_, ServiceError>(self.results.record(new).await)
         };
         let (run, recorded) = match record(&run).await? {
@@ -253,18 +360,31 @@ impl Finisher {
             recorded => (run, recorded?),
         };
         match recorded {
-            Recorded::Known(known) => Ok(Finished { run: *known, first_time: false }),
+            Recorded::Known(known) => Ok(Finished {
+                run: *known,
+                first_time: false,
+            }),
             Recorded::Stored => {
                 self.tell(&run);
                 self.fates.quarantine(&run).await;
-                Ok(Finished { run, first_time: true })
+                Ok(Finished {
+                    run,
+                    first_time: true,
+                })
             }
         }
     }
 
     /// Stores a result whose run was given up: in the place of that.
     async fn record_late(&self, run: Run, report: &Report) -> Result<Finished, ServiceError> {
-        let record = async |run: &Run| self.results.record_late(LateRun { run: run.clone(), now: self.clock.now() }).await;
+        let record = async |run: &Run| {
+            self.results
+                .record_late(LateRun {
+                    run: run.clone(),
+                    now: self.clock.now(),
+                })
+                .await
+        };
         let (run, late) = match record(&run).await {
             Err(ResultStoreError::UnknownWorker(name)) => {
                 let run = by_unknown_worker(run, &name, Some(report));
@@ -279,11 +399,17 @@ impl Finisher {
             late => (run, late?),
         };
         match late {
-            Late::Known(known) => Ok(Finished { run: *known, first_time: false }),
+            Late::Known(known) => Ok(Finished {
+                run: *known,
+                first_time: false,
+            }),
             Late::Kept | Late::Beside => {
                 tracing::info!(run.id = %run.id, kept = late == Late::Kept, "a result came after its run was given up");
                 self.tell(&run);
-                Ok(Finished { run, first_time: true })
+                Ok(Finished {
+                    run,
+                    first_time: true,
+                })
             }
         }
     }
@@ -305,18 +431,27 @@ fn with_stored(mut run: Run, logs: Result<(), Fault>, artifacts: Result<(), Faul
         Ok(()) => run,
         Err(fault) => {
             let why = format!("the artifacts could not be stored: {}", cause(&fault));
-            Run { artifacts: Some(vec![]), ..failed(run, ARTIFACT_UPLOAD_FAILED, why) }
+            Run {
+                artifacts: Some(vec![]),
+                ..failed(run, ARTIFACT_UPLOAD_FAILED, why)
+            }
         }
     }
 }
 
 /// A run cannot name a worker without an account; a report of such a one is kept as a broken report.
 fn by_unknown_worker(run: Run, name: &str, report: Option<&Report>) -> Run {
-    let run = Run { worker: None, ..run };
+    let run = Run {
+        worker: None,
+        ..run
+    };
     match report {
         Some(report) => {
             let mut problems = report.problems.clone();
-            problems.push(Invalid::new("worker", format!("there is no worker {name:?}")));
+            problems.push(Invalid::new(
+                "worker",
+                format!("there is no worker {name:?}"),
+            ));
             invalid(run, &problems, &report.original)
         }
         None => run,
@@ -325,11 +460,31 @@ fn by_unknown_worker(run: Run, name: &str, report: Option<&Report>) -> Run {
 
 /// What stays of a run that the store refuses: nothing that it could refuse, and the report as it came.
 fn broken(active: &ActiveRun, run: Run, rule: &str, report: Option<&Report>) -> Run {
-    let bare = Run { resume_from: None, ..end(active, WORKER_INVALID_RESULT, String::new(), false, run.finish_time) };
-    let bare = Run { filenames: run.filenames, logfilenames: run.logfilenames, artifacts: run.artifacts, ..bare };
-    let mut problems = report.map(|report| report.problems.clone()).unwrap_or_default();
+    let bare = Run {
+        resume_from: None,
+        ..end(
+            active,
+            WORKER_INVALID_RESULT,
+            String::new(),
+            false,
+            run.finish_time,
+        )
+    };
+    let bare = Run {
+        filenames: run.filenames,
+        logfilenames: run.logfilenames,
+        artifacts: run.artifacts,
+        ..bare
+    };
+    let mut problems = report
+        .map(|report| report.problems.clone())
+        .unwrap_or_default();
     problems.push(Invalid::new("run", rule));
-    invalid(bare, &problems, &report.map_or(serde_json::Value::Null, |report| report.original.clone()))
+    invalid(
+        bare,
+        &problems,
+        &report.map_or(serde_json::Value::Null, |report| report.original.clone()),
+    )
 }
 
 fn cause(fault: &Fault) -> String {

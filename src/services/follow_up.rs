@@ -8,7 +8,10 @@ use crate::{
         queue::{Bucket, QueueKey},
         schedule::{ScheduleFacts, ScheduleRequest, regular},
     },
-    ports::{Clock, QueueStore, QueueStoreError, ScheduleStore, queue_store::EnqueueBatch, schedule_store::FollowUp},
+    ports::{
+        Clock, QueueStore, QueueStoreError, ScheduleStore, queue_store::EnqueueBatch,
+        schedule_store::FollowUp,
+    },
 };
 use std::{sync::Arc, time::Duration};
 use tokio::{sync::Notify, time::timeout};
@@ -33,8 +36,19 @@ pub struct FollowUps {
 
 impl FollowUps {
     /// Not yet running; see [`FollowUps::run`].
-    pub fn new(schedules: Arc<dyn ScheduleStore>, queue: Arc<dyn QueueStore>, clock: Arc<dyn Clock>, leader: Arc<Leader>) -> Self {
-        Self { schedules, queue, clock, leader, noted: Notify::new() }
+    pub fn new(
+        schedules: Arc<dyn ScheduleStore>,
+        queue: Arc<dyn QueueStore>,
+        clock: Arc<dyn Clock>,
+        leader: Arc<Leader>,
+    ) -> Self {
+        Self {
+            schedules,
+            queue,
+            clock,
+            leader,
+            noted: Notify::new(),
+        }
     }
 
     /// Says that there is one more to carry out.
@@ -57,7 +71,10 @@ impl FollowUps {
                     tokio::time::sleep(TOGETHER).await;
                 }
                 Err(error) => {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "follow-ups must wait");
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "follow-ups must wait"
+                    );
                     tokio::time::sleep(AFTER_FAILURE).await;
                 }
             }
@@ -70,19 +87,37 @@ impl FollowUps {
         if waiting.is_empty() {
             return Ok(0);
         }
-        let keys: Vec<QueueKey> = waiting.iter().map(|follow_up| follow_up.key.clone()).collect();
+        let keys: Vec<QueueKey> = waiting
+            .iter()
+            .map(|follow_up| follow_up.key.clone())
+            .collect();
         let facts = self.schedules.facts(&keys).await?;
         let now = self.clock.now();
         let schedule = |(follow_up, facts): (&FollowUp, &ScheduleFacts)| {
             let context = follow_up.context.clone();
-            let request = ScheduleRequest { bucket: Bucket::Default, refresh: false, requester: REQUESTER.to_owned(), context };
+            let request = ScheduleRequest {
+                bucket: Bucket::Default,
+                refresh: false,
+                requester: REQUESTER.to_owned(),
+                context,
+            };
             Some(regular(facts.candidate.as_ref()?, facts, request, now).0)
         };
         let items = waiting.iter().zip(&facts).filter_map(schedule).collect();
         let settles: Vec<_> = waiting.iter().map(|follow_up| follow_up.id).collect();
-        match self.queue.enqueue(EnqueueBatch { items, settles: settles.clone(), now }).await {
+        match self
+            .queue
+            .enqueue(EnqueueBatch {
+                items,
+                settles: settles.clone(),
+                now,
+            })
+            .await
+        {
             // Nothing can be queued for what is gone.
-            Err(QueueStoreError::UnknownCodebase(name)) => self.drop_those_of(&name, waiting).await?,
+            Err(QueueStoreError::UnknownCodebase(name)) => {
+                self.drop_those_of(&name, waiting).await?
+            }
             // Another runner was faster.
             Err(QueueStoreError::AlreadySettled) => {}
             queued => drop(queued?),
@@ -90,9 +125,17 @@ impl FollowUps {
         Ok(settles.len())
     }
 
-    async fn drop_those_of(&self, gone: &CodebaseName, waiting: Vec<FollowUp>) -> Result<(), ServiceError> {
+    async fn drop_those_of(
+        &self,
+        gone: &CodebaseName,
+        waiting: Vec<FollowUp>,
+    ) -> Result<(), ServiceError> {
         tracing::warn!(codebase = %gone, "drops the follow-ups of a codebase that is gone");
-        let ids: Vec<_> = waiting.into_iter().filter(|follow_up| follow_up.key.codebase == *gone).map(|follow_up| follow_up.id).collect();
+        let ids: Vec<_> = waiting
+            .into_iter()
+            .filter(|follow_up| follow_up.key.codebase == *gone)
+            .map(|follow_up| follow_up.id)
+            .collect();
         Ok(self.schedules.drop_follow_ups(&ids).await?)
     }
 }

@@ -45,13 +45,21 @@ pub fn chain(error: &dyn std::error::Error) -> String {
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
-async fn check<E: std::error::Error>(name: &'static str, needed: bool, answer: impl Future<Output = Result<(), E>>) -> Check {
+async fn check<E: std::error::Error>(
+    name: &'static str,
+    needed: bool,
+    answer: impl Future<Output = Result<(), E>>,
+) -> Check {
     let failure = match timeout(PATIENCE, answer).await {
         Ok(Ok(())) => None,
         Ok(Err(error)) => Some(chain(&error)),
         Err(_) => Some(format!("no answer within {} s", PATIENCE.as_secs())),
     };
-    Check { name, needed, failure }
+    Check {
+        name,
+        needed,
+        failure,
+    }
 }
 
 impl Health {
@@ -65,9 +73,28 @@ impl Health {
             check("events", false, self.events.check()),
             check("coordination", false, self.claims.check()),
         );
-        let watcher = Check { name: "watcher", needed: true, failure: self.watcher.stands_still() };
-        let stopping = self.ending.is_cancelled().then(|| "the runner is stopping".to_owned());
-        let serving = Check { name: "serving", needed: true, failure: stopping };
-        vec![store, artifacts, logs, events, coordination, watcher, serving]
+        let watcher = Check {
+            name: "watcher",
+            needed: true,
+            failure: self.watcher.stands_still(),
+        };
+        let stopping = self
+            .ending
+            .is_cancelled()
+            .then(|| "the runner is stopping".to_owned());
+        let serving = Check {
+            name: "serving",
+            needed: true,
+            failure: stopping,
+        };
+        vec![
+            store,
+            artifacts,
+            logs,
+            events,
+            coordination,
+            watcher,
+            serving,
+        ]
     }
 }

@@ -56,16 +56,26 @@ impl Ingest {
         clock: Arc<dyn Clock>,
         deployment: Arc<Deployment>,
     ) -> Self {
-        Self { catalog, schedules, queue, clock, deployment }
+        Self {
+            catalog,
+            schedules,
+            queue,
+            clock,
+            deployment,
+        }
     }
 
     /// Stores codebases, all or none; the candidates of those that moved are scheduled again.
     pub async fn upload_codebases(&self, uploads: Vec<CodebaseUpload>) -> Result<(), ServiceError> {
-        let checked = uploads
-            .into_iter()
-            .enumerate()
-            .map(|(place, upload)| upload.check().map_err(|e| Invalid::new(format!("[{place}].{}", e.field), e.reason)));
-        let moved = self.catalog.upload_codebases(checked.collect::<Result<_, _>>()?).await?;
+        let checked = uploads.into_iter().enumerate().map(|(place, upload)| {
+            upload
+                .check()
+                .map_err(|e| Invalid::new(format!("[{place}].{}", e.field), e.reason))
+        });
+        let moved = self
+            .catalog
+            .upload_codebases(checked.collect::<Result<_, _>>()?)
+            .await?;
         let moved: BTreeSet<CodebaseName> = moved.into_iter().collect();
         let mut candidates = vec![];
         for codebase in moved {
@@ -74,28 +84,66 @@ impl Ingest {
         self.reschedule(candidates, "codebase moved").await
     }
 
-    async fn reschedule(&self, candidates: Vec<Candidate>, requester: &str) -> Result<(), ServiceError> {
+    async fn reschedule(
+        &self,
+        candidates: Vec<Candidate>,
+        requester: &str,
+    ) -> Result<(), ServiceError> {
         if candidates.is_empty() {
             return Ok(());
         }
-        let keys: Vec<_> = candidates.iter().map(|candidate| candidate.key.clone()).collect();
+        let keys: Vec<_> = candidates
+            .iter()
+            .map(|candidate| candidate.key.clone())
+            .collect();
         let (facts, now) = (self.schedules.facts(&keys).await?, self.clock.now());
         let items = candidates.iter().zip(&facts).map(|(candidate, facts)| {
-            let request = ScheduleRequest { bucket: Bucket::Default, refresh: false, requester: requester.to_owned(), context: None };
+            let request = ScheduleRequest {
+                bucket: Bucket::Default,
+                refresh: false,
+                requester: requester.to_owned(),
+                context: None,
+            };
             regular(candidate, facts, request, now).0
         });
-        self.queue.enqueue(EnqueueBatch { items: items.collect(), settles: vec![], now }).await?;
+        self.queue
+            .enqueue(EnqueueBatch {
+                items: items.collect(),
+                settles: vec![],
+                now,
+            })
+            .await?;
         Ok(())
     }
 
     /// Stores candidates and schedules them. Entries that break a rule are left out, each with its reason.
-    pub async fn upload_candidates(&self, entries: Vec<CandidateEntry>) -> Result<UploadedCandidates, ServiceError> {
+    pub async fn upload_candidates(
+        &self,
+        entries: Vec<CandidateEntry>,
+    ) -> Result<UploadedCandidates, ServiceError> {
         for (place, entry) in entries.iter().enumerate() {
-            entry.check_text().map_err(|e| Invalid::new(format!("[{place}].{}", e.field), e.reason))?;
+            entry
+                .check_text()
+                .map_err(|e| Invalid::new(format!("[{place}].{}", e.field), e.reason))?;
         }
-        let codebases: Vec<String> = entries.iter().map(|entry| entry.codebase.clone()).collect::<BTreeSet<_>>().into_iter().collect();
-        let policies: Vec<String> = entries.iter().filter_map(|e| e.publish_policy.clone()).collect::<BTreeSet<_>>().into_iter().collect();
-        let runs: Vec<RunId> = entries.iter().flat_map(|entry| entry.followup_for.iter().cloned()).collect::<BTreeSet<_>>().into_iter().collect();
+        let codebases: Vec<String> = entries
+            .iter()
+            .map(|entry| entry.codebase.clone())
+            .collect::<BTreeSet<_>>()
+            .into_iter()
+            .collect();
+        let policies: Vec<String> = entries
+            .iter()
+            .filter_map(|e| e.publish_policy.clone())
+            .collect::<BTreeSet<_>>()
+            .into_iter()
+            .collect();
+        let runs: Vec<RunId> = entries
+            .iter()
+            .flat_map(|entry| entry.followup_for.iter().cloned())
+            .collect::<BTreeSet<_>>()
+            .into_iter()
+            .collect();
         let known = self.catalog.known(&codebases, &policies, &runs).await?;
         let (mut uploaded, mut new) = (UploadedCandidates::default(), vec![]);
         for entry in entries {
@@ -120,7 +168,10 @@ impl Ingest {
             (ScheduledCandidate { new, enqueue }, score)
         });
         let (scheduled, scores): (Vec<_>, Vec<_>) = scheduled.unzip();
-        let refresh: Vec<bool> = scheduled.iter().map(|scheduled| scheduled.enqueue.refresh).collect();
+        let refresh: Vec<bool> = scheduled
+            .iter()
+            .map(|scheduled| scheduled.enqueue.refresh)
+            .collect();
         let queued = self.catalog.upload_candidates(scheduled, now).await?;
         let accepted = keys.into_iter().zip(queued).zip(scores).zip(refresh);
         let accepted = accepted.map(|(((key, queued), score), refresh)| AcceptedCandidate {

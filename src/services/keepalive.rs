@@ -26,12 +26,26 @@ pub(super) fn is_mine(holder: Option<&str>, worker: Option<&str>) -> bool {
 
 impl Keepalive {
     /// Notes them through these ports.
-    pub fn new(claims: Arc<dyn Claims>, results: Arc<dyn ResultStore>, clock: Arc<dyn Clock>, deployment: Arc<Deployment>) -> Self {
-        Self { claims, results, clock, deployment }
+    pub fn new(
+        claims: Arc<dyn Claims>,
+        results: Arc<dyn ResultStore>,
+        clock: Arc<dyn Clock>,
+        deployment: Arc<Deployment>,
+    ) -> Self {
+        Self {
+            claims,
+            results,
+            clock,
+            deployment,
+        }
     }
 
     /// The active run of a worker. `Gone` when it has ended.
-    pub async fn active(&self, id: &RunId, worker: Option<&str>) -> Result<ActiveRun, ServiceError> {
+    pub async fn active(
+        &self,
+        id: &RunId,
+        worker: Option<&str>,
+    ) -> Result<ActiveRun, ServiceError> {
         match self.claims.get(id).await? {
             Some(run) if is_mine(run.claimant.worker.as_deref(), worker) => Ok(run),
             Some(_) => Err(ServiceError::NotYours(id.clone())),
@@ -41,12 +55,23 @@ impl Keepalive {
 
     /// Why a run is not active: it has ended, and maybe somebody else is at its item, or there never was one.
     async fn gone(&self, id: &RunId, worker: Option<&str>) -> Result<ServiceError, ServiceError> {
-        let Some(run) = self.results.run(id).await? else { return Ok(ServiceError::not_found("active run", id)) };
+        let Some(run) = self.results.run(id).await? else {
+            return Ok(ServiceError::not_found("active run", id));
+        };
         if !is_mine(run.worker.as_deref(), worker) {
             return Ok(ServiceError::NotYours(id.clone()));
         }
-        let taken = !run.given_up || self.claims.list().await?.iter().any(|other| other.item.id == run.queue_id);
-        Ok(ServiceError::Gone { run: id.clone(), stop: taken })
+        let taken = !run.given_up
+            || self
+                .claims
+                .list()
+                .await?
+                .iter()
+                .any(|other| other.item.id == run.queue_id);
+        Ok(ServiceError::Gone {
+            run: id.clone(),
+            stop: taken,
+        })
     }
 
     /// Renews the lease of a run; answers the run as it is then.
@@ -60,7 +85,10 @@ impl Keepalive {
     }
 
     async fn note(&self, run: &ActiveRun) -> Result<ActiveRun, ClaimsError> {
-        let renewal = Renewal { now: self.clock.now(), lease: self.deployment.watch.lease };
+        let renewal = Renewal {
+            now: self.clock.now(),
+            lease: self.deployment.watch.lease,
+        };
         self.claims.renew(&run.id, &run.token, renewal).await
     }
 

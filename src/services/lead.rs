@@ -26,12 +26,19 @@ pub struct Leader {
 impl Leader {
     /// Not leading yet; see [`Leader::run`].
     pub fn new(leases: Arc<dyn Leases>, holder: String) -> Self {
-        Self { leases, holder, until: Mutex::new(None) }
+        Self {
+            leases,
+            holder,
+            until: Mutex::new(None),
+        }
     }
 
     /// Whether this process leads now.
     pub fn leads(&self) -> bool {
-        self.until.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|until| Instant::now() < until)
+        self.until
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_some_and(|until| Instant::now() < until)
     }
 
     /// Answers whether this process led until now.
@@ -47,7 +54,10 @@ impl Leader {
         let held = timeout(RENEW_EVERY, self.leases.hold(TIMERS, &self.holder, TERM)).await;
         let leads = matches!(held, Ok(Ok(true)));
         if self.set(leads.then(|| asked + TERM)) != leads {
-            tracing::info!(leads, "the runner that follows up, tells news and watches has changed");
+            tracing::info!(
+                leads,
+                "the runner that follows up, tells news and watches has changed"
+            );
         }
     }
 
@@ -64,7 +74,10 @@ impl Leader {
         if self.set(None)
             && let Err(error) = self.leases.let_go(TIMERS, &self.holder).await
         {
-            tracing::warn!(error = &error as &dyn std::error::Error, "the next leader must wait for the end of the term");
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "the next leader must wait for the end of the term"
+            );
         }
     }
 }

@@ -31,16 +31,34 @@ pub struct Live {
 
 impl Live {
     /// Keeps them in this store.
-    pub fn new(logs: Arc<dyn LiveLogs>, keepalive: Arc<Keepalive>, deployment: Arc<Deployment>) -> Self {
-        Self { logs, keepalive, deployment, collecting: Semaphore::new(COLLECTED_AT_ONCE) }
+    pub fn new(
+        logs: Arc<dyn LiveLogs>,
+        keepalive: Arc<Keepalive>,
+        deployment: Arc<Deployment>,
+    ) -> Self {
+        Self {
+            logs,
+            keepalive,
+            deployment,
+            collecting: Semaphore::new(COLLECTED_AT_ONCE),
+        }
     }
 
     /// Adds a bit to a log of a worker's active run, from that byte on; answers the size that it has then, and the run. That
     /// the worker sends it is a sign of life.
-    pub async fn append(&self, id: &RunId, worker: Option<&str>, name: &str, offset: u64, bytes: Bytes) -> Result<(u64, ActiveRun), ServiceError> {
+    pub async fn append(
+        &self,
+        id: &RunId,
+        worker: Option<&str>,
+        name: &str,
+        offset: u64,
+        bytes: Bytes,
+    ) -> Result<(u64, ActiveRun), ServiceError> {
         check_file_name(name)?;
         if !is_log(name) {
-            return Err(Invalid::new("filename", "is not the name of a log: it must end in .log").into());
+            return Err(
+                Invalid::new("filename", "is not the name of a log: it must end in .log").into(),
+            );
         }
         let run = self.keepalive.active(id, worker).await?;
         let limit = self.deployment.live_logs;
@@ -49,7 +67,10 @@ impl Live {
         match appended {
             Appended::Size(size) => Ok((size, run)),
             Appended::Gap(size) => Err(ServiceError::Gap(size)),
-            Appended::Full => Err(ServiceError::TooLarge { what: "what is kept of a run's logs while it is active", limit }),
+            Appended::Full => Err(ServiceError::TooLarge {
+                what: "what is kept of a run's logs while it is active",
+                limit,
+            }),
         }
     }
 
@@ -60,19 +81,37 @@ impl Live {
 
     /// The names of the logs of a run.
     pub async fn names(&self, id: &RunId) -> Result<Vec<String>, Fault> {
-        Ok(self.logs.list(id).await?.into_iter().map(|(name, _)| name).collect())
+        Ok(self
+            .logs
+            .list(id)
+            .await?
+            .into_iter()
+            .map(|(name, _)| name)
+            .collect())
     }
 
     /// All logs of a run, to be stored by `store`. They are in memory as long as that takes.
-    pub async fn collect<T>(&self, id: &RunId, store: impl AsyncFnOnce(Vec<SpooledFile>) -> T) -> Result<T, Fault> {
+    pub async fn collect<T>(
+        &self,
+        id: &RunId,
+        store: impl AsyncFnOnce(Vec<SpooledFile>) -> T,
+    ) -> Result<T, Fault> {
         let _turn = self.collecting.acquire().await;
         let mut files = vec![];
         for (name, _) in self.logs.list(id).await? {
             let mut whole = vec![];
-            while let Some(bytes) = self.read(id, &name, whole.len() as u64).await?.filter(|bytes| !bytes.is_empty()) {
+            while let Some(bytes) = self
+                .read(id, &name, whole.len() as u64)
+                .await?
+                .filter(|bytes| !bytes.is_empty())
+            {
                 whole.extend_from_slice(&bytes);
             }
-            files.push(SpooledFile { size: whole.len() as u64, name, content: Content::Memory(whole.into()) });
+            files.push(SpooledFile {
+                size: whole.len() as u64,
+                name,
+                content: Content::Memory(whole.into()),
+            });
         }
         Ok(store(files).await)
     }

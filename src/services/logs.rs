@@ -4,7 +4,10 @@
 use super::{ServiceError, live::Live};
 use crate::{
     domain::{active_run::ActiveRun, name::RunId},
-    ports::{Backchannel, Claims, Fault, LogStore, ResultStore, artifact_store::FileReader, log_store::LogFolder},
+    ports::{
+        Backchannel, Claims, Fault, LogStore, ResultStore, artifact_store::FileReader,
+        log_store::LogFolder,
+    },
 };
 use bytes::{Bytes, BytesMut};
 use futures::{
@@ -64,20 +67,27 @@ fn broken(error: std::io::Error) -> ServiceError {
 }
 
 async fn skipped(mut reader: FileReader, offset: u64) -> Result<FileReader, ServiceError> {
-    tokio::io::copy(&mut (&mut reader).take(offset), &mut tokio::io::sink()).await.map_err(broken)?;
+    tokio::io::copy(&mut (&mut reader).take(offset), &mut tokio::io::sink())
+        .await
+        .map_err(broken)?;
     Ok(reader)
 }
 
 impl Logs {
     async fn active(&self, id: &RunId) -> Result<ActiveRun, ServiceError> {
-        self.claims.get(id).await?.ok_or_else(|| ServiceError::not_found("current run", id))
+        self.claims
+            .get(id)
+            .await?
+            .ok_or_else(|| ServiceError::not_found("current run", id))
     }
 
     /// The names of a run's logs.
     pub async fn list(&self, id: &RunId) -> Result<Vec<String>, ServiceError> {
         let Some(run) = self.claims.get(id).await? else {
             let run = self.results.run(id).await?;
-            return run.map(|run| run.logfilenames).ok_or_else(|| ServiceError::not_found("current run", id));
+            return run
+                .map(|run| run.logfilenames)
+                .ok_or_else(|| ServiceError::not_found("current run", id));
         };
         let mut names: BTreeSet<String> = self.live.names(id).await?.into_iter().collect();
         match self.backchannel.list_logs(&run).await {
@@ -94,18 +104,43 @@ impl Logs {
             if let Some(bytes) = self.live.read(id, name, offset).await? {
                 return Ok(Place::Here(bytes));
             }
-            return Ok(Place::There(self.backchannel.read_log(&run, name, offset).await?));
+            return Ok(Place::There(
+                self.backchannel.read_log(&run, name, offset).await?,
+            ));
         }
-        let run = self.results.run(id).await?.ok_or_else(|| ServiceError::not_found("current run", id))?;
-        let folder = LogFolder { codebase: run.codebase, run: run.id };
-        let log = self.stored.open(&folder, name).await?.ok_or_else(|| ServiceError::not_found("log", name))?;
+        let run = self
+            .results
+            .run(id)
+            .await?
+            .ok_or_else(|| ServiceError::not_found("current run", id))?;
+        let folder = LogFolder {
+            codebase: run.codebase,
+            run: run.id,
+        };
+        let log = self
+            .stored
+            .open(&folder, name)
+            .await?
+            .ok_or_else(|| ServiceError::not_found("log", name))?;
         Ok(Place::Stored(skipped(log, offset).await?))
     }
 
     /// Opens a log. The stream is that of one moment, or goes on while the run does.
-    pub async fn open(self: &Arc<Self>, id: &RunId, name: &str, part: LogPart) -> Result<LogStream, ServiceError> {
+    pub async fn open(
+        self: &Arc<Self>,
+        id: &RunId,
+        name: &str,
+        part: LogPart,
+    ) -> Result<LogStream, ServiceError> {
         let first = self.place(id, name, part.offset).await?;
-        let log = Follower { logs: self.clone(), id: id.clone(), name: name.to_owned(), part, place: Some(first), pause: None };
+        let log = Follower {
+            logs: self.clone(),
+            id: id.clone(),
+            name: name.to_owned(),
+            part,
+            place: Some(first),
+            pause: None,
+        };
         let ending = self.ending.clone();
         let all = stream::unfold(Some(log), |log| async move { log?.next().await });
         Ok(all.take_until(ending.cancelled_owned()).boxed())
@@ -115,7 +150,11 @@ impl Logs {
     /// asks by itself before long, so that this is enough.
     pub async fn kill(&self, id: &RunId) -> Result<ActiveRun, ServiceError> {
         let found = self.active(id).await?;
-        let run = self.claims.cancel(id, "killed by an operator").await?.unwrap_or(found);
+        let run = self
+            .claims
+            .cancel(id, "killed by an operator")
+            .await?
+            .unwrap_or(found);
         match self.backchannel.kill(&run).await {
             Err(error) if run.lease_until.is_none() => Err(error.into()),
             Ok(()) | Err(_) => Ok(run),
@@ -151,7 +190,11 @@ impl Follower {
             }
             let place = match self.place.take() {
                 Some(place) => place,
-                None => match self.logs.place(&self.id, &self.name, self.part.offset).await {
+                None => match self
+                    .logs
+                    .place(&self.id, &self.name, self.part.offset)
+                    .await
+                {
                     Ok(place) => place,
                     // It was there before: now its worker cannot be asked, or did not hand it in.
                     Err(ServiceError::NotFound { .. }) => return None,
@@ -167,7 +210,9 @@ impl Follower {
                 Place::Here(bytes) if bytes.is_empty() => self.pause = Some(LOOK_EVERY),
                 Place::Here(bytes) => return Some(self.hand_on(bytes, None)),
                 Place::There(reader) => match bit(reader).await {
-                    Ok(Some((bytes, reader))) => return Some(self.hand_on(bytes, Some(Place::There(reader)))),
+                    Ok(Some((bytes, reader))) => {
+                        return Some(self.hand_on(bytes, Some(Place::There(reader))));
+                    }
                     Ok(None) if !self.part.follow => return None,
                     // The worker breaks off when it ends; what it handed in is in the store.
                     Ok(None) => self.pause = Some(ASK_EVERY),
@@ -175,7 +220,9 @@ impl Follower {
                     Err(error) => return Some((Err(error), None)),
                 },
                 Place::Stored(reader) => match bit(reader).await {
-                    Ok(Some((bytes, reader))) => return Some(self.hand_on(bytes, Some(Place::Stored(reader)))),
+                    Ok(Some((bytes, reader))) => {
+                        return Some(self.hand_on(bytes, Some(Place::Stored(reader))));
+                    }
                     Ok(None) => return None,
                     Err(error) => return Some((Err(error), None)),
                 },
@@ -183,7 +230,11 @@ impl Follower {
         }
     }
 
-    fn hand_on(mut self, bytes: Bytes, rest: Option<Place>) -> (Result<Bytes, ServiceError>, Option<Self>) {
+    fn hand_on(
+        mut self,
+        bytes: Bytes,
+        rest: Option<Place>,
+    ) -> (Result<Bytes, ServiceError>, Option<Self>) {
         self.part.offset += bytes.len() as u64;
         self.place = rest;
         (Ok(bytes), Some(self))

@@ -27,7 +27,10 @@ pub mod workers;
 
 pub use error::ServiceError;
 
-use crate::domain::{blame::BlameRules, build::BuildSettings, campaign::Campaigns, retry::Retries, vcs::VcsStore, watch::WatchRules};
+use crate::domain::{
+    blame::BlameRules, build::BuildSettings, campaign::Campaigns, retry::Retries, vcs::VcsStore,
+    watch::WatchRules,
+};
 
 /// The deployment's settings that the use cases depend on.
 #[derive(Debug, Clone)]

@@ -9,13 +9,19 @@ use crate::{
         schedule::Pair,
         time::{Time, seconds_between},
     },
-    ports::{Claims, Clock, QueueStore, ResultStore, event_bus::Status, result_store::FinishedCounts},
+    ports::{
+        Claims, Clock, QueueStore, ResultStore, event_bus::Status, result_store::FinishedCounts,
+    },
 };
 use chrono::TimeDelta;
 use std::{collections::BTreeMap, sync::Arc};
 
 /// What runs now, and which hosts are left alone.
-pub async fn status(claims: &dyn Claims, deployment: &Deployment, now: Time) -> Result<Status, ServiceError> {
+pub async fn status(
+    claims: &dyn Claims,
+    deployment: &Deployment,
+    now: Time,
+) -> Result<Status, ServiceError> {
     Ok(Status {
         processing: claims.list().await?,
         avoid_hosts: deployment.avoid_hosts.clone(),
@@ -66,7 +72,13 @@ impl Overview {
         clock: Arc<dyn Clock>,
         deployment: Arc<Deployment>,
     ) -> Self {
-        Self { queue, claims, results, clock, deployment }
+        Self {
+            queue,
+            claims,
+            results,
+            clock,
+            deployment,
+        }
     }
 
     /// What runs now.
@@ -75,9 +87,21 @@ impl Overview {
     }
 
     /// The active run of that id; for a worker, one of its own.
-    pub async fn active_run(&self, id: &RunId, worker: Option<&str>) -> Result<ActiveRun, ServiceError> {
-        let run = self.claims.get(id).await?.ok_or_else(|| ServiceError::not_found("active run", id))?;
-        if is_mine(run.claimant.worker.as_deref(), worker) { Ok(run) } else { Err(ServiceError::NotYours(id.clone())) }
+    pub async fn active_run(
+        &self,
+        id: &RunId,
+        worker: Option<&str>,
+    ) -> Result<ActiveRun, ServiceError> {
+        let run = self
+            .claims
+            .get(id)
+            .await?
+            .ok_or_else(|| ServiceError::not_found("active run", id))?;
+        if is_mine(run.claimant.worker.as_deref(), worker) {
+            Ok(run)
+        } else {
+            Err(ServiceError::NotYours(id.clone()))
+        }
     }
 
     /// The first items of the queue.
@@ -87,11 +111,17 @@ impl Overview {
 
     /// Where a pair stands.
     pub async fn position(&self, pair: &Pair) -> Result<Option<Wait>, ServiceError> {
-        let Some(found) = self.queue.position(pair).await? else { return Ok(None) };
+        let Some(found) = self.queue.position(pair).await? else {
+            return Ok(None);
+        };
         // Counts of runs are far below 2^53.
         #[expect(clippy::cast_precision_loss)]
         let busy = self.claims.list().await?.len().max(1) as f64;
-        Ok(Some(Wait { position: found.position, wait_time: found.wait_time / busy, cumulative_wait_time: found.wait_time }))
+        Ok(Some(Wait {
+            position: found.position,
+            wait_time: found.wait_time / busy,
+            cumulative_wait_time: found.wait_time,
+        }))
     }
 
     /// Figures about the queue and what was finished.
@@ -103,9 +133,17 @@ impl Overview {
             active_runs: self.claims.list().await?.len() as u64,
             by_bucket: stats.by_bucket,
             by_campaign: stats.by_campaign,
-            oldest_wait_seconds: stats.oldest.map(|oldest| seconds_between(oldest, now).max(0.0)),
-            last_hour: self.results.finished_since(now - TimeDelta::hours(1)).await?,
-            last_day: self.results.finished_since(now - TimeDelta::days(1)).await?,
+            oldest_wait_seconds: stats
+                .oldest
+                .map(|oldest| seconds_between(oldest, now).max(0.0)),
+            last_hour: self
+                .results
+                .finished_since(now - TimeDelta::hours(1))
+                .await?,
+            last_day: self
+                .results
+                .finished_since(now - TimeDelta::days(1))
+                .await?,
         })
     }
 }

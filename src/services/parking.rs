@@ -20,7 +20,10 @@ pub enum Which {
     Ids(Vec<QueueId>),
     /// Those of a campaign, a codebase, or all.
     #[expect(missing_docs)]
-    Matching { campaign: Option<CampaignName>, codebase: Option<CodebaseName> },
+    Matching {
+        campaign: Option<CampaignName>,
+        codebase: Option<CodebaseName>,
+    },
 }
 
 /// Lists and releases them.
@@ -35,7 +38,11 @@ impl ParkedItems {
     }
 
     /// A page of them, and where the next begins.
-    pub async fn list(&self, after: Option<QueueId>, limit: usize) -> Result<(Vec<QueueEntry>, Option<QueueId>), ServiceError> {
+    pub async fn list(
+        &self,
+        after: Option<QueueId>,
+        limit: usize,
+    ) -> Result<(Vec<QueueEntry>, Option<QueueId>), ServiceError> {
         let mut page = self.parking.parked(after, limit + 1).await?;
         let more = page.len() > limit;
         page.truncate(limit);
@@ -51,7 +58,12 @@ impl ParkedItems {
         };
         let wanted = |entry: &QueueEntry| {
             let key = &entry.item.key;
-            campaign.as_ref().is_none_or(|campaign| *campaign == key.campaign) && codebase.as_ref().is_none_or(|codebase| *codebase == key.codebase)
+            campaign
+                .as_ref()
+                .is_none_or(|campaign| *campaign == key.campaign)
+                && codebase
+                    .as_ref()
+                    .is_none_or(|codebase| *codebase == key.codebase)
         };
         let (mut released, mut after) = (vec![], None);
         loop {
@@ -60,7 +72,11 @@ impl ParkedItems {
             if after.is_none() {
                 return Ok(released);
             }
-            let ids: Vec<QueueId> = page.iter().filter(|entry| wanted(entry)).map(|entry| entry.item.id).collect();
+            let ids: Vec<QueueId> = page
+                .iter()
+                .filter(|entry| wanted(entry))
+                .map(|entry| entry.item.id)
+                .collect();
             released.extend(self.parking.release_items(&ids).await?);
         }
     }

@@ -28,12 +28,27 @@ pub struct Restraints {
 impl Restraints {
     /// Through these ports.
     pub fn new(pauses: Arc<dyn Pauses>, claims: Arc<dyn Claims>, clock: Arc<dyn Clock>) -> Self {
-        Self { pauses, claims, clock }
+        Self {
+            pauses,
+            claims,
+            clock,
+        }
     }
 
     /// Pauses something until then, or until somebody ends it.
-    pub async fn pause(&self, scope: Scope, reason: String, until: Option<Time>) -> Result<Pause, ServiceError> {
-        let pause = Pause { scope, reason, since: crate::domain::time::micros(self.clock.now()), until }.check()?;
+    pub async fn pause(
+        &self,
+        scope: Scope,
+        reason: String,
+        until: Option<Time>,
+    ) -> Result<Pause, ServiceError> {
+        let pause = Pause {
+            scope,
+            reason,
+            since: crate::domain::time::micros(self.clock.now()),
+            until,
+        }
+        .check()?;
         self.pauses.pause(pause.clone()).await?;
         Ok(pause)
     }
@@ -42,7 +57,10 @@ impl Restraints {
     pub async fn resume(&self, scope: &Scope) -> Result<(), ServiceError> {
         match self.pauses.resume(scope).await? {
             true => Ok(()),
-            false => Err(ServiceError::not_found("pause", format!("{} {}", scope.kind(), scope.name()).trim_end())),
+            false => Err(ServiceError::not_found(
+                "pause",
+                format!("{} {}", scope.kind(), scope.name()).trim_end(),
+            )),
         }
     }
 
@@ -62,13 +80,22 @@ impl Restraints {
     pub async fn unlimit(&self, scope: &Scope) -> Result<(), ServiceError> {
         match self.pauses.unlimit(scope).await? {
             true => Ok(()),
-            false => Err(ServiceError::not_found("limit", format!("{} {}", scope.kind(), scope.name()))),
+            false => Err(ServiceError::not_found(
+                "limit",
+                format!("{} {}", scope.kind(), scope.name()),
+            )),
         }
     }
 
     /// All limits, and what of them is used.
     pub async fn limits(&self) -> Result<Vec<Usage>, ServiceError> {
         let (limits, active) = (self.pauses.limits().await?, self.claims.list().await?);
-        Ok(limits.into_iter().map(|limit| Usage { running: limit.used(&active), limit }).collect())
+        Ok(limits
+            .into_iter()
+            .map(|limit| Usage {
+                running: limit.used(&active),
+                limit,
+            })
+            .collect())
     }
 }

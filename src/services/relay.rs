@@ -27,8 +27,19 @@ pub struct Relay {
 
 impl Relay {
     /// Not yet running; see [`Relay::run`].
-    pub fn new(outbox: Arc<dyn Outbox>, events: Arc<dyn EventBus>, leader: Arc<Leader>, metrics: Arc<Metrics>) -> Self {
-        Self { outbox, events, leader, metrics, noted: Notify::new() }
+    pub fn new(
+        outbox: Arc<dyn Outbox>,
+        events: Arc<dyn EventBus>,
+        leader: Arc<Leader>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self {
+            outbox,
+            events,
+            leader,
+            metrics,
+            noted: Notify::new(),
+        }
     }
 
     /// Says that there is news.

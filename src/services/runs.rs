@@ -21,7 +21,10 @@ impl Runs {
 
     /// The run of that id.
     pub async fn get(&self, id: &RunId) -> Result<Run, ServiceError> {
-        self.results.run(id).await?.ok_or_else(|| ServiceError::not_found("run", id))
+        self.results
+            .run(id)
+            .await?
+            .ok_or_else(|| ServiceError::not_found("run", id))
     }
 
     /// The latest runs, newest first.
@@ -30,9 +33,17 @@ impl Runs {
     }
 
     /// Notes a decision, and tells the others.
-    pub async fn set_publish_status(&self, id: &RunId, status: PublishStatus) -> Result<Run, ServiceError> {
+    pub async fn set_publish_status(
+        &self,
+        id: &RunId,
+        status: PublishStatus,
+    ) -> Result<Run, ServiceError> {
         if status == PublishStatus::Approved && self.get(id).await?.revision.is_none() {
-            return Err(crate::domain::Invalid::new("publish_status", "a run without a revision cannot be approved").into());
+            return Err(crate::domain::Invalid::new(
+                "publish_status",
+                "a run without a revision cannot be approved",
+            )
+            .into());
         }
         let run = self.results.set_publish_status(id, status).await?;
         let run = run.ok_or_else(|| ServiceError::not_found("run", id))?;

@@ -52,13 +52,22 @@ impl WaitingRoom {
         clock: Arc<dyn Clock>,
         ending: CancellationToken,
     ) -> Self {
-        Self { assigner, openings, pauses, clock, lines: Mutex::default(), ending }
+        Self {
+            assigner,
+            openings,
+            pauses,
+            clock,
+            lines: Mutex::default(),
+            ending,
+        }
     }
 
     /// Has waiting workers look when items are opened, for ever.
     pub async fn run(&self) {
         loop {
-            let opened = tokio::time::timeout(LOOK_EVERY, self.openings.opened()).await.unwrap_or(1);
+            let opened = tokio::time::timeout(LOOK_EVERY, self.openings.opened())
+                .await
+                .unwrap_or(1);
             for line in self.lines() {
                 (0..opened.min(MOST_AT_ONCE)).for_each(|_| line.notify_one());
             }
@@ -83,7 +92,11 @@ impl WaitingRoom {
     }
 
     /// Hands out the next item, waiting for one up to so long.
-    pub async fn assign(&self, request: AssignRequest, wait: Duration) -> Result<Box<Assignment>, ServiceError> {
+    pub async fn assign(
+        &self,
+        request: AssignRequest,
+        wait: Duration,
+    ) -> Result<Box<Assignment>, ServiceError> {
         if self.ending.is_cancelled() {
             return Err(ServiceError::Stopping);
         }
@@ -98,7 +111,11 @@ impl WaitingRoom {
         }
     }
 
-    async fn wait(&self, request: AssignRequest, end: Instant) -> Result<Box<Assignment>, ServiceError> {
+    async fn wait(
+        &self,
+        request: AssignRequest,
+        end: Instant,
+    ) -> Result<Box<Assignment>, ServiceError> {
         let line = self.line(&request);
         let (mut called, mut paused) = (false, false);
         loop {
@@ -134,8 +151,15 @@ impl WaitingRoom {
     }
 
     async fn is_paused(&self, request: &AssignRequest) -> Result<bool, ServiceError> {
-        let Some(worker) = &request.claimant.worker else { return Ok(false) };
+        let Some(worker) = &request.claimant.worker else {
+            return Ok(false);
+        };
         let scope = Scope::Worker(worker.clone());
-        Ok(self.pauses.pauses(self.clock.now()).await?.iter().any(|pause| pause.scope == scope))
+        Ok(self
+            .pauses
+            .pauses(self.clock.now())
+            .await?
+            .iter()
+            .any(|pause| pause.scope == scope))
     }
 }

@@ -75,7 +75,13 @@ impl Watcher {
     /// Not yet running; see [`Watcher::run`].
     pub fn new(ports: WatcherPorts, pace: Pace) -> Self {
         let turns = Arc::new(Semaphore::new(pace.at_once));
-        Self { ports, pace, turns, asked: Mutex::default(), beat: Mutex::new(Instant::now()) }
+        Self {
+            ports,
+            pace,
+            turns,
+            asked: Mutex::default(),
+            beat: Mutex::new(Instant::now()),
+        }
     }
 
     fn beat(&self) {
@@ -84,9 +90,18 @@ impl Watcher {
 
     /// Why nobody watches, if this process should and does not.
     pub fn stands_still(&self) -> Option<String> {
-        let still = self.beat.lock().unwrap_or_else(PoisonError::into_inner).elapsed();
+        let still = self
+            .beat
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .elapsed();
         let longest = LONGEST_ROUND.max(self.pace.interval * ROUNDS_MISSED);
-        (still > longest).then(|| format!("the active runs were last watched {} s ago", still.as_secs()))
+        (still > longest).then(|| {
+            format!(
+                "the active runs were last watched {} s ago",
+                still.as_secs()
+            )
+        })
     }
 
     /// Goes round every interval, for ever. A round that fails is logged, and the next one tries again.
@@ -99,7 +114,10 @@ impl Watcher {
             }
             if let Err(error) = self.clone().round().await {
                 self.ports.metrics.failed("watch", "watcher");
-                tracing::warn!(error = &error as &dyn std::error::Error, "the active runs cannot be watched");
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "the active runs cannot be watched"
+                );
             }
         }
     }
@@ -111,14 +129,25 @@ impl Watcher {
         let with_logs = self.ports.live.runs().await?;
         let active = self.ports.claims.list().await?;
         let known: HashSet<&RunId> = active.iter().map(|run| &run.id).collect();
-        let ended: Vec<RunId> = with_logs.into_iter().filter(|id| !known.contains(id)).collect();
+        let ended: Vec<RunId> = with_logs
+            .into_iter()
+            .filter(|id| !known.contains(id))
+            .collect();
         if let Err(error) = self.ports.live.forget(&ended).await {
-            tracing::warn!(error = &error as &dyn std::error::Error, "logs of runs that have ended stay until the next round");
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "logs of runs that have ended stay until the next round"
+            );
         }
-        self.asked.lock().unwrap_or_else(PoisonError::into_inner).retain(|id, _| known.contains(id));
+        self.asked
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|id, _| known.contains(id));
         let mut round = JoinSet::new();
         for run in active {
-            let Some(task) = self.task(run, now) else { continue };
+            let Some(task) = self.task(run, now) else {
+                continue;
+            };
             let this = self.clone();
             round.spawn(async move {
                 let _turn = this.turns.acquire().await;
@@ -137,7 +166,10 @@ impl Watcher {
     fn task(&self, run: ActiveRun, now: Time) -> Option<Task> {
         let rules = &self.ports.deployment.watch;
         if let Some(verdict) = rules.lease_ran_out(&run, now) {
-            return Some(Task { run, verdict: Some(verdict) });
+            return Some(Task {
+                run,
+                verdict: Some(verdict),
+            });
         }
         let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
         if !rules.is_due(&run, asked.get(&run.id).copied(), now) {
@@ -153,16 +185,33 @@ impl Watcher {
         } else {
             let ping = self.ports.backchannel.ping(&run).await;
             self.ports.metrics.pinged(kind(&run), outcome(&ping));
-            self.ports.deployment.watch.judge(&run, ping, self.ports.clock.now())
+            self.ports
+                .deployment
+                .watch
+                .judge(&run, ping, self.ports.clock.now())
         };
         let done = match verdict {
             Verdict::Wait => Ok(()),
             Verdict::Alive => {
-                let renewal = Renewal { now: self.ports.clock.now(), lease: self.ports.deployment.watch.lease };
-                self.ports.claims.renew(&run.id, &run.token, renewal).await.map(drop)
+                let renewal = Renewal {
+                    now: self.ports.clock.now(),
+                    lease: self.ports.deployment.watch.lease,
+                };
+                self.ports
+                    .claims
+                    .renew(&run.id, &run.token, renewal)
+                    .await
+                    .map(drop)
             }
-            Verdict::Suspect => self.ports.claims.suspect(&run.id, &run.token, run.failures + 1).await,
-            Verdict::End { code, description } => return self.give_up(run, code, description).await,
+            Verdict::Suspect => {
+                self.ports
+                    .claims
+                    .suspect(&run.id, &run.token, run.failures + 1)
+                    .await
+            }
+            Verdict::End { code, description } => {
+                return self.give_up(run, code, description).await;
+            }
         };
         match done {
             // It ended meanwhile.
@@ -171,7 +220,12 @@ impl Watcher {
         }
     }
 
-    async fn give_up(&self, run: ActiveRun, code: &'static str, description: String) -> Result<(), ServiceError> {
+    async fn give_up(
+        &self,
+        run: ActiveRun,
+        code: &'static str,
+        description: String,
+    ) -> Result<(), ServiceError> {
         tracing::info!(run.id = %run.id, code, description, "ends a run whose worker is gone");
         match self.ports.finisher.give_up(&run, code, description).await {
             // It gave a sign of life meanwhile, or handed in its result.
@@ -194,10 +248,22 @@ impl Watcher {
             run if run.cancel.is_some() => "cancelled",
             run if rules.lease_ran_out(run, now).is_some() => "lease ran out",
             run if run.failures > 0 => "suspect",
-            run if run.lease_until.is_none() && now - run.keepalive >= rules.ping_after * 2 => "silent",
+            run if run.lease_until.is_none() && now - run.keepalive >= rules.ping_after * 2 => {
+                "silent"
+            }
             _ => "alive",
         };
-        Ok(self.ports.claims.list().await?.into_iter().map(|run| Watched { status: status(&run), run }).collect())
+        Ok(self
+            .ports
+            .claims
+            .list()
+            .await?
+            .into_iter()
+            .map(|run| Watched {
+                status: status(&run),
+                run,
+            })
+            .collect())
     }
 }
 

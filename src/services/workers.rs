@@ -41,7 +41,13 @@ impl Workers {
         clock: Arc<dyn Clock>,
         ids: Arc<dyn Ids>,
     ) -> Self {
-        Self { credentials, claims, pauses, clock, ids }
+        Self {
+            credentials,
+            claims,
+            pauses,
+            clock,
+            ids,
+        }
     }
 
     /// Whether a login is right.
@@ -68,7 +74,13 @@ impl Workers {
             pause: paused.remove(&account.name),
             account,
         };
-        Ok(self.credentials.list().await?.into_iter().map(state).collect())
+        Ok(self
+            .credentials
+            .list()
+            .await?
+            .into_iter()
+            .map(state)
+            .collect())
     }
 
     /// Two random UUIDs: 244 random bits.
@@ -77,16 +89,29 @@ impl Workers {
     }
 
     /// Adds a worker; answers the password that was made when none was given.
-    pub async fn add(&self, name: &str, password: Option<String>, link: Option<String>) -> Result<Option<String>, ServiceError> {
+    pub async fn add(
+        &self,
+        name: &str,
+        password: Option<String>,
+        link: Option<String>,
+    ) -> Result<Option<String>, ServiceError> {
         let bad = name.is_empty()
             || name.len() > LONGEST_NAME
             || name.contains([':', '/', '?', '#'])
             || name.chars().any(|c| c.is_control() || c.is_whitespace());
         if bad {
-            return Err(Invalid::new("name", format!("1 to {LONGEST_NAME} characters without spaces, colons, slashes, ? or #")).into());
+            return Err(Invalid::new(
+                "name",
+                format!("1 to {LONGEST_NAME} characters without spaces, colons, slashes, ? or #"),
+            )
+            .into());
         }
         if password.as_deref() == Some("") {
-            return Err(Invalid::new("password", "must not be empty; leave it out to have one made").into());
+            return Err(Invalid::new(
+                "password",
+                "must not be empty; leave it out to have one made",
+            )
+            .into());
         }
         let made = password.is_none().then(|| self.password());
         let password = password.or_else(|| made.clone()).unwrap_or_default();
@@ -105,9 +130,17 @@ impl Workers {
 
     /// Takes a worker away; one that holds a run only by force.
     pub async fn remove(&self, name: &str, force: bool) -> Result<(), ServiceError> {
-        let holds = self.claims.list().await?.into_iter().find(|run| run.claimant.worker.as_deref() == Some(name));
+        let holds = self
+            .claims
+            .list()
+            .await?
+            .into_iter()
+            .find(|run| run.claimant.worker.as_deref() == Some(name));
         if let Some(run) = holds.filter(|_| !force) {
-            return Err(ServiceError::Conflict(format!("worker {name} holds run {}", run.id)));
+            return Err(ServiceError::Conflict(format!(
+                "worker {name} holds run {}",
+                run.id
+            )));
         }
         match self.credentials.remove(name).await? {
             true => Ok(()),

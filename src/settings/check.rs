@@ -66,7 +66,11 @@ pub struct Settings {
 }
 
 pub(super) fn at_least_one(field: &str, number: u32) -> Result<u32, Invalid> {
-    if number == 0 { Err(Invalid::new(field, "must not be zero")) } else { Ok(number) }
+    if number == 0 {
+        Err(Invalid::new(field, "must not be zero"))
+    } else {
+        Ok(number)
+    }
 }
 
 pub(super) fn filled(text: Option<String>) -> Option<String> {
@@ -87,9 +91,16 @@ fn debian(raw: RawDebianBuild) -> BuildTarget {
 fn campaign(place: usize, raw: RawCampaign) -> Result<Campaign, Invalid> {
     let field = |key: &str| format!("campaign[{place}].{key}");
     let build = match (raw.debian_build, raw.generic_build) {
-        (Some(_), Some(_)) => return Err(Invalid::new(field("generic_build"), "a campaign has debian_build or generic_build, not both")),
+        (Some(_), Some(_)) => {
+            return Err(Invalid::new(
+                field("generic_build"),
+                "a campaign has debian_build or generic_build, not both",
+            ));
+        }
         (Some(raw), None) => Some(debian(raw)),
-        (None, generic) => generic.map(|raw| BuildTarget::Generic { chroot: filled(raw.chroot) }),
+        (None, generic) => generic.map(|raw| BuildTarget::Generic {
+            chroot: filled(raw.chroot),
+        }),
     };
     Ok(Campaign {
         name: CampaignName::new(raw.name).map_err(|e| Invalid::new(field("name"), e.reason))?,
@@ -116,28 +127,50 @@ fn distribution(raw: RawDistribution) -> Distribution {
     }
 }
 
-fn campaigns(raw: Vec<RawCampaign>, distributions: Vec<RawDistribution>) -> Result<Campaigns, Invalid> {
-    let campaigns = raw.into_iter().enumerate().map(|(place, raw)| campaign(place, raw)).collect::<Result<Vec<_>, _>>()?;
+fn campaigns(
+    raw: Vec<RawCampaign>,
+    distributions: Vec<RawDistribution>,
+) -> Result<Campaigns, Invalid> {
+    let campaigns = raw
+        .into_iter()
+        .enumerate()
+        .map(|(place, raw)| campaign(place, raw))
+        .collect::<Result<Vec<_>, _>>()?;
     let mut seen = BTreeSet::new();
-    if let Some(twice) = campaigns.iter().find(|campaign| !seen.insert(campaign.name.clone())) {
-        return Err(Invalid::new("campaign", format!("{} is there twice", twice.name)));
+    if let Some(twice) = campaigns
+        .iter()
+        .find(|campaign| !seen.insert(campaign.name.clone()))
+    {
+        return Err(Invalid::new(
+            "campaign",
+            format!("{} is there twice", twice.name),
+        ));
     }
-    Ok(Campaigns { campaigns, distributions: distributions.into_iter().map(distribution).collect() })
+    Ok(Campaigns {
+        campaigns,
+        distributions: distributions.into_iter().map(distribution).collect(),
+    })
 }
 
 /// The vendor of this machine, as `dpkg-vendor` would name it.
 fn host_vendor() -> Option<String> {
     let origin = std::fs::read_to_string("/etc/dpkg/origins/default").ok()?;
-    let vendor = origin.lines().find_map(|line| line.strip_prefix("Vendor:"))?;
+    let vendor = origin
+        .lines()
+        .find_map(|line| line.strip_prefix("Vendor:"))?;
     Some(vendor.trim().to_lowercase())
 }
 
 fn watch_rules(raw: &RawWatch, run_timeout_minutes: u32) -> Result<WatchRules, Invalid> {
-    let seconds = |field: &str, number| at_least_one(field, number).map(|seconds| TimeDelta::seconds(seconds.into()));
-    let run_timeout = TimeDelta::minutes(at_least_one("run_timeout_minutes", run_timeout_minutes)?.into());
+    let seconds = |field: &str, number| {
+        at_least_one(field, number).map(|seconds| TimeDelta::seconds(seconds.into()))
+    };
+    let run_timeout =
+        TimeDelta::minutes(at_least_one("run_timeout_minutes", run_timeout_minutes)?.into());
     Ok(WatchRules {
         // A short timeout must leave time to ask.
-        ping_after: seconds("watch.ping_after_seconds", raw.ping_after_seconds)?.min(run_timeout / 3),
+        ping_after: seconds("watch.ping_after_seconds", raw.ping_after_seconds)?
+            .min(run_timeout / 3),
         suspect_after: seconds("watch.suspect_after_seconds", raw.suspect_after_seconds)?,
         run_timeout,
         lease: seconds("watch.lease_seconds", raw.lease_seconds)?,
@@ -145,7 +178,8 @@ fn watch_rules(raw: &RawWatch, run_timeout_minutes: u32) -> Result<WatchRules, I
 }
 
 fn retry(place: usize, raw: RawRetry) -> Result<RetryRule, Invalid> {
-    let invalid = |field: &str, reason: &str| Invalid::new(format!("retry[{place}].{field}"), reason);
+    let invalid =
+        |field: &str, reason: &str| Invalid::new(format!("retry[{place}].{field}"), reason);
     if raw.name.is_empty() {
         return Err(invalid("name", "must not be empty"));
     }
@@ -166,23 +200,39 @@ fn retry(place: usize, raw: RawRetry) -> Result<RetryRule, Invalid> {
         attempts: raw.attempts,
         delay,
         factor,
-        longest: raw.longest_delay_seconds.map_or(delay.max(LONGEST_DELAY), |seconds| TimeDelta::seconds(seconds.into())),
+        longest: raw
+            .longest_delay_seconds
+            .map_or(delay.max(LONGEST_DELAY), |seconds| {
+                TimeDelta::seconds(seconds.into())
+            }),
         jitter,
         afterwards: raw.then,
     })
 }
 
 fn calls(raw: &RawBackchannel, user_agent: Option<String>) -> Result<CallSettings, Invalid> {
-    let seconds = |field: &str, number| at_least_one(field, number).map(|seconds| Duration::from_secs(seconds.into()));
+    let seconds = |field: &str, number| {
+        at_least_one(field, number).map(|seconds| Duration::from_secs(seconds.into()))
+    };
     let network = |text: &String| {
-        text.parse().map_err(|_| Invalid::new("backchannel.allowed_networks", format!("{text:?} is not a network such as 10.0.0.0/8")))
+        text.parse().map_err(|_| {
+            Invalid::new(
+                "backchannel.allowed_networks",
+                format!("{text:?} is not a network such as 10.0.0.0/8"),
+            )
+        })
     };
     Ok(CallSettings {
         patience: seconds("backchannel.patience_seconds", raw.patience_seconds)?,
         log_stall: seconds("backchannel.log_stall_seconds", raw.log_stall_seconds)?,
         log_total: seconds("backchannel.log_total_seconds", raw.log_total_seconds)?,
-        allowed_networks: raw.allowed_networks.iter().map(network).collect::<Result<_, _>>()?,
-        user_agent: user_agent.unwrap_or_else(|| concat!("janitor-runner/", env!("CARGO_PKG_VERSION")).to_owned()),
+        allowed_networks: raw
+            .allowed_networks
+            .iter()
+            .map(network)
+            .collect::<Result<_, _>>()?,
+        user_agent: user_agent
+            .unwrap_or_else(|| concat!("janitor-runner/", env!("CARGO_PKG_VERSION")).to_owned()),
     })
 }
 
@@ -192,9 +242,21 @@ pub(super) fn check(raw: Raw) -> Result<Settings, Invalid> {
         "text" => LogFormat::Text,
         "json" => LogFormat::Json,
         "gcp" => LogFormat::Gcp,
-        _ => return Err(Invalid::new("telemetry.format", "is none of text, json, gcp")),
+        _ => {
+            return Err(Invalid::new(
+                "telemetry.format",
+                "is none of text, json, gcp",
+            ));
+        }
     };
-    let policies = raw.publish_policies.into_iter().map(|(name, per_branch)| PublishPolicy { name, per_branch, rate_limit_bucket: None });
+    let policies = raw
+        .publish_policies
+        .into_iter()
+        .map(|(name, per_branch)| PublishPolicy {
+            name,
+            per_branch,
+            rate_limit_bucket: None,
+        });
     let deployment = Deployment {
         campaigns: campaigns(raw.campaign, raw.distribution)?,
         build: BuildSettings {
@@ -203,12 +265,22 @@ pub(super) fn check(raw: Raw) -> Result<Settings, Invalid> {
             apt_archive_key: filled(raw.apt_archive_key),
             host_vendor: host_vendor(),
         },
-        vcs_store: filled(raw.public_vcs_location).map_or_else(|| Ok(VcsStore::default()), |text| VcsStore::parse(&text))?,
+        vcs_store: filled(raw.public_vcs_location)
+            .map_or_else(|| Ok(VcsStore::default()), |text| VcsStore::parse(&text))?,
         committer: filled(raw.committer),
         avoid_hosts: raw.avoid_hosts,
         watch: watch_rules(&raw.watch, raw.run_timeout_minutes)?,
-        retries: Retries(raw.retry.into_iter().enumerate().map(|(place, rule)| retry(place, rule)).collect::<Result<_, _>>()?),
-        blame: BlameRules { codes: raw.workers.quarantine_codes, quarantine_after: raw.workers.quarantine_after },
+        retries: Retries(
+            raw.retry
+                .into_iter()
+                .enumerate()
+                .map(|(place, rule)| retry(place, rule))
+                .collect::<Result<_, _>>()?,
+        ),
+        blame: BlameRules {
+            codes: raw.workers.quarantine_codes,
+            quarantine_after: raw.workers.quarantine_after,
+        },
         live_logs: raw.limits.live_logs.0,
         use_cached_only: raw.use_cached_only,
     };
@@ -220,12 +292,15 @@ pub(super) fn check(raw: Raw) -> Result<Settings, Invalid> {
         logs: stores::files("logs", &raw.logs, &raw.gcs, &raw.s3)?,
         backup_directory: raw.backup_directory,
         spool: raw.spool,
-        upload_memory: usize::try_from(raw.limits.upload_memory.0).map_err(|e| Invalid::new("limits.upload_memory", e.to_string()))?,
+        upload_memory: usize::try_from(raw.limits.upload_memory.0)
+            .map_err(|e| Invalid::new("limits.upload_memory", e.to_string()))?,
         listen_address: raw.listen_address,
         port: raw.port,
         public_port: raw.public_port,
         pace: Pace {
-            interval: Duration::from_secs(at_least_one("keepalive_interval_seconds", raw.keepalive_interval_seconds)?.into()),
+            interval: Duration::from_secs(
+                at_least_one("keepalive_interval_seconds", raw.keepalive_interval_seconds)?.into(),
+            ),
             at_once: at_least_one("watch.pings_at_once", raw.watch.pings_at_once)? as usize,
         },
         calls: calls(&raw.backchannel, filled(raw.user_agent))?,

@@ -47,7 +47,9 @@ impl Provider for Flags {
         Metadata::named("command line")
     }
 
-    fn data(&self) -> Result<figment::value::Map<figment::Profile, figment::value::Dict>, figment::Error> {
+    fn data(
+        &self,
+    ) -> Result<figment::value::Map<figment::Profile, figment::value::Dict>, figment::Error> {
         Serialized::defaults(&self.0).data()
     }
 }
@@ -57,7 +59,8 @@ pub fn load(files: &[PathBuf], flags: Flags) -> Result<Loaded, SettingsError> {
     let mut warnings = vec![];
     let mut layers = Figment::from(Toml::string(DEFAULTS)).select(figment::Profile::Default);
     for file in files {
-        let text = std::fs::read_to_string(file).map_err(|e| SettingsError(format!("--config {}: {e}", file.display())))?;
+        let text = std::fs::read_to_string(file)
+            .map_err(|e| SettingsError(format!("--config {}: {e}", file.display())))?;
         layers = if janitor_conf::is_one(&text) {
             let (provider, unknown) = janitor_conf::JanitorConf::read(file, &text)?;
             warnings.extend(unknown);
@@ -69,7 +72,11 @@ pub fn load(files: &[PathBuf], flags: Flags) -> Result<Loaded, SettingsError> {
     let layers = layers.merge(Env::prefixed(PREFIX).split("__")).merge(flags);
     let raw: Raw = layers.extract().map_err(|e| SettingsError(explain(&e)))?;
     let settings = check::check(raw).map_err(|invalid| SettingsError(blame(&layers, &invalid)))?;
-    Ok(Loaded { layers, settings, warnings })
+    Ok(Loaded {
+        layers,
+        settings,
+        warnings,
+    })
 }
 
 /// All that is wrong, each with its key and the layer it came from.
@@ -77,7 +84,10 @@ fn explain(error: &figment::Error) -> String {
     let mut text = String::new();
     for error in error.clone() {
         let key = error.path.join(".");
-        let layer = error.metadata.as_ref().map_or_else(|| "the defaults".to_owned(), source_of);
+        let layer = error
+            .metadata
+            .as_ref()
+            .map_or_else(|| "the defaults".to_owned(), source_of);
         let separator = if text.is_empty() { "" } else { "\n" };
         // Writing to a string cannot fail.
         let _ = write!(text, "{separator}{key}: {} (from {layer})", error.kind);
@@ -95,14 +105,23 @@ fn source_of(metadata: &Metadata) -> String {
 
 /// Where the value of a key came from.
 fn origin(layers: &Figment, key: &str) -> String {
-    layers.find_metadata(key).map_or_else(|| "the built-in defaults".to_owned(), source_of)
+    layers
+        .find_metadata(key)
+        .map_or_else(|| "the built-in defaults".to_owned(), source_of)
 }
 
 fn blame(layers: &Figment, invalid: &crate::domain::Invalid) -> String {
     let top = invalid.field.split(['.', '[']).next().unwrap_or_default();
-    let value = [invalid.field.as_str(), top].iter().find_map(|key| layers.find_value(key).ok());
+    let value = [invalid.field.as_str(), top]
+        .iter()
+        .find_map(|key| layers.find_value(key).ok());
     let shown = value.map(|value| show::value(&value)).unwrap_or_default();
-    format!("{}: {} (value {shown}, from {})", invalid.field, invalid.reason, origin(layers, top))
+    format!(
+        "{}: {} (value {shown}, from {})",
+        invalid.field,
+        invalid.reason,
+        origin(layers, top)
+    )
 }
 
 #[cfg(test)]
@@ -123,7 +142,11 @@ mod tests {
     #[test]
     fn every_shipped_file_loads() {
         for file in ["config/default.toml", "config/local.toml"] {
-            let loaded = load(&[PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(file)], none()).unwrap();
+            let loaded = load(
+                &[PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(file)],
+                none(),
+            )
+            .unwrap();
             assert_eq!(loaded.settings.port, 9911, "{file}");
         }
     }
@@ -132,7 +155,11 @@ mod tests {
     fn later_layers_win() {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         std::io::Write::write_all(&mut file, b"port = 1\npublic_port = 2\n").unwrap();
-        let loaded = load(&[file.path().to_owned()], Flags(map! { "port".to_owned() => 3_u16.into() })).unwrap();
+        let loaded = load(
+            &[file.path().to_owned()],
+            Flags(map! { "port".to_owned() => 3_u16.into() }),
+        )
+        .unwrap();
         assert_eq!((loaded.settings.port, loaded.settings.public_port), (3, 2));
     }
 
@@ -146,15 +173,24 @@ mod tests {
             ("events = \"amqp://u:secret@h/db\"", "events"),
             ("artifacts = \"ftp://u:secret@h/db\"", "artifacts"),
             ("logs = \"gs://\"", "logs"),
-            ("[postgres]\nmax_connections = 0\nstatement_timeout_seconds = 1", "postgres.max_connections"),
+            (
+                "[postgres]\nmax_connections = 0\nstatement_timeout_seconds = 1",
+                "postgres.max_connections",
+            ),
             ("public_vcs_location = \"nowhere\"", "public_vcs_location"),
             ("[limits]\njson_body = \"many\"", "limits.json_body"),
             ("[[campaign]]\nname = \"X\"", "campaign"),
             ("run_timeout_minutes = 0", "run_timeout_minutes"),
-            ("[publish_policies]\np = [{ role = \"main\", mode = \"shout\" }]", "publish_policies"),
+            (
+                "[publish_policies]\np = [{ role = \"main\", mode = \"shout\" }]",
+                "publish_policies",
+            ),
         ] {
             let error = with(text).map(|_| ()).unwrap_err().to_string();
-            assert!(error.contains(key) && error.contains("from") && !error.contains("secret"), "{text}: {error}");
+            assert!(
+                error.contains(key) && error.contains("from") && !error.contains("secret"),
+                "{text}: {error}"
+            );
         }
     }
 
@@ -162,8 +198,15 @@ mod tests {
     fn secrets_come_from_files() {
         let mut secret = tempfile::NamedTempFile::new().unwrap();
         std::io::Write::write_all(&mut secret, b"elsewhere\n").unwrap();
-        let loaded = with(&format!("store = \"sled:/data/{{file:{}}}\"", secret.path().display())).unwrap();
-        assert_eq!(loaded.settings.store, StoreChoice::Sled("/data/elsewhere".into()));
+        let loaded = with(&format!(
+            "store = \"sled:/data/{{file:{}}}\"",
+            secret.path().display()
+        ))
+        .unwrap();
+        assert_eq!(
+            loaded.settings.store,
+            StoreChoice::Sled("/data/elsewhere".into())
+        );
         assert!(with("store = \"sled:{env:NO_SUCH_VARIABLE_HERE}\"").is_err());
     }
 
@@ -172,18 +215,44 @@ mod tests {
         let secret = "{file:/etc/janitor-runner/database-password}";
         let production = include_str!("../../config/production.example.toml");
         assert!(production.contains(secret));
-        let settings = with(&production.replace(secret, "geheim")).unwrap().settings;
-        assert!(matches!(&settings.store, StoreChoice::Postgres(postgres) if postgres.url.ends_with("geheim@db.internal/janitor")));
-        assert_eq!(
-            (settings.store.to_string().as_str(), settings.logs.to_string().as_str()),
-            ("Postgres, database janitor at db.internal", "gs://example-janitor-logs")
+        let settings = with(&production.replace(secret, "geheim"))
+            .unwrap()
+            .settings;
+        assert!(
+            matches!(&settings.store, StoreChoice::Postgres(postgres) if postgres.url.ends_with("geheim@db.internal/janitor"))
         );
-        assert_eq!(with(include_str!("../../examples/deploy/campaigns.toml")).unwrap().settings.deployment.campaigns.campaigns.len(), 1);
+        assert_eq!(
+            (
+                settings.store.to_string().as_str(),
+                settings.logs.to_string().as_str()
+            ),
+            (
+                "Postgres, database janitor at db.internal",
+                "gs://example-janitor-logs"
+            )
+        );
+        assert_eq!(
+            with(include_str!("../../examples/deploy/campaigns.toml"))
+                .unwrap()
+                .settings
+                .deployment
+                .campaigns
+                .campaigns
+                .len(),
+            1
+        );
         let compose = include_str!("../../examples/deploy/compose.yaml");
-        let variables = compose.lines().filter_map(|line| line.trim().strip_prefix(PREFIX)?.split_once(": "));
-        let lines: Vec<String> = variables.map(|(key, value)| format!("{} = {value:?}", key.to_lowercase())).collect();
+        let variables = compose
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix(PREFIX)?.split_once(": "));
+        let lines: Vec<String> = variables
+            .map(|(key, value)| format!("{} = {value:?}", key.to_lowercase()))
+            .collect();
         assert_eq!(lines.len(), 7);
-        assert!(matches!(with(&lines.join("\n")).unwrap().settings.store, StoreChoice::Postgres(_)));
+        assert!(matches!(
+            with(&lines.join("\n")).unwrap().settings.store,
+            StoreChoice::Postgres(_)
+        ));
     }
 
     #[test]
@@ -191,9 +260,14 @@ mod tests {
         let places = "database_location: 'postgresql://j@db/janitor'\nredis_location: 'redis://r/'\nartifact_location: 'gs://a/'\nlogs_location: 'https://s3.example/'\n";
         let settings = with(places).unwrap().settings;
         assert!(matches!(settings.store, StoreChoice::Postgres(_)));
-        assert_eq!((settings.events.as_deref(), settings.coordination.as_deref()), (Some("redis://r/"), Some("redis://r/")));
+        assert_eq!(
+            (settings.events.as_deref(), settings.coordination.as_deref()),
+            (Some("redis://r/"), Some("redis://r/"))
+        );
         assert_eq!(settings.artifacts.to_string(), "gs://a");
-        assert!(matches!(settings.logs, FileStore::S3(s3) if s3.bucket == "debian-janitor" && s3.endpoint.as_deref() == Some("https://s3.example/")));
+        assert!(
+            matches!(settings.logs, FileStore::S3(s3) if s3.bucket == "debian-janitor" && s3.endpoint.as_deref() == Some("https://s3.example/"))
+        );
     }
 
     #[test]
@@ -201,7 +275,10 @@ mod tests {
         let text = include_str!("../../tests/golden/campaigns.conf");
         let loaded = with(text).unwrap();
         let deployment = loaded.settings.deployment;
-        assert_eq!(deployment.committer.as_deref(), Some("Janitor Bot <janitor@example.com>"));
+        assert_eq!(
+            deployment.committer.as_deref(),
+            Some("Janitor Bot <janitor@example.com>")
+        );
         assert_eq!(deployment.campaigns.campaigns.len(), 7);
         let full = deployment.campaigns.distribution("full").unwrap();
         assert_eq!(full.component, ["main", "contrib"]);
@@ -215,7 +292,10 @@ mod tests {
         let loaded = with(text).unwrap();
         assert_eq!(loaded.warnings.len(), 3, "{:?}", loaded.warnings);
         assert_eq!(loaded.settings.deployment.campaigns.campaigns.len(), 1);
-        assert_eq!(loaded.settings.deployment.committer.as_deref(), Some("A <a@b>"));
+        assert_eq!(
+            loaded.settings.deployment.committer.as_deref(),
+            Some("A <a@b>")
+        );
     }
 
     #[test]

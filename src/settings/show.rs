@@ -19,23 +19,42 @@ pub(super) fn value(value: &Value) -> String {
             .or_else(|| number.to_f64().map(|n| n.to_string()))
             .unwrap_or_default(),
         Value::Empty(..) => "\"\"".to_owned(),
-        Value::Array(_, list) => format!("[{}]", list.iter().map(self::value).collect::<Vec<_>>().join(", ")),
+        Value::Array(_, list) => format!(
+            "[{}]",
+            list.iter().map(self::value).collect::<Vec<_>>().join(", ")
+        ),
         Value::Dict(_, dict) => inline(dict),
     }
 }
 
 fn inline(dict: &Dict) -> String {
-    let entries: Vec<String> = dict.iter().map(|(key, entry)| format!("{} = {}", name(key), value(entry))).collect();
-    if entries.is_empty() { "{}".to_owned() } else { format!("{{ {} }}", entries.join(", ")) }
+    let entries: Vec<String> = dict
+        .iter()
+        .map(|(key, entry)| format!("{} = {}", name(key), value(entry)))
+        .collect();
+    if entries.is_empty() {
+        "{}".to_owned()
+    } else {
+        format!("{{ {} }}", entries.join(", "))
+    }
 }
 
 fn name(key: &str) -> String {
-    let bare = !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c));
-    if bare { key.to_owned() } else { format!("{key:?}") }
+    let bare = !key.is_empty()
+        && key
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "-_".contains(c));
+    if bare {
+        key.to_owned()
+    } else {
+        format!("{key:?}")
+    }
 }
 
 fn without_password(text: &str) -> String {
-    let Ok(mut url) = url::Url::parse(text) else { return text.to_owned() };
+    let Ok(mut url) = url::Url::parse(text) else {
+        return text.to_owned();
+    };
     if url.password().is_none() {
         return text.to_owned();
     }
@@ -48,11 +67,16 @@ fn without_password(text: &str) -> String {
 /// One line for each key in force, with the layer it came from.
 pub fn lines(layers: &Figment) -> Result<Vec<String>, SettingsError> {
     let mut lines = vec![];
-    for (key, found) in layers.extract::<Dict>().map_err(|e| SettingsError(super::explain(&e)))? {
+    for (key, found) in layers
+        .extract::<Dict>()
+        .map_err(|e| SettingsError(super::explain(&e)))?
+    {
         match found {
             // A table's keys may come from several layers.
             Value::Dict(_, dict) if !dict.is_empty() => {
-                lines.extend(dict.iter().map(|(inner, found)| line(layers, &format!("{}.{}", name(&key), name(inner)), found)));
+                lines.extend(dict.iter().map(|(inner, found)| {
+                    line(layers, &format!("{}.{}", name(&key), name(inner)), found)
+                }));
             }
             found => lines.push(line(layers, &name(&key), &found)),
         }
@@ -61,7 +85,11 @@ pub fn lines(layers: &Figment) -> Result<Vec<String>, SettingsError> {
 }
 
 fn line(layers: &Figment, key: &str, found: &Value) -> String {
-    let shown = if key.contains("secret") { "\"***\"".to_owned() } else { value(found) };
+    let shown = if key.contains("secret") {
+        "\"***\"".to_owned()
+    } else {
+        value(found)
+    };
     format!("{key} = {shown}  # {}", super::origin(layers, key))
 }
 
@@ -71,7 +99,10 @@ mod tests {
 
     #[test]
     fn passwords_are_hidden() {
-        assert_eq!(without_password("postgresql://u:secret@h/db"), "postgresql://u:***@h/db");
+        assert_eq!(
+            without_password("postgresql://u:secret@h/db"),
+            "postgresql://u:***@h/db"
+        );
         assert_eq!(without_password("sled:./data"), "sled:./data");
     }
 }

@@ -15,7 +15,9 @@ enum Written {
 }
 
 fn parse(text: &str) -> Option<u64> {
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let digits = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
     let (number, unit) = text.split_at_checked(digits)?;
     let factor: u64 = match unit.trim() {
         "" | "B" => 1,
@@ -32,7 +34,9 @@ impl<'de> Deserialize<'de> for Size {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         match Written::deserialize(from)? {
             Written::Bytes(bytes) => Ok(Self(bytes)),
-            Written::Text(text) => parse(text.trim()).map(Self).ok_or_else(|| D::Error::custom(format!("{text:?} is not a size such as \"64 MiB\""))),
+            Written::Text(text) => parse(text.trim()).map(Self).ok_or_else(|| {
+                D::Error::custom(format!("{text:?} is not a size such as \"64 MiB\""))
+            }),
         }
     }
 }

@@ -45,8 +45,16 @@ impl fmt::Display for StoreChoice {
             Self::Memory => f.write_str("memory"),
             Self::Postgres(settings) => {
                 let url = Url::parse(&settings.url).ok();
-                let host = url.as_ref().and_then(Url::host_str).unwrap_or("the usual socket");
-                write!(f, "Postgres, database {} at {host}", url.as_ref().map_or("", |url| url.path().trim_start_matches('/')))
+                let host = url
+                    .as_ref()
+                    .and_then(Url::host_str)
+                    .unwrap_or("the usual socket");
+                write!(
+                    f,
+                    "Postgres, database {} at {host}",
+                    url.as_ref()
+                        .map_or("", |url| url.path().trim_start_matches('/'))
+                )
             }
         }
     }
@@ -66,11 +74,21 @@ impl fmt::Display for FileStore {
 /// Puts in secrets that are kept elsewhere: `{file:PATH}` and `{env:NAME}`.
 fn with_secrets(field: &str, text: &str) -> Result<String, Invalid> {
     let (mut out, mut rest) = (String::new(), text);
-    while let Some((before, (from, after))) = rest.split_once('{').and_then(|(before, rest)| Some((before, rest.split_once('}')?))) {
+    while let Some((before, (from, after))) = rest
+        .split_once('{')
+        .and_then(|(before, rest)| Some((before, rest.split_once('}')?)))
+    {
         let secret = match from.split_once(':') {
-            Some(("file", path)) => std::fs::read_to_string(path).map_err(|e| Invalid::new(field, format!("{path}: {e}")))?,
-            Some(("env", name)) => std::env::var(name).map_err(|_| Invalid::new(field, format!("the environment has no {name}")))?,
-            _ => return Err(Invalid::new(field, "braces stand for {file:PATH} or {env:NAME}")),
+            Some(("file", path)) => std::fs::read_to_string(path)
+                .map_err(|e| Invalid::new(field, format!("{path}: {e}")))?,
+            Some(("env", name)) => std::env::var(name)
+                .map_err(|_| Invalid::new(field, format!("the environment has no {name}")))?,
+            _ => {
+                return Err(Invalid::new(
+                    field,
+                    "braces stand for {file:PATH} or {env:NAME}",
+                ));
+            }
         };
         out += before;
         out += secret.trim_end_matches(['\r', '\n']);
@@ -84,7 +102,13 @@ pub(super) fn store(text: &str, postgres: &RawPostgres) -> Result<StoreChoice, I
     let settings = PostgresSettings {
         // One more than a transaction needs, so that two can go on at the same time.
         max_connections: at_least_one("postgres.max_connections", postgres.max_connections)?.max(2),
-        statement_timeout: Duration::from_secs(at_least_one("postgres.statement_timeout_seconds", postgres.statement_timeout_seconds)?.into()),
+        statement_timeout: Duration::from_secs(
+            at_least_one(
+                "postgres.statement_timeout_seconds",
+                postgres.statement_timeout_seconds,
+            )?
+            .into(),
+        ),
         url: text.clone(),
     };
     match text.split_once(':') {
@@ -94,20 +118,36 @@ pub(super) fn store(text: &str, postgres: &RawPostgres) -> Result<StoreChoice, I
             Ok(_) => Ok(StoreChoice::Postgres(settings)),
             Err(e) => Err(Invalid::new("store", format!("is not a URL: {e}"))),
         },
-        _ => Err(Invalid::new("store", "is none of sled:PATH, memory: and postgresql://…")),
+        _ => Err(Invalid::new(
+            "store",
+            "is none of sled:PATH, memory: and postgresql://…",
+        )),
     }
 }
 
 pub(super) fn redis(field: &str, text: Option<&str>) -> Result<Option<String>, Invalid> {
-    let Some(text) = text.filter(|text| !text.is_empty()) else { return Ok(None) };
+    let Some(text) = text.filter(|text| !text.is_empty()) else {
+        return Ok(None);
+    };
     let text = with_secrets(field, text)?;
     let url = Url::parse(&text).map_err(|e| Invalid::new(field, format!("is not a URL: {e}")))?;
-    if matches!(url.scheme(), "redis" | "rediss") { Ok(Some(text)) } else { Err(Invalid::new(field, "is not a redis:// URL")) }
+    if matches!(url.scheme(), "redis" | "rediss") {
+        Ok(Some(text))
+    } else {
+        Err(Invalid::new(field, "is not a redis:// URL"))
+    }
 }
 
 fn bucket(field: &str, url: &str) -> Result<String, Invalid> {
-    let bucket = url.split_once("://").map_or("", |(_, rest)| rest).trim_end_matches('/');
-    if bucket.is_empty() || bucket.contains('/') { Err(Invalid::new(field, "names no bucket, as gs://BUCKET/ does")) } else { Ok(bucket.to_owned()) }
+    let bucket = url
+        .split_once("://")
+        .map_or("", |(_, rest)| rest)
+        .trim_end_matches('/');
+    if bucket.is_empty() || bucket.contains('/') {
+        Err(Invalid::new(field, "names no bucket, as gs://BUCKET/ does"))
+    } else {
+        Ok(bucket.to_owned())
+    }
 }
 
 fn gcs(bucket: String, raw: &RawGcs) -> GcsSettings {
@@ -116,12 +156,20 @@ fn gcs(bucket: String, raw: &RawGcs) -> GcsSettings {
         "default" => GcsCredentials::Default,
         file => GcsCredentials::File(file.into()),
     };
-    GcsSettings { bucket, endpoint: filled(raw.endpoint.clone()), credentials }
+    GcsSettings {
+        bucket,
+        endpoint: filled(raw.endpoint.clone()),
+        credentials,
+    }
 }
 
 fn s3(bucket: String, endpoint: Option<String>, raw: &RawS3) -> Result<S3Settings, Invalid> {
     let secret = |field: &str, value: &Option<String>| {
-        value.as_deref().map(|value| with_secrets(field, value)).transpose().map(|value| value.and_then(|value| filled(Some(value))))
+        value
+            .as_deref()
+            .map(|value| with_secrets(field, value))
+            .transpose()
+            .map(|value| value.and_then(|value| filled(Some(value))))
     };
     Ok(S3Settings {
         bucket,
@@ -132,16 +180,32 @@ fn s3(bucket: String, endpoint: Option<String>, raw: &RawS3) -> Result<S3Setting
     })
 }
 
-pub(super) fn files(field: &str, text: &str, raw_gcs: &RawGcs, raw_s3: &RawS3) -> Result<FileStore, Invalid> {
+pub(super) fn files(
+    field: &str,
+    text: &str,
+    raw_gcs: &RawGcs,
+    raw_s3: &RawS3,
+) -> Result<FileStore, Invalid> {
     let text = with_secrets(field, text)?;
     match text.split_once("://") {
         None if text.is_empty() => Err(Invalid::new(field, "must not be empty")),
         None => Ok(FileStore::Directory(text.into())),
         Some(("file", path)) => Ok(FileStore::Directory(path.into())),
         Some(("gs", _)) => Ok(FileStore::Gcs(gcs(bucket(field, &text)?, raw_gcs))),
-        Some(("s3", _)) => Ok(FileStore::S3(s3(bucket(field, &text)?, filled(raw_s3.endpoint.clone()), raw_s3)?)),
+        Some(("s3", _)) => Ok(FileStore::S3(s3(
+            bucket(field, &text)?,
+            filled(raw_s3.endpoint.clone()),
+            raw_s3,
+        )?)),
         // As the Janitor writes it: the address of a store that speaks like S3.
-        Some(("http" | "https", _)) if field == "logs" => Ok(FileStore::S3(s3(raw_s3.log_bucket.clone(), Some(text), raw_s3)?)),
-        Some(_) => Err(Invalid::new(field, "is none of PATH, gs://BUCKET/ and s3://BUCKET/")),
+        Some(("http" | "https", _)) if field == "logs" => Ok(FileStore::S3(s3(
+            raw_s3.log_bucket.clone(),
+            Some(text),
+            raw_s3,
+        )?)),
+        Some(_) => Err(Invalid::new(
+            field,
+            "is none of PATH, gs://BUCKET/ and s3://BUCKET/",
+        )),
     }
 }

@@ -113,23 +113,37 @@ pub(super) struct Api {
 pub fn http_client() -> Result<Client, reqwest::Error> {
     crate::tls::install();
     let agent = concat!("janitor-runner/", env!("CARGO_PKG_VERSION"));
-    Client::builder().user_agent(agent).connect_timeout(CONNECT_PATIENCE).read_timeout(READ_PATIENCE).build()
+    Client::builder()
+        .user_agent(agent)
+        .connect_timeout(CONNECT_PATIENCE)
+        .read_timeout(READ_PATIENCE)
+        .build()
 }
 
 /// The runner's own time; ours may differ.
 fn date_of(response: &Response) -> Time {
-    let date = response.headers().get(DATE).and_then(|date| date.to_str().ok());
-    date.and_then(|date| DateTime::parse_from_rfc2822(date).ok()).map_or_else(|| SystemClock.now(), |date| date.with_timezone(&Utc))
+    let date = response
+        .headers()
+        .get(DATE)
+        .and_then(|date| date.to_str().ok());
+    date.and_then(|date| DateTime::parse_from_rfc2822(date).ok())
+        .map_or_else(|| SystemClock.now(), |date| date.with_timezone(&Utc))
 }
 
 fn lasts(until: &str, now: Time) -> Option<Duration> {
-    (time::parse("lease_until", until).ok()? - now).to_std().ok()
+    (time::parse("lease_until", until).ok()? - now)
+        .to_std()
+        .ok()
 }
 
 async fn refused(response: Response) -> WorkerError {
     let (url, status) = (response.url().to_string(), response.status().as_u16());
     let detail = response.text().await.unwrap_or_default();
-    WorkerError::Refused { url, status, detail: detail.chars().take(500).collect() }
+    WorkerError::Refused {
+        url,
+        status,
+        detail: detail.chars().take(500).collect(),
+    }
 }
 
 impl Api {
@@ -164,32 +178,53 @@ impl Api {
 
     /// Takes the next run, waiting for one up to so long; none when there is nothing to do.
     pub(super) async fn take(&self, wait: Duration) -> Result<Option<Assignment>, WorkerError> {
-        let request = self.post("/active-runs").query(&[("wait", wait.as_secs())]).json(&self.wish);
+        let request = self
+            .post("/active-runs")
+            .query(&[("wait", wait.as_secs())])
+            .json(&self.wish);
         let response = request.send().await.map_err(WorkerError::Unreachable)?;
         match response.status() {
             StatusCode::CREATED => {
                 let now = date_of(&response);
-                let mut assignment: Assignment = response.json().await.map_err(WorkerError::Unreachable)?;
-                assignment.lease = assignment.lease_until.as_deref().and_then(|until| lasts(until, now));
+                let mut assignment: Assignment =
+                    response.json().await.map_err(WorkerError::Unreachable)?;
+                assignment.lease = assignment
+                    .lease_until
+                    .as_deref()
+                    .and_then(|until| lasts(until, now));
                 Ok(Some(assignment))
             }
             StatusCode::SERVICE_UNAVAILABLE => {
                 let reason: Value = response.json().await.unwrap_or_default();
                 let empty = reason.get("reason").and_then(Value::as_str) == Some("queue empty");
                 let detail = reason.to_string();
-                if empty { Ok(None) } else { Err(WorkerError::Refused { url: self.url.clone(), status: 503, detail }) }
+                if empty {
+                    Ok(None)
+                } else {
+                    Err(WorkerError::Refused {
+                        url: self.url.clone(),
+                        status: 503,
+                        detail,
+                    })
+                }
             }
             _ => Err(refused(response).await),
         }
     }
 
     async fn tell(&self, request: RequestBuilder) -> Result<Told, WorkerError> {
-        let response = request.timeout(SIGN_PATIENCE).send().await.map_err(WorkerError::Unreachable)?;
+        let response = request
+            .timeout(SIGN_PATIENCE)
+            .send()
+            .await
+            .map_err(WorkerError::Unreachable)?;
         let status = response.status();
         match status {
             StatusCode::GONE | StatusCode::NOT_FOUND | StatusCode::FORBIDDEN => {
                 let said: Said = response.json().await.unwrap_or_default();
-                Ok(Told::Ended { stop: said.stop || status != StatusCode::GONE })
+                Ok(Told::Ended {
+                    stop: said.stop || status != StatusCode::GONE,
+                })
             }
             StatusCode::PAYLOAD_TOO_LARGE => Ok(Told::Enough),
             status if status.is_success() || status == StatusCode::RANGE_NOT_SATISFIABLE => {
@@ -202,14 +237,27 @@ impl Api {
 
     /// Renews the lease of a run.
     pub(super) async fn keepalive(&self, id: &str) -> Result<Told, WorkerError> {
-        self.tell(self.post(&format!("/active-runs/{id}/keepalive"))).await
+        self.tell(self.post(&format!("/active-runs/{id}/keepalive")))
+            .await
     }
 
     /// Sends a bit of a log.
-    pub(super) async fn append_log(&self, id: &str, name: &str, offset: u64, bytes: Vec<u8>) -> Result<Told, WorkerError> {
+    pub(super) async fn append_log(
+        &self,
+        id: &str,
+        name: &str,
+        offset: u64,
+        bytes: Vec<u8>,
+    ) -> Result<Told, WorkerError> {
         let range = format!("bytes {offset}-{}/*", offset + bytes.len() as u64 - 1);
         let request = self.request(Method::PATCH, &format!("/active-runs/{id}/logs/{name}"));
-        self.tell(request.header(CONTENT_RANGE, range).header(CONTENT_TYPE, "text/plain").body(bytes)).await
+        self.tell(
+            request
+                .header(CONTENT_RANGE, range)
+                .header(CONTENT_TYPE, "text/plain")
+                .body(bytes),
+        )
+        .await
     }
 
     async fn form(report: &Value, files: &[(String, PathBuf)]) -> std::io::Result<Form> {
@@ -218,27 +266,47 @@ impl Api {
         for (name, path) in files {
             let file = tokio::fs::File::open(path).await?;
             let size = file.metadata().await?.len();
-            let part = Part::stream_with_length(Body::wrap_stream(ReaderStream::new(file)), size).file_name(name.clone());
+            let part = Part::stream_with_length(Body::wrap_stream(ReaderStream::new(file)), size)
+                .file_name(name.clone());
             form = form.part("file", part);
         }
         Ok(form)
     }
 
     /// Uploads a result. It is tried again when that can help; repeating is safe, since the runner keeps the first.
-    pub(super) async fn finish(&self, id: &str, report: &Value, files: &[(String, PathBuf)]) -> Result<(), WorkerError> {
+    pub(super) async fn finish(
+        &self,
+        id: &str,
+        report: &Value,
+        files: &[(String, PathBuf)],
+    ) -> Result<(), WorkerError> {
         let mut failure = None;
         for pause in UPLOAD_TRIES {
             tokio::time::sleep(Duration::from_secs(pause)).await;
-            let form = Self::form(report, files).await.map_err(WorkerError::io("read a file to upload"))?;
-            let error = match self.post(&format!("/active-runs/{id}/finish")).multipart(form).send().await {
+            let form = Self::form(report, files)
+                .await
+                .map_err(WorkerError::io("read a file to upload"))?;
+            let error = match self
+                .post(&format!("/active-runs/{id}/finish"))
+                .multipart(form)
+                .send()
+                .await
+            {
                 Ok(response) if response.status().is_success() => return Ok(()),
-                Ok(response) if response.status().is_client_error() && response.status() != StatusCode::REQUEST_TIMEOUT => {
+                Ok(response)
+                    if response.status().is_client_error()
+                        && response.status() != StatusCode::REQUEST_TIMEOUT =>
+                {
                     return Err(refused(response).await);
                 }
                 Ok(response) => refused(response).await,
                 Err(error) => WorkerError::Unreachable(error),
             };
-            tracing::warn!(run.id = id, error = &error as &dyn std::error::Error, "an upload failed, tries again");
+            tracing::warn!(
+                run.id = id,
+                error = &error as &dyn std::error::Error,
+                "an upload failed, tries again"
+            );
             failure = Some(error);
         }
         failure.map_or(Ok(()), Err)

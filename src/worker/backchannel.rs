@@ -36,12 +36,18 @@ pub(super) struct Backchannel {
 
 impl Shared {
     fn current(&self) -> Option<Current> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 }
 
 impl Backchannel {
-    pub(super) async fn start(address: SocketAddr, end: CancellationToken) -> Result<Self, WorkerError> {
+    pub(super) async fn start(
+        address: SocketAddr,
+        end: CancellationToken,
+    ) -> Result<Self, WorkerError> {
         let shared = Shared::default();
         let router = Router::new()
             .route("/log-id", get(log_id))
@@ -49,9 +55,17 @@ impl Backchannel {
             .route("/logs/{name}", get(read))
             .route("/kill", post(kill))
             .with_state(shared.clone());
-        let listener = tokio::net::TcpListener::bind(address).await.map_err(WorkerError::io("listen for the backchannel"))?;
-        let address = listener.local_addr().map_err(WorkerError::io("listen for the backchannel"))?;
-        tokio::spawn(async move { axum::serve(listener, router).with_graceful_shutdown(end.cancelled_owned()).await });
+        let listener = tokio::net::TcpListener::bind(address)
+            .await
+            .map_err(WorkerError::io("listen for the backchannel"))?;
+        let address = listener
+            .local_addr()
+            .map_err(WorkerError::io("listen for the backchannel"))?;
+        tokio::spawn(async move {
+            axum::serve(listener, router)
+                .with_graceful_shutdown(end.cancelled_owned())
+                .await
+        });
         Ok(Self { address, shared })
     }
 
@@ -70,11 +84,16 @@ fn idle() -> Response {
 
 /// The id as text; empty while idle.
 async fn log_id(State(shared): State<Shared>) -> String {
-    shared.current().map(|current| current.id).unwrap_or_default()
+    shared
+        .current()
+        .map(|current| current.id)
+        .unwrap_or_default()
 }
 
 async fn list(State(shared): State<Shared>) -> Response {
-    let Some(current) = shared.current() else { return idle() };
+    let Some(current) = shared.current() else {
+        return idle();
+    };
     match super::log::names(&current.logs) {
         Ok(names) => Json(names).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
@@ -82,18 +101,26 @@ async fn list(State(shared): State<Shared>) -> Response {
 }
 
 async fn read(State(shared): State<Shared>, Path(name): Path<String>) -> Response {
-    let Some(current) = shared.current() else { return idle() };
+    let Some(current) = shared.current() else {
+        return idle();
+    };
     if crate::domain::log_name::check_file_name(&name).is_err() {
         return (StatusCode::BAD_REQUEST, "not the name of a log").into_response();
     }
     match tokio::fs::File::open(current.logs.join(&name)).await {
-        Ok(file) => ([(header::CONTENT_TYPE, "text/plain")], Body::from_stream(ReaderStream::new(file))).into_response(),
+        Ok(file) => (
+            [(header::CONTENT_TYPE, "text/plain")],
+            Body::from_stream(ReaderStream::new(file)),
+        )
+            .into_response(),
         Err(_) => (StatusCode::NOT_FOUND, "no such log").into_response(),
     }
 }
 
 async fn kill(State(shared): State<Shared>) -> Response {
-    let Some(current) = shared.current() else { return idle() };
+    let Some(current) = shared.current() else {
+        return idle();
+    };
     current.stop.cancel();
     current.id.into_response()
 }

@@ -51,7 +51,12 @@ impl Drop for Group {
 pub(super) fn shell(command: &str, folder: &Path, env: &BTreeMap<String, String>) -> Command {
     let mut shell = Command::new("sh");
     // The worker's own secrets are none of the script's business.
-    shell.arg("-c").arg(command).current_dir(folder).env_remove(PASSWORD_VARIABLE).envs(env);
+    shell
+        .arg("-c")
+        .arg(command)
+        .current_dir(folder)
+        .env_remove(PASSWORD_VARIABLE)
+        .envs(env);
     shell
 }
 
@@ -65,8 +70,18 @@ async fn stop(child: &mut Child, group: &Group) {
 }
 
 /// Runs a program to its end, its output going to the log.
-pub(super) async fn run(mut command: Command, log: &RunLog, stop_signal: &CancellationToken, longest: Duration) -> io::Result<Ended> {
-    command.stdin(Stdio::null()).stdout(log.output()?).stderr(log.output()?).process_group(0).kill_on_drop(true);
+pub(super) async fn run(
+    mut command: Command,
+    log: &RunLog,
+    stop_signal: &CancellationToken,
+    longest: Duration,
+) -> io::Result<Ended> {
+    command
+        .stdin(Stdio::null())
+        .stdout(log.output()?)
+        .stderr(log.output()?)
+        .process_group(0)
+        .kill_on_drop(true);
     let mut child = command.spawn()?;
     let group = Group(child.id().and_then(|id| Pid::from_raw(id.cast_signed())));
     let ended = tokio::select! {

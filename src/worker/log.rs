@@ -19,7 +19,10 @@ pub(super) struct RunLog {
 /// The logs in a folder.
 pub(super) fn names(folder: &Path) -> io::Result<Vec<String>> {
     let entries = fs::read_dir(folder)?.collect::<io::Result<Vec<_>>>()?;
-    Ok(entries.into_iter().filter_map(|entry| entry.file_name().into_string().ok()).collect())
+    Ok(entries
+        .into_iter()
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect())
 }
 
 impl RunLog {

@@ -57,14 +57,21 @@ pub enum WorkerError {
     /// The runner refuses it.
     #[error("the runner at {url} answered {status}: {detail}")]
     #[expect(missing_docs)]
-    Refused { url: String, status: u16, detail: String },
+    Refused {
+        url: String,
+        status: u16,
+        detail: String,
+    },
     /// The runner cannot be reached.
     #[error("the runner cannot be reached")]
     Unreachable(#[source] reqwest::Error),
     /// The machine does not play along.
     #[error("{action}")]
     #[expect(missing_docs)]
-    Io { action: &'static str, source: std::io::Error },
+    Io {
+        action: &'static str,
+        source: std::io::Error,
+    },
 }
 
 impl WorkerError {
@@ -85,7 +92,10 @@ pub struct Ending {
 impl Default for Ending {
     fn default() -> Self {
         let now = CancellationToken::new();
-        Self { soon: now.child_token(), now }
+        Self {
+            soon: now.child_token(),
+            now,
+        }
     }
 }
 
@@ -97,15 +107,24 @@ const WAIT: Duration = Duration::from_secs(50);
 
 /// Takes and carries out runs until it is to end.
 pub async fn work(config: WorkerConfig, end: Ending) -> Result<(), WorkerError> {
-    tokio::fs::create_dir_all(&config.work_dir).await.map_err(WorkerError::io("make the work directory"))?;
+    tokio::fs::create_dir_all(&config.work_dir)
+        .await
+        .map_err(WorkerError::io("make the work directory"))?;
     let over = CancellationToken::new();
     let backchannel = Backchannel::start(config.backchannel, over.clone()).await?;
     let _until_then = over.drop_guard();
-    let url = config.backchannel_url.clone().unwrap_or_else(|| backchannel.url());
+    let url = config
+        .backchannel_url
+        .clone()
+        .unwrap_or_else(|| backchannel.url());
     let api = Api::new(&config, url)?;
     let mut pause = FIRST_PAUSE;
     // One that ends when there is nothing to do does not wait for something.
-    let patience = if config.until_empty { Duration::ZERO } else { WAIT };
+    let patience = if config.until_empty {
+        Duration::ZERO
+    } else {
+        WAIT
+    };
     while !end.soon.is_cancelled() {
         let asked = Instant::now();
         let taken = tokio::select! {
@@ -125,9 +144,17 @@ pub async fn work(config: WorkerConfig, end: Ending) -> Result<(), WorkerError> 
             Ok(None) if config.until_empty => return Ok(()),
             Ok(None) => config.idle.saturating_sub(asked.elapsed()),
             // Wrong credentials or a wrong address do not cure themselves.
-            Err(refused @ WorkerError::Refused { status: 401 | 403 | 404 | 405, .. }) => return Err(refused),
+            Err(
+                refused @ WorkerError::Refused {
+                    status: 401 | 403 | 404 | 405,
+                    ..
+                },
+            ) => return Err(refused),
             Err(error) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "cannot ask for work, tries again");
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "cannot ask for work, tries again"
+                );
                 let waited = pause;
                 pause = (pause * 2).min(LONGEST_PAUSE);
                 waited

@@ -47,7 +47,12 @@ struct Giver {
 
 impl Signs {
     /// Begins, for a run that the runner leased.
-    pub(super) fn give(api: &Api, assignment: &Assignment, logs: &Path, stop: &CancellationToken) -> Self {
+    pub(super) fn give(
+        api: &Api,
+        assignment: &Assignment,
+        logs: &Path,
+        stop: &CancellationToken,
+    ) -> Self {
         let useless = Arc::new(AtomicBool::new(false));
         let giver = assignment.lease.map(|lease| Giver {
             api: api.clone(),
@@ -60,7 +65,10 @@ impl Signs {
             last: Instant::now(),
         });
         let task = giver.map(|giver| AbortOnDropHandle::new(tokio::spawn(giver.run())));
-        Self { useless, _task: task }
+        Self {
+            useless,
+            _task: task,
+        }
     }
 
     /// Whether nobody needs the result any more.
@@ -73,13 +81,22 @@ impl Giver {
     async fn run(mut self) {
         let mut unheard = 0;
         loop {
-            tokio::time::sleep((LOOK_EVERY * 2_u32.saturating_pow(unheard)).min(self.pause).min(LONGEST_BACKOFF)).await;
+            tokio::time::sleep(
+                (LOOK_EVERY * 2_u32.saturating_pow(unheard))
+                    .min(self.pause)
+                    .min(LONGEST_BACKOFF),
+            )
+            .await;
             let told = match self.sign().await {
                 Ok(told) => told,
                 Err(error) => {
                     let error = &error as &dyn std::error::Error;
                     if unheard == 0 {
-                        tracing::warn!(run.id = self.id, error, "the runner does not hear a sign of life; it is tried again until it does");
+                        tracing::warn!(
+                            run.id = self.id,
+                            error,
+                            "the runner does not hear a sign of life; it is tried again until it does"
+                        );
                     }
                     unheard += 1;
                     continue;
@@ -96,12 +113,18 @@ impl Giver {
                     self.stop.cancel();
                 }
                 Told::Ended { stop: true } => {
-                    tracing::warn!(run.id = self.id, "the run has ended without this worker, whose result is of no use");
+                    tracing::warn!(
+                        run.id = self.id,
+                        "the run has ended without this worker, whose result is of no use"
+                    );
                     self.useless.store(true, Ordering::Relaxed);
                     return self.stop.cancel();
                 }
                 Told::Ended { stop: false } => {
-                    return tracing::warn!(run.id = self.id, "the lease ran out; the result is handed in all the same");
+                    return tracing::warn!(
+                        run.id = self.id,
+                        "the lease ran out; the result is handed in all the same"
+                    );
                 }
             }
         }
@@ -110,11 +133,17 @@ impl Giver {
     /// What there is to tell now: more of the log, or that we are there.
     async fn sign(&mut self) -> Result<Told, WorkerError> {
         while let Some(sent) = self.sent {
-            let bytes = more(&self.log, sent).await.map_err(WorkerError::io("read the log of a run"))?;
+            let bytes = more(&self.log, sent)
+                .await
+                .map_err(WorkerError::io("read the log of a run"))?;
             if bytes.is_empty() {
                 break;
             }
-            match self.api.append_log(&self.id, log::NAME, sent, bytes).await? {
+            match self
+                .api
+                .append_log(&self.id, log::NAME, sent, bytes)
+                .await?
+            {
                 Told::GoOn(size) => {
                     self.last = Instant::now();
                     self.sent = Some(size.unwrap_or(sent));

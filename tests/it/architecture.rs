@@ -6,20 +6,70 @@ use std::{
 };
 
 /// What only adapters and settings know.
-const TECHNOLOGY: &[&str] = &["axum", "sqlx", "sled::", "reqwest", "redis", "figment", "std::fs", "tokio::fs", "std::env", "uuid::"];
+const TECHNOLOGY: &[&str] = &[
+    "axum",
+    "sqlx",
+    "sled::",
+    "reqwest",
+    "redis",
+    "figment",
+    "std::fs",
+    "tokio::fs",
+    "std::env",
+    "uuid::",
+];
 /// What lies outside the use cases.
-const OUTSIDE: &[&str] = &["crate::adapters", "crate::settings", "crate::bootstrap", "crate::worker", "crate::cli"];
+const OUTSIDE: &[&str] = &[
+    "crate::adapters",
+    "crate::settings",
+    "crate::bootstrap",
+    "crate::worker",
+    "crate::cli",
+];
 /// What makes a rule depend on when and where it runs.
-const EFFECTS: &[&str] =
-    &["tokio", "async fn", "async_trait", ".await", "Utc::now", "SystemTime", "Instant::now", "tracing", "crate::ports", "crate::services"];
+const EFFECTS: &[&str] = &[
+    "tokio",
+    "async fn",
+    "async_trait",
+    ".await",
+    "Utc::now",
+    "SystemTime",
+    "Instant::now",
+    "tracing",
+    "crate::ports",
+    "crate::services",
+];
 
 /// A room, and what its code must not mention.
 const RULES: &[(&str, &[&[&str]])] = &[
     ("src/domain", &[TECHNOLOGY, OUTSIDE, EFFECTS]),
     ("src/ports", &[TECHNOLOGY, OUTSIDE, &["crate::services"]]),
-    ("src/services", &[TECHNOLOGY, OUTSIDE, &["Utc::now", "StatusCode"]]),
-    ("src/adapters/http", &[&["sled", "adapters::embedded", "crate::settings", "crate::bootstrap", "crate::worker", "crate::cli"]]),
-    ("src/adapters/embedded", &[&["sled::", "axum", "crate::services", "crate::settings", "crate::bootstrap", "adapters::http"]]),
+    (
+        "src/services",
+        &[TECHNOLOGY, OUTSIDE, &["Utc::now", "StatusCode"]],
+    ),
+    (
+        "src/adapters/http",
+        &[&[
+            "sled",
+            "adapters::embedded",
+            "crate::settings",
+            "crate::bootstrap",
+            "crate::worker",
+            "crate::cli",
+        ]],
+    ),
+    (
+        "src/adapters/embedded",
+        &[&[
+            "sled::",
+            "axum",
+            "crate::services",
+            "crate::settings",
+            "crate::bootstrap",
+            "adapters::http",
+        ]],
+    ),
     (
         "src/adapters/postgres",
         &[&[
@@ -34,13 +84,48 @@ const RULES: &[(&str, &[&[&str]])] = &[
             "adapters::redis",
         ]],
     ),
-    ("src/adapters/redis", &[&["axum", "crate::services", "crate::settings", "crate::bootstrap", "sqlx"]]),
+    (
+        "src/adapters/redis",
+        &[&[
+            "axum",
+            "crate::services",
+            "crate::settings",
+            "crate::bootstrap",
+            "sqlx",
+        ]],
+    ),
     (
         "src/adapters/objects",
-        &[&["axum", "crate::services", "crate::settings", "crate::bootstrap", "adapters::http", "gcloud_storage", "object_store::"]],
+        &[&[
+            "axum",
+            "crate::services",
+            "crate::settings",
+            "crate::bootstrap",
+            "adapters::http",
+            "gcloud_storage",
+            "object_store::",
+        ]],
     ),
-    ("src/adapters/backup", &[&["axum", "crate::services", "crate::settings", "crate::bootstrap", "adapters::http"]]),
-    ("src/adapters/local", &[&["axum", "crate::services", "crate::settings", "crate::bootstrap", "adapters::http"]]),
+    (
+        "src/adapters/backup",
+        &[&[
+            "axum",
+            "crate::services",
+            "crate::settings",
+            "crate::bootstrap",
+            "adapters::http",
+        ]],
+    ),
+    (
+        "src/adapters/local",
+        &[&[
+            "axum",
+            "crate::services",
+            "crate::settings",
+            "crate::bootstrap",
+            "adapters::http",
+        ]],
+    ),
     (
         "src/worker",
         &[&[
@@ -54,7 +139,16 @@ const RULES: &[(&str, &[&[&str]])] = &[
             "adapters::http",
         ]],
     ),
-    ("src/settings", &[&["crate::bootstrap", "crate::worker", "crate::cli", "adapters::embedded", "adapters::sled"]]),
+    (
+        "src/settings",
+        &[&[
+            "crate::bootstrap",
+            "crate::worker",
+            "crate::cli",
+            "adapters::embedded",
+            "adapters::sled",
+        ]],
+    ),
 ];
 
 /// Names of concrete adapters: only `bootstrap.rs` and the adapters themselves know them.
@@ -92,7 +186,10 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
 
 fn all(folder: &str) -> Vec<PathBuf> {
     let mut found = vec![];
-    sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder), &mut found);
+    sources(
+        &Path::new(env!("CARGO_MANIFEST_DIR")).join(folder),
+        &mut found,
+    );
     assert!(!found.is_empty(), "{folder} has no sources");
     found
 }
@@ -102,7 +199,11 @@ fn code(path: &Path) -> Vec<(usize, String)> {
     let text = fs::read_to_string(path).unwrap();
     let code = text.split("#[cfg(test)]\n").next().unwrap().to_owned();
     let without_comment = |line: &str| line.split("//").next().unwrap().to_owned();
-    code.lines().map(without_comment).enumerate().map(|(number, line)| (number + 1, line)).collect()
+    code.lines()
+        .map(without_comment)
+        .enumerate()
+        .map(|(number, line)| (number + 1, line))
+        .collect()
 }
 
 fn mentions(folder: &str, words: &[&str]) -> Vec<String> {
@@ -119,14 +220,28 @@ fn mentions(folder: &str, words: &[&str]) -> Vec<String> {
 
 #[test]
 fn rooms_touch_only_what_they_may() {
-    let broken: Vec<String> = RULES.iter().flat_map(|(folder, lists)| mentions(folder, &lists.concat())).collect();
+    let broken: Vec<String> = RULES
+        .iter()
+        .flat_map(|(folder, lists)| mentions(folder, &lists.concat()))
+        .collect();
     assert!(broken.is_empty(), "{}", broken.join("\n"));
 }
 
 #[test]
 fn only_bootstrap_knows_concrete_adapters() {
-    let elsewhere = ["src/domain", "src/ports", "src/services", "src/settings", "src/cli", "src/worker", "src/adapters/http"];
-    let broken: Vec<String> = elsewhere.iter().flat_map(|folder| mentions(folder, CONCRETE)).collect();
+    let elsewhere = [
+        "src/domain",
+        "src/ports",
+        "src/services",
+        "src/settings",
+        "src/cli",
+        "src/worker",
+        "src/adapters/http",
+    ];
+    let broken: Vec<String> = elsewhere
+        .iter()
+        .flat_map(|folder| mentions(folder, CONCRETE))
+        .collect();
     assert!(broken.is_empty(), "{}", broken.join("\n"));
 }
 

@@ -35,8 +35,20 @@ impl BackedArtifacts {
     /// Keeps in `folder` what `store` cannot take now; also answers what waits there. One process uses a folder.
     pub fn new(store: Arc<dyn ArtifactStore>, folder: PathBuf) -> (Self, WaitingArtifacts) {
         let clearing = Clearing::default();
-        let waiting = WaitingArtifacts { store: store.clone(), folder: folder.clone(), clearing: clearing.clone() };
-        (Self { store, backup: LocalArtifacts::new(folder), away: Away::default(), clearing }, waiting)
+        let waiting = WaitingArtifacts {
+            store: store.clone(),
+            folder: folder.clone(),
+            clearing: clearing.clone(),
+        };
+        (
+            Self {
+                store,
+                backup: LocalArtifacts::new(folder),
+                away: Away::default(),
+                clearing,
+            },
+            waiting,
+        )
     }
 }
 
@@ -75,8 +87,15 @@ impl ArtifactStore for BackedArtifacts {
 }
 
 fn spooled(path: &Path) -> io::Result<SpooledFile> {
-    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    Ok(SpooledFile { name, size: fs::metadata(path)?.len(), content: Content::File(path.to_owned()) })
+    let name = path
+        .file_name()
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_default();
+    Ok(SpooledFile {
+        name,
+        size: fs::metadata(path)?.len(),
+        content: Content::File(path.to_owned()),
+    })
 }
 
 #[async_trait]
@@ -90,9 +109,18 @@ impl Waiting for WaitingArtifacts {
     }
 
     async fn move_over(&self, folder: &Path) -> Result<(), Fault> {
-        let run = RunId::new(folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default());
+        let run = RunId::new(
+            folder
+                .file_name()
+                .map(|name| name.to_string_lossy().into_owned())
+                .unwrap_or_default(),
+        );
         let paths = files_of(folder).map_err(disk("read the backup directory"))?;
-        let files = paths.iter().map(|path| spooled(path)).collect::<io::Result<Vec<_>>>().map_err(disk("read the backup directory"))?;
+        let files = paths
+            .iter()
+            .map(|path| spooled(path))
+            .collect::<io::Result<Vec<_>>>()
+            .map_err(disk("read the backup directory"))?;
         self.store.store(&run, &files).await?;
         let _alone = self.clearing.write().await;
         remove(folder, &paths).map_err(disk("clear the backup directory"))

@@ -43,14 +43,31 @@ impl BackedLogs {
     /// Keeps in `folder` what `store` cannot take now; also answers what waits there. One process uses a folder.
     pub fn new(store: Arc<dyn LogStore>, folder: PathBuf) -> (Self, WaitingLogs) {
         let clearing = Clearing::default();
-        let waiting = WaitingLogs { store: store.clone(), folder: folder.clone(), clearing: clearing.clone() };
-        (Self { store, backup: LocalLogs::new(folder), away: Away::default(), clearing }, waiting)
+        let waiting = WaitingLogs {
+            store: store.clone(),
+            folder: folder.clone(),
+            clearing: clearing.clone(),
+        };
+        (
+            Self {
+                store,
+                backup: LocalLogs::new(folder),
+                away: Away::default(),
+                clearing,
+            },
+            waiting,
+        )
     }
 }
 
 #[async_trait]
 impl LogStore for BackedLogs {
-    async fn store(&self, folder: &LogFolder, files: &[SpooledFile], finished: Time) -> Result<(), Fault> {
+    async fn store(
+        &self,
+        folder: &LogFolder,
+        files: &[SpooledFile],
+        finished: Time,
+    ) -> Result<(), Fault> {
         if files.is_empty() {
             return Ok(());
         }
@@ -89,10 +106,21 @@ fn plain(path: &Path, beside: &Path) -> io::Result<(SpooledFile, TempPath, Time)
     let mut file = NamedTempFile::with_prefix_in(".moving-", beside)?;
     let size = io::copy(&mut gzip, file.as_file_mut())?;
     let file = file.into_temp_path();
-    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let name = path
+        .file_name()
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_default();
     let name = name.strip_suffix(".gz").unwrap_or(&name).to_owned();
-    let spooled = SpooledFile { name, content: Content::File(file.to_path_buf()), size };
-    Ok((spooled, file, DateTime::from_timestamp(finished.into(), 0).unwrap_or_default()))
+    let spooled = SpooledFile {
+        name,
+        content: Content::File(file.to_path_buf()),
+        size,
+    };
+    Ok((
+        spooled,
+        file,
+        DateTime::from_timestamp(finished.into(), 0).unwrap_or_default(),
+    ))
 }
 
 #[async_trait]
@@ -107,15 +135,29 @@ impl Waiting for WaitingLogs {
 
     async fn move_over(&self, folder: &Path) -> Result<(), Fault> {
         let action = "read the backup directory";
-        let part = |path: Option<&Path>| path.and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        let codebase = CodebaseName::new(part(folder.parent())).map_err(|e| Fault::backend(action, e))?;
-        let of = LogFolder { codebase, run: RunId::new(part(Some(folder))) };
+        let part = |path: Option<&Path>| {
+            path.and_then(Path::file_name)
+                .map(|name| name.to_string_lossy().into_owned())
+                .unwrap_or_default()
+        };
+        let codebase =
+            CodebaseName::new(part(folder.parent())).map_err(|e| Fault::backend(action, e))?;
+        let of = LogFolder {
+            codebase,
+            run: RunId::new(part(Some(folder))),
+        };
         let paths = files_of(folder).map_err(disk(action))?;
         let (from, beside) = (paths.clone(), self.folder.clone());
-        let read = off_thread(action, move || from.iter().map(|path| plain(path, &beside)).collect::<io::Result<Vec<_>>>());
+        let read = off_thread(action, move || {
+            from.iter()
+                .map(|path| plain(path, &beside))
+                .collect::<io::Result<Vec<_>>>()
+        });
         let logs = read.await?.map_err(disk(action))?;
         for (log, _kept, finished) in &logs {
-            self.store.store(&of, std::slice::from_ref(log), *finished).await?;
+            self.store
+                .store(&of, std::slice::from_ref(log), *finished)
+                .await?;
         }
         let _alone = self.clearing.write().await;
         remove(folder, &paths).map_err(disk("clear the backup directory"))?;

@@ -31,7 +31,10 @@ struct Away(Mutex<Option<Instant>>);
 
 impl Away {
     fn is_away(&self) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|until| Instant::now() < until)
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_some_and(|until| Instant::now() < until)
     }
 
     fn failed(&self) {
@@ -86,7 +89,9 @@ fn folders_below(base: &Path, levels: u32) -> io::Result<Vec<PathBuf>> {
 }
 
 fn changed(path: &Path) -> SystemTime {
-    fs::metadata(path).and_then(|about| about.modified()).unwrap_or(SystemTime::UNIX_EPOCH)
+    fs::metadata(path)
+        .and_then(|about| about.modified())
+        .unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
 fn oldest_first(mut folders: Vec<PathBuf>) -> Vec<PathBuf> {
@@ -96,7 +101,11 @@ fn oldest_first(mut folders: Vec<PathBuf>) -> Vec<PathBuf> {
 
 fn files_of(folder: &Path) -> io::Result<Vec<PathBuf>> {
     let entries = fs::read_dir(folder)?.collect::<io::Result<Vec<_>>>()?;
-    Ok(entries.into_iter().map(|entry| entry.path()).filter(|path| path.is_file()).collect())
+    Ok(entries
+        .into_iter()
+        .map(|entry| entry.path())
+        .filter(|path| path.is_file())
+        .collect())
 }
 
 /// Removes a run's files that were moved over; others that came meanwhile stay.
@@ -121,9 +130,17 @@ pub struct Mover {
 
 impl Mover {
     /// Works on a backup directory; one process at a time does.
-    pub fn new(directory: &Path, waiting: Vec<Arc<dyn Waiting>>, metrics: Arc<Metrics>) -> io::Result<Self> {
+    pub fn new(
+        directory: &Path,
+        waiting: Vec<Arc<dyn Waiting>>,
+        metrics: Arc<Metrics>,
+    ) -> io::Result<Self> {
         fs::create_dir_all(directory)?;
-        Ok(Self { waiting, metrics, lock: File::create(directory.join(".mover"))? })
+        Ok(Self {
+            waiting,
+            metrics,
+            lock: File::create(directory.join(".mover"))?,
+        })
     }
 
     /// Moves all that waits, until something fails; answers whether nothing did.
@@ -138,17 +155,30 @@ impl Mover {
                     continue;
                 }
             };
-            let age = |folder: &PathBuf| changed(folder).elapsed().unwrap_or_default().as_secs_f64();
-            self.metrics.waits_in_backup(waiting.name(), folders.len(), folders.first().map(age).unwrap_or_default());
+            let age =
+                |folder: &PathBuf| changed(folder).elapsed().unwrap_or_default().as_secs_f64();
+            self.metrics.waits_in_backup(
+                waiting.name(),
+                folders.len(),
+                folders.first().map(age).unwrap_or_default(),
+            );
             for folder in &folders {
                 if let Err(error) = waiting.move_over(folder).await {
-                    tracing::warn!(store = waiting.name(), error = &error as &dyn std::error::Error, "files wait in the backup directory");
+                    tracing::warn!(
+                        store = waiting.name(),
+                        error = &error as &dyn std::error::Error,
+                        "files wait in the backup directory"
+                    );
                     well = false;
                     break;
                 }
             }
             if well && !folders.is_empty() {
-                tracing::info!(store = waiting.name(), runs = folders.len(), "files that waited in the backup directory are where they belong");
+                tracing::info!(
+                    store = waiting.name(),
+                    runs = folders.len(),
+                    "files that waited in the backup directory are where they belong"
+                );
                 self.metrics.waits_in_backup(waiting.name(), 0, 0.0);
             }
         }
@@ -158,7 +188,12 @@ impl Mover {
     /// Moves for ever, with growing pauses while the store is away.
     pub async fn run(&self) {
         let pauses = || {
-            ExponentialBuilder::new().with_min_delay(Duration::from_secs(1)).with_max_delay(LONGEST_WAIT).with_jitter().without_max_times().build()
+            ExponentialBuilder::new()
+                .with_min_delay(Duration::from_secs(1))
+                .with_max_delay(LONGEST_WAIT)
+                .with_jitter()
+                .without_max_times()
+                .build()
         };
         let mut pause = pauses();
         loop {

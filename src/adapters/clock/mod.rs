@@ -10,7 +10,10 @@ use crate::{
 pub struct SystemClock;
 
 impl Clock for SystemClock {
-    #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the clock")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the one place that reads the clock"
+    )]
     fn now(&self) -> Time {
         chrono::Utc::now()
     }
@@ -21,7 +24,10 @@ impl Clock for SystemClock {
 pub struct RandomIds;
 
 impl Ids for RandomIds {
-    #[expect(clippy::disallowed_methods, reason = "this is the one place that makes ids")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the one place that makes ids"
+    )]
     fn fresh(&self) -> String {
         uuid::Uuid::new_v4().to_string()
     }

@@ -42,7 +42,9 @@ fn place(codebase: &Codebase) -> Option<(&str, &str)> {
 }
 
 fn same_place(txn: &Txn<'_>, codebase: &Codebase) -> Result<Option<StoredCodebase>, Fault> {
-    let Some((url, subpath)) = place(codebase) else { return Ok(None) };
+    let Some((url, subpath)) = place(codebase) else {
+        return Ok(None);
+    };
     match txn.get::<u64>(&keys::codebase_at(url, subpath))? {
         Some(sequence) => txn.get(&keys::codebase(sequence)),
         None => Ok(None),
@@ -51,23 +53,36 @@ fn same_place(txn: &Txn<'_>, codebase: &Codebase) -> Result<Option<StoredCodebas
 
 fn existing(txn: &Txn<'_>, new: &Codebase) -> Result<Option<StoredCodebase>, CatalogError> {
     let there = same_place(txn, new)?;
-    let Some(name) = &new.name else { return Ok(there.filter(|stored| stored.codebase.name.is_none())) };
+    let Some(name) = &new.name else {
+        return Ok(there.filter(|stored| stored.codebase.name.is_none()));
+    };
     if let Some(other) = there.filter(|stored| stored.codebase.name.as_ref() != Some(name)) {
         return Err(CatalogError::SamePlace {
             branch_url: new.branch_url.clone().unwrap_or_default(),
             subpath: new.subpath.clone().unwrap_or_default(),
-            holder: other.codebase.name.map_or_else(|| "without a name".to_owned(), String::from),
+            holder: other
+                .codebase
+                .name
+                .map_or_else(|| "without a name".to_owned(), String::from),
         });
     }
     Ok(stored_codebase(txn, name)?)
 }
 
 /// Stores one codebase; answers its name if it moved.
-fn upload_codebase(txn: &mut Txn<'_>, codebase: Codebase) -> Result<Option<CodebaseName>, CatalogError> {
+fn upload_codebase(
+    txn: &mut Txn<'_>,
+    codebase: Codebase,
+) -> Result<Option<CodebaseName>, CatalogError> {
     let earlier = existing(txn, &codebase)?;
-    let moved = earlier.as_ref().is_some_and(|earlier| codebase.moved_from(&earlier.codebase));
+    let moved = earlier
+        .as_ref()
+        .is_some_and(|earlier| codebase.moved_from(&earlier.codebase));
     let sequence = match earlier {
-        Some(StoredCodebase { sequence, codebase: earlier }) => {
+        Some(StoredCodebase {
+            sequence,
+            codebase: earlier,
+        }) => {
             if let Some((url, subpath)) = place(&earlier) {
                 txn.delete(keys::codebase_at(url, subpath));
             }
@@ -88,7 +103,10 @@ fn upload_codebase(txn: &mut Txn<'_>, codebase: Codebase) -> Result<Option<Codeb
         txn.put(keys::codebase_named(name), &sequence)?;
     }
     let name = codebase.name.clone();
-    txn.put(keys::codebase(sequence), &StoredCodebase { sequence, codebase })?;
+    txn.put(
+        keys::codebase(sequence),
+        &StoredCodebase { sequence, codebase },
+    )?;
     Ok(name.filter(|_| moved))
 }
 
@@ -106,7 +124,12 @@ fn check_candidate(txn: &Txn<'_>, scheduled: &ScheduledCandidate) -> Result<(), 
     Ok(())
 }
 
-fn upload_candidate(txn: &mut Txn<'_>, hot: &mut Hot, scheduled: ScheduledCandidate, now: Time) -> Result<Enqueued, CatalogError> {
+fn upload_candidate(
+    txn: &mut Txn<'_>,
+    hot: &mut Hot,
+    scheduled: ScheduledCandidate,
+    now: Time,
+) -> Result<Enqueued, CatalogError> {
     check_candidate(txn, &scheduled)?;
     let ScheduledCandidate { new, enqueue } = scheduled;
     let key = &new.candidate.key;
@@ -122,19 +145,32 @@ fn upload_candidate(txn: &mut Txn<'_>, hot: &mut Hot, scheduled: ScheduledCandid
     for run in &new.followup_for {
         txn.put(keys::origin(id, run), run)?;
     }
-    txn.put(keys::candidate(id), &Candidate { id, ..new.candidate })?;
+    txn.put(
+        keys::candidate(id),
+        &Candidate {
+            id,
+            ..new.candidate
+        },
+    )?;
     Ok(queue::enqueue(txn, hot, enqueue, now)?)
 }
 
 fn candidates_of(txn: &Txn<'_>, codebase: &CodebaseName) -> Result<Vec<Candidate>, Fault> {
-    let mut ids: Vec<CandidateId> = txn.list(&keys::candidates_of_codebase(codebase), usize::MAX)?;
+    let mut ids: Vec<CandidateId> =
+        txn.list(&keys::candidates_of_codebase(codebase), usize::MAX)?;
     ids.sort_unstable();
     let found = ids.into_iter().map(|id| txn.get(&keys::candidate(id)));
-    Ok(found.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
+    Ok(found
+        .collect::<Result<Vec<_>, _>>()?
+        .into_iter()
+        .flatten()
+        .collect())
 }
 
 fn delete_candidate(txn: &mut Txn<'_>, hot: &mut Hot, id: CandidateId) -> Result<bool, Fault> {
-    let Some(candidate) = txn.get::<Candidate>(&keys::candidate(id))? else { return Ok(false) };
+    let Some(candidate) = txn.get::<Candidate>(&keys::candidate(id))? else {
+        return Ok(false);
+    };
     let origins: Vec<RunId> = txn.list(&keys::origins(id), usize::MAX)?;
     for run in &origins {
         txn.delete(keys::origin(id, run));
@@ -150,31 +186,55 @@ fn delete_candidate(txn: &mut Txn<'_>, hot: &mut Hot, id: CandidateId) -> Result
 
 #[async_trait]
 impl Catalog for Embedded {
-    async fn upload_codebases(&self, codebases: Vec<Codebase>) -> Result<Vec<CodebaseName>, CatalogError> {
+    async fn upload_codebases(
+        &self,
+        codebases: Vec<Codebase>,
+    ) -> Result<Vec<CodebaseName>, CatalogError> {
         self.write("store codebases", move |txn, _| {
-            let stored = codebases.into_iter().map(|codebase| upload_codebase(txn, codebase));
-            Ok(stored.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
+            let stored = codebases
+                .into_iter()
+                .map(|codebase| upload_codebase(txn, codebase));
+            Ok(stored
+                .collect::<Result<Vec<_>, _>>()?
+                .into_iter()
+                .flatten()
+                .collect())
         })
         .await
     }
 
     async fn codebase(&self, name: &CodebaseName) -> Result<Option<Codebase>, CatalogError> {
         let name = name.clone();
-        self.read("look up a codebase", move |txn, _| Ok(codebase(txn, &name)?)).await
+        self.read("look up a codebase", move |txn, _| {
+            Ok(codebase(txn, &name)?)
+        })
+        .await
     }
 
     async fn codebases(&self) -> Result<Vec<Codebase>, CatalogError> {
-        let stored: Vec<StoredCodebase> = self.all::<_, CatalogError>("list the codebases", keys::codebases()).await?;
-        let mut codebases: Vec<Codebase> = stored.into_iter().map(|stored| stored.codebase).collect();
+        let stored: Vec<StoredCodebase> = self
+            .all::<_, CatalogError>("list the codebases", keys::codebases())
+            .await?;
+        let mut codebases: Vec<Codebase> =
+            stored.into_iter().map(|stored| stored.codebase).collect();
         codebases.sort_by_key(|codebase| codebase.name.is_none());
         Ok(codebases)
     }
 
-    async fn known(&self, codebases: &[String], publish_policies: &[String], runs: &[RunId]) -> Result<KnownNames, CatalogError> {
-        let (codebases, policies, runs) = (codebases.to_vec(), publish_policies.to_vec(), runs.to_vec());
+    async fn known(
+        &self,
+        codebases: &[String],
+        publish_policies: &[String],
+        runs: &[RunId],
+    ) -> Result<KnownNames, CatalogError> {
+        let (codebases, policies, runs) =
+            (codebases.to_vec(), publish_policies.to_vec(), runs.to_vec());
         self.read("look up names", move |txn, _| {
             let mut known = KnownNames::default();
-            for name in codebases.into_iter().filter_map(|name| CodebaseName::new(name).ok()) {
+            for name in codebases
+                .into_iter()
+                .filter_map(|name| CodebaseName::new(name).ok())
+            {
                 if is_known(txn, &name)? {
                     known.codebases.insert(name.into());
                 }
@@ -194,20 +254,42 @@ impl Catalog for Embedded {
         .await
     }
 
-    async fn upload_candidates(&self, candidates: Vec<ScheduledCandidate>, now: Time) -> Result<Vec<Enqueued>, CatalogError> {
-        let store = move |txn: &mut Txn<'_>, hot: &mut Hot| candidates.into_iter().map(|new| upload_candidate(txn, hot, new, now)).collect();
-        let queued: Vec<Enqueued> = self.write::<_, CatalogError>("store candidates", store).await?;
+    async fn upload_candidates(
+        &self,
+        candidates: Vec<ScheduledCandidate>,
+        now: Time,
+    ) -> Result<Vec<Enqueued>, CatalogError> {
+        let store = move |txn: &mut Txn<'_>, hot: &mut Hot| {
+            candidates
+                .into_iter()
+                .map(|new| upload_candidate(txn, hot, new, now))
+                .collect()
+        };
+        let queued: Vec<Enqueued> = self
+            .write::<_, CatalogError>("store candidates", store)
+            .await?;
         self.opened.add(queued.len());
         Ok(queued)
     }
 
-    async fn candidates(&self, codebase: Option<CodebaseName>) -> Result<Vec<Candidate>, CatalogError> {
-        let Some(codebase) = codebase else { return self.all("list the candidates", keys::candidates()).await };
-        self.read("list a codebase's candidates", move |txn, _| Ok(candidates_of(txn, &codebase)?)).await
+    async fn candidates(
+        &self,
+        codebase: Option<CodebaseName>,
+    ) -> Result<Vec<Candidate>, CatalogError> {
+        let Some(codebase) = codebase else {
+            return self.all("list the candidates", keys::candidates()).await;
+        };
+        self.read("list a codebase's candidates", move |txn, _| {
+            Ok(candidates_of(txn, &codebase)?)
+        })
+        .await
     }
 
     async fn delete_candidate(&self, id: CandidateId) -> Result<bool, CatalogError> {
-        self.write("delete a candidate", move |txn, hot| Ok(delete_candidate(txn, hot, id)?)).await
+        self.write("delete a candidate", move |txn, hot| {
+            Ok(delete_candidate(txn, hot, id)?)
+        })
+        .await
     }
 
     async fn put_publish_policies(&self, policies: Vec<PublishPolicy>) -> Result<(), CatalogError> {

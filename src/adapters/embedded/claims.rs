@@ -11,7 +11,9 @@ use crate::{
 use async_trait::async_trait;
 
 fn held(hot: &Hot, id: &RunId, token: &str) -> Result<ActiveRun, ClaimsError> {
-    hot.holder(id, token).cloned().ok_or_else(|| ClaimsError::ClaimLost(id.clone()))
+    hot.holder(id, token)
+        .cloned()
+        .ok_or_else(|| ClaimsError::ClaimLost(id.clone()))
 }
 
 /// Stores a claim as it is now.
@@ -32,17 +34,35 @@ impl Claims for Embedded {
         self.look(Hot::claims).await
     }
 
-    async fn amend(&self, id: &RunId, token: &str, details: ClaimDetails) -> Result<(), ClaimsError> {
+    async fn amend(
+        &self,
+        id: &RunId,
+        token: &str,
+        details: ClaimDetails,
+    ) -> Result<(), ClaimsError> {
         let (id, token) = (id.clone(), token.to_owned());
         self.write("add to an active run", move |txn, hot| {
             let run = held(hot, &id, &token)?;
-            keep(txn, hot, ActiveRun { vcs: details.vcs, resume_from: details.resume_from, ..run })?;
+            keep(
+                txn,
+                hot,
+                ActiveRun {
+                    vcs: details.vcs,
+                    resume_from: details.resume_from,
+                    ..run
+                },
+            )?;
             Ok(())
         })
         .await
     }
 
-    async fn renew(&self, id: &RunId, token: &str, renewal: Renewal) -> Result<ActiveRun, ClaimsError> {
+    async fn renew(
+        &self,
+        id: &RunId,
+        token: &str,
+        renewal: Renewal,
+    ) -> Result<ActiveRun, ClaimsError> {
         let (id, token) = (id.clone(), token.to_owned());
         self.write("renew a claim", move |txn, hot| {
             let mut run = held(hot, &id, &token)?;
@@ -58,7 +78,10 @@ impl Claims for Embedded {
     async fn suspect(&self, id: &RunId, token: &str, failures: u32) -> Result<(), ClaimsError> {
         let (id, token) = (id.clone(), token.to_owned());
         self.write("suspect a claim", move |txn, hot| {
-            let run = ActiveRun { failures, ..held(hot, &id, &token)? };
+            let run = ActiveRun {
+                failures,
+                ..held(hot, &id, &token)?
+            };
             keep(txn, hot, run)?;
             Ok(())
         })
@@ -68,7 +91,9 @@ impl Claims for Embedded {
     async fn cancel(&self, id: &RunId, reason: &str) -> Result<Option<ActiveRun>, ClaimsError> {
         let (id, reason) = (id.clone(), reason.to_owned());
         self.write("cancel a claim", move |txn, hot| {
-            let Some(mut run) = hot.claim(&id).cloned() else { return Ok(None) };
+            let Some(mut run) = hot.claim(&id).cloned() else {
+                return Ok(None);
+            };
             run.cancel.get_or_insert(reason);
             Ok(Some(keep(txn, hot, run)?))
         })
@@ -102,7 +127,9 @@ impl Claims for Embedded {
 
     async fn limit_host(&self, limit: HostLimit) -> Result<(), ClaimsError> {
         self.write("limit a host", move |txn, hot| {
-            let until = hot.host(&limit.host).map_or(limit.until, |earlier| earlier.max(limit.until));
+            let until = hot
+                .host(&limit.host)
+                .map_or(limit.until, |earlier| earlier.max(limit.until));
             txn.put(keys::host(&limit.host), &Moment(until))?;
             hot.set_host(limit.host, until);
             Ok(())

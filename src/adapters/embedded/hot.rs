@@ -100,13 +100,20 @@ impl Hot {
         txn.scan(&keys::all_hosts(), |key, value| -> Result<_, Fault> {
             let Moment(until) = decode(value)?;
             let host = key.get(1..key.len() - 1).unwrap_or_default();
-            hot.hosts.insert(String::from_utf8_lossy(host).into_owned(), until);
+            hot.hosts
+                .insert(String::from_utf8_lossy(host).into_owned(), until);
             Ok(ControlFlow::Continue(()))
         })?;
         let pauses: Vec<Pause> = txn.list(&keys::pauses(), usize::MAX)?;
-        hot.pauses = pauses.into_iter().map(|pause| (pause.scope.clone(), pause)).collect();
+        hot.pauses = pauses
+            .into_iter()
+            .map(|pause| (pause.scope.clone(), pause))
+            .collect();
         let limits: Vec<RunLimit> = txn.list(&keys::limits(), usize::MAX)?;
-        hot.limits = limits.into_iter().map(|limit| (limit.scope, limit.most)).collect();
+        hot.limits = limits
+            .into_iter()
+            .map(|limit| (limit.scope, limit.most))
+            .collect();
         Ok(hot)
     }
 
@@ -157,19 +164,28 @@ impl Hot {
     /// Puts an item among those that wait for the same, as it is now.
     fn move_item(&mut self, id: QueueId) {
         self.leave_place(id);
-        let Some(stored) = self.items.get(&id) else { return };
-        self.places[Waits::of(stored, self.holders.contains_key(&id)) as usize].insert(stored.item.order());
+        let Some(stored) = self.items.get(&id) else {
+            return;
+        };
+        self.places[Waits::of(stored, self.holders.contains_key(&id)) as usize]
+            .insert(stored.item.order());
     }
 
     fn leave_place(&mut self, id: QueueId) {
-        let Some(place) = self.items.get(&id).map(|stored| stored.item.order()) else { return };
+        let Some(place) = self.items.get(&id).map(|stored| stored.item.order()) else {
+            return;
+        };
         for places in &mut self.places {
             places.remove(&place);
         }
     }
 
     fn count_running(&mut self, run: &ActiveRun, change: i64) {
-        count(&mut self.running, Scope::Campaign(run.key().campaign.clone()), change);
+        count(
+            &mut self.running,
+            Scope::Campaign(run.key().campaign.clone()),
+            change,
+        );
         if let Some(host) = &run.host {
             count(&mut self.running, Scope::Host(host.clone()), change);
         }
@@ -272,28 +288,44 @@ impl Hot {
 
     /// The items that wait for a worker, in order: those that snoozed are woken where they stand.
     pub(super) fn open_items(&self, now: Time) -> impl Iterator<Item = &QueueItem> {
-        let awake = move |place: &&Place| self.at(place).is_some_and(|stored| !stored.state.holds_back(now));
+        let awake = move |place: &&Place| {
+            self.at(place)
+                .is_some_and(|stored| !stored.state.holds_back(now))
+        };
         let mut open = self.waiting_for(Waits::Open).iter().peekable();
-        let mut woken = self.waiting_for(Waits::Snoozed).iter().filter(awake).peekable();
+        let mut woken = self
+            .waiting_for(Waits::Snoozed)
+            .iter()
+            .filter(awake)
+            .peekable();
         let in_order = std::iter::from_fn(move || match (open.peek(), woken.peek()) {
             (Some(a), Some(b)) if b < a => woken.next(),
             (Some(_), _) => open.next(),
             (None, _) => woken.next(),
         });
-        in_order.filter_map(|place| self.at(place)).map(|stored| &stored.item)
+        in_order
+            .filter_map(|place| self.at(place))
+            .map(|stored| &stored.item)
     }
 
     /// The items that nobody holds, in order.
     pub(super) fn free_items(&self) -> impl Iterator<Item = &QueueItem> {
-        let free = [Waits::Open, Waits::Snoozed, Waits::Parked].map(|waits| self.waiting_for(waits));
+        let free =
+            [Waits::Open, Waits::Snoozed, Waits::Parked].map(|waits| self.waiting_for(waits));
         let mut places: Vec<&Place> = free.into_iter().flatten().collect();
         places.sort_unstable();
-        places.into_iter().filter_map(|place| self.at(place)).map(|stored| &stored.item)
+        places
+            .into_iter()
+            .filter_map(|place| self.at(place))
+            .map(|stored| &stored.item)
     }
 
     /// The parked items after an id, by id.
     pub(super) fn parked(&self, after: Option<QueueId>, limit: usize) -> Vec<StoredItem> {
-        let parked = self.waiting_for(Waits::Parked).iter().filter(|place| after.is_none_or(|after| place.2 > after));
+        let parked = self
+            .waiting_for(Waits::Parked)
+            .iter()
+            .filter(|place| after.is_none_or(|after| place.2 > after));
         let mut parked: Vec<&StoredItem> = parked.filter_map(|place| self.at(place)).collect();
         parked.sort_unstable_by_key(|stored| stored.item.id);
         parked.into_iter().take(limit).cloned().collect()
@@ -301,28 +333,54 @@ impl Hot {
 
     /// All items before a place, in no order.
     pub(super) fn items_before(&self, place: Place) -> impl Iterator<Item = &QueueItem> {
-        let places = self.places.iter().flat_map(move |places| places.range(..place));
-        places.filter_map(|place| self.at(place)).map(|stored| &stored.item)
+        let places = self
+            .places
+            .iter()
+            .flat_map(move |places| places.range(..place));
+        places
+            .filter_map(|place| self.at(place))
+            .map(|stored| &stored.item)
     }
 
     /// The first items, held ones included.
     pub(super) fn first_items(&self, limit: usize) -> Vec<QueueItem> {
-        let mut places: Vec<Place> = self.places.iter().flat_map(|places| places.iter().take(limit)).copied().collect();
+        let mut places: Vec<Place> = self
+            .places
+            .iter()
+            .flat_map(|places| places.iter().take(limit))
+            .copied()
+            .collect();
         places.sort_unstable();
-        places.iter().take(limit).filter_map(|place| self.at(place)).map(|stored| stored.item.clone()).collect()
+        places
+            .iter()
+            .take(limit)
+            .filter_map(|place| self.at(place))
+            .map(|stored| stored.item.clone())
+            .collect()
     }
 
     /// The items of a codebase.
     pub(super) fn items_of(&self, codebase: &CodebaseName) -> impl Iterator<Item = &QueueItem> {
         // The shortest name that there can be comes before every other.
-        let from = CampaignName::first().map(|campaign| QueueKey { codebase: codebase.clone(), campaign, change_set: None });
-        let keys = from.map(|from| self.of_key.range(from..)).into_iter().flatten();
-        keys.take_while(move |(key, _)| key.codebase == *codebase).filter_map(|(_, id)| self.items.get(id)).map(|stored| &stored.item)
+        let from = CampaignName::first().map(|campaign| QueueKey {
+            codebase: codebase.clone(),
+            campaign,
+            change_set: None,
+        });
+        let keys = from
+            .map(|from| self.of_key.range(from..))
+            .into_iter()
+            .flatten();
+        keys.take_while(move |(key, _)| key.codebase == *codebase)
+            .filter_map(|(_, id)| self.items.get(id))
+            .map(|stored| &stored.item)
     }
 
     /// The first item of a pair.
     pub(super) fn first_of(&self, pair: &Pair) -> Option<&QueueItem> {
-        self.items_of(&pair.codebase).filter(|item| item.key.campaign == pair.campaign).min_by_key(|item| item.order())
+        self.items_of(&pair.codebase)
+            .filter(|item| item.key.campaign == pair.campaign)
+            .min_by_key(|item| item.order())
     }
 
     pub(super) fn in_buckets(&self) -> &BTreeMap<Bucket, u64> {
@@ -362,14 +420,24 @@ impl Hot {
     }
 
     pub(super) fn limits(&self) -> impl Iterator<Item = RunLimit> {
-        self.limits.iter().map(|(scope, most)| RunLimit { scope: scope.clone(), most: *most })
+        self.limits.iter().map(|(scope, most)| RunLimit {
+            scope: scope.clone(),
+            most: *most,
+        })
     }
 
     /// What nothing more may run of: it is paused, or at its limit.
     pub(super) fn closed(&self, now: Time) -> BTreeSet<&Scope> {
-        let full =
-            self.limits.iter().filter(|(scope, most)| self.running.get(scope).is_some_and(|running| *running >= u64::from(**most)) || **most == 0);
-        self.pauses(now).map(|pause| &pause.scope).chain(full.map(|(scope, _)| scope)).collect()
+        let full = self.limits.iter().filter(|(scope, most)| {
+            self.running
+                .get(scope)
+                .is_some_and(|running| *running >= u64::from(**most))
+                || **most == 0
+        });
+        self.pauses(now)
+            .map(|pause| &pause.scope)
+            .chain(full.map(|(scope, _)| scope))
+            .collect()
     }
 
     pub(super) fn host(&self, host: &str) -> Option<Time> {
@@ -379,6 +447,11 @@ impl Hot {
     /// The hosts that are limited now, by name.
     pub(super) fn limited_hosts(&self, now: Time) -> Vec<HostLimit> {
         let limited = self.hosts.iter().filter(|(_, until)| **until > now);
-        limited.map(|(host, until)| HostLimit { host: host.clone(), until: *until }).collect()
+        limited
+            .map(|(host, until)| HostLimit {
+                host: host.clone(),
+                until: *until,
+            })
+            .collect()
     }
 }

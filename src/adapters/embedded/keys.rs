@@ -129,7 +129,9 @@ pub(super) fn given_up(item: QueueId) -> Key {
 }
 /// The newest comes first.
 pub(super) fn stored(at: Time, sequence: u64) -> Key {
-    Key::table(b'Z').signed(-at.timestamp_micros()).number(!sequence)
+    Key::table(b'Z')
+        .signed(-at.timestamp_micros())
+        .number(!sequence)
 }
 pub(super) fn all_stored() -> Key {
     Key::table(b'Z')
@@ -201,7 +203,9 @@ pub(super) fn candidates() -> Key {
     Key::table(b'E')
 }
 pub(super) fn candidate_of(key: &QueueKey) -> Key {
-    candidates_of_codebase(&key.codebase).text(key.campaign.as_str()).text(key.change_set.as_deref().unwrap_or(""))
+    candidates_of_codebase(&key.codebase)
+        .text(key.campaign.as_str())
+        .text(key.change_set.as_deref().unwrap_or(""))
 }
 pub(super) fn candidates_of_codebase(codebase: &CodebaseName) -> Key {
     Key::table(b'X').text(codebase.as_str())

@@ -16,14 +16,29 @@ fn place(offset: u64) -> (u64, usize) {
     (offset / BLOCK, (offset % BLOCK) as usize)
 }
 
-fn append(txn: &mut Txn<'_>, run: &RunId, name: &str, offset: u64, bytes: &[u8], room: u64) -> Result<Appended, Fault> {
+fn append(
+    txn: &mut Txn<'_>,
+    run: &RunId,
+    name: &str,
+    offset: u64,
+    bytes: &[u8],
+    room: u64,
+) -> Result<Appended, Fault> {
     let key = keys::live_log(run, name);
     let mut size = txn.number(&key)?;
     if offset > size {
         return Ok(Appended::Gap(size));
     }
-    let others: u64 = list(txn, run)?.into_iter().filter(|(other, _)| other != name).map(|(_, size)| size).sum();
-    if others.saturating_add(offset).saturating_add(bytes.len() as u64) > room {
+    let others: u64 = list(txn, run)?
+        .into_iter()
+        .filter(|(other, _)| other != name)
+        .map(|(_, size)| size)
+        .sum();
+    if others
+        .saturating_add(offset)
+        .saturating_add(bytes.len() as u64)
+        > room
+    {
         return Ok(Appended::Full);
     }
     let known = usize::try_from(size - offset).unwrap_or(usize::MAX);
@@ -31,8 +46,15 @@ fn append(txn: &mut Txn<'_>, run: &RunId, name: &str, offset: u64, bytes: &[u8],
     while !new.is_empty() {
         let (number, at) = place(size);
         let key = keys::live_block(run, name, number);
-        let mut block = if at == 0 { vec![] } else { txn.get_bytes(&key)?.unwrap_or_default() };
-        let (fits, rest) = new.split_at(new.len().min(usize::try_from(BLOCK).unwrap_or(usize::MAX) - at));
+        let mut block = if at == 0 {
+            vec![]
+        } else {
+            txn.get_bytes(&key)?.unwrap_or_default()
+        };
+        let (fits, rest) = new.split_at(
+            new.len()
+                .min(usize::try_from(BLOCK).unwrap_or(usize::MAX) - at),
+        );
         block.extend_from_slice(fits);
         txn.put_bytes(key, block);
         size += fits.len() as u64;
@@ -42,12 +64,22 @@ fn append(txn: &mut Txn<'_>, run: &RunId, name: &str, offset: u64, bytes: &[u8],
     Ok(Appended::Size(size))
 }
 
-fn read(txn: &Txn<'_>, run: &RunId, name: &str, mut offset: u64, limit: usize) -> Result<Option<Bytes>, Fault> {
-    let Some(size) = txn.get::<u64>(&keys::live_log(run, name))? else { return Ok(None) };
+fn read(
+    txn: &Txn<'_>,
+    run: &RunId,
+    name: &str,
+    mut offset: u64,
+    limit: usize,
+) -> Result<Option<Bytes>, Fault> {
+    let Some(size) = txn.get::<u64>(&keys::live_log(run, name))? else {
+        return Ok(None);
+    };
     let mut found = vec![];
     while offset < size && found.len() < limit {
         let (number, at) = place(offset);
-        let block = txn.get_bytes(&keys::live_block(run, name, number))?.unwrap_or_default();
+        let block = txn
+            .get_bytes(&keys::live_block(run, name, number))?
+            .unwrap_or_default();
         let part = block.get(at..).unwrap_or_default();
         if part.is_empty() {
             break;
@@ -72,19 +104,42 @@ fn list(txn: &Txn<'_>, run: &RunId) -> Result<Vec<(String, u64)>, Fault> {
 
 /// The text that a key has after its table's letter, part by part. Names of logs and runs have no bytes that are escaped.
 fn parts(key: &[u8]) -> Vec<String> {
-    key.get(1..).unwrap_or_default().split(|byte| *byte == 0).map(|part| String::from_utf8_lossy(part).into_owned()).collect()
+    key.get(1..)
+        .unwrap_or_default()
+        .split(|byte| *byte == 0)
+        .map(|part| String::from_utf8_lossy(part).into_owned())
+        .collect()
 }
 
 #[async_trait]
 impl LiveLogs for Embedded {
-    async fn append(&self, run: &RunId, name: &str, offset: u64, bytes: Bytes, room: u64) -> Result<Appended, Fault> {
+    async fn append(
+        &self,
+        run: &RunId,
+        name: &str,
+        offset: u64,
+        bytes: Bytes,
+        room: u64,
+    ) -> Result<Appended, Fault> {
         let (run, name) = (run.clone(), name.to_owned());
-        self.write("append to a log", move |txn, _| append(txn, &run, &name, offset, &bytes, room)).await
+        self.write("append to a log", move |txn, _| {
+            append(txn, &run, &name, offset, &bytes, room)
+        })
+        .await
     }
 
-    async fn read(&self, run: &RunId, name: &str, offset: u64, limit: usize) -> Result<Option<Bytes>, Fault> {
+    async fn read(
+        &self,
+        run: &RunId,
+        name: &str,
+        offset: u64,
+        limit: usize,
+    ) -> Result<Option<Bytes>, Fault> {
         let (run, name) = (run.clone(), name.to_owned());
-        Embedded::read(self, "read a live log", move |txn, _| read(txn, &run, &name, offset, limit)).await
+        Embedded::read(self, "read a live log", move |txn, _| {
+            read(txn, &run, &name, offset, limit)
+        })
+        .await
     }
 
     async fn list(&self, run: &RunId) -> Result<Vec<(String, u64)>, Fault> {
@@ -107,7 +162,10 @@ impl LiveLogs for Embedded {
     async fn remove(&self, runs: &[RunId]) -> Result<(), Fault> {
         let runs = runs.to_vec();
         self.write("remove live logs", move |txn, _| {
-            for prefix in runs.iter().flat_map(|run| [keys::live_logs_of(run), keys::live_blocks_of(run)]) {
+            for prefix in runs
+                .iter()
+                .flat_map(|run| [keys::live_logs_of(run), keys::live_blocks_of(run)])
+            {
                 let mut gone = vec![];
                 txn.scan(&prefix, |key, _| -> Result<_, Fault> {
                     gone.push(keys::Key(key.to_vec()));

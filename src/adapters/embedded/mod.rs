@@ -67,10 +67,25 @@ impl Embedded {
         let hot = Arc::new(RwLock::new(Hot::load(&Txn::new(kv.as_ref()))?));
         let gate = Arc::new(RwLock::new(()));
         let (jobs, waiting) = mpsc::channel();
-        let writer = Writer { kv: kv.clone(), hot: hot.clone(), gate: gate.clone(), waiting };
-        let spawned = thread::Builder::new().name("store-writer".into()).spawn(move || writer.run());
+        let writer = Writer {
+            kv: kv.clone(),
+            hot: hot.clone(),
+            gate: gate.clone(),
+            waiting,
+        };
+        let spawned = thread::Builder::new()
+            .name("store-writer".into())
+            .spawn(move || writer.run());
         spawned.map_err(|e| Fault::unavailable("start the store's writer", e))?;
-        Ok(Self { kv, hot, gate, jobs, opened: Arc::default(), name, metrics })
+        Ok(Self {
+            kv,
+            hot,
+            gate,
+            jobs,
+            opened: Arc::default(),
+            name,
+            metrics,
+        })
     }
 
     /// All records under a prefix, page by page: whole records, but not all of one moment.
@@ -82,7 +97,9 @@ impl Embedded {
         let (mut all, mut after) = (vec![], None);
         loop {
             let (prefix, from) = (prefix.clone(), after);
-            let (page, next) = self.read(action, move |txn, _| Ok::<_, E>(txn.page(&prefix, from)?)).await?;
+            let (page, next) = self
+                .read(action, move |txn, _| Ok::<_, E>(txn.page(&prefix, from)?))
+                .await?;
             all.extend(page);
             after = next;
             if after.is_none() {
@@ -92,7 +109,11 @@ impl Embedded {
     }
 
     /// Carries out a change: all of it, durable, or nothing.
-    async fn write<T, E>(&self, action: &'static str, change: impl FnOnce(&mut Txn<'_>, &mut Hot) -> Result<T, E> + Send + 'static) -> Result<T, E>
+    async fn write<T, E>(
+        &self,
+        action: &'static str,
+        change: impl FnOnce(&mut Txn<'_>, &mut Hot) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
     where
         T: Send + 'static,
         E: From<Fault> + Send + 'static,
@@ -120,21 +141,32 @@ impl Embedded {
         let gone = || E::from(Fault::unavailable(action, "the store's writer has stopped"));
         self.jobs.send(job).map_err(|_| gone())?;
         let result = answered.await.map_err(|_| gone())?;
-        self.metrics.operated(self.name, action, result.is_ok(), started.elapsed());
+        self.metrics
+            .operated(self.name, action, result.is_ok(), started.elapsed());
         result
     }
 
     /// Looks at what is in memory: at once where possible, off the async threads while a change is being made.
-    async fn look<T: Send + 'static, E: From<Fault>>(&self, look: impl FnOnce(&Hot) -> T + Send + 'static) -> Result<T, E> {
+    async fn look<T: Send + 'static, E: From<Fault>>(
+        &self,
+        look: impl FnOnce(&Hot) -> T + Send + 'static,
+    ) -> Result<T, E> {
         if let Ok(hot) = self.hot.try_read() {
             return Ok(look(&hot));
         }
         let hot = self.hot.clone();
-        Ok(off_thread("look at the queue", move || look(&hot.read().unwrap_or_else(PoisonError::into_inner))).await?)
+        Ok(off_thread("look at the queue", move || {
+            look(&hot.read().unwrap_or_else(PoisonError::into_inner))
+        })
+        .await?)
     }
 
     /// Reads off the async threads; what is read is consistent as long as `read` runs.
-    async fn read<T, E>(&self, action: &'static str, read: impl FnOnce(&Txn<'_>, &Hot) -> Result<T, E> + Send + 'static) -> Result<T, E>
+    async fn read<T, E>(
+        &self,
+        action: &'static str,
+        read: impl FnOnce(&Txn<'_>, &Hot) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
     where
         T: Send + 'static,
         E: From<Fault> + Send + 'static,
@@ -147,15 +179,22 @@ impl Embedded {
             read(&Txn::new(this.kv.as_ref()), &hot)
         });
         let result = reading.await?;
-        self.metrics.operated(self.name, action, result.is_ok(), started.elapsed());
+        self.metrics
+            .operated(self.name, action, result.is_ok(), started.elapsed());
         result
     }
 }
 
 fn check_format(kv: &dyn Kv) -> Result<(), KvError> {
-    match kv.get(keys::FORMAT_KEY)?.map(|bytes| String::from_utf8_lossy(&bytes).parse::<u64>()) {
+    match kv
+        .get(keys::FORMAT_KEY)?
+        .map(|bytes| String::from_utf8_lossy(&bytes).parse::<u64>())
+    {
         None => {
-            kv.apply(BTreeMap::from([(keys::FORMAT_KEY.to_vec(), Some(FORMAT.to_string().into_bytes()))]))?;
+            kv.apply(BTreeMap::from([(
+                keys::FORMAT_KEY.to_vec(),
+                Some(FORMAT.to_string().into_bytes()),
+            )]))?;
             kv.flush()
         }
         Some(Ok(FORMAT)) => Ok(()),
@@ -197,7 +236,9 @@ impl Writer {
         let mut txn = Txn::new(self.kv.as_ref());
         let mut answers = vec![first(&mut txn, &mut hot)];
         while answers.len() < GROUP {
-            let Ok(job) = self.waiting.try_recv() else { break };
+            let Ok(job) = self.waiting.try_recv() else {
+                break;
+            };
             answers.push(job(&mut txn, &mut hot));
         }
         (answers, txn.into_batch())
@@ -211,7 +252,9 @@ impl Writer {
             let _alone = self.gate.write().unwrap_or_else(PoisonError::into_inner);
             self.kv.apply(batch)
         };
-        applied.and_then(|()| self.kv.flush()).map_err(|e| e.to_string())
+        applied
+            .and_then(|()| self.kv.flush())
+            .map_err(|e| e.to_string())
     }
 }
 
@@ -230,7 +273,11 @@ mod tests {
         open(&kv).unwrap();
         open(&kv).unwrap();
         for other in ["2", "x"] {
-            kv.apply(BTreeMap::from([(keys::FORMAT_KEY.to_vec(), Some(other.into()))])).unwrap();
+            kv.apply(BTreeMap::from([(
+                keys::FORMAT_KEY.to_vec(),
+                Some(other.into()),
+            )]))
+            .unwrap();
             assert!(matches!(open(&kv), Err(Fault::Backend { .. })), "{other}");
             assert_eq!(kv.get(keys::FORMAT_KEY).unwrap().unwrap(), other.as_bytes());
         }
@@ -243,10 +290,19 @@ mod tests {
         fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, KvError> {
             self.0.get(key)
         }
-        fn range(&self, from: std::ops::Bound<&[u8]>, to: std::ops::Bound<&[u8]>, limit: usize) -> Result<Vec<(Vec<u8>, Vec<u8>)>, KvError> {
+        fn range(
+            &self,
+            from: std::ops::Bound<&[u8]>,
+            to: std::ops::Bound<&[u8]>,
+            limit: usize,
+        ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, KvError> {
             self.0.range(from, to, limit)
         }
-        fn last(&self, from: std::ops::Bound<&[u8]>, to: std::ops::Bound<&[u8]>) -> Result<Option<(Vec<u8>, Vec<u8>)>, KvError> {
+        fn last(
+            &self,
+            from: std::ops::Bound<&[u8]>,
+            to: std::ops::Bound<&[u8]>,
+        ) -> Result<Option<(Vec<u8>, Vec<u8>)>, KvError> {
             self.0.last(from, to)
         }
         fn apply(&self, _: Batch) -> Result<(), KvError> {
@@ -265,12 +321,28 @@ mod tests {
         };
         let now = time::parse("now", "2026-11-23T10:00:00").unwrap();
         let item = crate::domain::finish::tests::item();
-        let upload = crate::domain::codebase::CodebaseUpload { name: Some(item.key.codebase.to_string()), ..Default::default() };
-        let stored = records::StoredItem { item: item.clone(), wish: None, state: crate::domain::retry::ItemState::default(), added: now };
+        let upload = crate::domain::codebase::CodebaseUpload {
+            name: Some(item.key.codebase.to_string()),
+            ..Default::default()
+        };
+        let stored = records::StoredItem {
+            item: item.clone(),
+            wish: None,
+            state: crate::domain::retry::ItemState::default(),
+            added: now,
+        };
         let kv = MemoryKv::default();
         let mut txn = Txn::new(&kv);
-        txn.put(keys::codebase_named(&item.key.codebase), &1_u64).unwrap();
-        txn.put(keys::codebase(1), &records::StoredCodebase { sequence: 1, codebase: upload.check().unwrap() }).unwrap();
+        txn.put(keys::codebase_named(&item.key.codebase), &1_u64)
+            .unwrap();
+        txn.put(
+            keys::codebase(1),
+            &records::StoredCodebase {
+                sequence: 1,
+                codebase: upload.check().unwrap(),
+            },
+        )
+        .unwrap();
         txn.put(keys::item(item.id), &stored).unwrap();
         txn.put(keys::meta("format"), &FORMAT).unwrap();
         let batch = txn.into_batch();
@@ -286,9 +358,14 @@ mod tests {
         };
         for _ in 0..2 {
             let refused = store.claim(request()).await;
-            assert!(matches!(refused, Err(crate::ports::QueueStoreError::Fault(fault)) if fault.is_unavailable()));
+            assert!(
+                matches!(refused, Err(crate::ports::QueueStoreError::Fault(fault)) if fault.is_unavailable())
+            );
             assert_eq!(Claims::list(&store).await.unwrap(), vec![]);
-            assert_eq!(QueueStore::list(&store, 9).await.unwrap(), std::slice::from_ref(&item));
+            assert_eq!(
+                QueueStore::list(&store, 9).await.unwrap(),
+                std::slice::from_ref(&item)
+            );
         }
     }
 }

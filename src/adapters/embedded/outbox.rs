@@ -21,10 +21,18 @@ fn untold(txn: &Txn<'_>, limit: usize) -> Result<Vec<News>, Fault> {
         if found.len() >= limit {
             return Ok(ControlFlow::Break(()));
         }
-        let id = key.last_chunk::<8>().map_or(0, |bytes| NewsId::from_be_bytes(*bytes));
-        let StoredNews { run_id, publish_status } = decode(value)?;
+        let id = key
+            .last_chunk::<8>()
+            .map_or(0, |bytes| NewsId::from_be_bytes(*bytes));
+        let StoredNews {
+            run_id,
+            publish_status,
+        } = decode(value)?;
         if let Some(run) = txn.get::<Run>(&keys::run(&run_id))? {
-            found.push(News { id, event: Event::of_run(run, publish_status) });
+            found.push(News {
+                id,
+                event: Event::of_run(run, publish_status),
+            });
         }
         Ok(ControlFlow::Continue(()))
     })?;
@@ -34,7 +42,8 @@ fn untold(txn: &Txn<'_>, limit: usize) -> Result<Vec<News>, Fault> {
 #[async_trait]
 impl Outbox for Embedded {
     async fn untold(&self, limit: usize) -> Result<Vec<News>, Fault> {
-        self.read("look for news", move |txn, _| untold(txn, limit)).await
+        self.read("look for news", move |txn, _| untold(txn, limit))
+            .await
     }
 
     async fn told(&self, ids: &[NewsId]) -> Result<(), Fault> {

@@ -39,7 +39,8 @@ impl Pauses for Embedded {
     }
 
     async fn pauses(&self, now: Time) -> Result<Vec<Pause>, Fault> {
-        self.look(move |hot| hot.pauses(now).cloned().collect()).await
+        self.look(move |hot| hot.pauses(now).cloned().collect())
+            .await
     }
 
     async fn limit(&self, limit: RunLimit) -> Result<(), Fault> {
@@ -80,7 +81,8 @@ impl Parking for Embedded {
     }
 
     async fn parked(&self, after: Option<QueueId>, limit: usize) -> Result<Vec<QueueEntry>, Fault> {
-        self.look(move |hot| hot.parked(after, limit).into_iter().map(entry).collect()).await
+        self.look(move |hot| hot.parked(after, limit).into_iter().map(entry).collect())
+            .await
     }
 
     async fn release_items(&self, ids: &[QueueId]) -> Result<Vec<QueueId>, Fault> {
@@ -88,9 +90,17 @@ impl Parking for Embedded {
         let released = self.write("release items", move |txn, hot| {
             let mut released = vec![];
             for id in ids {
-                let Some(stored) = hot.item(id).filter(|stored| !hot.is_held(id) && stored.state != ItemState::default()) else { continue };
+                let Some(stored) = hot
+                    .item(id)
+                    .filter(|stored| !hot.is_held(id) && stored.state != ItemState::default())
+                else {
+                    continue;
+                };
                 let waited = stored.state.parked.is_some() || stored.state.not_before.is_some();
-                let stored = StoredItem { state: ItemState::default(), ..stored.clone() };
+                let stored = StoredItem {
+                    state: ItemState::default(),
+                    ..stored.clone()
+                };
                 queue::put(txn, hot, stored)?;
                 released.extend(waited.then_some(id));
             }

@@ -40,7 +40,10 @@ pub(super) struct Durations {
 
 impl Durations {
     pub(super) fn with(&self, seconds: f64) -> Self {
-        Self { runs: self.runs + 1, total: self.total + seconds }
+        Self {
+            runs: self.runs + 1,
+            total: self.total + seconds,
+        }
     }
 
     pub(super) fn mean(&self) -> Option<f64> {

@@ -29,10 +29,20 @@ use std::{collections::HashSet, ops::ControlFlow};
 const MINUTES_KEPT: i64 = 25 * 60;
 
 /// Makes a change set unless it is there. One that a run has for itself follows from the run, and is not kept.
-pub(super) fn make_change_set(txn: &mut Txn<'_>, id: &str, campaign: &crate::domain::name::CampaignName) -> Result<(), Fault> {
+pub(super) fn make_change_set(
+    txn: &mut Txn<'_>,
+    id: &str,
+    campaign: &crate::domain::name::CampaignName,
+) -> Result<(), Fault> {
     let key = keys::change_set(id);
     if txn.get_bytes(&key)?.is_none() {
-        txn.put(key, &ChangeSet { campaign: campaign.clone(), state: "created".into() })?;
+        txn.put(
+            key,
+            &ChangeSet {
+                campaign: campaign.clone(),
+                state: "created".into(),
+            },
+        )?;
     }
     Ok(())
 }
@@ -49,7 +59,11 @@ fn store_past(txn: &mut Txn<'_>, run: &Run) -> Result<(), Fault> {
         transient: run.is_transient(),
         resume_from: run.resume_from.clone(),
     };
-    let past = StoredPast { brief, past: run.past(), revision: run.revision.clone() };
+    let past = StoredPast {
+        brief,
+        past: run.past(),
+        revision: run.revision.clone(),
+    };
     txn.put(keys::past(&pair_of(run), run.start_time, &run.id), &past)?;
     if run.is_transient() {
         return Ok(());
@@ -60,10 +74,15 @@ fn store_past(txn: &mut Txn<'_>, run: &Run) -> Result<(), Fault> {
 }
 
 fn store_version(txn: &mut Txn<'_>, run: &Run) -> Result<(), Fault> {
-    let Some(Target::Debian(package)) = &run.target else { return Ok(()) };
+    let Some(Target::Debian(package)) = &run.target else {
+        return Ok(());
+    };
     let key = keys::highest_version(&run.codebase, &package.distribution);
     let earlier: Option<String> = txn.get(&key)?;
-    let versions = earlier.as_deref().into_iter().chain([package.version.as_str()]);
+    let versions = earlier
+        .as_deref()
+        .into_iter()
+        .chain([package.version.as_str()]);
     match changes::highest(versions) {
         Some(highest) => txn.put(key, &highest),
         None => Ok(()),
@@ -73,8 +92,14 @@ fn store_version(txn: &mut Txn<'_>, run: &Run) -> Result<(), Fault> {
 fn count_finished(txn: &mut Txn<'_>, run: &Run, now: Time) -> Result<(), Fault> {
     let minute = now.timestamp().div_euclid(60);
     let first_of_its_minute = txn.add(keys::finished(minute, run.code.as_str()), 1)? == 1;
-    let oldest = if first_of_its_minute { txn.first(&keys::all_finished())? } else { None };
-    if let Some((key, _)) = oldest.filter(|(key, _)| keys::first_number(key).is_some_and(|oldest| oldest < minute - MINUTES_KEPT)) {
+    let oldest = if first_of_its_minute {
+        txn.first(&keys::all_finished())?
+    } else {
+        None
+    };
+    if let Some((key, _)) = oldest.filter(|(key, _)| {
+        keys::first_number(key).is_some_and(|oldest| oldest < minute - MINUTES_KEPT)
+    }) {
         txn.delete(keys::Key(key));
     }
     Ok(())
@@ -95,7 +120,11 @@ fn store(txn: &mut Txn<'_>, run: &Run, now: Time) -> Result<u64, Fault> {
 }
 
 fn note_follow_up(txn: &mut Txn<'_>, run: &Run, id: u64) -> Result<(), Fault> {
-    let follow_up = StoredFollowUp { run_id: run.id.clone(), key: run.key(), context: run.context.clone() };
+    let follow_up = StoredFollowUp {
+        run_id: run.id.clone(),
+        key: run.key(),
+        context: run.context.clone(),
+    };
     txn.put(keys::follow_up(id), &follow_up)
 }
 
@@ -111,18 +140,39 @@ fn note_given_up(txn: &mut Txn<'_>, run: &Run) -> Result<(), Fault> {
     Ok(())
 }
 
-fn note_news(txn: &mut Txn<'_>, run: &RunId, publish_status: Option<PublishStatus>) -> Result<(), Fault> {
+fn note_news(
+    txn: &mut Txn<'_>,
+    run: &RunId,
+    publish_status: Option<PublishStatus>,
+) -> Result<(), Fault> {
     let id = txn.add(keys::meta("last_news"), 1)?;
-    txn.put(keys::news(id), &StoredNews { run_id: run.clone(), publish_status })
+    txn.put(
+        keys::news(id),
+        &StoredNews {
+            run_id: run.clone(),
+            publish_status,
+        },
+    )
 }
 
 fn record(txn: &mut Txn<'_>, hot: &mut Hot, new: NewRun) -> Result<Recorded, ResultStoreError> {
-    let NewRun { run, token, now, fate, unless_seen_after, blames_worker } = new;
+    let NewRun {
+        run,
+        token,
+        now,
+        fate,
+        unless_seen_after,
+        blames_worker,
+    } = new;
     if let Some(known) = txn.get::<Run>(&keys::run(&run.id))? {
         return Ok(Recorded::Known(Box::new(known)));
     }
-    let held = hot.holder(&run.id, &token).filter(|active| unless_seen_after.is_none_or(|seen| active.keepalive <= seen));
-    let Some(item) = held.map(|active| active.item.id) else { return Err(ResultStoreError::ClaimLost(run.id)) };
+    let held = hot
+        .holder(&run.id, &token)
+        .filter(|active| unless_seen_after.is_none_or(|seen| active.keepalive <= seen));
+    let Some(item) = held.map(|active| active.item.id) else {
+        return Err(ResultStoreError::ClaimLost(run.id));
+    };
     check_worker(txn, &run)?;
     if let (Some(worker), false) = (&run.worker, run.given_up) {
         txn.put(keys::worker_seen(worker), &Moment(now))?;
@@ -144,14 +194,18 @@ fn record(txn: &mut Txn<'_>, hot: &mut Hot, new: NewRun) -> Result<Recorded, Res
 
 fn check_worker(txn: &Txn<'_>, run: &Run) -> Result<(), ResultStoreError> {
     match &run.worker {
-        Some(worker) if txn.get_bytes(&keys::worker(worker))?.is_none() => Err(ResultStoreError::UnknownWorker(worker.clone())),
+        Some(worker) if txn.get_bytes(&keys::worker(worker))?.is_none() => {
+            Err(ResultStoreError::UnknownWorker(worker.clone()))
+        }
         _ => Ok(()),
     }
 }
 
 /// Counts a worker's failures in a row.
 fn count_failures(txn: &mut Txn<'_>, run: &Run, blames_worker: Option<bool>) -> Result<(), Fault> {
-    let (Some(worker), Some(to_blame)) = (&run.worker, blames_worker) else { return Ok(()) };
+    let (Some(worker), Some(to_blame)) = (&run.worker, blames_worker) else {
+        return Ok(());
+    };
     let key = keys::worker_failures(worker);
     if to_blame {
         txn.add(key, 1)?;
@@ -161,15 +215,25 @@ fn count_failures(txn: &mut Txn<'_>, run: &Run, blames_worker: Option<bool>) -> 
     Ok(())
 }
 
-fn record_late(txn: &mut Txn<'_>, hot: &mut Hot, LateRun { run, now }: LateRun) -> Result<Late, ResultStoreError> {
-    let Some(earlier) = txn.get::<Run>(&keys::run(&run.id))? else { return Err(ResultStoreError::ClaimLost(run.id)) };
+fn record_late(
+    txn: &mut Txn<'_>,
+    hot: &mut Hot,
+    LateRun { run, now }: LateRun,
+) -> Result<Late, ResultStoreError> {
+    let Some(earlier) = txn.get::<Run>(&keys::run(&run.id))? else {
+        return Err(ResultStoreError::ClaimLost(run.id));
+    };
     if !earlier.given_up {
         return Ok(Late::Known(Box::new(earlier)));
     }
     let given_up: Option<RunId> = txn.get(&keys::given_up(run.queue_id))?;
     let run_again = given_up.as_ref() != Some(&run.id) || hot.is_held(run.queue_id);
     check_worker(txn, &run)?;
-    txn.delete(keys::past(&pair_of(&earlier), earlier.start_time, &earlier.id));
+    txn.delete(keys::past(
+        &pair_of(&earlier),
+        earlier.start_time,
+        &earlier.id,
+    ));
     let sequence = store(txn, &run, now)?;
     if run_again {
         return Ok(Late::Beside);
@@ -214,7 +278,8 @@ fn finished_since(txn: &Txn<'_>, since: Time) -> Result<FinishedCounts, Fault> {
     // The table has at most a day of minutes, so all of it is read.
     txn.scan(&keys::all_finished(), |key, value| -> Result<_, Fault> {
         if keys::first_number(key).is_some_and(|minute| minute >= first) {
-            let code = String::from_utf8_lossy(key.get(9..key.len() - 1).unwrap_or_default()).into_owned();
+            let code =
+                String::from_utf8_lossy(key.get(9..key.len() - 1).unwrap_or_default()).into_owned();
             *counts.entry(ResultCode::new(code)).or_default() += decode::<u64>(value)?;
         }
         Ok(ControlFlow::Continue(()))
@@ -225,7 +290,9 @@ fn finished_since(txn: &Txn<'_>, since: Time) -> Result<FinishedCounts, Fault> {
 #[async_trait]
 impl ResultStore for Embedded {
     async fn record(&self, new: NewRun) -> Result<Recorded, ResultStoreError> {
-        let recorded = self.write("store a run", move |txn, hot| record(txn, hot, new)).await;
+        let recorded = self
+            .write("store a run", move |txn, hot| record(txn, hot, new))
+            .await;
         // Its item may be free again, or a wish that waited for it, or what a limit held back.
         if recorded.is_ok() {
             self.opened.add(1);
@@ -234,22 +301,33 @@ impl ResultStore for Embedded {
     }
 
     async fn record_late(&self, late: LateRun) -> Result<Late, ResultStoreError> {
-        self.write("store a late run", move |txn, hot| record_late(txn, hot, late)).await
+        self.write("store a late run", move |txn, hot| {
+            record_late(txn, hot, late)
+        })
+        .await
     }
 
     async fn run(&self, id: &RunId) -> Result<Option<Run>, ResultStoreError> {
         let key = keys::run(id);
-        self.read("look up a run", move |txn, _| Ok(txn.get(&key)?)).await
+        self.read("look up a run", move |txn, _| Ok(txn.get(&key)?))
+            .await
     }
 
     async fn latest(&self, limit: usize) -> Result<Vec<Run>, ResultStoreError> {
-        self.read("list the runs", move |txn, _| Ok(latest(txn, limit)?)).await
+        self.read("list the runs", move |txn, _| Ok(latest(txn, limit)?))
+            .await
     }
 
-    async fn set_publish_status(&self, id: &RunId, status: PublishStatus) -> Result<Option<Run>, ResultStoreError> {
+    async fn set_publish_status(
+        &self,
+        id: &RunId,
+        status: PublishStatus,
+    ) -> Result<Option<Run>, ResultStoreError> {
         let key = keys::run(id);
         self.write("set a publish status", move |txn, _| {
-            let Some(mut run) = txn.get::<Run>(&key)? else { return Ok(None) };
+            let Some(mut run) = txn.get::<Run>(&key)? else {
+                return Ok(None);
+            };
             run.publish_status = status;
             txn.put(key, &run)?;
             note_news(txn, &run.id, Some(status))?;
@@ -258,18 +336,35 @@ impl ResultStore for Embedded {
         .await
     }
 
-    async fn run_of_revision(&self, pair: &Pair, revision: &str) -> Result<Option<Run>, ResultStoreError> {
+    async fn run_of_revision(
+        &self,
+        pair: &Pair,
+        revision: &str,
+    ) -> Result<Option<Run>, ResultStoreError> {
         let (pair, revision) = (pair.clone(), revision.to_owned());
-        self.read("look for the run of a revision", move |txn, _| Ok(run_of_revision(txn, &pair, &revision)?)).await
+        self.read("look for the run of a revision", move |txn, _| {
+            Ok(run_of_revision(txn, &pair, &revision)?)
+        })
+        .await
     }
 
-    async fn last_build_version(&self, codebase: &CodebaseName, distribution: &str) -> Result<Option<String>, ResultStoreError> {
+    async fn last_build_version(
+        &self,
+        codebase: &CodebaseName,
+        distribution: &str,
+    ) -> Result<Option<String>, ResultStoreError> {
         let key = keys::highest_version(codebase, distribution);
-        self.read("look up the last version built", move |txn, _| Ok(txn.get(&key)?)).await
+        self.read("look up the last version built", move |txn, _| {
+            Ok(txn.get(&key)?)
+        })
+        .await
     }
 
     async fn finished_since(&self, since: Time) -> Result<FinishedCounts, ResultStoreError> {
-        self.read("count the finished runs", move |txn, _| Ok(finished_since(txn, since)?)).await
+        self.read("count the finished runs", move |txn, _| {
+            Ok(finished_since(txn, since)?)
+        })
+        .await
     }
 
     async fn check(&self) -> Result<(), ResultStoreError> {

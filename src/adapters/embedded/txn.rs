@@ -21,7 +21,12 @@ pub trait Kv: Send + Sync + 'static {
     /// The value of a key.
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, KvError>;
     /// At most `limit` entries between the bounds, from the front.
-    fn range(&self, from: Bound<&[u8]>, to: Bound<&[u8]>, limit: usize) -> Result<Vec<Entry>, KvError>;
+    fn range(
+        &self,
+        from: Bound<&[u8]>,
+        to: Bound<&[u8]>,
+        limit: usize,
+    ) -> Result<Vec<Entry>, KvError>;
     /// The last entry between the bounds.
     fn last(&self, from: Bound<&[u8]>, to: Bound<&[u8]>) -> Result<Option<Entry>, KvError>;
     /// Applies a batch, all or nothing, also when the process dies.
@@ -62,7 +67,11 @@ fn after_prefix(prefix: &[u8]) -> Bound<Vec<u8>> {
 
 impl<'a> Txn<'a> {
     pub(super) fn new(kv: &'a dyn Kv) -> Self {
-        Self { kv, changes: Batch::new(), replaced: vec![] }
+        Self {
+            kv,
+            changes: Batch::new(),
+            replaced: vec![],
+        }
     }
 
     pub(super) fn into_batch(self) -> Batch {
@@ -115,7 +124,11 @@ impl<'a> Txn<'a> {
     }
 
     /// Visits the entries under a prefix in order, until told to stop.
-    pub(super) fn scan<E: From<Fault>>(&self, prefix: &Key, visit: impl FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>, E>) -> Result<(), E> {
+    pub(super) fn scan<E: From<Fault>>(
+        &self,
+        prefix: &Key,
+        visit: impl FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>, E>,
+    ) -> Result<(), E> {
         self.scan_from(prefix, Bound::Included(prefix.0.clone()), visit)
     }
 
@@ -128,7 +141,13 @@ impl<'a> Txn<'a> {
     ) -> Result<(), E> {
         let to = after_prefix(&prefix.0);
         let mut changed = self.changes.range((from.clone(), to.clone())).peekable();
-        let mut stored = Stored { kv: self.kv, from, to, fetched: VecDeque::new(), fetch: FIRST_FETCH };
+        let mut stored = Stored {
+            kv: self.kv,
+            from,
+            to,
+            fetched: VecDeque::new(),
+            fetch: FIRST_FETCH,
+        };
         loop {
             let from_store = stored.peek()?;
             let take_change = match (from_store, changed.peek()) {
@@ -138,8 +157,13 @@ impl<'a> Txn<'a> {
                 (Some(_), None) => false,
             };
             let flow = if take_change {
-                let Some((key, value)) = changed.next() else { return Ok(()) };
-                if stored.peek()?.is_some_and(|(stored_key, _)| stored_key == key) {
+                let Some((key, value)) = changed.next() else {
+                    return Ok(());
+                };
+                if stored
+                    .peek()?
+                    .is_some_and(|(stored_key, _)| stored_key == key)
+                {
                     stored.fetched.pop_front();
                 }
                 match value {
@@ -147,7 +171,9 @@ impl<'a> Txn<'a> {
                     None => ControlFlow::Continue(()),
                 }
             } else {
-                let Some((key, value)) = stored.fetched.pop_front() else { return Ok(()) };
+                let Some((key, value)) = stored.fetched.pop_front() else {
+                    return Ok(());
+                };
                 visit(&key, &value)?
             };
             if flow.is_break() {
@@ -172,7 +198,11 @@ impl<'a> Txn<'a> {
         loop {
             let bounds = (Bound::Included(prefix.0.clone()), to.clone());
             let changed = self.changes.range(bounds).next_back();
-            let stored = self.kv.last(Bound::Included(&prefix.0), as_slice(&to)).map_err(failed)?.map(|(key, _)| key);
+            let stored = self
+                .kv
+                .last(Bound::Included(&prefix.0), as_slice(&to))
+                .map_err(failed)?
+                .map(|(key, _)| key);
             match (changed, stored) {
                 (Some((key, value)), stored) if stored.as_ref().is_none_or(|s| s <= key) => {
                     if value.is_some() {
@@ -186,7 +216,11 @@ impl<'a> Txn<'a> {
     }
 
     /// The records under a prefix, at most `limit`.
-    pub(super) fn list<T: DeserializeOwned>(&self, prefix: &Key, limit: usize) -> Result<Vec<T>, Fault> {
+    pub(super) fn list<T: DeserializeOwned>(
+        &self,
+        prefix: &Key,
+        limit: usize,
+    ) -> Result<Vec<T>, Fault> {
         let mut records = vec![];
         self.scan(prefix, |_, value| -> Result<_, Fault> {
             if records.len() >= limit {
@@ -199,13 +233,21 @@ impl<'a> Txn<'a> {
     }
 
     /// The records under a prefix after a key, at most a page, and the key that the next page comes after.
-    pub(super) fn page<T: DeserializeOwned>(&self, prefix: &Key, after: Option<Vec<u8>>) -> Result<(Vec<T>, Option<Vec<u8>>), Fault> {
+    pub(super) fn page<T: DeserializeOwned>(
+        &self,
+        prefix: &Key,
+        after: Option<Vec<u8>>,
+    ) -> Result<(Vec<T>, Option<Vec<u8>>), Fault> {
         let from = after.map_or_else(|| Bound::Included(prefix.0.clone()), Bound::Excluded);
         let (mut records, mut last) = (vec![], None);
         self.scan_from(prefix, from, |key, value| -> Result<_, Fault> {
             records.push(decode(value)?);
             last = Some(key.to_vec());
-            Ok(if records.len() < PAGE { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+            Ok(if records.len() < PAGE {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
+            })
         })?;
         let more = records.len() == PAGE;
         Ok((records, last.filter(|_| more)))
@@ -252,11 +294,18 @@ struct Stored<'a> {
 impl Stored<'_> {
     fn peek(&mut self) -> Result<Option<&Entry>, Fault> {
         if self.fetched.is_empty() && self.fetch > 0 {
-            let entries = self.kv.range(as_slice(&self.from), as_slice(&self.to), self.fetch).map_err(failed)?;
+            let entries = self
+                .kv
+                .range(as_slice(&self.from), as_slice(&self.to), self.fetch)
+                .map_err(failed)?;
             if let Some((last, _)) = entries.last() {
                 self.from = Bound::Excluded(last.clone());
             }
-            self.fetch = if entries.len() < self.fetch { 0 } else { (self.fetch * 4).min(MOST_FETCH) };
+            self.fetch = if entries.len() < self.fetch {
+                0
+            } else {
+                (self.fetch * 4).min(MOST_FETCH)
+            };
             self.fetched = entries.into();
         }
         Ok(self.fetched.front())

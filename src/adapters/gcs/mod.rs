@@ -65,7 +65,9 @@ fn fault(action: &'static str, error: Error) -> Fault {
 fn status(error: &Error) -> Option<u16> {
     match error {
         Error::Response(answer) => Some(answer.code),
-        Error::HttpClient(error) | Error::RawResponse(error, _) => error.status().map(|status| status.as_u16()),
+        Error::HttpClient(error) | Error::RawResponse(error, _) => {
+            error.status().map(|status| status.as_u16())
+        }
         _ => None,
     }
 }
@@ -74,24 +76,45 @@ impl GcsBucket {
     /// Prepares a client; nothing is asked of the store yet, except for credentials.
     pub async fn open(settings: &GcsSettings) -> Result<Self, Fault> {
         let action = "prepare the client of Google Cloud Storage";
-        let http = reqwest::Client::builder().connect_timeout(CONNECT).build().map_err(|e| Fault::backend(action, e))?;
-        let mut config = ClientConfig { http: Some(http.into()), ..ClientConfig::default() };
+        let http = reqwest::Client::builder()
+            .connect_timeout(CONNECT)
+            .build()
+            .map_err(|e| Fault::backend(action, e))?;
+        let mut config = ClientConfig {
+            http: Some(http.into()),
+            ..ClientConfig::default()
+        };
         if let Some(endpoint) = &settings.endpoint {
             endpoint.clone_into(&mut config.storage_endpoint);
         }
         let config = match &settings.credentials {
             GcsCredentials::Anonymous => config.anonymous(),
-            GcsCredentials::Default => config.with_auth().await.map_err(|e| Fault::backend(action, e))?,
+            GcsCredentials::Default => config
+                .with_auth()
+                .await
+                .map_err(|e| Fault::backend(action, e))?,
             GcsCredentials::File(path) => {
-                let file = CredentialsFile::new_from_file(path.display().to_string()).await.map_err(|e| Fault::backend(action, e))?;
-                config.with_credentials(file).await.map_err(|e| Fault::backend(action, e))?
+                let file = CredentialsFile::new_from_file(path.display().to_string())
+                    .await
+                    .map_err(|e| Fault::backend(action, e))?;
+                config
+                    .with_credentials(file)
+                    .await
+                    .map_err(|e| Fault::backend(action, e))?
             }
         };
-        Ok(Self { client: Client::new(config), bucket: settings.bucket.clone() })
+        Ok(Self {
+            client: Client::new(config),
+            bucket: settings.bucket.clone(),
+        })
     }
 
     fn object(&self, name: &str) -> GetObjectRequest {
-        GetObjectRequest { bucket: self.bucket.clone(), object: name.to_owned(), ..GetObjectRequest::default() }
+        GetObjectRequest {
+            bucket: self.bucket.clone(),
+            object: name.to_owned(),
+            ..GetObjectRequest::default()
+        }
     }
 }
 
@@ -99,12 +122,25 @@ impl GcsBucket {
 impl Objects for GcsBucket {
     async fn put(&self, name: &str, content: &Content, size: u64) -> Result<(), PutError> {
         let action = "store an object";
-        let request = UploadObjectRequest { bucket: self.bucket.clone(), ..UploadObjectRequest::default() };
-        let media = UploadType::Simple(Media { content_length: Some(size), ..Media::new(name.to_owned()) });
+        let request = UploadObjectRequest {
+            bucket: self.bucket.clone(),
+            ..UploadObjectRequest::default()
+        };
+        let media = UploadType::Simple(Media {
+            content_length: Some(size),
+            ..Media::new(name.to_owned())
+        });
         let progress = Progress::default();
-        let chunks = progress.chunks(content).await.map_err(|e| PutError::Failed(Fault::unavailable(action, e)))?;
+        let chunks = progress
+            .chunks(content)
+            .await
+            .map_err(|e| PutError::Failed(Fault::unavailable(action, e)))?;
         let upload = async {
-            match self.client.upload_streamed_object(&request, chunks, &media).await {
+            match self
+                .client
+                .upload_streamed_object(&request, chunks, &media)
+                .await
+            {
                 Ok(_) => Ok(true),
                 Err(error) if status(&error) == Some(403) => Ok(false),
                 Err(error) => Err(fault(action, error)),
@@ -122,13 +158,22 @@ impl Objects for GcsBucket {
         tokio::spawn(async move {
             let progress = Progress::default();
             let whole = Range::default();
-            let open = async { this.client.download_streamed_object(&request, &whole).await.map_err(|e| fault(action, e)) };
+            let open = async {
+                this.client
+                    .download_streamed_object(&request, &whole)
+                    .await
+                    .map_err(|e| fault(action, e))
+            };
             let mut chunks = match progress.guard(action, open).await {
                 Ok(chunks) => Box::pin(chunks),
                 Err(fault) => return drop(opened.send(Err(fault))),
             };
             drop(opened.send(Ok(())));
-            let next = async |chunks: &mut std::pin::Pin<Box<_>>| progress.guard(action, async { Ok(StreamExt::next(chunks).await) }).await;
+            let next = async |chunks: &mut std::pin::Pin<Box<_>>| {
+                progress
+                    .guard(action, async { Ok(StreamExt::next(chunks).await) })
+                    .await
+            };
             loop {
                 match next(&mut chunks).await {
                     Ok(Some(Ok(chunk))) => {
@@ -151,8 +196,18 @@ impl Objects for GcsBucket {
 
     async fn check(&self) -> Result<(), Fault> {
         let action = "list the bucket";
-        let request = ListObjectsRequest { bucket: self.bucket.clone(), max_results: Some(1), ..ListObjectsRequest::default() };
-        let list = async { self.client.list_objects(&request).await.map(drop).map_err(|e| fault(action, e)) };
+        let request = ListObjectsRequest {
+            bucket: self.bucket.clone(),
+            max_results: Some(1),
+            ..ListObjectsRequest::default()
+        };
+        let list = async {
+            self.client
+                .list_objects(&request)
+                .await
+                .map(drop)
+                .map_err(|e| fault(action, e))
+        };
         Progress::default().guard(action, list).await
     }
 }

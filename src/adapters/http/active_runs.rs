@@ -27,7 +27,10 @@ use std::{sync::Arc, time::Duration};
 use utoipa::IntoParams;
 
 fn no_such_run(id: &RunId) -> impl FnOnce(ServiceError) -> ApiError {
-    absent(ApiError::text(StatusCode::NOT_FOUND, format!("no such run {id}")))
+    absent(ApiError::text(
+        StatusCode::NOT_FOUND,
+        format!("no such run {id}"),
+    ))
 }
 
 /// Rate limits say when they end, in seconds.
@@ -50,8 +53,15 @@ pub async fn list(State(app): State<Arc<App>>) -> Answer<Vec<ActiveRunShape>> {
 /// One active run.
 #[utoipa::path(get, path = "/active-runs/{run_id}", tag = "active runs", params(("run_id" = String, Path)),
     responses((status = 200, body = ActiveRunShape), (status = 404, description = "text: no such run")))]
-pub async fn show(State(app): State<Arc<App>>, InPath(id): InPath<RunId>) -> Answer<ActiveRunShape> {
-    let run = app.overview.active_run(&id, None).await.map_err(no_such_run(&id))?;
+pub async fn show(
+    State(app): State<Arc<App>>,
+    InPath(id): InPath<RunId>,
+) -> Answer<ActiveRunShape> {
+    let run = app
+        .overview
+        .active_run(&id, None)
+        .await
+        .map_err(no_such_run(&id))?;
     Ok(Json(ActiveRunShape::new(&run, app.clock.now())))
 }
 
@@ -59,8 +69,16 @@ pub async fn show(State(app): State<Arc<App>>, InPath(id): InPath<RunId>) -> Ans
 #[utoipa::path(get, path = "/active-runs/+peek", tag = "active runs",
     responses((status = 201, body = AssignmentShape), (status = 503, description = "{reason: queue empty}"), (status = 429)))]
 pub async fn peek(State(app): State<Arc<App>>) -> Result<Response, ApiError> {
-    let assignment = app.assigner.peek().await.map_err(|e| cannot_assign(&app, e))?;
-    Ok((StatusCode::CREATED, Json(AssignmentShape::new(assignment, false))).into_response())
+    let assignment = app
+        .assigner
+        .peek()
+        .await
+        .map_err(|e| cannot_assign(&app, e))?;
+    Ok((
+        StatusCode::CREATED,
+        Json(AssignmentShape::new(assignment, false)),
+    )
+        .into_response())
 }
 
 /// How long to wait for work.
@@ -71,12 +89,22 @@ pub struct WaitQuery {
     wait: Option<u64>,
 }
 
-async fn hand_out(app: &Arc<App>, body: Option<AssignBody>, worker: Option<String>, base: &str, query: WaitQuery) -> Result<Response, ApiError> {
+async fn hand_out(
+    app: &Arc<App>,
+    body: Option<AssignBody>,
+    worker: Option<String>,
+    base: &str,
+    query: WaitQuery,
+) -> Result<Response, ApiError> {
     let body = body.unwrap_or_default();
     let newer = body.is_newer_generation();
     let request = body.request(worker)?;
     let wait = Duration::from_secs(query.wait.unwrap_or(0));
-    let assignment = app.waiting_room.assign(request, wait).await.map_err(|e| cannot_assign(app, e))?;
+    let assignment = app
+        .waiting_room
+        .assign(request, wait)
+        .await
+        .map_err(|e| cannot_assign(app, e))?;
     let shape = AssignmentShape::new(*assignment, newer);
     let location = [(header::LOCATION, format!("{base}/{}", shape.id))];
     Ok((StatusCode::CREATED, location, Json(shape)).into_response())
@@ -113,7 +141,11 @@ pub async fn show_public(
     Extension(Login(worker)): Extension<Login>,
     InPath(id): InPath<RunId>,
 ) -> Answer<ActiveRunShape> {
-    let run = app.overview.active_run(&id, Some(&worker)).await.map_err(no_such_run(&id))?;
+    let run = app
+        .overview
+        .active_run(&id, Some(&worker))
+        .await
+        .map_err(no_such_run(&id))?;
     Ok(Json(ActiveRunShape::new(&run, app.clock.now())))
 }
 
@@ -129,13 +161,31 @@ async fn drain(app: &App, request: Request) {
     }
 }
 
-async fn finish_run(app: Arc<App>, id: RunId, worker: Option<String>, request: Request) -> Result<Finished, ApiError> {
-    let no_such_run = || absent(ApiError::reason(StatusCode::NOT_FOUND, format!("no such run {id}")));
-    let held = match app.finisher.find(&id, worker.as_deref()).await.map_err(no_such_run()) {
+async fn finish_run(
+    app: Arc<App>,
+    id: RunId,
+    worker: Option<String>,
+    request: Request,
+) -> Result<Finished, ApiError> {
+    let no_such_run = || {
+        absent(ApiError::reason(
+            StatusCode::NOT_FOUND,
+            format!("no such run {id}"),
+        ))
+    };
+    let held = match app
+        .finisher
+        .find(&id, worker.as_deref())
+        .await
+        .map_err(no_such_run())
+    {
         Ok(Finishable::Active(held)) => *held,
         Ok(Finishable::Finished(run)) => {
             drain(&app, request).await;
-            return Ok(Finished { run: *run, first_time: false });
+            return Ok(Finished {
+                run: *run,
+                first_time: false,
+            });
         }
         Err(refused) => {
             drain(&app, request).await;
@@ -145,13 +195,21 @@ async fn finish_run(app: Arc<App>, id: RunId, worker: Option<String>, request: R
     let received = receive(&app, &held.run, request).await?;
     let finisher = app.finisher.clone();
     // On its own task: a client that goes away now does not stop half-way what is being stored.
-    let finished = app.tasks.spawn(async move { finisher.finish(held, received.upload()).await });
-    let finished = finished.await.map_err(|e| crate::ports::Fault::backend("finish a run", e))?;
+    let finished = app
+        .tasks
+        .spawn(async move { finisher.finish(held, received.upload()).await });
+    let finished = finished
+        .await
+        .map_err(|e| crate::ports::Fault::backend("finish a run", e))?;
     finished.map_err(no_such_run())
 }
 
 fn status(finished: &Finished) -> StatusCode {
-    if finished.first_time { StatusCode::CREATED } else { StatusCode::OK }
+    if finished.first_time {
+        StatusCode::CREATED
+    } else {
+        StatusCode::OK
+    }
 }
 
 /// Stores a run's result: a multipart upload with `result.json`, logs and artifacts. Finishing again answers what was stored.
@@ -159,10 +217,19 @@ fn status(finished: &Finished) -> StatusCode {
     request_body(content_type = "multipart/form-data", content = String),
     responses((status = 201, body = FinishShape), (status = 200, body = FinishShape, description = "it was finished before"),
         (status = 400, description = "text"), (status = 404, description = "{reason}"), (status = 413)))]
-pub async fn finish(State(app): State<Arc<App>>, InPath(id): InPath<RunId>, request: Request) -> Result<Response, ApiError> {
+pub async fn finish(
+    State(app): State<Arc<App>>,
+    InPath(id): InPath<RunId>,
+    request: Request,
+) -> Result<Response, ApiError> {
     let location = format!("/runs/{id}");
     let finished = finish_run(app, id, None, request).await?;
-    Ok((status(&finished), [(header::LOCATION, location)], Json(FinishShape::from(&finished))).into_response())
+    Ok((
+        status(&finished),
+        [(header::LOCATION, location)],
+        Json(FinishShape::from(&finished)),
+    )
+        .into_response())
 }
 
 /// Stores a run's result; only the worker that holds the run may.

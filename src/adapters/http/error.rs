@@ -39,17 +39,29 @@ pub struct ApiError {
 impl ApiError {
     /// A problem of that status.
     pub fn problem(status: StatusCode, detail: impl Into<String>) -> Self {
-        Self { status, detail: detail.into(), style: Style::Problem, headers: vec![], fields: Map::new() }
+        Self {
+            status,
+            detail: detail.into(),
+            style: Style::Problem,
+            headers: vec![],
+            fields: Map::new(),
+        }
     }
 
     /// Plain text of that status.
     pub fn text(status: StatusCode, detail: impl Into<String>) -> Self {
-        Self { style: Style::Text, ..Self::problem(status, detail) }
+        Self {
+            style: Style::Text,
+            ..Self::problem(status, detail)
+        }
     }
 
     /// `{"reason": …}` of that status.
     pub fn reason(status: StatusCode, detail: impl Into<String>) -> Self {
-        Self { style: Style::Reason, ..Self::problem(status, detail) }
+        Self {
+            style: Style::Reason,
+            ..Self::problem(status, detail)
+        }
     }
 
     /// With a header.
@@ -66,13 +78,26 @@ impl ApiError {
 
     /// The same as plain text, except for what is wrong with the runner itself.
     pub fn in_text(self) -> Self {
-        if self.status.is_server_error() && self.status != StatusCode::NOT_IMPLEMENTED { self } else { Self { style: Style::Text, ..self } }
+        if self.status.is_server_error() && self.status != StatusCode::NOT_IMPLEMENTED {
+            self
+        } else {
+            Self {
+                style: Style::Text,
+                ..self
+            }
+        }
     }
 }
 
 /// Answers "absent" with other words, all else as usual.
 pub fn absent(answer: ApiError) -> impl FnOnce(ServiceError) -> ApiError {
-    move |error| if matches!(error, ServiceError::NotFound { .. }) { answer } else { error.into() }
+    move |error| {
+        if matches!(error, ServiceError::NotFound { .. }) {
+            answer
+        } else {
+            error.into()
+        }
+    }
 }
 
 impl From<ServiceError> for ApiError {
@@ -84,14 +109,21 @@ impl From<ServiceError> for ApiError {
             ServiceError::NoCommand => Self::text(StatusCode::BAD_REQUEST, detail),
             ServiceError::QueueEmpty => Self::reason(StatusCode::SERVICE_UNAVAILABLE, detail),
             ServiceError::RateLimited(_) => Self::reason(StatusCode::TOO_MANY_REQUESTS, detail),
-            ServiceError::NotYours(id) => Self::problem(StatusCode::FORBIDDEN, detail).with("run_id", id.to_string()),
-            ServiceError::Gone { run, stop } => Self::problem(StatusCode::GONE, detail).with("run_id", run.to_string()).with("stop", stop),
+            ServiceError::NotYours(id) => {
+                Self::problem(StatusCode::FORBIDDEN, detail).with("run_id", id.to_string())
+            }
+            ServiceError::Gone { run, stop } => Self::problem(StatusCode::GONE, detail)
+                .with("run_id", run.to_string())
+                .with("stop", stop),
             ServiceError::Gap(size) => {
                 let range = format!("bytes */{size}");
-                Self::problem(StatusCode::RANGE_NOT_SATISFIABLE, detail).with("size", size).with_header(header::CONTENT_RANGE, range)
+                Self::problem(StatusCode::RANGE_NOT_SATISFIABLE, detail)
+                    .with("size", size)
+                    .with_header(header::CONTENT_RANGE, range)
             }
             ServiceError::TooLarge { .. } => Self::problem(StatusCode::PAYLOAD_TOO_LARGE, detail),
-            ServiceError::Stopping => Self::reason(StatusCode::SERVICE_UNAVAILABLE, detail).with_header(header::RETRY_AFTER, RETRY_SOON),
+            ServiceError::Stopping => Self::reason(StatusCode::SERVICE_UNAVAILABLE, detail)
+                .with_header(header::RETRY_AFTER, RETRY_SOON),
             ServiceError::Conflict(_) => Self::problem(StatusCode::CONFLICT, detail),
             ServiceError::Unsupported(_) => Self::text(StatusCode::NOT_IMPLEMENTED, detail),
             ServiceError::WorkerUnreachable(_) => Self::problem(StatusCode::BAD_GATEWAY, detail),
@@ -102,7 +134,8 @@ impl From<ServiceError> for ApiError {
 
 impl From<Invalid> for ApiError {
     fn from(invalid: Invalid) -> Self {
-        Self::problem(StatusCode::UNPROCESSABLE_ENTITY, invalid.to_string()).with("field", invalid.field)
+        Self::problem(StatusCode::UNPROCESSABLE_ENTITY, invalid.to_string())
+            .with("field", invalid.field)
     }
 }
 
@@ -112,7 +145,8 @@ impl From<Fault> for ApiError {
         // What went wrong inside is for the log, not for the client.
         let detail = fault.to_string();
         if fault.is_unavailable() {
-            Self::problem(StatusCode::SERVICE_UNAVAILABLE, detail).with_header(header::RETRY_AFTER, RETRY_SOON)
+            Self::problem(StatusCode::SERVICE_UNAVAILABLE, detail)
+                .with_header(header::RETRY_AFTER, RETRY_SOON)
         } else {
             Self::problem(StatusCode::INTERNAL_SERVER_ERROR, detail)
         }
@@ -127,7 +161,10 @@ impl IntoResponse for ApiError {
             Style::Problem => {
                 let mut problem = self.fields;
                 problem.insert("type".into(), "about:blank".into());
-                problem.insert("title".into(), self.status.canonical_reason().unwrap_or("Error").into());
+                problem.insert(
+                    "title".into(),
+                    self.status.canonical_reason().unwrap_or("Error").into(),
+                );
                 problem.insert("status".into(), self.status.as_u16().into());
                 problem.insert("detail".into(), self.detail.into());
                 let kind = (header::CONTENT_TYPE, "application/problem+json");

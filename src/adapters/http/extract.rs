@@ -23,37 +23,77 @@ const LARGE: usize = 64 << 10;
 pub struct Body<T>(pub T);
 
 fn is_json(request: &Request) -> bool {
-    let kind = request.headers().get(header::CONTENT_TYPE).map(|kind| kind.to_str().unwrap_or("?"));
-    let essence = kind.map(|kind| kind.split(';').next().unwrap_or(kind).trim().to_ascii_lowercase());
+    let kind = request
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .map(|kind| kind.to_str().unwrap_or("?"));
+    let essence = kind.map(|kind| {
+        kind.split(';')
+            .next()
+            .unwrap_or(kind)
+            .trim()
+            .to_ascii_lowercase()
+    });
     essence.is_none_or(|kind| kind == "application/json" || kind.ends_with("+json"))
 }
 
 /// A whole body of at most so many bytes.
 pub async fn received(request: Request, limit: u64) -> Result<Bytes, ApiError> {
     let limit_size = usize::try_from(limit).unwrap_or(usize::MAX);
-    let collected = timeout(BODY_PATIENCE, Limited::new(request.into_body(), limit_size).collect()).await;
-    let collected = collected.map_err(|_| ApiError::problem(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time"))?;
-    collected.map(http_body_util::Collected::to_bytes).map_err(|error| {
-        if error.downcast_ref::<LengthLimitError>().is_some() {
-            return ApiError::problem(StatusCode::PAYLOAD_TOO_LARGE, format!("the body is larger than {limit} bytes"));
-        }
-        ApiError::problem(StatusCode::BAD_REQUEST, format!("the body cannot be read: {error}"))
-    })
+    let collected = timeout(
+        BODY_PATIENCE,
+        Limited::new(request.into_body(), limit_size).collect(),
+    )
+    .await;
+    let collected = collected.map_err(|_| {
+        ApiError::problem(
+            StatusCode::REQUEST_TIMEOUT,
+            "the body did not arrive in time",
+        )
+    })?;
+    collected
+        .map(http_body_util::Collected::to_bytes)
+        .map_err(|error| {
+            if error.downcast_ref::<LengthLimitError>().is_some() {
+                return ApiError::problem(
+                    StatusCode::PAYLOAD_TOO_LARGE,
+                    format!("the body is larger than {limit} bytes"),
+                );
+            }
+            ApiError::problem(
+                StatusCode::BAD_REQUEST,
+                format!("the body cannot be read: {error}"),
+            )
+        })
 }
 
 /// Reads JSON: 400 when it is none, 422 when it is not what was wanted.
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
-    let bytes = if bytes.iter().all(u8::is_ascii_whitespace) { b"null" } else { bytes };
+    let bytes = if bytes.iter().all(u8::is_ascii_whitespace) {
+        b"null"
+    } else {
+        bytes
+    };
     let mut json = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let (path, inner) = (error.path().to_string(), error.inner());
         // A wrong type may be met before the place where the JSON is broken.
         let well_formed = inner.is_data() && serde_json::from_slice::<IgnoredAny>(bytes).is_ok();
-        let status = if well_formed { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::BAD_REQUEST };
-        let place = if path == "." { "the body".to_owned() } else { path.clone() };
+        let status = if well_formed {
+            StatusCode::UNPROCESSABLE_ENTITY
+        } else {
+            StatusCode::BAD_REQUEST
+        };
+        let place = if path == "." {
+            "the body".to_owned()
+        } else {
+            path.clone()
+        };
         ApiError::problem(status, format!("{place}: {inner}")).with("field", path)
     })?;
-    json.end().map_err(|error| ApiError::problem(StatusCode::BAD_REQUEST, format!("the body: {error}")))?;
+    json.end().map_err(|error| {
+        ApiError::problem(StatusCode::BAD_REQUEST, format!("the body: {error}"))
+    })?;
     Ok(value)
 }
 
@@ -62,7 +102,10 @@ impl<T: DeserializeOwned + Send + 'static> FromRequest<Arc<App>> for Body<T> {
 
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, ApiError> {
         if !is_json(&request) {
-            return Err(ApiError::problem(StatusCode::UNSUPPORTED_MEDIA_TYPE, "the body must be application/json"));
+            return Err(ApiError::problem(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "the body must be application/json",
+            ));
         }
         // On the heap, which the handler, that may wait for long, has back.
         let bytes = Box::pin(received(request, app.limits.json_body)).await?;
@@ -70,7 +113,9 @@ impl<T: DeserializeOwned + Send + 'static> FromRequest<Arc<App>> for Body<T> {
         if bytes.len() < LARGE {
             return parse(&bytes).map(Self);
         }
-        off_thread("read a body", move || parse(&bytes)).await?.map(Self)
+        off_thread("read a body", move || parse(&bytes))
+            .await?
+            .map(Self)
     }
 }
 
@@ -82,7 +127,8 @@ impl<T: DeserializeOwned + Send> FromRequestParts<Arc<App>> for InPath<T> {
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
         let path = Path::<T>::from_request_parts(parts, app).await;
-        path.map(|Path(value)| Self(value)).map_err(|error| ApiError::problem(StatusCode::BAD_REQUEST, error.body_text()))
+        path.map(|Path(value)| Self(value))
+            .map_err(|error| ApiError::problem(StatusCode::BAD_REQUEST, error.body_text()))
     }
 }
 
@@ -94,7 +140,9 @@ impl<T: DeserializeOwned + Send> FromRequestParts<Arc<App>> for InQuery<T> {
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
         let query = Query::<T>::from_request_parts(parts, app).await;
-        query.map(|Query(value)| Self(value)).map_err(|error| ApiError::problem(StatusCode::BAD_REQUEST, error.body_text()))
+        query
+            .map(|Query(value)| Self(value))
+            .map_err(|error| ApiError::problem(StatusCode::BAD_REQUEST, error.body_text()))
     }
 }
 

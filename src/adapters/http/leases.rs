@@ -34,7 +34,10 @@ pub struct KeepaliveShape {
 
 impl From<ActiveRun> for KeepaliveShape {
     fn from(run: ActiveRun) -> Self {
-        Self { lease_until: run.lease_until.map(|until: Time| iso(until)), cancel: run.cancel }
+        Self {
+            lease_until: run.lease_until.map(|until: Time| iso(until)),
+            cancel: run.cancel,
+        }
     }
 }
 
@@ -50,7 +53,10 @@ pub struct SizeShape {
 /// Notes a sign of life, which renews the lease of the run.
 #[utoipa::path(post, path = "/active-runs/{run_id}/keepalive", tag = "active runs", params(("run_id" = String, Path)),
     responses((status = 200, body = KeepaliveShape), (status = 404), (status = 410, description = "it is not active any more; {run_id, stop}: whether its result is of no use")))]
-pub async fn keepalive(State(app): State<Arc<App>>, InPath(id): InPath<RunId>) -> Answer<KeepaliveShape> {
+pub async fn keepalive(
+    State(app): State<Arc<App>>,
+    InPath(id): InPath<RunId>,
+) -> Answer<KeepaliveShape> {
     Ok(Json(app.keepalive.renew(&id, None).await?.into()))
 }
 
@@ -67,25 +73,58 @@ pub async fn keepalive_public(
 
 /// Reads `bytes A-B/*`: where a bit begins, and how long it says it is.
 fn content_range(headers: &HeaderMap) -> Result<(u64, u64), ApiError> {
-    let wrong = || ApiError::problem(StatusCode::BAD_REQUEST, "Content-Range: must be `bytes FIRST-LAST/*`").with("field", "Content-Range");
-    let text = headers.get(header::CONTENT_RANGE).and_then(|range| range.to_str().ok()).ok_or_else(wrong)?;
-    let (range, _size) = text.trim().strip_prefix("bytes ").and_then(|rest| rest.split_once('/')).ok_or_else(wrong)?;
+    let wrong = || {
+        ApiError::problem(
+            StatusCode::BAD_REQUEST,
+            "Content-Range: must be `bytes FIRST-LAST/*`",
+        )
+        .with("field", "Content-Range")
+    };
+    let text = headers
+        .get(header::CONTENT_RANGE)
+        .and_then(|range| range.to_str().ok())
+        .ok_or_else(wrong)?;
+    let (range, _size) = text
+        .trim()
+        .strip_prefix("bytes ")
+        .and_then(|rest| rest.split_once('/'))
+        .ok_or_else(wrong)?;
     let (first, last) = range.split_once('-').ok_or_else(wrong)?;
     let number = |digits: &str| digits.trim().parse::<u64>().map_err(|_| wrong());
     let (first, last) = (number(first)?, number(last)?);
-    let length = last.checked_sub(first).and_then(|rest| rest.checked_add(1)).ok_or_else(wrong)?;
+    let length = last
+        .checked_sub(first)
+        .and_then(|rest| rest.checked_add(1))
+        .ok_or_else(wrong)?;
     Ok((first, length))
 }
 
-async fn append(app: &App, id: &RunId, worker: Option<&str>, name: &str, request: Request) -> Result<(StatusCode, Json<SizeShape>), ApiError> {
+async fn append(
+    app: &App,
+    id: &RunId,
+    worker: Option<&str>,
+    name: &str,
+    request: Request,
+) -> Result<(StatusCode, Json<SizeShape>), ApiError> {
     let (first, length) = content_range(request.headers())?;
     let bytes = received(request, LARGEST_BIT).await?;
     if bytes.len() as u64 != length {
-        let detail = format!("Content-Range: it says {length} bytes, and the body has {}", bytes.len());
-        return Err(ApiError::problem(StatusCode::BAD_REQUEST, detail).with("field", "Content-Range"));
+        let detail = format!(
+            "Content-Range: it says {length} bytes, and the body has {}",
+            bytes.len()
+        );
+        return Err(
+            ApiError::problem(StatusCode::BAD_REQUEST, detail).with("field", "Content-Range")
+        );
     }
     let (size, run) = app.live.append(id, worker, name, first, bytes).await?;
-    Ok((StatusCode::ACCEPTED, Json(SizeShape { size, cancel: run.cancel })))
+    Ok((
+        StatusCode::ACCEPTED,
+        Json(SizeShape {
+            size,
+            cancel: run.cancel,
+        }),
+    ))
 }
 
 /// Adds a bit to a log of an active run, at the place that `Content-Range: bytes FIRST-LAST/*` names. A repeat is harmless. It is a sign of life too.
@@ -119,10 +158,23 @@ mod tests {
 
     #[test]
     fn ranges_are_read() {
-        let read = |text: &str| content_range(&HeaderMap::from_iter([(header::CONTENT_RANGE, text.parse().unwrap())]));
+        let read = |text: &str| {
+            content_range(&HeaderMap::from_iter([(
+                header::CONTENT_RANGE,
+                text.parse().unwrap(),
+            )]))
+        };
         assert_eq!(read("bytes 0-0/*").unwrap(), (0, 1));
         assert_eq!(read("bytes 5-9/100").unwrap(), (5, 5));
-        for bad in ["", "bytes 5-9", "bytes 9-5/*", "bytes */5", "lines 1-2/*", "bytes a-b/*", "bytes 0-18446744073709551615/*"] {
+        for bad in [
+            "",
+            "bytes 5-9",
+            "bytes 9-5/*",
+            "bytes */5",
+            "lines 1-2/*",
+            "bytes a-b/*",
+            "bytes 0-18446744073709551615/*",
+        ] {
             assert!(read(bad).is_err(), "{bad}");
         }
         assert!(content_range(&HeaderMap::new()).is_err());

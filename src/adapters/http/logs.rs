@@ -44,7 +44,9 @@ pub struct PartQuery {
 fn no_current_run(id: &RunId) -> impl FnOnce(ServiceError) -> ApiError {
     let text = format!("No such current run: {id}");
     move |error| match error {
-        ServiceError::NotFound { what: "log", .. } => ApiError::text(StatusCode::NOT_FOUND, "No such log file"),
+        ServiceError::NotFound { what: "log", .. } => {
+            ApiError::text(StatusCode::NOT_FOUND, "No such log file")
+        }
         error => absent(ApiError::text(StatusCode::NOT_FOUND, text))(error).in_text(),
     }
 }
@@ -61,48 +63,74 @@ type Reading = (Option<LogStream>, Vec<u8>, u64);
 
 /// Whole lines of a log, as many as there are, with the offset after them.
 fn lines(log: LogStream, offset: u64) -> impl Stream<Item = Result<(Vec<u8>, u64), ServiceError>> {
-    stream::unfold((Some(log), vec![], offset), |(log, mut held, offset): Reading| async move {
-        let mut log = log?;
-        loop {
-            let ended = match log.next().await {
-                None => true,
-                Some(Ok(bytes)) => {
-                    held.extend_from_slice(&bytes);
-                    false
+    stream::unfold(
+        (Some(log), vec![], offset),
+        |(log, mut held, offset): Reading| async move {
+            let mut log = log?;
+            loop {
+                let ended = match log.next().await {
+                    None => true,
+                    Some(Ok(bytes)) => {
+                        held.extend_from_slice(&bytes);
+                        false
+                    }
+                    Some(Err(error)) => return Some((Err(error), (None, vec![], offset))),
+                };
+                let line_end = held
+                    .iter()
+                    .rposition(|byte| *byte == b'\n')
+                    .map(|place| place + 1);
+                let end = if ended || held.len() > LONGEST_EVENT {
+                    held.len()
+                } else {
+                    line_end.unwrap_or(0)
+                };
+                if end > 0 {
+                    let rest = held.split_off(end);
+                    let offset = offset + held.len() as u64;
+                    return Some((
+                        Ok((held, offset)),
+                        (Some(log).filter(|_| !ended), rest, offset),
+                    ));
                 }
-                Some(Err(error)) => return Some((Err(error), (None, vec![], offset))),
-            };
-            let line_end = held.iter().rposition(|byte| *byte == b'\n').map(|place| place + 1);
-            let end = if ended || held.len() > LONGEST_EVENT { held.len() } else { line_end.unwrap_or(0) };
-            if end > 0 {
-                let rest = held.split_off(end);
-                let offset = offset + held.len() as u64;
-                return Some((Ok((held, offset)), (Some(log).filter(|_| !ended), rest, offset)));
+                if ended {
+                    return None;
+                }
             }
-            if ended {
-                return None;
-            }
-        }
-    })
+        },
+    )
 }
 
 fn events(log: LogStream, offset: u64) -> impl Stream<Item = Result<Event, Infallible>> {
     let told = lines(log, offset).map(|part| match part {
         Ok((bytes, offset)) => {
             let text = String::from_utf8_lossy(&bytes).replace('\r', "");
-            Event::default().id(offset.to_string()).data(text.strip_suffix('\n').unwrap_or(&text))
+            Event::default()
+                .id(offset.to_string())
+                .data(text.strip_suffix('\n').unwrap_or(&text))
         }
         Err(error) => {
-            tracing::debug!(error = &error as &dyn std::error::Error, "a log that somebody follows breaks off");
-            Event::default().event("error").data("the log cannot be read on")
+            tracing::debug!(
+                error = &error as &dyn std::error::Error,
+                "a log that somebody follows breaks off"
+            );
+            Event::default()
+                .event("error")
+                .data("the log cannot be read on")
         }
     });
-    told.chain(stream::once(async { Event::default().event("end").data("the run has ended") })).map(Ok)
+    told.chain(stream::once(async {
+        Event::default().event("end").data("the run has ended")
+    }))
+    .map(Ok)
 }
 
 fn plain(log: LogStream) -> Response {
-    let kind =
-        [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::X_CONTENT_TYPE_OPTIONS, "nosniff"), (header::CACHE_CONTROL, "no-store")];
+    let kind = [
+        (header::CONTENT_TYPE, "text/plain; charset=utf-8"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::CACHE_CONTROL, "no-store"),
+    ];
     (kind, Body::from_stream(log)).into_response()
 }
 
@@ -120,11 +148,23 @@ pub async fn show(
     let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let as_events = header("accept").is_some_and(|accept| accept.contains("text/event-stream"));
     // A browser that lost its connection says where it was.
-    let offset = header("last-event-id").and_then(|id| id.parse().ok()).or(query.offset).unwrap_or(0);
-    let part = LogPart { offset, follow: query.follow.is_some_and(|follow| follow != 0) };
-    let log = app.logs.open(&id, &name, part).await.map_err(no_current_run(&id))?;
+    let offset = header("last-event-id")
+        .and_then(|id| id.parse().ok())
+        .or(query.offset)
+        .unwrap_or(0);
+    let part = LogPart {
+        offset,
+        follow: query.follow.is_some_and(|follow| follow != 0),
+    };
+    let log = app
+        .logs
+        .open(&id, &name, part)
+        .await
+        .map_err(no_current_run(&id))?;
     Ok(match as_events {
-        true => Sse::new(events(log, offset)).keep_alive(KeepAlive::default()).into_response(),
+        true => Sse::new(events(log, offset))
+            .keep_alive(KeepAlive::default())
+            .into_response(),
         false => plain(log),
     })
 }
@@ -133,7 +173,10 @@ pub async fn show(
 #[utoipa::path(post, path = "/kill/{run_id}", tag = "active runs", params(("run_id" = String, Path)),
     responses((status = 200, body = ActiveRunShape), (status = 404, description = "text"),
         (status = 501, description = "text: its worker cannot be told; the claim is marked all the same"), (status = 502, description = "its worker was not reached; the claim is marked all the same")))]
-pub async fn kill(State(app): State<Arc<App>>, InPath(id): InPath<RunId>) -> Answer<ActiveRunShape> {
+pub async fn kill(
+    State(app): State<Arc<App>>,
+    InPath(id): InPath<RunId>,
+) -> Answer<ActiveRunShape> {
     let run = app.logs.kill(&id).await.map_err(no_current_run(&id))?;
     Ok(Json(ActiveRunShape::new(&run, app.clock.now())))
 }
@@ -145,8 +188,14 @@ mod tests {
     #[tokio::test]
     async fn events_are_whole_lines_and_what_is_left_at_the_end() {
         let parts = ["one\ntw", "o\nthree\nfo", "ur"].map(|part| Ok(bytes::Bytes::from(part)));
-        let told: Vec<_> = lines(stream::iter(parts).boxed(), 10).map(Result::unwrap).collect().await;
-        let told: Vec<_> = told.iter().map(|(bytes, offset)| (std::str::from_utf8(bytes).unwrap(), *offset)).collect();
+        let told: Vec<_> = lines(stream::iter(parts).boxed(), 10)
+            .map(Result::unwrap)
+            .collect()
+            .await;
+        let told: Vec<_> = told
+            .iter()
+            .map(|(bytes, offset)| (std::str::from_utf8(bytes).unwrap(), *offset))
+            .collect();
         assert_eq!(told, [("one\n", 14), ("two\nthree\n", 24), ("four", 28)]);
     }
 }

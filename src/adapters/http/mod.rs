@@ -24,9 +24,10 @@ use crate::{
     metrics::Metrics,
     ports::Clock,
     services::{
-        Deployment, ServiceError, assign::Assigner, explain::Explainer, finish::Finisher, health::Health, ingest::Ingest, keepalive::Keepalive,
-        live::Live, logs::Logs, overview::Overview, parking::ParkedItems, pauses::Restraints, runs::Runs, schedule::Scheduler, waiting::WaitingRoom,
-        watch::Watcher, workers::Workers,
+        Deployment, ServiceError, assign::Assigner, explain::Explainer, finish::Finisher,
+        health::Health, ingest::Ingest, keepalive::Keepalive, live::Live, logs::Logs,
+        overview::Overview, parking::ParkedItems, pauses::Restraints, runs::Runs,
+        schedule::Scheduler, waiting::WaitingRoom, watch::Watcher, workers::Workers,
     },
 };
 use axum::{
@@ -91,7 +92,10 @@ pub struct App {
 
 impl App {
     async fn status_shape(&self) -> Result<shapes::StatusShape, ServiceError> {
-        Ok(shapes::StatusShape::new(&self.overview.status().await?, self.deployment.watch.run_timeout))
+        Ok(shapes::StatusShape::new(
+            &self.overview.status().await?,
+            self.deployment.watch.run_timeout,
+        ))
     }
 }
 
@@ -123,8 +127,16 @@ pub fn admin(app: Arc<App>) -> Router {
         .routes(routes!(logs::list))
         .routes(routes!(logs::show))
         .routes(routes!(logs::kill))
-        .routes(routes!(restraints::pauses, restraints::pause, restraints::resume))
-        .routes(routes!(restraints::limits, restraints::limit, restraints::unlimit))
+        .routes(routes!(
+            restraints::pauses,
+            restraints::pause,
+            restraints::resume
+        ))
+        .routes(routes!(
+            restraints::limits,
+            restraints::limit,
+            restraints::unlimit
+        ))
         .routes(routes!(restraints::parked))
         .routes(routes!(restraints::release))
         .routes(routes!(restraints::explain))
@@ -136,13 +148,19 @@ pub fn admin(app: Arc<App>) -> Router {
         .routes(routes!(leases::keepalive))
         .routes(routes!(leases::append_log))
         // Older clients of the unreleased port use this name.
-        .route("/active-runs/{run_id}/finish-multipart", axum::routing::post(active_runs::finish))
+        .route(
+            "/active-runs/{run_id}/finish-multipart",
+            axum::routing::post(active_runs::finish),
+        )
         .routes(routes!(workers::busy))
         .routes(routes!(workers::list, workers::add))
         .routes(routes!(workers::remove))
         .routes(routes!(workers::rotate))
         .split_for_parts();
-    let page = SwaggerUi::new("/docs").url("/openapi.json", description.merge_from(public_routes().into_openapi()));
+    let page = SwaggerUi::new("/docs").url(
+        "/openapi.json",
+        description.merge_from(public_routes().into_openapi()),
+    );
     layered(router.merge(page), app)
 }
 
@@ -153,14 +171,22 @@ fn public_routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(active_runs::finish_public))
         .routes(routes!(leases::keepalive_public))
         .routes(routes!(leases::append_log_public))
-        .route("/runner/active-runs/{run_id}/finish-multipart", axum::routing::post(active_runs::finish_public))
+        .route(
+            "/runner/active-runs/{run_id}/finish-multipart",
+            axum::routing::post(active_runs::finish_public),
+        )
 }
 
 /// The routes for workers.
 pub fn public(app: Arc<App>) -> Router {
     let (workers, _) = public_routes().split_for_parts();
-    let workers = workers.route_layer(middleware::from_fn_with_state(app.clone(), public::require_login));
-    let open = Router::new().route("/", axum::routing::get(|| async { "" })).route("/queue/stats", axum::routing::get(queue::stats_public));
+    let workers = workers.route_layer(middleware::from_fn_with_state(
+        app.clone(),
+        public::require_login,
+    ));
+    let open = Router::new()
+        .route("/", axum::routing::get(|| async { "" }))
+        .route("/queue/stats", axum::routing::get(queue::stats_public));
     layered(workers.merge(open), app)
 }
 
@@ -168,12 +194,20 @@ pub fn public(app: Arc<App>) -> Router {
 fn layered(router: Router<Arc<App>>, app: Arc<App>) -> Router {
     let request_id = HeaderName::from_static("x-request-id");
     router
-        .fallback(|| async { ApiError::problem(StatusCode::NOT_FOUND, "there is nothing at this path") })
-        .method_not_allowed_fallback(|| async { ApiError::problem(StatusCode::METHOD_NOT_ALLOWED, "not with this method") })
+        .fallback(|| async {
+            ApiError::problem(StatusCode::NOT_FOUND, "there is nothing at this path")
+        })
+        .method_not_allowed_fallback(|| async {
+            ApiError::problem(StatusCode::METHOD_NOT_ALLOWED, "not with this method")
+        })
         // Handlers have limits of their own, from the settings.
         .layer(DefaultBodyLimit::disable())
         .layer(CatchPanicLayer::custom(|_: Box<dyn Any + Send>| {
-            ApiError::problem(StatusCode::INTERNAL_SERVER_ERROR, "the runner has a defect; its log says more").into_response()
+            ApiError::problem(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "the runner has a defect; its log says more",
+            )
+            .into_response()
         }))
         .layer(middleware::from_fn_with_state(app.clone(), observe))
         .layer(PropagateRequestIdLayer::new(request_id.clone()))
@@ -186,20 +220,40 @@ fn named(route: Option<&MatchedPath>) -> &str {
 }
 
 /// Counts and traces each request. Thousands may wait, so only what is needed for that is kept until the answer.
-fn observe(State(app): State<Arc<App>>, request: Request, next: Next) -> impl Future<Output = Response> {
+fn observe(
+    State(app): State<Arc<App>>,
+    request: Request,
+    next: Next,
+) -> impl Future<Output = Response> {
     let started = Instant::now();
     let route = request.extensions().get::<MatchedPath>().cloned();
     let method = request.method().clone();
-    let id = request.extensions().get::<RequestId>().and_then(|id| id.header_value().to_str().ok()).unwrap_or_default();
-    let trace = request.headers().get("traceparent").and_then(|t| t.to_str().ok()).unwrap_or_default();
-    let span =
-        tracing::info_span!("http.request.handle", http.method = %method, http.route = named(route.as_ref()), request.id = id, traceparent = trace);
+    let id = request
+        .extensions()
+        .get::<RequestId>()
+        .and_then(|id| id.header_value().to_str().ok())
+        .unwrap_or_default();
+    let trace = request
+        .headers()
+        .get("traceparent")
+        .and_then(|t| t.to_str().ok())
+        .unwrap_or_default();
+    let span = tracing::info_span!("http.request.handle", http.method = %method, http.route = named(route.as_ref()), request.id = id, traceparent = trace);
     let answering = next.run(request).instrument(span.clone());
     async move {
         let response = answering.await;
         let status = response.status();
-        app.metrics.answered(method.as_str(), named(route.as_ref()), status.as_u16(), started.elapsed());
-        let length = response.headers().get(header::CONTENT_LENGTH).and_then(|l| l.to_str().ok()).unwrap_or_default();
+        app.metrics.answered(
+            method.as_str(),
+            named(route.as_ref()),
+            status.as_u16(),
+            started.elapsed(),
+        );
+        let length = response
+            .headers()
+            .get(header::CONTENT_LENGTH)
+            .and_then(|l| l.to_str().ok())
+            .unwrap_or_default();
         let milliseconds = started.elapsed().as_millis();
         tracing::debug!(parent: &span, http.status = status.as_u16(), http.length = length, milliseconds, "answered");
         response

@@ -15,7 +15,8 @@ use std::sync::Arc;
 pub struct Login(pub String);
 
 fn refused() -> ApiError {
-    ApiError::text(StatusCode::UNAUTHORIZED, "worker login required").with_header(header::WWW_AUTHENTICATE, "Basic Realm=\"Janitor\"")
+    ApiError::text(StatusCode::UNAUTHORIZED, "worker login required")
+        .with_header(header::WWW_AUTHENTICATE, "Basic Realm=\"Janitor\"")
 }
 
 fn credentials(headers: &HeaderMap) -> Option<(String, String)> {
@@ -30,7 +31,11 @@ fn credentials(headers: &HeaderMap) -> Option<(String, String)> {
 }
 
 /// Lets workers pass that log in rightly.
-pub async fn require_login(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Result<Response, ApiError> {
+pub async fn require_login(
+    State(app): State<Arc<App>>,
+    mut request: Request,
+    next: Next,
+) -> Result<Response, ApiError> {
     let (name, password) = credentials(request.headers()).ok_or_else(refused)?;
     if !app.workers.log_in(&name, &password).await? {
         return Err(refused());

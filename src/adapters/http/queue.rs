@@ -4,7 +4,10 @@ use super::{
     App,
     error::{ApiError, absent},
     extract::{Answer, Body, InQuery},
-    shapes::{BulkShape, PositionShape, QueueItemShape, QueueStatsShape, ScheduleBody, ScheduleShape, StatusShape},
+    shapes::{
+        BulkShape, PositionShape, QueueItemShape, QueueStatsShape, ScheduleBody, ScheduleShape,
+        StatusShape,
+    },
 };
 use crate::domain::{
     name::{CampaignName, CodebaseName},
@@ -44,28 +47,46 @@ pub async fn status(State(app): State<Arc<App>>) -> Answer<StatusShape> {
 
 /// The queue, in order.
 #[utoipa::path(get, path = "/queue", tag = "queue", params(Limit), responses((status = 200, body = [QueueItemShape])))]
-pub async fn list(State(app): State<Arc<App>>, InQuery(limit): InQuery<Limit>) -> Answer<Vec<QueueItemShape>> {
-    let items = app.overview.queue(limit.limit.unwrap_or(usize::MAX)).await?;
+pub async fn list(
+    State(app): State<Arc<App>>,
+    InQuery(limit): InQuery<Limit>,
+) -> Answer<Vec<QueueItemShape>> {
+    let items = app
+        .overview
+        .queue(limit.limit.unwrap_or(usize::MAX))
+        .await?;
     Ok(Json(items.into_iter().map(Into::into).collect()))
 }
 
 /// Where a pair stands; nulls when it is not queued.
 #[utoipa::path(get, path = "/queue/position", tag = "queue", params(PairQuery), responses((status = 200, body = PositionShape)))]
-pub async fn position(State(app): State<Arc<App>>, InQuery(pair): InQuery<PairQuery>) -> Answer<PositionShape> {
-    let pair = Pair { codebase: CodebaseName::new(pair.codebase)?, campaign: CampaignName::new(pair.campaign)? };
+pub async fn position(
+    State(app): State<Arc<App>>,
+    InQuery(pair): InQuery<PairQuery>,
+) -> Answer<PositionShape> {
+    let pair = Pair {
+        codebase: CodebaseName::new(pair.codebase)?,
+        campaign: CampaignName::new(pair.campaign)?,
+    };
     Ok(Json(app.overview.position(&pair).await?.into()))
 }
 
 /// Figures about the queue.
 #[utoipa::path(get, path = "/queue/stats", tag = "queue", responses((status = 200, body = QueueStatsShape)))]
 pub async fn stats(State(app): State<Arc<App>>) -> Answer<QueueStatsShape> {
-    Ok(Json(QueueStatsShape::new(app.overview.figures().await?, true)))
+    Ok(Json(QueueStatsShape::new(
+        app.overview.figures().await?,
+        true,
+    )))
 }
 
 /// Figures about the queue, without names.
 #[utoipa::path(get, path = "/queue/stats", tag = "workers", responses((status = 200, body = QueueStatsShape)))]
 pub async fn stats_public(State(app): State<Arc<App>>) -> Answer<QueueStatsShape> {
-    Ok(Json(QueueStatsShape::new(app.overview.figures().await?, false)))
+    Ok(Json(QueueStatsShape::new(
+        app.overview.figures().await?,
+        false,
+    )))
 }
 
 fn run_not_found() -> ApiError {
@@ -75,16 +96,26 @@ fn run_not_found() -> ApiError {
 /// Queues a run of a pair, or of what an earlier run was of.
 #[utoipa::path(post, path = "/schedule", tag = "queue", request_body = ScheduleBody,
     responses((status = 200, body = ScheduleShape), (status = 400, description = "text: no command"), (status = 404, description = "{reason}"), (status = 422)))]
-pub async fn schedule(State(app): State<Arc<App>>, Body(body): Body<ScheduleBody>) -> Answer<ScheduleShape> {
+pub async fn schedule(
+    State(app): State<Arc<App>>,
+    Body(body): Body<ScheduleBody>,
+) -> Answer<ScheduleShape> {
     let (subject, _, options) = body.single()?;
-    let scheduled = app.scheduler.schedule(subject, options).await.map_err(absent(run_not_found()))?;
+    let scheduled = app
+        .scheduler
+        .schedule(subject, options)
+        .await
+        .map_err(absent(run_not_found()))?;
     Ok(Json(scheduled.into()))
 }
 
 /// Queues a control run; with `action`, does something with many.
 #[utoipa::path(post, path = "/schedule-control", tag = "queue", request_body = ScheduleBody,
     responses((status = 200, body = ScheduleShape, description = "with `action`: {action, affected_count, items}"), (status = 404, description = "{reason}"), (status = 422)))]
-pub async fn schedule_control(State(app): State<Arc<App>>, Body(body): Body<ScheduleBody>) -> Result<Response, ApiError> {
+pub async fn schedule_control(
+    State(app): State<Arc<App>>,
+    Body(body): Body<ScheduleBody>,
+) -> Result<Response, ApiError> {
     if body.is_bulk() {
         let request = body.bulk()?;
         let (action, dry_run) = (request.action, request.dry_run);
@@ -92,6 +123,10 @@ pub async fn schedule_control(State(app): State<Arc<App>>, Body(body): Body<Sche
         return Ok(Json(BulkShape::new(action, dry_run, affected)).into_response());
     }
     let (subject, revision, options) = body.single()?;
-    let scheduled = app.scheduler.schedule_control(subject, revision, options).await.map_err(absent(run_not_found()))?;
+    let scheduled = app
+        .scheduler
+        .schedule_control(subject, revision, options)
+        .await
+        .map_err(absent(run_not_found()))?;
     Ok(Json(ScheduleShape::from(scheduled)).into_response())
 }

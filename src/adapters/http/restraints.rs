@@ -5,8 +5,8 @@ use super::{
     error::ApiError,
     extract::{Answer, Body, InPath, InQuery},
     shapes::{
-        ExplanationShape, LimitBody, LimitShape, LimitsShape, ParkedPageShape, ParkedShape, PauseBody, PauseShape, PausesShape, ReleaseBody,
-        ReleasedShape,
+        ExplanationShape, LimitBody, LimitShape, LimitsShape, ParkedPageShape, ParkedShape,
+        PauseBody, PauseShape, PausesShape, ReleaseBody, ReleasedShape,
     },
 };
 use crate::domain::{pause::Scope, queue::QueueId};
@@ -47,19 +47,26 @@ impl ScopeQuery {
 #[utoipa::path(get, path = "/pauses", tag = "restraints", responses((status = 200, body = PausesShape)))]
 pub async fn pauses(State(app): State<Arc<App>>) -> Answer<PausesShape> {
     let pauses = app.restraints.pauses().await?;
-    Ok(Json(PausesShape { pauses: pauses.into_iter().map(PauseShape::from).collect() }))
+    Ok(Json(PausesShape {
+        pauses: pauses.into_iter().map(PauseShape::from).collect(),
+    }))
 }
 
 /// Pauses a campaign, host, codebase, bucket, worker, or everything. What is paused keeps its place and is skipped; what runs goes on.
 #[utoipa::path(put, path = "/pauses", tag = "restraints", request_body = PauseBody, responses((status = 200, body = PauseShape), (status = 422)))]
 pub async fn pause(State(app): State<Arc<App>>, Body(body): Body<PauseBody>) -> Answer<PauseShape> {
     let (scope, reason, until) = body.parts()?;
-    Ok(Json(app.restraints.pause(scope, reason, until).await?.into()))
+    Ok(Json(
+        app.restraints.pause(scope, reason, until).await?.into(),
+    ))
 }
 
 /// Ends a pause.
 #[utoipa::path(delete, path = "/pauses", tag = "restraints", params(ScopeQuery), responses((status = 204), (status = 404), (status = 422)))]
-pub async fn resume(State(app): State<Arc<App>>, InQuery(query): InQuery<ScopeQuery>) -> Result<StatusCode, ApiError> {
+pub async fn resume(
+    State(app): State<Arc<App>>,
+    InQuery(query): InQuery<ScopeQuery>,
+) -> Result<StatusCode, ApiError> {
     app.restraints.resume(&query.scope()?).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -68,7 +75,9 @@ pub async fn resume(State(app): State<Arc<App>>, InQuery(query): InQuery<ScopeQu
 #[utoipa::path(get, path = "/limits", tag = "restraints", responses((status = 200, body = LimitsShape)))]
 pub async fn limits(State(app): State<Arc<App>>) -> Answer<LimitsShape> {
     let limits = app.restraints.limits().await?;
-    Ok(Json(LimitsShape { limits: limits.into_iter().map(LimitShape::from).collect() }))
+    Ok(Json(LimitsShape {
+        limits: limits.into_iter().map(LimitShape::from).collect(),
+    }))
 }
 
 /// Limits how many runs of a campaign, or on a host, there may be at the same time. What runs already goes on.
@@ -80,21 +89,39 @@ pub async fn limit(State(app): State<Arc<App>>, Body(body): Body<LimitBody>) -> 
 
 /// Takes a limit away.
 #[utoipa::path(delete, path = "/limits", tag = "restraints", params(ScopeQuery), responses((status = 204), (status = 404), (status = 422)))]
-pub async fn unlimit(State(app): State<Arc<App>>, InQuery(query): InQuery<ScopeQuery>) -> Result<StatusCode, ApiError> {
+pub async fn unlimit(
+    State(app): State<Arc<App>>,
+    InQuery(query): InQuery<ScopeQuery>,
+) -> Result<StatusCode, ApiError> {
     app.restraints.unlimit(&query.scope()?).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 /// Items whose runs failed too often, which wait for somebody to release them.
 #[utoipa::path(get, path = "/parked", tag = "restraints", params(ParkedQuery), responses((status = 200, body = ParkedPageShape)))]
-pub async fn parked(State(app): State<Arc<App>>, InQuery(query): InQuery<ParkedQuery>) -> Answer<ParkedPageShape> {
-    let (page, next) = app.parked.list(query.cursor, query.limit.unwrap_or(PAGE).clamp(1, LARGEST_PAGE)).await?;
-    Ok(Json(ParkedPageShape { parked: page.into_iter().map(ParkedShape::from).collect(), next }))
+pub async fn parked(
+    State(app): State<Arc<App>>,
+    InQuery(query): InQuery<ParkedQuery>,
+) -> Answer<ParkedPageShape> {
+    let (page, next) = app
+        .parked
+        .list(
+            query.cursor,
+            query.limit.unwrap_or(PAGE).clamp(1, LARGEST_PAGE),
+        )
+        .await?;
+    Ok(Json(ParkedPageShape {
+        parked: page.into_iter().map(ParkedShape::from).collect(),
+        next,
+    }))
 }
 
 /// Releases parked (and snoozed) items: some by id, or all parked ones of a campaign, a codebase, or with `all`.
 #[utoipa::path(post, path = "/parked/release", tag = "restraints", request_body = ReleaseBody, responses((status = 200, body = ReleasedShape), (status = 422)))]
-pub async fn release(State(app): State<Arc<App>>, Body(body): Body<ReleaseBody>) -> Answer<ReleasedShape> {
+pub async fn release(
+    State(app): State<Arc<App>>,
+    Body(body): Body<ReleaseBody>,
+) -> Answer<ReleasedShape> {
     let released = app.parked.release(body.which()?).await?;
     Ok(Json(ReleasedShape { released }))
 }
@@ -102,6 +129,9 @@ pub async fn release(State(app): State<Arc<App>>, Body(body): Body<ReleaseBody>)
 /// Why an item is where it is in the queue, and what keeps it from being handed out.
 #[utoipa::path(get, path = "/queue/{queue_id}/explain", tag = "queue", params(("queue_id" = i64, Path)),
     responses((status = 200, body = ExplanationShape), (status = 404)))]
-pub async fn explain(State(app): State<Arc<App>>, InPath(id): InPath<QueueId>) -> Answer<ExplanationShape> {
+pub async fn explain(
+    State(app): State<Arc<App>>,
+    InPath(id): InPath<QueueId>,
+) -> Answer<ExplanationShape> {
     Ok(Json(app.explainer.explain(id).await?.into()))
 }

@@ -40,7 +40,10 @@ pub struct PublishStatusBody {
 }
 
 fn no_such_run(id: &RunId) -> impl FnOnce(ServiceError) -> ApiError {
-    absent(ApiError::text(StatusCode::NOT_FOUND, format!("no such run: {id}")))
+    absent(ApiError::text(
+        StatusCode::NOT_FOUND,
+        format!("no such run: {id}"),
+    ))
 }
 
 fn brief(run: &Run) -> Value {
@@ -49,25 +52,47 @@ fn brief(run: &Run) -> Value {
 
 /// The latest runs, newest first.
 #[utoipa::path(get, path = "/runs", tag = "runs", params(Limit), responses((status = 200, body = [RunShape])))]
-pub async fn list(State(app): State<Arc<App>>, InQuery(limit): InQuery<Limit>) -> Answer<Vec<RunShape>> {
-    let runs = app.runs.latest(limit.limit.unwrap_or(100).min(MOST_RUNS)).await?;
+pub async fn list(
+    State(app): State<Arc<App>>,
+    InQuery(limit): InQuery<Limit>,
+) -> Answer<Vec<RunShape>> {
+    let runs = app
+        .runs
+        .latest(limit.limit.unwrap_or(100).min(MOST_RUNS))
+        .await?;
     Ok(Json(runs.iter().map(RunShape::from).collect()))
 }
 
 /// A finished run: {codebase, campaign, `publish_status`}, or all of it.
 #[utoipa::path(get, path = "/runs/{run_id}", tag = "runs", params(("run_id" = String, Path), Detail),
     responses((status = 200, body = RunShape), (status = 404, description = "text: no such run")))]
-pub async fn show(State(app): State<Arc<App>>, InPath(id): InPath<RunId>, InQuery(detail): InQuery<Detail>) -> Result<Response, ApiError> {
+pub async fn show(
+    State(app): State<Arc<App>>,
+    InPath(id): InPath<RunId>,
+    InQuery(detail): InQuery<Detail>,
+) -> Result<Response, ApiError> {
     let run = app.runs.get(&id).await.map_err(no_such_run(&id))?;
     let full = detail.full.is_some_and(|full| full != 0);
-    Ok(if full { Json(RunShape::from(&run)).into_response() } else { Json(brief(&run)).into_response() })
+    Ok(if full {
+        Json(RunShape::from(&run)).into_response()
+    } else {
+        Json(brief(&run)).into_response()
+    })
 }
 
 /// Notes whether a run's result is to be published.
 #[utoipa::path(post, path = "/runs/{run_id}", tag = "runs", params(("run_id" = String, Path)), request_body = PublishStatusBody,
     responses((status = 200, body = PublishStatusShape), (status = 404, description = "text"), (status = 422)))]
-pub async fn update(State(app): State<Arc<App>>, InPath(id): InPath<RunId>, Body(body): Body<PublishStatusBody>) -> Answer<PublishStatusShape> {
+pub async fn update(
+    State(app): State<Arc<App>>,
+    InPath(id): InPath<RunId>,
+    Body(body): Body<PublishStatusBody>,
+) -> Answer<PublishStatusShape> {
     let status = body.publish_status.parse()?;
-    let run = app.runs.set_publish_status(&id, status).await.map_err(no_such_run(&id))?;
+    let run = app
+        .runs
+        .set_publish_status(&id, status)
+        .await
+        .map_err(no_such_run(&id))?;
     Ok(Json(PublishStatusShape::from(&run)))
 }

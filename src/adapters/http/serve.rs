@@ -17,7 +17,12 @@ const TRY_AGAIN_AFTER: Duration = Duration::from_millis(100);
 
 /// Whether only that one connection failed.
 fn is_of_one_connection(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset)
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+    )
 }
 
 async fn accept(listener: &TcpListener) -> TcpStream {
@@ -46,7 +51,8 @@ pub async fn serve(listener: TcpListener, router: Router, end: CancellationToken
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "a connection keeps its delay");
         }
-        let connection = connections.watch(http.serve_connection(TokioIo::new(stream), service.clone()));
+        let connection =
+            connections.watch(http.serve_connection(TokioIo::new(stream), service.clone()));
         tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "a connection broke");

@@ -39,7 +39,10 @@ fn bad(detail: impl Into<String>) -> ApiError {
 }
 
 fn too_large(what: &str, limit: u64) -> ApiError {
-    ApiError::problem(StatusCode::PAYLOAD_TOO_LARGE, format!("{what} is larger than {limit} bytes"))
+    ApiError::problem(
+        StatusCode::PAYLOAD_TOO_LARGE,
+        format!("{what} is larger than {limit} bytes"),
+    )
 }
 
 fn spool_failed(error: io::Error) -> ApiError {
@@ -60,7 +63,9 @@ impl Receiver<'_> {
     async fn chunk(&mut self, field: &mut Field<'_>) -> Result<Option<Bytes>, ApiError> {
         let patience = Duration::from_secs(self.app.limits.upload_idle_seconds);
         let chunk = timeout(patience, field.chunk()).await;
-        let chunk = chunk.map_err(|_| ApiError::problem(StatusCode::REQUEST_TIMEOUT, "the upload has stalled"))?;
+        let chunk = chunk.map_err(|_| {
+            ApiError::problem(StatusCode::REQUEST_TIMEOUT, "the upload has stalled")
+        })?;
         let chunk = chunk.map_err(|e| bad(format!("the upload is broken: {}", e.body_text())))?;
         self.received += chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
         if self.received > self.app.limits.upload {
@@ -102,30 +107,53 @@ impl Receiver<'_> {
             return Err(bad(format!("two parts are named {name}")));
         }
         if self.folder.files().len() as u64 >= self.app.limits.upload_files {
-            return Err(too_large("the number of files", self.app.limits.upload_files));
+            return Err(too_large(
+                "the number of files",
+                self.app.limits.upload_files,
+            ));
         }
         let mut file = self.folder.create(name);
         while let Some(chunk) = self.chunk(&mut field).await? {
-            self.folder.write(&mut file, &chunk).await.map_err(spool_failed)?;
+            self.folder
+                .write(&mut file, &chunk)
+                .await
+                .map_err(spool_failed)?;
             if file.size() > self.app.limits.upload_file {
                 return Err(too_large(name, self.app.limits.upload_file));
             }
         }
-        self.app.metrics.uploaded(if is_log(name) { "logs" } else { "artifacts" }, file.size());
+        self.app
+            .metrics
+            .uploaded(if is_log(name) { "logs" } else { "artifacts" }, file.size());
         self.folder.keep(file).await.map_err(spool_failed)
     }
 
     async fn part(&mut self, field: Field<'_>) -> Result<(), ApiError> {
-        if field.content_type().is_some_and(|kind| kind.to_ascii_lowercase().starts_with("multipart/")) {
+        if field
+            .content_type()
+            .is_some_and(|kind| kind.to_ascii_lowercase().starts_with("multipart/"))
+        {
             return Err(bad("nested multi-part"));
         }
-        let name = field.file_name().ok_or_else(|| bad("Part without filename"))?.to_owned();
-        if name == REPORT { self.report(field).await } else { self.file(&name, field).await }
+        let name = field
+            .file_name()
+            .ok_or_else(|| bad("Part without filename"))?
+            .to_owned();
+        if name == REPORT {
+            self.report(field).await
+        } else {
+            self.file(&name, field).await
+        }
     }
 
     async fn changes(&self) -> Result<Vec<(String, String)>, ApiError> {
         let mut changes = vec![];
-        for file in self.folder.files().iter().filter(|file| file.name.ends_with(".changes")) {
+        for file in self
+            .folder
+            .files()
+            .iter()
+            .filter(|file| file.name.ends_with(".changes"))
+        {
             if file.size > LARGEST_CHANGES {
                 return Err(too_large(&file.name, LARGEST_CHANGES));
             }
@@ -133,26 +161,58 @@ impl Receiver<'_> {
                 Content::Memory(bytes) => bytes.to_vec(),
                 Content::File(path) => tokio::fs::read(path).await.map_err(spool_failed)?,
             };
-            changes.push((file.name.clone(), String::from_utf8_lossy(&bytes).into_owned()));
+            changes.push((
+                file.name.clone(),
+                String::from_utf8_lossy(&bytes).into_owned(),
+            ));
         }
         Ok(changes)
     }
 }
 
 /// Receives a whole upload.
-pub async fn receive(app: &Arc<App>, run: &ActiveRun, request: Request) -> Result<Received, ApiError> {
+pub async fn receive(
+    app: &Arc<App>,
+    run: &ActiveRun,
+    request: Request,
+) -> Result<Received, ApiError> {
     let multipart = Multipart::from_request(request, app).await;
-    let mut parts = multipart.map_err(|e| bad(format!("not a multipart/form-data upload: {}", e.body_text())))?;
-    let mut receiver = Receiver { app, folder: app.spool.folder(), report: None, received: 0, run, touched: Instant::now() };
+    let mut parts = multipart.map_err(|e| {
+        bad(format!(
+            "not a multipart/form-data upload: {}",
+            e.body_text()
+        ))
+    })?;
+    let mut receiver = Receiver {
+        app,
+        folder: app.spool.folder(),
+        report: None,
+        received: 0,
+        run,
+        touched: Instant::now(),
+    };
     let patience = Duration::from_secs(app.limits.upload_idle_seconds);
     loop {
         let next = timeout(patience, parts.next_field()).await;
-        let next = next.map_err(|_| ApiError::problem(StatusCode::REQUEST_TIMEOUT, "the upload has stalled"))?;
-        let Some(field) = next.map_err(|e| bad(format!("the upload is broken: {}", e.body_text())))? else { break };
+        let next = next.map_err(|_| {
+            ApiError::problem(StatusCode::REQUEST_TIMEOUT, "the upload has stalled")
+        })?;
+        let Some(field) =
+            next.map_err(|e| bad(format!("the upload is broken: {}", e.body_text())))?
+        else {
+            break;
+        };
         receiver.part(field).await?;
     }
     let changes = receiver.changes().await?;
     let Receiver { folder, report, .. } = receiver;
     let report = report.ok_or_else(|| bad("Missing result JSON"))?;
-    Ok(Received { upload: Upload { report, files: folder.files().to_vec(), changes }, _folder: folder })
+    Ok(Received {
+        upload: Upload {
+            report,
+            files: folder.files().to_vec(),
+            changes,
+        },
+        _folder: folder,
+    })
 }

@@ -95,29 +95,63 @@ impl Page {
     /// That part of the workers, and where the next begins.
     fn of(self, workers: Vec<WorkerState>) -> (Vec<WorkerState>, Option<String>) {
         let limit = self.limit.unwrap_or(PAGE).clamp(1, LARGEST_PAGE);
-        let after = |worker: &WorkerState| self.cursor.as_ref().is_none_or(|cursor| worker.account.name > *cursor);
+        let after = |worker: &WorkerState| {
+            self.cursor
+                .as_ref()
+                .is_none_or(|cursor| worker.account.name > *cursor)
+        };
         let mut page: Vec<_> = workers.into_iter().filter(after).take(limit + 1).collect();
         let more = page.len() > limit;
         page.truncate(limit);
-        let next = page.last().filter(|_| more).map(|worker| worker.account.name.clone());
+        let next = page
+            .last()
+            .filter(|_| more)
+            .map(|worker| worker.account.name.clone());
         (page, next)
     }
 }
 
 /// Which workers are busy.
 #[utoipa::path(get, path = "/workers", tag = "admin", params(Page), responses((status = 200, body = WorkersShape)))]
-pub async fn busy(State(app): State<Arc<App>>, InQuery(page): InQuery<Page>) -> Answer<WorkersShape> {
+pub async fn busy(
+    State(app): State<Arc<App>>,
+    InQuery(page): InQuery<Page>,
+) -> Answer<WorkersShape> {
     let all = app.workers.list().await?;
-    let (total, active) = (all.len(), all.iter().filter(|worker| !worker.holds.is_empty()).count());
+    let (total, active) = (
+        all.len(),
+        all.iter().filter(|worker| !worker.holds.is_empty()).count(),
+    );
     let (page, next) = page.of(all);
-    let status = |worker: &WorkerState| if worker.holds.is_empty() { "idle" } else { "active" };
-    let workers = page.into_iter().map(|worker| BusyShape { status: status(&worker), name: worker.account.name }).collect();
-    Ok(Json(WorkersShape { workers, total, active, idle: total - active, next }))
+    let status = |worker: &WorkerState| {
+        if worker.holds.is_empty() {
+            "idle"
+        } else {
+            "active"
+        }
+    };
+    let workers = page
+        .into_iter()
+        .map(|worker| BusyShape {
+            status: status(&worker),
+            name: worker.account.name,
+        })
+        .collect();
+    Ok(Json(WorkersShape {
+        workers,
+        total,
+        active,
+        idle: total - active,
+        next,
+    }))
 }
 
 /// The workers' accounts.
 #[utoipa::path(get, path = "/admin/workers", tag = "admin", params(Page), responses((status = 200, body = AccountsShape)))]
-pub async fn list(State(app): State<Arc<App>>, InQuery(page): InQuery<Page>) -> Answer<AccountsShape> {
+pub async fn list(
+    State(app): State<Arc<App>>,
+    InQuery(page): InQuery<Page>,
+) -> Answer<AccountsShape> {
     let (page, next) = page.of(app.workers.list().await?);
     let workers = page.into_iter().map(|worker| AccountShape {
         name: worker.account.name,
@@ -127,29 +161,53 @@ pub async fn list(State(app): State<Arc<App>>, InQuery(page): InQuery<Page>) -> 
         failures: worker.account.failures,
         paused: worker.pause.map(Into::into),
     });
-    Ok(Json(AccountsShape { workers: workers.collect(), next }))
+    Ok(Json(AccountsShape {
+        workers: workers.collect(),
+        next,
+    }))
 }
 
 /// Adds a worker; a password that is made is shown this once.
 #[utoipa::path(post, path = "/admin/workers", tag = "admin", request_body = NewWorkerBody,
     responses((status = 201, body = PasswordShape), (status = 409), (status = 422)))]
-pub async fn add(State(app): State<Arc<App>>, Body(body): Body<NewWorkerBody>) -> Result<(StatusCode, Json<PasswordShape>), ApiError> {
-    let password = app.workers.add(&body.name, body.password, body.link).await?;
-    Ok((StatusCode::CREATED, Json(PasswordShape { name: body.name, password })))
+pub async fn add(
+    State(app): State<Arc<App>>,
+    Body(body): Body<NewWorkerBody>,
+) -> Result<(StatusCode, Json<PasswordShape>), ApiError> {
+    let password = app
+        .workers
+        .add(&body.name, body.password, body.link)
+        .await?;
+    Ok((
+        StatusCode::CREATED,
+        Json(PasswordShape {
+            name: body.name,
+            password,
+        }),
+    ))
 }
 
 /// Takes a worker away; one that holds a run only with `force=1`.
 #[utoipa::path(delete, path = "/admin/workers/{name}", tag = "admin", params(("name" = String, Path), Force),
     responses((status = 200, description = "{}"), (status = 404), (status = 409)))]
-pub async fn remove(State(app): State<Arc<App>>, InPath(name): InPath<String>, InQuery(force): InQuery<Force>) -> Answer<Value> {
-    app.workers.remove(&name, force.force.is_some_and(|force| force != 0)).await?;
+pub async fn remove(
+    State(app): State<Arc<App>>,
+    InPath(name): InPath<String>,
+    InQuery(force): InQuery<Force>,
+) -> Answer<Value> {
+    app.workers
+        .remove(&name, force.force.is_some_and(|force| force != 0))
+        .await?;
     Ok(Json(json!({})))
 }
 
 /// Gives a worker a new password.
 #[utoipa::path(post, path = "/admin/workers/{name}/rotate", tag = "admin", params(("name" = String, Path)),
     responses((status = 200, body = PasswordShape), (status = 404)))]
-pub async fn rotate(State(app): State<Arc<App>>, InPath(name): InPath<String>) -> Answer<PasswordShape> {
+pub async fn rotate(
+    State(app): State<Arc<App>>,
+    InPath(name): InPath<String>,
+) -> Answer<PasswordShape> {
     let password = Some(app.workers.rotate(&name).await?);
     Ok(Json(PasswordShape { name, password }))
 }

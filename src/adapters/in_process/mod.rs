@@ -15,7 +15,9 @@ pub struct InProcessEvents {
 
 impl Default for InProcessEvents {
     fn default() -> Self {
-        Self { sender: broadcast::channel(KEPT).0 }
+        Self {
+            sender: broadcast::channel(KEPT).0,
+        }
     }
 }
 

@@ -44,7 +44,9 @@ fn put(content: &Content, base: &Path, to: &Path) -> io::Result<()> {
 fn move_in(from: &Path, base: &Path, to: &Path) -> io::Result<()> {
     File::open(from)?.sync_data()?;
     match fs::rename(from, to) {
-        Err(e) if e.kind() == io::ErrorKind::CrossesDevices => write_whole(base, to, |out| io::copy(&mut File::open(from)?, out).map(drop)),
+        Err(e) if e.kind() == io::ErrorKind::CrossesDevices => write_whole(base, to, |out| {
+            io::copy(&mut File::open(from)?, out).map(drop)
+        }),
         renamed => renamed,
     }
 }

@@ -26,19 +26,38 @@ impl LocalLogs {
     }
 
     fn folder(&self, folder: &LogFolder) -> Result<PathBuf, Fault> {
-        check_file_name(folder.run.as_str()).map_err(|e| Fault::backend("name a run's folder", e))?;
-        Ok(self.base.join(folder.codebase.as_str()).join(folder.run.as_str()))
+        check_file_name(folder.run.as_str())
+            .map_err(|e| Fault::backend("name a run's folder", e))?;
+        Ok(self
+            .base
+            .join(folder.codebase.as_str())
+            .join(folder.run.as_str()))
     }
 }
 
-fn write_compressed(log: &SpooledFile, base: &Path, folder: &Path, finished: u32) -> io::Result<()> {
+fn write_compressed(
+    log: &SpooledFile,
+    base: &Path,
+    folder: &Path,
+    finished: u32,
+) -> io::Result<()> {
     check_file_name(&log.name).map_err(io::Error::other)?;
-    write_whole(base, &folder.join(format!("{}.gz", log.name)), |out| gzip::compress(&log.content, finished, out))
+    write_whole(base, &folder.join(format!("{}.gz", log.name)), |out| {
+        gzip::compress(&log.content, finished, out)
+    })
 }
 
 /// Makes a run's folder, and its codebase's if that is new.
 fn make_folder(folder: &Path) -> io::Result<()> {
-    let exists = |made: io::Result<()>| made.or_else(|e| if e.kind() == io::ErrorKind::AlreadyExists { Ok(()) } else { Err(e) });
+    let exists = |made: io::Result<()>| {
+        made.or_else(|e| {
+            if e.kind() == io::ErrorKind::AlreadyExists {
+                Ok(())
+            } else {
+                Err(e)
+            }
+        })
+    };
     match exists(folder.parent().map_or(Ok(()), fs::create_dir)) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => fs::create_dir_all(folder),
         parent => parent.and_then(|()| exists(fs::create_dir(folder))),
@@ -47,7 +66,12 @@ fn make_folder(folder: &Path) -> io::Result<()> {
 
 #[async_trait]
 impl LogStore for LocalLogs {
-    async fn store(&self, folder: &LogFolder, files: &[SpooledFile], finished: Time) -> Result<(), Fault> {
+    async fn store(
+        &self,
+        folder: &LogFolder,
+        files: &[SpooledFile],
+        finished: Time,
+    ) -> Result<(), Fault> {
         let (base, folder, files) = (self.base.clone(), self.folder(folder)?, files.to_vec());
         if files.is_empty() {
             return Ok(());
@@ -55,7 +79,9 @@ impl LogStore for LocalLogs {
         let finished = u32::try_from(finished.timestamp()).unwrap_or(0);
         blocking("store logs", move || {
             make_folder(&folder)?;
-            files.iter().try_for_each(|log| write_compressed(log, &base, &folder, finished))
+            files
+                .iter()
+                .try_for_each(|log| write_compressed(log, &base, &folder, finished))
         })
         .await
     }

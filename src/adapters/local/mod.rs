@@ -24,14 +24,23 @@ use tempfile::NamedTempFile;
 const UNFINISHED: &str = ".part";
 
 /// Runs blocking file work off the async threads.
-async fn blocking<T: Send + 'static>(action: &'static str, work: impl FnOnce() -> io::Result<T> + Send + 'static) -> Result<T, Fault> {
-    off_thread(action, work).await?.map_err(|e| Fault::unavailable(action, e))
+async fn blocking<T: Send + 'static>(
+    action: &'static str,
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> Result<T, Fault> {
+    off_thread(action, work)
+        .await?
+        .map_err(|e| Fault::unavailable(action, e))
 }
 
 /// A file that has no name yet; readable by the other services of a deployment.
 fn unnamed(base: &Path) -> io::Result<NamedTempFile> {
     let readable = fs::Permissions::from_mode(0o644);
-    let make = || tempfile::Builder::new().permissions(readable.clone()).tempfile_in(base.join(UNFINISHED));
+    let make = || {
+        tempfile::Builder::new()
+            .permissions(readable.clone())
+            .tempfile_in(base.join(UNFINISHED))
+    };
     match make() {
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
             fs::create_dir_all(base.join(UNFINISHED))?;
@@ -42,7 +51,11 @@ fn unnamed(base: &Path) -> io::Result<NamedTempFile> {
 }
 
 /// Writes `target`, a path below `base`, whole: `fill` writes the content, which is synced before the file gets its name.
-fn write_whole(base: &Path, target: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
+fn write_whole(
+    base: &Path,
+    target: &Path,
+    fill: impl FnOnce(&mut File) -> io::Result<()>,
+) -> io::Result<()> {
     let mut file = unnamed(base)?;
     fill(file.as_file_mut())?;
     file.as_file().sync_data()?;

@@ -54,7 +54,9 @@ fn is_left(folder: &Path) -> bool {
     match fs::File::open(folder.join(LOCK)) {
         Ok(lock) => lock.try_lock().is_ok(),
         // One that was made just now gets its lock in a moment.
-        Err(_) => fs::metadata(folder).and_then(|about| about.modified()).is_ok_and(|made| made.elapsed().is_ok_and(|age| age > BEING_MADE)),
+        Err(_) => fs::metadata(folder)
+            .and_then(|about| about.modified())
+            .is_ok_and(|made| made.elapsed().is_ok_and(|age| age > BEING_MADE)),
     }
 }
 
@@ -68,22 +70,40 @@ impl Spool {
                 fs::remove_dir_all(entry.path())?;
             }
         }
-        let own = tempfile::Builder::new().prefix(FOLDER).tempdir_in(base)?.keep();
+        let own = tempfile::Builder::new()
+            .prefix(FOLDER)
+            .tempdir_in(base)?
+            .keep();
         let lock = fs::File::create(own.join(LOCK))?;
-        lock.try_lock().map_err(|e| io::Error::other(e.to_string()))?;
-        Ok(Self { base: own, _lock: Arc::new(lock), memory })
+        lock.try_lock()
+            .map_err(|e| io::Error::other(e.to_string()))?;
+        Ok(Self {
+            base: own,
+            _lock: Arc::new(lock),
+            memory,
+        })
     }
 
     /// A place for the files of an upload.
     pub fn folder(&self) -> SpoolFolder {
-        SpoolFolder { spool: self.clone(), folder: None, files: vec![], memory: self.memory }
+        SpoolFolder {
+            spool: self.clone(),
+            folder: None,
+            files: vec![],
+            memory: self.memory,
+        }
     }
 }
 
 impl SpoolFolder {
     /// Starts a file.
     pub fn create(&self, name: &str) -> SpoolWriter {
-        SpoolWriter { name: name.to_owned(), size: 0, waiting: vec![], disk: None }
+        SpoolWriter {
+            name: name.to_owned(),
+            size: 0,
+            waiting: vec![],
+            disk: None,
+        }
     }
 
     /// The folder on the disk, made when it is first needed. Names in it are ours, not the upload's.
@@ -93,7 +113,9 @@ impl SpoolFolder {
             return Ok(folder.path().join(number));
         }
         let base = self.spool.base.clone();
-        let made = off_thread("make a folder", move || tempfile::Builder::new().prefix(FOLDER).tempdir_in(base));
+        let made = off_thread("make a folder", move || {
+            tempfile::Builder::new().prefix(FOLDER).tempdir_in(base)
+        });
         let folder = made.await.map_err(io::Error::other)??;
         let path = folder.path().join(number);
         self.folder = Some(folder);
@@ -108,21 +130,32 @@ impl SpoolFolder {
             let path = self.path().await?;
             writer.disk = Some((path.clone(), File::create_new(&path).await?));
         }
-        if writer.waiting.len() >= BUFFER { writer.write_out().await } else { Ok(()) }
+        if writer.waiting.len() >= BUFFER {
+            writer.write_out().await
+        } else {
+            Ok(())
+        }
     }
 
     /// Takes in a file that was received whole.
     pub async fn keep(&mut self, mut writer: SpoolWriter) -> io::Result<()> {
         let content = if writer.disk.is_some() {
             writer.write_out().await?;
-            let (path, mut file) = writer.disk.take().ok_or_else(|| io::Error::other("the file was never opened"))?;
+            let (path, mut file) = writer
+                .disk
+                .take()
+                .ok_or_else(|| io::Error::other("the file was never opened"))?;
             file.flush().await?;
             Content::File(path)
         } else {
             self.memory = self.memory.saturating_sub(writer.waiting.len());
             Content::Memory(writer.waiting.into())
         };
-        self.files.push(SpooledFile { name: writer.name, content, size: writer.size });
+        self.files.push(SpooledFile {
+            name: writer.name,
+            content,
+            size: writer.size,
+        });
         Ok(())
     }
 
@@ -134,7 +167,9 @@ impl SpoolFolder {
 
 impl Drop for SpoolFolder {
     fn drop(&mut self) {
-        let Some(folder) = self.folder.take() else { return };
+        let Some(folder) = self.folder.take() else {
+            return;
+        };
         // Removing takes a while: not on an async thread, if there is another.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn_blocking(move || drop(folder));
@@ -174,10 +209,18 @@ mod tests {
     async fn only_the_first_small_files_stay_in_memory() {
         let base = tempfile::tempdir().unwrap();
         let mut folder = Spool::open(base.path(), 10).unwrap().folder();
-        assert_eq!(spooled(&mut folder, 6).await.content, Content::Memory(vec![b'a'; 6].into()));
-        let Content::File(path) = spooled(&mut folder, 6).await.content else { panic!("kept in memory") };
+        assert_eq!(
+            spooled(&mut folder, 6).await.content,
+            Content::Memory(vec![b'a'; 6].into())
+        );
+        let Content::File(path) = spooled(&mut folder, 6).await.content else {
+            panic!("kept in memory")
+        };
         assert_eq!(fs::read(&path).unwrap(), b"aaaaaa");
-        assert!(matches!(spooled(&mut folder, 4).await.content, Content::Memory(_)));
+        assert!(matches!(
+            spooled(&mut folder, 4).await.content,
+            Content::Memory(_)
+        ));
     }
 
     #[tokio::test]
@@ -194,7 +237,9 @@ mod tests {
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(std::time::Duration::from_secs(5), gone).await.unwrap();
+        tokio::time::timeout(std::time::Duration::from_secs(5), gone)
+            .await
+            .unwrap();
     }
 
     #[test]

@@ -26,12 +26,30 @@ impl Kv for MemoryKv {
         Ok(self.entries().get(key).cloned())
     }
 
-    fn range(&self, from: Bound<&[u8]>, to: Bound<&[u8]>, limit: usize) -> Result<Vec<(Vec<u8>, Vec<u8>)>, KvError> {
-        Ok(self.entries().range::<[u8], _>((from, to)).take(limit).map(|(k, v)| (k.clone(), v.clone())).collect())
+    fn range(
+        &self,
+        from: Bound<&[u8]>,
+        to: Bound<&[u8]>,
+        limit: usize,
+    ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, KvError> {
+        Ok(self
+            .entries()
+            .range::<[u8], _>((from, to))
+            .take(limit)
+            .map(|(k, v)| (k.clone(), v.clone()))
+            .collect())
     }
 
-    fn last(&self, from: Bound<&[u8]>, to: Bound<&[u8]>) -> Result<Option<(Vec<u8>, Vec<u8>)>, KvError> {
-        Ok(self.entries().range::<[u8], _>((from, to)).next_back().map(|(k, v)| (k.clone(), v.clone())))
+    fn last(
+        &self,
+        from: Bound<&[u8]>,
+        to: Bound<&[u8]>,
+    ) -> Result<Option<(Vec<u8>, Vec<u8>)>, KvError> {
+        Ok(self
+            .entries()
+            .range::<[u8], _>((from, to))
+            .next_back()
+            .map(|(k, v)| (k.clone(), v.clone())))
     }
 
     fn apply(&self, batch: Batch) -> Result<(), KvError> {

@@ -28,7 +28,12 @@ impl Backchannel for NoBackchannel {
         Err(BackchannelError::Unsupported("reading logs"))
     }
 
-    async fn read_log(&self, _run: &ActiveRun, _name: &str, _offset: u64) -> Result<FileReader, BackchannelError> {
+    async fn read_log(
+        &self,
+        _run: &ActiveRun,
+        _name: &str,
+        _offset: u64,
+    ) -> Result<FileReader, BackchannelError> {
         Err(BackchannelError::Unsupported("reading logs"))
     }
 }
@@ -43,7 +48,11 @@ impl Vcs for NoVcs {
         Probe::Unknown("branches are not probed".to_owned())
     }
 
-    async fn earlier_branch(&self, _codebase: &Codebase, _campaign: &CampaignName) -> Option<EarlierBranch> {
+    async fn earlier_branch(
+        &self,
+        _codebase: &Codebase,
+        _campaign: &CampaignName,
+    ) -> Option<EarlierBranch> {
         None
     }
 }

@@ -26,7 +26,11 @@ impl ObjectArtifacts {
 
     async fn put(&self, run: &RunId, file: &SpooledFile) -> Result<(), Fault> {
         check_file_name(&file.name).map_err(|e| Fault::backend("name an artifact", e))?;
-        match self.objects.put(&format!("{run}/{}", file.name), &file.content, file.size).await {
+        match self
+            .objects
+            .put(&format!("{run}/{}", file.name), &file.content, file.size)
+            .await
+        {
             // A run's artifacts do not change: what is there is this.
             Ok(()) | Err(PutError::Refused) => Ok(()),
             Err(PutError::Failed(fault)) => Err(fault),
@@ -39,7 +43,10 @@ impl ArtifactStore for ObjectArtifacts {
     async fn store(&self, run: &RunId, files: &[SpooledFile]) -> Result<(), Fault> {
         check_file_name(run.as_str()).map_err(|e| Fault::backend("name a run's folder", e))?;
         let puts: Vec<_> = files.iter().map(|file| self.put(run, file)).collect();
-        futures::stream::iter(puts).buffer_unordered(AT_ONCE).try_collect().await
+        futures::stream::iter(puts)
+            .buffer_unordered(AT_ONCE)
+            .try_collect()
+            .await
     }
 
     async fn open(&self, run: &RunId, name: &str) -> Result<Option<FileReader>, Fault> {

@@ -36,13 +36,21 @@ fn compressed(content: &Content, finished: u32) -> io::Result<Compressed> {
         Content::Memory(_) => {
             let mut bytes = vec![];
             gzip::compress(content, finished, &mut bytes)?;
-            Ok(Compressed { size: bytes.len() as u64, content: Content::Memory(bytes.into()), _file: None })
+            Ok(Compressed {
+                size: bytes.len() as u64,
+                content: Content::Memory(bytes.into()),
+                _file: None,
+            })
         }
         Content::File(path) => {
             let mut file = tempfile::NamedTempFile::new_in(path.parent().unwrap_or(path))?;
             gzip::compress(content, finished, file.as_file_mut())?;
             let (size, path) = (file.as_file().metadata()?.len(), file.into_temp_path());
-            Ok(Compressed { content: Content::File(path.to_path_buf()), size, _file: Some(path) })
+            Ok(Compressed {
+                content: Content::File(path.to_path_buf()),
+                size,
+                _file: Some(path),
+            })
         }
     }
 }
@@ -79,27 +87,67 @@ impl ObjectLogs {
     }
 
     /// A log that may not be overwritten is left as it is when it is the same, and stored beside it otherwise.
-    async fn put_beside(&self, folder: &LogFolder, log: &SpooledFile, compressed: &Compressed, finished: Time) -> Result<(), Fault> {
+    async fn put_beside(
+        &self,
+        folder: &LogFolder,
+        log: &SpooledFile,
+        compressed: &Compressed,
+        finished: Time,
+    ) -> Result<(), Fault> {
         let action = "store a log";
-        if let Some(stored) = self.objects.get(&self.name(folder, &format!("{}.gz", log.name))).await?
-            && same(stored, &compressed.content).await.map_err(|e| Fault::unavailable(action, e))?
+        if let Some(stored) = self
+            .objects
+            .get(&self.name(folder, &format!("{}.gz", log.name)))
+            .await?
+            && same(stored, &compressed.content)
+                .await
+                .map_err(|e| Fault::unavailable(action, e))?
         {
             return Ok(());
         }
         let beside = format!("{}.{}.gz", log.name, finished.format("%Y%m%dT%H%M%S"));
-        match self.objects.put(&self.name(folder, &beside), &compressed.content, compressed.size).await {
+        match self
+            .objects
+            .put(
+                &self.name(folder, &beside),
+                &compressed.content,
+                compressed.size,
+            )
+            .await
+        {
             Ok(()) => Ok(()),
-            Err(PutError::Refused) => Err(Fault::backend(action, format!("neither {} nor {beside} can be written", log.name))),
+            Err(PutError::Refused) => Err(Fault::backend(
+                action,
+                format!("neither {} nor {beside} can be written", log.name),
+            )),
             Err(PutError::Failed(fault)) => Err(fault),
         }
     }
 
-    async fn put(&self, folder: &LogFolder, log: &SpooledFile, finished: Time) -> Result<(), Fault> {
+    async fn put(
+        &self,
+        folder: &LogFolder,
+        log: &SpooledFile,
+        finished: Time,
+    ) -> Result<(), Fault> {
         check_file_name(&log.name).map_err(|e| Fault::backend("name a log", e))?;
-        let (content, seconds) = (log.content.clone(), u32::try_from(finished.timestamp()).unwrap_or(0));
+        let (content, seconds) = (
+            log.content.clone(),
+            u32::try_from(finished.timestamp()).unwrap_or(0),
+        );
         let action = "compress a log";
-        let compressed = off_thread(action, move || compressed(&content, seconds)).await?.map_err(|e| Fault::unavailable(action, e))?;
-        match self.objects.put(&self.name(folder, &format!("{}.gz", log.name)), &compressed.content, compressed.size).await {
+        let compressed = off_thread(action, move || compressed(&content, seconds))
+            .await?
+            .map_err(|e| Fault::unavailable(action, e))?;
+        match self
+            .objects
+            .put(
+                &self.name(folder, &format!("{}.gz", log.name)),
+                &compressed.content,
+                compressed.size,
+            )
+            .await
+        {
             Ok(()) => Ok(()),
             Err(PutError::Refused) => self.put_beside(folder, log, &compressed, finished).await,
             Err(PutError::Failed(fault)) => Err(fault),
@@ -109,8 +157,14 @@ impl ObjectLogs {
 
 #[async_trait]
 impl LogStore for ObjectLogs {
-    async fn store(&self, folder: &LogFolder, files: &[SpooledFile], finished: Time) -> Result<(), Fault> {
-        check_file_name(folder.run.as_str()).map_err(|e| Fault::backend("name a run's folder", e))?;
+    async fn store(
+        &self,
+        folder: &LogFolder,
+        files: &[SpooledFile],
+        finished: Time,
+    ) -> Result<(), Fault> {
+        check_file_name(folder.run.as_str())
+            .map_err(|e| Fault::backend("name a run's folder", e))?;
         for log in files {
             self.put(folder, log, finished).await?;
         }
@@ -121,7 +175,11 @@ impl LogStore for ObjectLogs {
         if check_file_name(name).is_err() {
             return Ok(None);
         }
-        match self.objects.get(&self.name(folder, &format!("{name}.gz"))).await? {
+        match self
+            .objects
+            .get(&self.name(folder, &format!("{name}.gz")))
+            .await?
+        {
             Some(reader) => Ok(Some(gzip::uncompressed(SyncIoBridge::new(reader)))),
             None => self.objects.get(&self.name(folder, name)).await,
         }

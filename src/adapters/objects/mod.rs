@@ -69,8 +69,12 @@ impl Progress {
             chunk
         };
         Ok(match content {
-            Content::Memory(bytes) => Box::pin(futures::stream::iter([Ok(bytes.clone())]).map(count)),
-            Content::File(path) => Box::pin(ReaderStream::with_capacity(tokio::fs::File::open(path).await?, CHUNK).map(count)),
+            Content::Memory(bytes) => {
+                Box::pin(futures::stream::iter([Ok(bytes.clone())]).map(count))
+            }
+            Content::File(path) => Box::pin(
+                ReaderStream::with_capacity(tokio::fs::File::open(path).await?, CHUNK).map(count),
+            ),
         })
     }
 
@@ -80,7 +84,11 @@ impl Progress {
     }
 
     /// Waits for an object to be stored as long as it moves; false means that the store refused it.
-    pub async fn guard_put(&self, action: &'static str, upload: impl Future<Output = Result<bool, Fault>>) -> Result<(), PutError> {
+    pub async fn guard_put(
+        &self,
+        action: &'static str,
+        upload: impl Future<Output = Result<bool, Fault>>,
+    ) -> Result<(), PutError> {
         match self.guard(action, upload).await {
             Ok(true) => Ok(()),
             Ok(false) => Err(PutError::Refused),
@@ -89,7 +97,11 @@ impl Progress {
     }
 
     /// Waits for a transfer as long as it moves.
-    pub async fn guard<T>(&self, action: &'static str, transfer: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+    pub async fn guard<T>(
+        &self,
+        action: &'static str,
+        transfer: impl Future<Output = Result<T, Fault>>,
+    ) -> Result<T, Fault> {
         let stalled = async {
             loop {
                 let before = self.0.load(Ordering::Relaxed);

@@ -28,13 +28,18 @@ enum Says {
 }
 
 fn read_id(body: &[u8]) -> Says {
-    let Ok(text) = std::str::from_utf8(body) else { return Says::Nonsense };
+    let Ok(text) = std::str::from_utf8(body) else {
+        return Says::Nonsense;
+    };
     let text = text.trim();
     let id = match serde_json::from_str::<Option<String>>(text) {
         Ok(id) => id.unwrap_or_default(),
         Err(_) => text.to_owned(),
     };
-    let is_id = id.len() <= LONGEST_ID && id.chars().all(|c| c.is_ascii_alphanumeric() || "-_.+~".contains(c));
+    let is_id = id.len() <= LONGEST_ID
+        && id
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "-_.+~".contains(c));
     match id {
         id if id.is_empty() => Says::Idle,
         id if is_id => Says::On(id),
@@ -62,11 +67,17 @@ pub(super) fn answered(status: StatusCode) -> BackchannelError {
 impl PollingBackchannel {
     /// The worker at that URL.
     pub fn new(caller: Caller, url: &str) -> Self {
-        Self { caller, url: url.to_owned() }
+        Self {
+            caller,
+            url: url.to_owned(),
+        }
     }
 
     async fn says(&self) -> Result<Says, CallError> {
-        let answer = self.caller.ask(Method::GET, &Caller::url(&self.url, &["log-id"])?).await?;
+        let answer = self
+            .caller
+            .ask(Method::GET, &Caller::url(&self.url, &["log-id"])?)
+            .await?;
         match answer.status.is_success() {
             true => Ok(read_id(&answer.body)),
             false => Err(CallError::Failed(format!("it answers {}", answer.status))),
@@ -81,7 +92,9 @@ impl Backchannel for PollingBackchannel {
             Ok(Says::On(id)) if id == run.id.as_str() => Ping::Alive,
             Ok(Says::On(id)) => Ping::Fatal(format!("the worker is on another run, {id}")),
             Ok(Says::Idle) => Ping::Fatal("the worker is idle".to_owned()),
-            Ok(Says::Nonsense) => Ping::Failed("it does not answer with the id of a run".to_owned()),
+            Ok(Says::Nonsense) => {
+                Ping::Failed("it does not answer with the id of a run".to_owned())
+            }
             Err(error) => of_failure(error),
         }
     }
@@ -89,14 +102,29 @@ impl Backchannel for PollingBackchannel {
     async fn kill(&self, run: &ActiveRun) -> Result<(), BackchannelError> {
         // The order names no run: whatever the worker is on would be stopped.
         match self.says().await.map_err(unreachable)? {
-            Says::On(id) if id != run.id.as_str() => return Err(BackchannelError::Unreachable(format!("the worker is on another run, {id}"))),
-            Says::Idle => return Err(BackchannelError::Unreachable("the worker is idle".to_owned())),
+            Says::On(id) if id != run.id.as_str() => {
+                return Err(BackchannelError::Unreachable(format!(
+                    "the worker is on another run, {id}"
+                )));
+            }
+            Says::Idle => {
+                return Err(BackchannelError::Unreachable(
+                    "the worker is idle".to_owned(),
+                ));
+            }
             Says::On(_) | Says::Nonsense => {}
         }
         let url = Caller::url(&self.url, &["kill"]).map_err(unreachable)?;
-        let status = self.caller.ask(Method::POST, &url).await.map_err(unreachable)?.status;
+        let status = self
+            .caller
+            .ask(Method::POST, &url)
+            .await
+            .map_err(unreachable)?
+            .status;
         match status {
-            StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED => Err(BackchannelError::Unsupported("kill")),
+            StatusCode::NOT_FOUND
+            | StatusCode::METHOD_NOT_ALLOWED
+            | StatusCode::NOT_IMPLEMENTED => Err(BackchannelError::Unsupported("kill")),
             status if status.is_success() => Ok(()),
             status => Err(answered(status)),
         }
@@ -104,14 +132,25 @@ impl Backchannel for PollingBackchannel {
 
     async fn list_logs(&self, _run: &ActiveRun) -> Result<Vec<String>, BackchannelError> {
         let url = Caller::url(&self.url, &["logs"]).map_err(unreachable)?;
-        let answer = self.caller.ask(Method::GET, &url).await.map_err(unreachable)?;
+        let answer = self
+            .caller
+            .ask(Method::GET, &url)
+            .await
+            .map_err(unreachable)?;
         if !answer.status.is_success() {
             return Err(answered(answer.status));
         }
-        serde_json::from_slice(&answer.body).map_err(|e| BackchannelError::Unreachable(format!("it does not answer with a list of names: {e}")))
+        serde_json::from_slice(&answer.body).map_err(|e| {
+            BackchannelError::Unreachable(format!("it does not answer with a list of names: {e}"))
+        })
     }
 
-    async fn read_log(&self, _run: &ActiveRun, name: &str, offset: u64) -> Result<FileReader, BackchannelError> {
+    async fn read_log(
+        &self,
+        _run: &ActiveRun,
+        name: &str,
+        offset: u64,
+    ) -> Result<FileReader, BackchannelError> {
         let url = Caller::url(&self.url, &["logs", name]).map_err(unreachable)?;
         let opened = self.caller.open(&url, offset).await.map_err(unreachable)?;
         match opened.0.status() {
@@ -121,7 +160,8 @@ impl Backchannel for PollingBackchannel {
             status if status.is_success() => {
                 // It sends all of it.
                 let mut body = self.caller.body(opened);
-                let skipped = tokio::io::copy(&mut (&mut body).take(offset), &mut tokio::io::sink()).await;
+                let skipped =
+                    tokio::io::copy(&mut (&mut body).take(offset), &mut tokio::io::sink()).await;
                 skipped.map_err(|e| BackchannelError::Unreachable(e.to_string()))?;
                 Ok(body)
             }

@@ -18,7 +18,11 @@ pub(super) struct Batcher<Q, A> {
     requests: mpsc::Sender<Asked<Q, A>>,
 }
 
-async fn lane<Q, A>(waiting: Waiting<Q, A>, most: usize, serve: impl Fn(Vec<Q>) -> BoxFuture<'static, Vec<A>>) {
+async fn lane<Q, A>(
+    waiting: Waiting<Q, A>,
+    most: usize,
+    serve: impl Fn(Vec<Q>) -> BoxFuture<'static, Vec<A>>,
+) {
     let mut batch = Vec::with_capacity(most);
     // The lock is held while waiting, so that one lane collects at a time.
     while waiting.lock().await.recv_many(&mut batch, most).await > 0 {
@@ -36,7 +40,11 @@ async fn lane<Q, A>(waiting: Waiting<Q, A>, most: usize, serve: impl Fn(Vec<Q>) 
 
 impl<Q: Send + 'static, A: Send + 'static> Batcher<Q, A> {
     /// `serve` answers a batch, in its order. It ends with the last batcher.
-    pub(super) fn start(lanes: usize, most: usize, serve: impl Fn(Vec<Q>) -> BoxFuture<'static, Vec<A>> + Clone + Send + Sync + 'static) -> Self {
+    pub(super) fn start(
+        lanes: usize,
+        most: usize,
+        serve: impl Fn(Vec<Q>) -> BoxFuture<'static, Vec<A>> + Clone + Send + Sync + 'static,
+    ) -> Self {
         let (requests, waiting) = mpsc::channel(WAITING);
         let waiting = Arc::new(Mutex::new(waiting));
         for _ in 0..lanes {
@@ -47,7 +55,10 @@ impl<Q: Send + 'static, A: Send + 'static> Batcher<Q, A> {
     pub(super) async fn ask(&self, action: &'static str, request: Q) -> Result<A, Fault> {
         let stopped = || Fault::unavailable(action, "the batches have stopped");
         let (answer, answered) = oneshot::channel();
-        self.requests.send((request, answer)).await.map_err(|_| stopped())?;
+        self.requests
+            .send((request, answer))
+            .await
+            .map_err(|_| stopped())?;
         answered.await.map_err(|_| stopped())
     }
 }

@@ -1,6 +1,8 @@
 //! Codebases, candidates and publish policies: a list is stored by a fixed number of statements.
 
-use super::{Abort, Postgres, claims_sql::codebase_json, queue, read, read_all, schedule::candidate_json};
+use super::{
+    Abort, Postgres, claims_sql::codebase_json, queue, read, read_all, schedule::candidate_json,
+};
 use crate::{
     domain::{
         candidate::{Candidate, CandidateId},
@@ -61,12 +63,21 @@ fn distinct(codebases: Vec<Codebase>) -> (Vec<Codebase>, Vec<Codebase>) {
     let mut kept: Vec<usize> = last.into_values().collect();
     kept.sort_unstable();
     let mut codebases: Vec<Option<Codebase>> = codebases.into_iter().map(Some).collect();
-    kept.into_iter().filter_map(|place| codebases.get_mut(place)?.take()).partition(|codebase| codebase.name.is_some())
+    kept.into_iter()
+        .filter_map(|place| codebases.get_mut(place)?.take())
+        .partition(|codebase| codebase.name.is_some())
 }
 
-async fn store_codebases(connection: &mut PgConnection, codebases: Vec<Codebase>) -> sqlx::Result<Vec<CodebaseName>> {
+async fn store_codebases(
+    connection: &mut PgConnection,
+    codebases: Vec<Codebase>,
+) -> sqlx::Result<Vec<CodebaseName>> {
     let (named, nameless) = distinct(codebases);
-    let names: Vec<&str> = named.iter().filter_map(|codebase| codebase.name.as_ref()).map(CodebaseName::as_str).collect();
+    let names: Vec<&str> = named
+        .iter()
+        .filter_map(|codebase| codebase.name.as_ref())
+        .map(CodebaseName::as_str)
+        .collect();
     let earlier: Vec<(String, Option<String>, Option<String>)> =
         sqlx::query_as("SELECT name::text, branch_url, subpath FROM codebase WHERE name = ANY ($1::text[]) ORDER BY name FOR UPDATE")
             .bind(&names)
@@ -76,18 +87,34 @@ async fn store_codebases(connection: &mut PgConnection, codebases: Vec<Codebase>
         .bind(names)
         .execute(&mut *connection)
         .await?;
-    let earlier: HashMap<String, (Option<String>, Option<String>)> = earlier.into_iter().map(|(name, url, subpath)| (name, (url, subpath))).collect();
+    let earlier: HashMap<String, (Option<String>, Option<String>)> = earlier
+        .into_iter()
+        .map(|(name, url, subpath)| (name, (url, subpath)))
+        .collect();
     for (sql, codebases) in [(store_named(), &named), (store_nameless(), &nameless)] {
         if !codebases.is_empty() {
-            let rows = serde_json::to_string(codebases).map_err(|e| sqlx::Error::Encode(e.into()))?;
-            sqlx::query(sqlx::AssertSqlSafe(sql)).bind(rows).execute(&mut *connection).await?;
+            let rows =
+                serde_json::to_string(codebases).map_err(|e| sqlx::Error::Encode(e.into()))?;
+            sqlx::query(sqlx::AssertSqlSafe(sql))
+                .bind(rows)
+                .execute(&mut *connection)
+                .await?;
         }
     }
     let moved = |codebase: &Codebase| {
-        let before = codebase.name.as_ref().and_then(|name| earlier.get(name.as_str()));
-        before.is_some_and(|(url, subpath)| (url, subpath) != (&codebase.branch_url, &codebase.subpath))
+        let before = codebase
+            .name
+            .as_ref()
+            .and_then(|name| earlier.get(name.as_str()));
+        before.is_some_and(|(url, subpath)| {
+            (url, subpath) != (&codebase.branch_url, &codebase.subpath)
+        })
     };
-    Ok(named.into_iter().filter(moved).filter_map(|codebase| codebase.name).collect())
+    Ok(named
+        .into_iter()
+        .filter(moved)
+        .filter_map(|codebase| codebase.name)
+        .collect())
 }
 
 /// Whether two rows were to have the same unique value.
@@ -106,9 +133,13 @@ struct Candidates {
     policies: Vec<Option<String>>,
 }
 
-async fn store_candidates(connection: &mut PgConnection, new: Vec<ScheduledCandidate>) -> sqlx::Result<()> {
+async fn store_candidates(
+    connection: &mut PgConnection,
+    new: Vec<ScheduledCandidate>,
+) -> sqlx::Result<()> {
     // The last of each key wins; what any of them follows up on is kept.
-    let (mut of_key, mut origins): (BTreeMap<QueueKey, Candidate>, Vec<(QueueKey, RunId)>) = Default::default();
+    let (mut of_key, mut origins): (BTreeMap<QueueKey, Candidate>, Vec<(QueueKey, RunId)>) =
+        Default::default();
     for ScheduledCandidate { new, .. } in new {
         let key = new.candidate.key.clone();
         origins.extend(new.followup_for.into_iter().map(|run| (key.clone(), run)));
@@ -162,8 +193,16 @@ async fn store_candidates(connection: &mut PgConnection, new: Vec<ScheduledCandi
     .map(drop)
 }
 
-async fn upload(connection: &mut PgConnection, new: Vec<ScheduledCandidate>, now: Time) -> Result<queue::Queued, Abort<CatalogError>> {
-    let origins: Vec<&str> = new.iter().flat_map(|scheduled| &scheduled.new.followup_for).map(RunId::as_str).collect();
+async fn upload(
+    connection: &mut PgConnection,
+    new: Vec<ScheduledCandidate>,
+    now: Time,
+) -> Result<queue::Queued, Abort<CatalogError>> {
+    let origins: Vec<&str> = new
+        .iter()
+        .flat_map(|scheduled| &scheduled.new.followup_for)
+        .map(RunId::as_str)
+        .collect();
     if !origins.is_empty() {
         let unknown: Option<String> =
             sqlx::query_scalar("SELECT wanted FROM unnest($1::text[]) AS wanted WHERE (SELECT true FROM run WHERE id = wanted) IS NULL LIMIT 1")
@@ -174,25 +213,36 @@ async fn upload(connection: &mut PgConnection, new: Vec<ScheduledCandidate>, now
             return Err(Abort::Refused(CatalogError::UnknownRun(RunId::new(run))));
         }
     }
-    let wishes: Vec<Enqueue> = new.iter().map(|scheduled| scheduled.enqueue.clone()).collect();
-    let queued = queue::enqueue(&mut *connection, wishes, now).await.map_err(|abort| {
-        abort.into_other(|error| match error {
-            QueueStoreError::UnknownCodebase(name) => CatalogError::UnknownCodebase(name),
-            other => Fault::backend("queue candidates", other).into(),
-        })
-    })?;
+    let wishes: Vec<Enqueue> = new
+        .iter()
+        .map(|scheduled| scheduled.enqueue.clone())
+        .collect();
+    let queued = queue::enqueue(&mut *connection, wishes, now)
+        .await
+        .map_err(|abort| {
+            abort.into_other(|error| match error {
+                QueueStoreError::UnknownCodebase(name) => CatalogError::UnknownCodebase(name),
+                other => Fault::backend("queue candidates", other).into(),
+            })
+        })?;
     store_candidates(connection, new).await?;
     Ok(queued)
 }
 
 async fn delete(connection: &mut PgConnection, id: CandidateId) -> sqlx::Result<bool> {
-    sqlx::query("DELETE FROM followup WHERE candidate = $1").bind(id).execute(&mut *connection).await?;
-    let key: Option<(String, String, Option<String>)> =
-        sqlx::query_as("DELETE FROM candidate WHERE id = $1 RETURNING codebase::text, suite::text, change_set")
-            .bind(id)
-            .fetch_optional(&mut *connection)
-            .await?;
-    let Some((codebase, campaign, set)) = key else { return Ok(false) };
+    sqlx::query("DELETE FROM followup WHERE candidate = $1")
+        .bind(id)
+        .execute(&mut *connection)
+        .await?;
+    let key: Option<(String, String, Option<String>)> = sqlx::query_as(
+        "DELETE FROM candidate WHERE id = $1 RETURNING codebase::text, suite::text, change_set",
+    )
+    .bind(id)
+    .fetch_optional(&mut *connection)
+    .await?;
+    let Some((codebase, campaign, set)) = key else {
+        return Ok(false);
+    };
     let queued: Vec<i64> =
         sqlx::query_scalar("SELECT id::bigint FROM queue WHERE codebase = $1 AND suite || '' = $2 AND coalesce(change_set, '') = coalesce($3, '')")
             .bind(codebase)
@@ -213,16 +263,33 @@ const PUT_POLICIES: &str = "INSERT INTO named_publish_policy (name, per_branch_p
 impl Postgres {
     /// Who is where one of these codebases is to be.
     async fn same_place(&self, codebases: &[Codebase]) -> CatalogError {
-        let (urls, subpaths): (Vec<_>, Vec<_>) = codebases.iter().map(|codebase| (codebase.branch_url.clone(), codebase.subpath.clone())).unzip();
-        let names: Vec<Option<String>> = codebases.iter().map(|codebase| codebase.name.clone().map(String::from)).collect();
+        let (urls, subpaths): (Vec<_>, Vec<_>) = codebases
+            .iter()
+            .map(|codebase| (codebase.branch_url.clone(), codebase.subpath.clone()))
+            .unzip();
+        let names: Vec<Option<String>> = codebases
+            .iter()
+            .map(|codebase| codebase.name.clone().map(String::from))
+            .collect();
         let query = sqlx::query_as(
             "SELECT t.url, t.subpath, coalesce(known.name::text, 'without a name')
              FROM unnest($1::text[], $2::text[], $3::text[]) AS t (url, subpath, name)
              JOIN codebase AS known ON known.branch_url = t.url AND known.subpath = t.subpath AND known.name::text IS DISTINCT FROM t.name LIMIT 1",
         );
         let query = query.bind(urls).bind(subpaths).bind(names);
-        match self.tables.ask("look for a codebase", query.fetch_optional(self.tables.link.pool())).await {
-            Ok(Some((branch_url, subpath, holder))) => CatalogError::SamePlace { branch_url, subpath, holder },
+        match self
+            .tables
+            .ask(
+                "look for a codebase",
+                query.fetch_optional(self.tables.link.pool()),
+            )
+            .await
+        {
+            Ok(Some((branch_url, subpath, holder))) => CatalogError::SamePlace {
+                branch_url,
+                subpath,
+                holder,
+            },
             Ok(None) => CatalogError::SamePlace {
                 branch_url: "a branch of the list".into(),
                 subpath: String::new(),
@@ -235,7 +302,10 @@ impl Postgres {
 
 #[async_trait]
 impl Catalog for Postgres {
-    async fn upload_codebases(&self, codebases: Vec<Codebase>) -> Result<Vec<CodebaseName>, CatalogError> {
+    async fn upload_codebases(
+        &self,
+        codebases: Vec<Codebase>,
+    ) -> Result<Vec<CodebaseName>, CatalogError> {
         if codebases.is_empty() {
             return Ok(vec![]);
         }
@@ -253,7 +323,12 @@ impl Catalog for Postgres {
     }
 
     async fn codebase(&self, name: &CodebaseName) -> Result<Option<Codebase>, CatalogError> {
-        let query = sqlx::query_scalar(concat!("SELECT ", codebase_json!("codebase"), "::text FROM codebase WHERE name = $1")).bind(name.as_str());
+        let query = sqlx::query_scalar(concat!(
+            "SELECT ",
+            codebase_json!("codebase"),
+            "::text FROM codebase WHERE name = $1"
+        ))
+        .bind(name.as_str());
         let look = async {
             let row: Option<String> = query.fetch_optional(self.tables.link.pool()).await?;
             row.as_deref().map(read).transpose()
@@ -272,17 +347,33 @@ impl Catalog for Postgres {
         Ok(self.tables.ask("list the codebases", look).await?)
     }
 
-    async fn known(&self, codebases: &[String], publish_policies: &[String], runs: &[RunId]) -> Result<KnownNames, CatalogError> {
+    async fn known(
+        &self,
+        codebases: &[String],
+        publish_policies: &[String],
+        runs: &[RunId],
+    ) -> Result<KnownNames, CatalogError> {
         let ids: Vec<&str> = runs.iter().map(RunId::as_str).collect();
         let pool = self.tables.link.pool();
         let look = async {
             let codebases: Vec<String> =
-                sqlx::query_scalar("SELECT name::text FROM codebase WHERE name = ANY ($1::text[])").bind(codebases).fetch_all(pool).await?;
+                sqlx::query_scalar("SELECT name::text FROM codebase WHERE name = ANY ($1::text[])")
+                    .bind(codebases)
+                    .fetch_all(pool)
+                    .await?;
             let policies: Vec<String> =
-                sqlx::query_scalar("SELECT name FROM named_publish_policy WHERE name = ANY ($1)").bind(publish_policies).fetch_all(pool).await?;
+                sqlx::query_scalar("SELECT name FROM named_publish_policy WHERE name = ANY ($1)")
+                    .bind(publish_policies)
+                    .fetch_all(pool)
+                    .await?;
             let runs: Vec<String> = match ids.as_slice() {
                 [] => vec![],
-                ids => sqlx::query_scalar("SELECT id FROM run WHERE id = ANY ($1::text[])").bind(ids).fetch_all(pool).await?,
+                ids => {
+                    sqlx::query_scalar("SELECT id FROM run WHERE id = ANY ($1::text[])")
+                        .bind(ids)
+                        .fetch_all(pool)
+                        .await?
+                }
             };
             Ok(KnownNames {
                 codebases: codebases.into_iter().collect(),
@@ -293,7 +384,11 @@ impl Catalog for Postgres {
         Ok(self.tables.ask("look up names", look).await?)
     }
 
-    async fn upload_candidates(&self, candidates: Vec<ScheduledCandidate>, now: Time) -> Result<Vec<Enqueued>, CatalogError> {
+    async fn upload_candidates(
+        &self,
+        candidates: Vec<ScheduledCandidate>,
+        now: Time,
+    ) -> Result<Vec<Enqueued>, CatalogError> {
         let queued = self.tables.transaction("store candidates", |connection| {
             let candidates = candidates.clone();
             Box::pin(upload(connection, candidates, now))
@@ -301,24 +396,44 @@ impl Catalog for Postgres {
         Ok(self.tables.tell_frontier(queued.await?))
     }
 
-    async fn candidates(&self, codebase: Option<CodebaseName>) -> Result<Vec<Candidate>, CatalogError> {
+    async fn candidates(
+        &self,
+        codebase: Option<CodebaseName>,
+    ) -> Result<Vec<Candidate>, CatalogError> {
         let query = sqlx::query_scalar(concat!(
             "SELECT ",
             candidate_json!(),
             " FROM candidate WHERE $1::text IS NULL OR candidate.codebase::text = $1 ORDER BY candidate.id"
         ));
-        let look = async { read_all(query.bind(codebase.map(String::from)).fetch_all(self.tables.link.pool()).await?) };
+        let look = async {
+            read_all(
+                query
+                    .bind(codebase.map(String::from))
+                    .fetch_all(self.tables.link.pool())
+                    .await?,
+            )
+        };
         Ok(self.tables.ask("list the candidates", look).await?)
     }
 
     async fn delete_candidate(&self, id: CandidateId) -> Result<bool, CatalogError> {
-        self.tables.transaction("delete a candidate", |connection| Box::pin(async move { Ok(delete(connection, id).await?) })).await
+        self.tables
+            .transaction("delete a candidate", |connection| {
+                Box::pin(async move { Ok(delete(connection, id).await?) })
+            })
+            .await
     }
 
     async fn put_publish_policies(&self, policies: Vec<PublishPolicy>) -> Result<(), CatalogError> {
-        let rows = serde_json::to_string(&policies).map_err(|e| Fault::backend("store publish policies", e))?;
+        let rows = serde_json::to_string(&policies)
+            .map_err(|e| Fault::backend("store publish policies", e))?;
         let write = sqlx::query(PUT_POLICIES).bind(rows);
-        self.tables.ask("store publish policies", write.execute(self.tables.link.pool())).await?;
+        self.tables
+            .ask(
+                "store publish policies",
+                write.execute(self.tables.link.pool()),
+            )
+            .await?;
         Ok(())
     }
 }

@@ -37,7 +37,14 @@ const TRIES: usize = 8;
 
 type Args<'q> = sqlx::query::Query<'q, sqlx::Postgres, sqlx::postgres::PgArguments>;
 
-fn bound<'q>(sql: &'static str, filter: &'q ClaimFilter, many: usize, now: Time, after: Place, alone: bool) -> Args<'q> {
+fn bound<'q>(
+    sql: &'static str,
+    filter: &'q ClaimFilter,
+    many: usize,
+    now: Time,
+    after: Place,
+    alone: bool,
+) -> Args<'q> {
     let (codebases, campaigns, sets) = queue::columns_of(filter.except.iter());
     sqlx::query(sql)
         .bind(i64::try_from(many).unwrap_or(i64::MAX))
@@ -56,8 +63,15 @@ fn bound<'q>(sql: &'static str, filter: &'q ClaimFilter, many: usize, now: Time,
 
 /// The claim of a row of `runner_claim`.
 fn active_run(row: &PgRow) -> sqlx::Result<ActiveRun> {
-    let (item, claimant, vcs): (String, String, String) = (row.try_get("item")?, row.try_get("claimant")?, row.try_get("vcs")?);
-    let moment = |column: &str| row.try_get::<NaiveDateTime, _>(column).map(|time| time.and_utc());
+    let (item, claimant, vcs): (String, String, String) = (
+        row.try_get("item")?,
+        row.try_get("claimant")?,
+        row.try_get("vcs")?,
+    );
+    let moment = |column: &str| {
+        row.try_get::<NaiveDateTime, _>(column)
+            .map(|time| time.and_utc())
+    };
     Ok(ActiveRun {
         id: RunId::new(row.try_get::<String, _>("run_id")?),
         token: row.try_get("token")?,
@@ -66,9 +80,13 @@ fn active_run(row: &PgRow) -> sqlx::Result<ActiveRun> {
         start_time: moment("start_time")?,
         keepalive: moment("keepalive")?,
         vcs: read(&vcs)?,
-        resume_from: row.try_get::<Option<String>, _>("resume_from")?.map(RunId::new),
+        resume_from: row
+            .try_get::<Option<String>, _>("resume_from")?
+            .map(RunId::new),
         host: row.try_get("host")?,
-        lease_until: row.try_get::<Option<NaiveDateTime>, _>("lease_until")?.map(|time| time.and_utc()),
+        lease_until: row
+            .try_get::<Option<NaiveDateTime>, _>("lease_until")?
+            .map(|time| time.and_utc()),
         cancel: row.try_get("cancel")?,
         failures: u32::try_from(row.try_get::<i32, _>("failures")?).unwrap_or_default(),
     })
@@ -103,10 +121,17 @@ impl Answered {
     fn read(rows: &[PgRow]) -> sqlx::Result<Self> {
         let mut answered = Self::default();
         for row in rows {
-            (answered.picked, answered.asked, answered.limited) = (row.try_get("picked")?, row.try_get("asked")?, row.try_get("limited")?);
+            (answered.picked, answered.asked, answered.limited) = (
+                row.try_get("picked")?,
+                row.try_get("asked")?,
+                row.try_get("limited")?,
+            );
             if let Some(run_id) = row.try_get::<Option<String>, _>("run_id")? {
-                let (item, codebase): (String, String) = (row.try_get("item")?, row.try_get("codebase")?);
-                answered.taken.push((run_id, read(&item)?, read(&codebase)?));
+                let (item, codebase): (String, String) =
+                    (row.try_get("item")?, row.try_get("codebase")?);
+                answered
+                    .taken
+                    .push((run_id, read(&item)?, read(&codebase)?));
             }
         }
         Ok(answered)
@@ -123,13 +148,35 @@ struct Taken {
 /// The statement that takes items for requests of one filter.
 fn claiming<'q>(wanted: &'q [Wanted], first: &'q Wanted, after: Place, alone: bool) -> Args<'q> {
     let column = |of: fn(&Wanted) -> String| wanted.iter().map(of).collect::<Vec<_>>();
-    bound(claim_sql(first.filter.codebase.is_some()), &first.filter, wanted.len(), first.now, after, alone)
-        .bind(column(|request| request.run_id.to_string()))
-        .bind(column(|request| request.token.clone()))
-        .bind(column(|request| json(&request.claimant)))
-        .bind(wanted.iter().map(|request| request.now.naive_utc()).collect::<Vec<_>>())
-        .bind(wanted.iter().map(|request| request.claimant.worker.clone()).collect::<Vec<_>>())
-        .bind(wanted.iter().map(|request| request.lease.map(|lease| (request.now + lease).naive_utc())).collect::<Vec<_>>())
+    bound(
+        claim_sql(first.filter.codebase.is_some()),
+        &first.filter,
+        wanted.len(),
+        first.now,
+        after,
+        alone,
+    )
+    .bind(column(|request| request.run_id.to_string()))
+    .bind(column(|request| request.token.clone()))
+    .bind(column(|request| json(&request.claimant)))
+    .bind(
+        wanted
+            .iter()
+            .map(|request| request.now.naive_utc())
+            .collect::<Vec<_>>(),
+    )
+    .bind(
+        wanted
+            .iter()
+            .map(|request| request.claimant.worker.clone())
+            .collect::<Vec<_>>(),
+    )
+    .bind(
+        wanted
+            .iter()
+            .map(|request| request.lease.map(|lease| (request.now + lease).naive_utc()))
+            .collect::<Vec<_>>(),
+    )
 }
 
 /// What claims under limits hold, so that two of them never see the same room.
@@ -137,9 +184,20 @@ const LIMITS_LOCK: i64 = 0x6a72_756e_6e65_7201;
 
 impl Tables {
     /// Carries out a claiming statement; under limits, alone among all processes.
-    async fn claim_under(&self, wanted: &[Wanted], first: &Wanted, after: Place) -> Result<Answered, Fault> {
+    async fn claim_under(
+        &self,
+        wanted: &[Wanted],
+        first: &Wanted,
+        after: Place,
+    ) -> Result<Answered, Fault> {
         if !self.limited.load(Ordering::Relaxed) {
-            let look = async { Answered::read(&claiming(wanted, first, after, false).fetch_all(self.link.pool()).await?) };
+            let look = async {
+                Answered::read(
+                    &claiming(wanted, first, after, false)
+                        .fetch_all(self.link.pool())
+                        .await?,
+                )
+            };
             let answered = self.ask("claim items", look).await?;
             if !answered.limited {
                 return Ok(answered);
@@ -149,8 +207,15 @@ impl Tables {
         let claim = self.transaction::<_, Fault>("claim items under limits", |connection| {
             let (wanted, first) = (wanted.to_vec(), first.clone());
             Box::pin(async move {
-                sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(LIMITS_LOCK).execute(&mut *connection).await?;
-                Ok(Answered::read(&claiming(&wanted, &first, after, true).fetch_all(connection).await?)?)
+                sqlx::query("SELECT pg_advisory_xact_lock($1)")
+                    .bind(LIMITS_LOCK)
+                    .execute(&mut *connection)
+                    .await?;
+                Ok(Answered::read(
+                    &claiming(&wanted, &first, after, true)
+                        .fetch_all(connection)
+                        .await?,
+                )?)
             })
         });
         let answered = claim.await?;
@@ -160,22 +225,49 @@ impl Tables {
 
     /// Takes items for requests of one filter, in their order.
     async fn take(&self, wanted: &[Wanted]) -> Result<Taken, Fault> {
-        let Some(first) = wanted.first() else { return Ok(Taken { got: vec![], beaten: false }) };
-        let (generation, after) = if first.filter == ClaimFilter::default() { self.frontier.start() } else { (0, FIRST) };
-        let Answered { taken, picked, asked, .. } = self.claim_under(wanted, first, after).await?;
+        let Some(first) = wanted.first() else {
+            return Ok(Taken {
+                got: vec![],
+                beaten: false,
+            });
+        };
+        let (generation, after) = if first.filter == ClaimFilter::default() {
+            self.frontier.start()
+        } else {
+            (0, FIRST)
+        };
+        let Answered {
+            taken,
+            picked,
+            asked,
+            ..
+        } = self.claim_under(wanted, first, after).await?;
         let mut got = vec![];
         for (run_id, item, codebase) in taken {
-            let place = wanted.iter().position(|request| request.run_id.as_str() == run_id);
-            if let Some((place, request)) = place.and_then(|place| Some((place, wanted.get(place)?))) {
+            let place = wanted
+                .iter()
+                .position(|request| request.run_id.as_str() == run_id);
+            if let Some((place, request)) =
+                place.and_then(|place| Some((place, wanted.get(place)?)))
+            {
                 let run = ActiveRun {
                     host: codebase.host().map(str::to_owned),
                     lease_until: request.lease.map(|lease| request.now + lease),
-                    ..ActiveRun::new(request.run_id.clone(), request.token.clone(), item, request.claimant.clone(), request.now)
+                    ..ActiveRun::new(
+                        request.run_id.clone(),
+                        request.token.clone(),
+                        item,
+                        request.claimant.clone(),
+                        request.now,
+                    )
                 };
                 got.push((place, Claimed { run, codebase }));
             }
         }
-        let last = got.iter().map(|(_, claimed)| claimed.run.item.order()).max();
+        let last = got
+            .iter()
+            .map(|(_, claimed)| claimed.run.item.order())
+            .max();
         if let Some(last) = last.filter(|_| generation > 0) {
             self.frontier.move_to(generation, last);
         }
@@ -193,14 +285,23 @@ impl Tables {
     async fn claim_alike(&self, wanted: &[Wanted]) -> Result<Vec<Option<Claimed>>, Fault> {
         let mut answers: Vec<Option<Claimed>> = vec![None; wanted.len()];
         for _ in 0..TRIES {
-            let open: Vec<usize> = answers.iter().enumerate().filter(|(_, answer)| answer.is_none()).map(|(place, _)| place).collect();
-            let asked: Vec<Wanted> = open.iter().filter_map(|place| wanted.get(*place).cloned()).collect();
+            let open: Vec<usize> = answers
+                .iter()
+                .enumerate()
+                .filter(|(_, answer)| answer.is_none())
+                .map(|(place, _)| place)
+                .collect();
+            let asked: Vec<Wanted> = open
+                .iter()
+                .filter_map(|place| wanted.get(*place).cloned())
+                .collect();
             let taken = match self.take(&asked).await {
                 Ok(taken) => taken,
                 Err(fault) => {
                     // What failed for good took nothing.
                     let unsure = wanted.iter().filter(|_| fault.is_unavailable());
-                    self.orphans.add(unsure.map(|request| (request.run_id.clone(), request.token.clone())));
+                    self.orphans
+                        .add(unsure.map(|request| (request.run_id.clone(), request.token.clone())));
                     return Err(fault);
                 }
             };
@@ -218,16 +319,34 @@ impl Tables {
 
     pub(super) async fn claim_all(self, batch: Vec<Wanted>) -> Vec<Got> {
         if !self.link.answers() {
-            return batch.iter().map(|_| Err(Fault::unavailable("claim items", link::DOWN))).collect();
+            return batch
+                .iter()
+                .map(|_| Err(Fault::unavailable("claim items", link::DOWN)))
+                .collect();
         }
         self.release_orphans().await;
-        let seen: Vec<_> = batch.iter().filter_map(|request| Some((request.claimant.worker.clone()?, request.now))).collect();
+        let seen: Vec<_> = batch
+            .iter()
+            .filter_map(|request| Some((request.claimant.worker.clone()?, request.now)))
+            .collect();
         let mut answers: Vec<Option<Got>> = batch.iter().map(|_| None).collect();
         // Mostly all are alike; a filter of its own costs a statement of its own.
         while let Some(first) = answers.iter().position(Option::is_none) {
-            let filter = batch.get(first).map(|request| request.filter.clone()).unwrap_or_default();
-            let alike: Vec<usize> = (first..batch.len()).filter(|place| batch.get(*place).is_some_and(|request| request.filter == filter)).collect();
-            let wanted: Vec<Wanted> = alike.iter().filter_map(|place| batch.get(*place).cloned()).collect();
+            let filter = batch
+                .get(first)
+                .map(|request| request.filter.clone())
+                .unwrap_or_default();
+            let alike: Vec<usize> = (first..batch.len())
+                .filter(|place| {
+                    batch
+                        .get(*place)
+                        .is_some_and(|request| request.filter == filter)
+                })
+                .collect();
+            let wanted: Vec<Wanted> = alike
+                .iter()
+                .filter_map(|place| batch.get(*place).cloned())
+                .collect();
             let got: Vec<Got> = match self.claim_alike(&wanted).await {
                 Ok(got) => got.into_iter().map(Ok).collect(),
                 Err(fault) => wanted.iter().map(|_| Err(again(&fault))).collect(),
@@ -238,7 +357,10 @@ impl Tables {
                 }
             }
         }
-        let answers: Vec<Got> = answers.into_iter().map(|answer| answer.unwrap_or(Ok(None))).collect();
+        let answers: Vec<Got> = answers
+            .into_iter()
+            .map(|answer| answer.unwrap_or(Ok(None)))
+            .collect();
         if answers.iter().any(|answer| matches!(answer, Ok(Some(_)))) {
             self.note_seen(seen).await;
         }
@@ -293,7 +415,8 @@ impl Tables {
 
 /// The same failure, for another who waited for the same statement.
 pub(super) fn again(fault: &Fault) -> Fault {
-    let why = std::error::Error::source(fault).map_or_else(|| fault.to_string(), ToString::to_string);
+    let why =
+        std::error::Error::source(fault).map_or_else(|| fault.to_string(), ToString::to_string);
     match fault {
         Fault::Unavailable { action, .. } => Fault::unavailable(action, why),
         Fault::Backend { action, .. } => Fault::backend(action, why),
@@ -306,7 +429,10 @@ pub(super) struct Orphans(Mutex<Vec<(RunId, String)>>);
 
 impl Orphans {
     fn add(&self, claims: impl IntoIterator<Item = (RunId, String)>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(claims);
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .extend(claims);
     }
 
     fn take(&self) -> Vec<(RunId, String)> {
@@ -315,39 +441,96 @@ impl Orphans {
 }
 
 impl Postgres {
-    pub(super) async fn peek_item(&self, filter: &ClaimFilter, now: Time) -> Result<Option<NextItem>, Fault> {
+    pub(super) async fn peek_item(
+        &self,
+        filter: &ClaimFilter,
+        now: Time,
+    ) -> Result<Option<NextItem>, Fault> {
         let tables = &self.tables;
         let look = async {
-            let query = bound(peek_sql(filter.codebase.is_some()), filter, 1, now, FIRST, true);
-            let Some(row) = query.fetch_optional(tables.link.pool()).await? else { return Ok(None) };
-            let (item, codebase): (String, String) = (row.try_get("item")?, row.try_get("codebase")?);
-            Ok(Some(NextItem { item: read(&item)?, codebase: read(&codebase)? }))
+            let query = bound(
+                peek_sql(filter.codebase.is_some()),
+                filter,
+                1,
+                now,
+                FIRST,
+                true,
+            );
+            let Some(row) = query.fetch_optional(tables.link.pool()).await? else {
+                return Ok(None);
+            };
+            let (item, codebase): (String, String) =
+                (row.try_get("item")?, row.try_get("codebase")?);
+            Ok(Some(NextItem {
+                item: read(&item)?,
+                codebase: read(&codebase)?,
+            }))
         };
         tables.ask("look for the next item", look).await
     }
 
     /// Changes a claim that is held with this token.
-    async fn change(&self, action: &'static str, id: &RunId, change: Args<'_>) -> Result<(), ClaimsError> {
-        let changed = self.tables.ask(action, change.execute(self.tables.link.pool())).await?;
-        if changed.rows_affected() == 0 { Err(ClaimsError::ClaimLost(id.clone())) } else { Ok(()) }
+    async fn change(
+        &self,
+        action: &'static str,
+        id: &RunId,
+        change: Args<'_>,
+    ) -> Result<(), ClaimsError> {
+        let changed = self
+            .tables
+            .ask(action, change.execute(self.tables.link.pool()))
+            .await?;
+        if changed.rows_affected() == 0 {
+            Err(ClaimsError::ClaimLost(id.clone()))
+        } else {
+            Ok(())
+        }
     }
 }
 
 #[async_trait]
 impl Claims for Postgres {
     async fn get(&self, id: &RunId) -> Result<Option<ActiveRun>, ClaimsError> {
-        let query = sqlx::query(concat!("SELECT ", columns!(), " FROM runner_claim WHERE run_id = $1")).bind(id.as_str());
-        let look = async { query.fetch_optional(self.tables.link.pool()).await?.as_ref().map(active_run).transpose() };
+        let query = sqlx::query(concat!(
+            "SELECT ",
+            columns!(),
+            " FROM runner_claim WHERE run_id = $1"
+        ))
+        .bind(id.as_str());
+        let look = async {
+            query
+                .fetch_optional(self.tables.link.pool())
+                .await?
+                .as_ref()
+                .map(active_run)
+                .transpose()
+        };
         Ok(self.tables.ask("look up a claim", look).await?)
     }
 
     async fn list(&self) -> Result<Vec<ActiveRun>, ClaimsError> {
-        let query = sqlx::query(concat!("SELECT ", columns!(), " FROM runner_claim ORDER BY start_time, run_id"));
-        let look = async { query.fetch_all(self.tables.link.pool()).await?.iter().map(active_run).collect() };
+        let query = sqlx::query(concat!(
+            "SELECT ",
+            columns!(),
+            " FROM runner_claim ORDER BY start_time, run_id"
+        ));
+        let look = async {
+            query
+                .fetch_all(self.tables.link.pool())
+                .await?
+                .iter()
+                .map(active_run)
+                .collect()
+        };
         Ok(self.tables.ask("list the claims", look).await?)
     }
 
-    async fn amend(&self, id: &RunId, token: &str, details: ClaimDetails) -> Result<(), ClaimsError> {
+    async fn amend(
+        &self,
+        id: &RunId,
+        token: &str,
+        details: ClaimDetails,
+    ) -> Result<(), ClaimsError> {
         let change = sqlx::query("UPDATE runner_claim SET vcs = $3::jsonb, resume_from = $4 WHERE run_id = $1 AND token = $2")
             .bind(id.as_str())
             .bind(token)
@@ -356,7 +539,12 @@ impl Claims for Postgres {
         self.change("add to an active run", id, change).await
     }
 
-    async fn renew(&self, id: &RunId, token: &str, renewal: Renewal) -> Result<ActiveRun, ClaimsError> {
+    async fn renew(
+        &self,
+        id: &RunId,
+        token: &str,
+        renewal: Renewal,
+    ) -> Result<ActiveRun, ClaimsError> {
         // As `ActiveRun::renew` does it.
         let query = sqlx::query(concat!(
             "UPDATE runner_claim SET keepalive = greatest(keepalive, $3), failures = CASE WHEN $3 >= keepalive THEN 0 ELSE failures END,
@@ -364,25 +552,58 @@ impl Claims for Postgres {
              WHERE run_id = $1 AND token = $2 RETURNING ",
             columns!()
         ));
-        let query = query.bind(id.as_str()).bind(token).bind(renewal.now.naive_utc()).bind((renewal.now + renewal.lease).naive_utc());
-        let change = async { query.fetch_optional(self.tables.link.pool()).await?.as_ref().map(active_run).transpose() };
-        let run = self.tables.ask("renew a claim", change).await?.ok_or_else(|| ClaimsError::ClaimLost(id.clone()))?;
-        self.tables.note_seen(run.claimant.worker.clone().map(|worker| (worker, run.keepalive))).await;
+        let query = query
+            .bind(id.as_str())
+            .bind(token)
+            .bind(renewal.now.naive_utc())
+            .bind((renewal.now + renewal.lease).naive_utc());
+        let change = async {
+            query
+                .fetch_optional(self.tables.link.pool())
+                .await?
+                .as_ref()
+                .map(active_run)
+                .transpose()
+        };
+        let run = self
+            .tables
+            .ask("renew a claim", change)
+            .await?
+            .ok_or_else(|| ClaimsError::ClaimLost(id.clone()))?;
+        self.tables
+            .note_seen(
+                run.claimant
+                    .worker
+                    .clone()
+                    .map(|worker| (worker, run.keepalive)),
+            )
+            .await;
         Ok(run)
     }
 
     async fn suspect(&self, id: &RunId, token: &str, failures: u32) -> Result<(), ClaimsError> {
-        let change = sqlx::query("UPDATE runner_claim SET failures = $3 WHERE run_id = $1 AND token = $2")
-            .bind(id.as_str())
-            .bind(token)
-            .bind(i32::try_from(failures).unwrap_or(i32::MAX));
+        let change =
+            sqlx::query("UPDATE runner_claim SET failures = $3 WHERE run_id = $1 AND token = $2")
+                .bind(id.as_str())
+                .bind(token)
+                .bind(i32::try_from(failures).unwrap_or(i32::MAX));
         self.change("suspect a claim", id, change).await
     }
 
     async fn cancel(&self, id: &RunId, reason: &str) -> Result<Option<ActiveRun>, ClaimsError> {
-        let query = sqlx::query(concat!("UPDATE runner_claim SET cancel = coalesce(cancel, $2) WHERE run_id = $1 RETURNING ", columns!()));
+        let query = sqlx::query(concat!(
+            "UPDATE runner_claim SET cancel = coalesce(cancel, $2) WHERE run_id = $1 RETURNING ",
+            columns!()
+        ));
         let query = query.bind(id.as_str()).bind(reason);
-        let change = async { query.fetch_optional(self.tables.link.pool()).await?.as_ref().map(active_run).transpose() };
+        let change = async {
+            query
+                .fetch_optional(self.tables.link.pool())
+                .await?
+                .as_ref()
+                .map(active_run)
+                .transpose()
+        };
         Ok(self.tables.ask("cancel a claim", change).await?)
     }
 
@@ -409,7 +630,10 @@ impl Claims for Postgres {
         .bind(run.lease_until.map(|until| until.naive_utc()))
         .bind(run.cancel)
         .bind(i32::try_from(run.failures).unwrap_or(i32::MAX));
-        let done = self.tables.ask("take over a claim", insert.execute(self.tables.link.pool())).await?;
+        let done = self
+            .tables
+            .ask("take over a claim", insert.execute(self.tables.link.pool()))
+            .await?;
         Ok(done.rows_affected() > 0)
     }
 
@@ -420,14 +644,31 @@ impl Claims for Postgres {
         )
         .bind(limit.host)
         .bind(limit.until.naive_utc());
-        self.tables.ask("limit a host", write.execute(self.tables.link.pool())).await?;
+        self.tables
+            .ask("limit a host", write.execute(self.tables.link.pool()))
+            .await?;
         Ok(())
     }
 
     async fn limited_hosts(&self, now: Time) -> Result<Vec<HostLimit>, ClaimsError> {
-        let query = sqlx::query_as("SELECT host, until FROM runner_host_limit WHERE until > $1 ORDER BY host").bind(now.naive_utc());
-        let rows: Vec<(String, NaiveDateTime)> = self.tables.ask("list limited hosts", query.fetch_all(self.tables.link.pool())).await?;
-        Ok(rows.into_iter().map(|(host, until)| HostLimit { host, until: until.and_utc() }).collect())
+        let query = sqlx::query_as(
+            "SELECT host, until FROM runner_host_limit WHERE until > $1 ORDER BY host",
+        )
+        .bind(now.naive_utc());
+        let rows: Vec<(String, NaiveDateTime)> = self
+            .tables
+            .ask(
+                "list limited hosts",
+                query.fetch_all(self.tables.link.pool()),
+            )
+            .await?;
+        Ok(rows
+            .into_iter()
+            .map(|(host, until)| HostLimit {
+                host,
+                until: until.and_utc(),
+            })
+            .collect())
     }
 
     async fn check(&self) -> Result<(), ClaimsError> {

@@ -55,28 +55,36 @@ pub(super) struct Link {
 }
 
 pub(super) fn options(settings: &PostgresSettings) -> Result<PgConnectOptions, Fault> {
-    let options = PgConnectOptions::from_str(&settings.url).map_err(|e| Fault::backend("read the URL of the database", e))?;
+    let options = PgConnectOptions::from_str(&settings.url)
+        .map_err(|e| Fault::backend("read the URL of the database", e))?;
     let limit = settings.statement_timeout.as_millis().to_string();
     // Statements are counted and timed by our own metrics; some that take long, such as large uploads, are no alarm.
-    Ok(options.disable_statement_logging().application_name("janitor-runner").options([
-        ("statement_timeout", limit.as_str()),
-        ("lock_timeout", "5000"),
-        // A runner that was stopped in the middle of a transaction does not hold its locks for long.
-        ("idle_in_transaction_session_timeout", "3000"),
-        ("timezone", "UTC"),
-        // Plans are kept, also those made while a table was empty, for which reading all of it was best. Compiling plans
-        // takes longer than any of them runs.
-        ("enable_seqscan", "off"),
-        // A bitmap and a sort of the whole queue seem cheap while nothing is known of its size.
-        ("enable_bitmapscan", "off"),
-        ("jit", "off"),
-        // Planning the larger statements takes as long as carrying them out, and their plans do not depend on the values.
-        ("plan_cache_mode", "force_generic_plan"),
-    ]))
+    Ok(options
+        .disable_statement_logging()
+        .application_name("janitor-runner")
+        .options([
+            ("statement_timeout", limit.as_str()),
+            ("lock_timeout", "5000"),
+            // A runner that was stopped in the middle of a transaction does not hold its locks for long.
+            ("idle_in_transaction_session_timeout", "3000"),
+            ("timezone", "UTC"),
+            // Plans are kept, also those made while a table was empty, for which reading all of it was best. Compiling plans
+            // takes longer than any of them runs.
+            ("enable_seqscan", "off"),
+            // A bitmap and a sort of the whole queue seem cheap while nothing is known of its size.
+            ("enable_bitmapscan", "off"),
+            ("jit", "off"),
+            // Planning the larger statements takes as long as carrying them out, and their plans do not depend on the values.
+            ("plan_cache_mode", "force_generic_plan"),
+        ]))
 }
 
 /// Asks for a sign of life again and again.
-async fn watch_over(options: PgConnectOptions, answers: watch::Sender<bool>, since: Arc<Mutex<Instant>>) {
+async fn watch_over(
+    options: PgConnectOptions,
+    answers: watch::Sender<bool>,
+    since: Arc<Mutex<Instant>>,
+) {
     let mut connection: Option<PgConnection> = None;
     loop {
         let asked = timeout(PATIENCE, async {
@@ -133,11 +141,20 @@ impl Link {
             .connect_lazy_with(options.clone());
         let (send, answers) = watch::channel(true);
         let since = Arc::new(Mutex::new(Instant::now()));
-        let watcher = AbortOnDropHandle::new(tokio::spawn(watch_over(options, send, since.clone())));
-        let link = Self { pool, answers, since, _watcher: watcher };
-        timeout(PATIENCE * 4, link.run("connect to the database", link.pool.acquire()))
-            .await
-            .map_err(|_| Fault::unavailable("connect to the database", "no answer"))??;
+        let watcher =
+            AbortOnDropHandle::new(tokio::spawn(watch_over(options, send, since.clone())));
+        let link = Self {
+            pool,
+            answers,
+            since,
+            _watcher: watcher,
+        };
+        timeout(
+            PATIENCE * 4,
+            link.run("connect to the database", link.pool.acquire()),
+        )
+        .await
+        .map_err(|_| Fault::unavailable("connect to the database", "no answer"))??;
         Ok(link)
     }
 
@@ -152,11 +169,21 @@ impl Link {
 
     /// Whether nothing that was given up can still be going on there.
     pub(super) fn is_settled(&self) -> bool {
-        self.answers() && self.since.lock().unwrap_or_else(PoisonError::into_inner).elapsed() > SETTLED
+        self.answers()
+            && self
+                .since
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .elapsed()
+                > SETTLED
     }
 
     /// Works with the server; given up when the server stops to answer. What was under way then may have happened.
-    pub(super) async fn run<T>(&self, action: &'static str, work: impl Future<Output = sqlx::Result<T>>) -> Result<T, Fault> {
+    pub(super) async fn run<T>(
+        &self,
+        action: &'static str,
+        work: impl Future<Output = sqlx::Result<T>>,
+    ) -> Result<T, Fault> {
         let mut answers = self.answers.clone();
         tokio::select! {
             biased;
@@ -176,7 +203,9 @@ impl Link {
             tries += 1;
             let attempt = self.run(action, async {
                 let mut guard = Guard(Some(self.pool.acquire().await?));
-                let Some(connection) = guard.0.as_deref_mut() else { return Err(sqlx::Error::PoolClosed) };
+                let Some(connection) = guard.0.as_deref_mut() else {
+                    return Err(sqlx::Error::PoolClosed);
+                };
                 let mut transaction = connection.begin().await?;
                 let done = match body(&mut transaction).await {
                     Ok(done) => {
@@ -184,7 +213,11 @@ impl Link {
                         Ok(done)
                     }
                     Err(Abort::Sql(error)) => {
-                        return if transaction.rollback().await.is_ok() { guard.give_back(Err(error)) } else { Err(error) };
+                        return if transaction.rollback().await.is_ok() {
+                            guard.give_back(Err(error))
+                        } else {
+                            Err(error)
+                        };
                     }
                     Err(other) => {
                         transaction.rollback().await?;
@@ -198,7 +231,13 @@ impl Link {
                 Ok(Err(Abort::Refused(why))) => return Err(why),
                 Ok(Err(_)) if tries < TRIES => {}
                 Err(fault) if tries < TRIES && lost_a_race(&fault) => {}
-                Ok(Err(_)) => return Err(Fault::unavailable(action, "others change the same rows all the time").into()),
+                Ok(Err(_)) => {
+                    return Err(Fault::unavailable(
+                        action,
+                        "others change the same rows all the time",
+                    )
+                    .into());
+                }
                 Err(fault) => return Err(fault.into()),
             }
             sleep(Duration::from_millis(u64::from(tries) * 3)).await;

@@ -13,7 +13,14 @@ use sqlx::PgConnection;
 const BLOCK: usize = 64 << 10;
 const BLOCKS_AT_ONCE: i64 = 16;
 
-async fn append(connection: &mut PgConnection, run: &RunId, name: &str, offset: u64, bytes: &Bytes, room: u64) -> Result<Appended, Abort<Fault>> {
+async fn append(
+    connection: &mut PgConnection,
+    run: &RunId,
+    name: &str,
+    offset: u64,
+    bytes: &Bytes,
+    room: u64,
+) -> Result<Appended, Abort<Fault>> {
     // Only a beginning makes a log.
     let lock = match offset {
         0 => {
@@ -26,17 +33,33 @@ async fn append(connection: &mut PgConnection, run: &RunId, name: &str, offset: 
              FROM runner_live_log WHERE run_id = $1 AND name = $2 FOR UPDATE"
         }
     };
-    let sizes: Option<(i64, i64)> = sqlx::query_as(lock).bind(run.as_str()).bind(name).fetch_optional(&mut *connection).await?;
-    let (size, others) = sizes.map_or((0, 0), |(size, others)| (size.cast_unsigned(), others.cast_unsigned()));
+    let sizes: Option<(i64, i64)> = sqlx::query_as(lock)
+        .bind(run.as_str())
+        .bind(name)
+        .fetch_optional(&mut *connection)
+        .await?;
+    let (size, others) = sizes.map_or((0, 0), |(size, others)| {
+        (size.cast_unsigned(), others.cast_unsigned())
+    });
     if offset > size {
         return Ok(Appended::Gap(size));
     }
-    if others.saturating_add(offset).saturating_add(bytes.len() as u64) > room {
+    if others
+        .saturating_add(offset)
+        .saturating_add(bytes.len() as u64)
+        > room
+    {
         let unmake = "DELETE FROM runner_live_log WHERE run_id = $1 AND name = $2 AND size = 0";
-        sqlx::query(unmake).bind(run.as_str()).bind(name).execute(connection).await?;
+        sqlx::query(unmake)
+            .bind(run.as_str())
+            .bind(name)
+            .execute(connection)
+            .await?;
         return Ok(Appended::Full);
     }
-    let new = bytes.get(usize::try_from(size - offset).unwrap_or(usize::MAX)..).unwrap_or_default();
+    let new = bytes
+        .get(usize::try_from(size - offset).unwrap_or(usize::MAX)..)
+        .unwrap_or_default();
     if new.is_empty() {
         return Ok(Appended::Size(size));
     }
@@ -48,16 +71,34 @@ async fn append(connection: &mut PgConnection, run: &RunId, name: &str, offset: 
     });
     let starts: Vec<i64> = starts.collect();
     let insert = "INSERT INTO runner_live_block (run_id, name, start, content) SELECT $1, $2, * FROM unnest($3::bigint[], $4::bytea[])";
-    sqlx::query(insert).bind(run.as_str()).bind(name).bind(starts).bind(blocks).execute(&mut *connection).await?;
+    sqlx::query(insert)
+        .bind(run.as_str())
+        .bind(name)
+        .bind(starts)
+        .bind(blocks)
+        .execute(&mut *connection)
+        .await?;
     let size = size + new.len() as u64;
     let grow = "UPDATE runner_live_log SET size = $3 WHERE run_id = $1 AND name = $2";
-    sqlx::query(grow).bind(run.as_str()).bind(name).bind(size.cast_signed()).execute(connection).await?;
+    sqlx::query(grow)
+        .bind(run.as_str())
+        .bind(name)
+        .bind(size.cast_signed())
+        .execute(connection)
+        .await?;
     Ok(Appended::Size(size))
 }
 
 #[async_trait]
 impl LiveLogs for Postgres {
-    async fn append(&self, run: &RunId, name: &str, offset: u64, bytes: Bytes, room: u64) -> Result<Appended, Fault> {
+    async fn append(
+        &self,
+        run: &RunId,
+        name: &str,
+        offset: u64,
+        bytes: Bytes,
+        room: u64,
+    ) -> Result<Appended, Fault> {
         self.tables
             .transaction("append to a log", |connection| {
                 let (run, name, bytes) = (run.clone(), name.to_owned(), bytes.clone());
@@ -66,22 +107,38 @@ impl LiveLogs for Postgres {
             .await
     }
 
-    async fn read(&self, run: &RunId, name: &str, offset: u64, limit: usize) -> Result<Option<Bytes>, Fault> {
+    async fn read(
+        &self,
+        run: &RunId,
+        name: &str,
+        offset: u64,
+        limit: usize,
+    ) -> Result<Option<Bytes>, Fault> {
         let query = sqlx::query_as(
             "SELECT log.size, block.start, block.content FROM runner_live_log AS log
              LEFT JOIN LATERAL (SELECT start, content FROM runner_live_block WHERE run_id = $1 AND name = $2 AND start >= coalesce(
                  (SELECT max(start) FROM runner_live_block WHERE run_id = $1 AND name = $2 AND start <= $3), 0) ORDER BY start LIMIT $4) AS block ON true
              WHERE log.run_id = $1 AND log.name = $2 ORDER BY block.start",
         );
-        let query = query.bind(run.as_str()).bind(name).bind(i64::try_from(offset).unwrap_or(i64::MAX)).bind(BLOCKS_AT_ONCE);
-        let rows: Vec<(i64, Option<i64>, Option<Vec<u8>>)> = self.tables.ask("read a live log", query.fetch_all(self.tables.link.pool())).await?;
+        let query = query
+            .bind(run.as_str())
+            .bind(name)
+            .bind(i64::try_from(offset).unwrap_or(i64::MAX))
+            .bind(BLOCKS_AT_ONCE);
+        let rows: Vec<(i64, Option<i64>, Option<Vec<u8>>)> = self
+            .tables
+            .ask("read a live log", query.fetch_all(self.tables.link.pool()))
+            .await?;
         if rows.is_empty() {
             return Ok(None);
         }
         let mut found = vec![];
         for (_, start, content) in rows {
-            let (Some(start), Some(content)) = (start, content) else { continue };
-            let skip = usize::try_from(offset.saturating_sub(start.cast_unsigned())).unwrap_or(usize::MAX);
+            let (Some(start), Some(content)) = (start, content) else {
+                continue;
+            };
+            let skip =
+                usize::try_from(offset.saturating_sub(start.cast_unsigned())).unwrap_or(usize::MAX);
             let part = content.get(skip..).unwrap_or_default();
             found.extend_from_slice(part.get(..limit - found.len()).unwrap_or(part));
         }
@@ -89,20 +146,36 @@ impl LiveLogs for Postgres {
     }
 
     async fn list(&self, run: &RunId) -> Result<Vec<(String, u64)>, Fault> {
-        let query = sqlx::query_as("SELECT name, size FROM runner_live_log WHERE run_id = $1 ORDER BY name COLLATE \"C\"").bind(run.as_str());
-        let rows: Vec<(String, i64)> = self.tables.ask("list live logs", query.fetch_all(self.tables.link.pool())).await?;
-        Ok(rows.into_iter().map(|(name, size)| (name, size.cast_unsigned())).collect())
+        let query = sqlx::query_as(
+            "SELECT name, size FROM runner_live_log WHERE run_id = $1 ORDER BY name COLLATE \"C\"",
+        )
+        .bind(run.as_str());
+        let rows: Vec<(String, i64)> = self
+            .tables
+            .ask("list live logs", query.fetch_all(self.tables.link.pool()))
+            .await?;
+        Ok(rows
+            .into_iter()
+            .map(|(name, size)| (name, size.cast_unsigned()))
+            .collect())
     }
 
     async fn runs(&self) -> Result<Vec<RunId>, Fault> {
-        let query = sqlx::query_scalar("SELECT DISTINCT run_id FROM runner_live_log ORDER BY run_id");
-        let rows: Vec<String> = self.tables.ask("list live logs", query.fetch_all(self.tables.link.pool())).await?;
+        let query =
+            sqlx::query_scalar("SELECT DISTINCT run_id FROM runner_live_log ORDER BY run_id");
+        let rows: Vec<String> = self
+            .tables
+            .ask("list live logs", query.fetch_all(self.tables.link.pool()))
+            .await?;
         Ok(rows.into_iter().map(RunId::new).collect())
     }
 
     async fn remove(&self, runs: &[RunId]) -> Result<(), Fault> {
         let runs: Vec<_> = runs.iter().map(RunId::as_str).collect();
         let delete = sqlx::query("DELETE FROM runner_live_log WHERE run_id = ANY($1)").bind(runs);
-        self.tables.ask("remove live logs", delete.execute(self.tables.link.pool())).await.map(drop)
+        self.tables
+            .ask("remove live logs", delete.execute(self.tables.link.pool()))
+            .await
+            .map(drop)
     }
 }

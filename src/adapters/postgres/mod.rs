@@ -113,19 +113,29 @@ fn is_passing(error: &sqlx::Error) -> bool {
         sqlx::Error::Database(error) => {
             // Connection lost, too little of something, shutting down or starting, cancelled by a timeout, lost a race.
             let code = error.code().unwrap_or_default();
-            ["08", "53", "57", "58", "40"].iter().any(|class| code.starts_with(class)) || code == "55P03" || code == "25P03"
+            ["08", "53", "57", "58", "40"]
+                .iter()
+                .any(|class| code.starts_with(class))
+                || code == "55P03"
+                || code == "25P03"
         }
         _ => false,
     }
 }
 
 fn fault(action: &'static str, error: sqlx::Error) -> Fault {
-    if is_passing(&error) { Fault::unavailable(action, error) } else { Fault::backend(action, error) }
+    if is_passing(&error) {
+        Fault::unavailable(action, error)
+    } else {
+        Fault::backend(action, error)
+    }
 }
 
 /// What the server said, where a fault is an answer of it.
 fn answer_of(fault: &Fault) -> Option<&dyn DatabaseError> {
-    std::error::Error::source(fault)?.downcast_ref::<sqlx::Error>()?.as_database_error()
+    std::error::Error::source(fault)?
+        .downcast_ref::<sqlx::Error>()?
+        .as_database_error()
 }
 
 /// Reads a record that the server made into JSON.
@@ -140,10 +150,15 @@ fn read_all<T: DeserializeOwned>(rows: Vec<String>) -> sqlx::Result<Vec<T>> {
 
 impl Tables {
     /// Statements that need no transaction.
-    async fn ask<T>(&self, action: &'static str, work: impl Future<Output = sqlx::Result<T>>) -> Result<T, Fault> {
+    async fn ask<T>(
+        &self,
+        action: &'static str,
+        work: impl Future<Output = sqlx::Result<T>>,
+    ) -> Result<T, Fault> {
         let started = Instant::now();
         let done = self.link.run(action, work).await;
-        self.metrics.operated("postgres", action, done.is_ok(), started.elapsed());
+        self.metrics
+            .operated("postgres", action, done.is_ok(), started.elapsed());
         done
     }
 
@@ -154,7 +169,8 @@ impl Tables {
     ) -> Result<T, E> {
         let started = Instant::now();
         let done = self.link.transaction(action, body).await;
-        self.metrics.operated("postgres", action, done.is_ok(), started.elapsed());
+        self.metrics
+            .operated("postgres", action, done.is_ok(), started.elapsed());
         done
     }
 }
@@ -171,11 +187,20 @@ impl Postgres {
             })
             .await?;
         if !plan.is_done() {
-            let reasons = if plan.problems.is_empty() { plan.steps } else { plan.problems };
+            let reasons = if plan.problems.is_empty() {
+                plan.steps
+            } else {
+                plan.problems
+            };
             let advice = "the tables are not those of this version; `janitor-runner migrate --dry-run` tells more, `janitor-runner migrate` adds what is missing";
-            return Err(Fault::backend(action, format!("{advice} ({})", reasons.join("; "))));
+            return Err(Fault::backend(
+                action,
+                format!("{advice} ({})", reasons.join("; ")),
+            ));
         }
-        let query = sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_trigger WHERE tgname = 'last_run_insert' AND tgrelid = 'run'::regclass)");
+        let query = sqlx::query_scalar(
+            "SELECT EXISTS (SELECT FROM pg_trigger WHERE tgname = 'last_run_insert' AND tgrelid = 'run'::regclass)",
+        );
         let has_our_triggers = link.run(action, query.fetch_one(link.pool())).await?;
         let tables = Tables {
             link,
@@ -191,8 +216,12 @@ impl Postgres {
         let telling = pauses::Telling::start(&tables, link::options(settings)?);
         let (claims, results) = (tables.clone(), tables.clone());
         Ok(Self {
-            claims: Arc::new(Batcher::start(LANES, CLAIMS_AT_ONCE, move |batch| Box::pin(claims.clone().claim_all(batch)))),
-            results: Arc::new(Batcher::start(LANES, RESULTS_AT_ONCE, move |batch| Box::pin(results.clone().record_all(batch)))),
+            claims: Arc::new(Batcher::start(LANES, CLAIMS_AT_ONCE, move |batch| {
+                Box::pin(claims.clone().claim_all(batch))
+            })),
+            results: Arc::new(Batcher::start(LANES, RESULTS_AT_ONCE, move |batch| {
+                Box::pin(results.clone().record_all(batch))
+            })),
             tables,
             _telling: Arc::new(telling),
         })

@@ -23,11 +23,20 @@ impl Outbox for Postgres {
             " ORDER BY news.id"
         ));
         let query = query.bind(i64::try_from(limit).unwrap_or(i64::MAX));
-        let rows: Vec<(i64, Option<String>, String)> = self.tables.ask("look for news", query.fetch_all(self.tables.link.pool())).await?;
+        let rows: Vec<(i64, Option<String>, String)> = self
+            .tables
+            .ask("look for news", query.fetch_all(self.tables.link.pool()))
+            .await?;
         let news = rows.into_iter().map(|(id, status, run)| {
             let run = runs::run(&run).map_err(|e| super::fault("look for news", e))?;
-            let status = status.map(|status| status.parse()).transpose().map_err(|e| Fault::backend("look for news", e))?;
-            Ok(News { id: id.cast_unsigned(), event: Event::of_run(run, status) })
+            let status = status
+                .map(|status| status.parse())
+                .transpose()
+                .map_err(|e| Fault::backend("look for news", e))?;
+            Ok(News {
+                id: id.cast_unsigned(),
+                event: Event::of_run(run, status),
+            })
         });
         news.collect()
     }
@@ -35,7 +44,10 @@ impl Outbox for Postgres {
     async fn told(&self, ids: &[NewsId]) -> Result<(), Fault> {
         let ids: Vec<i64> = ids.iter().map(|id| id.cast_signed()).collect();
         let delete = sqlx::query("DELETE FROM runner_outbox WHERE id = ANY ($1)").bind(ids);
-        self.tables.ask("settle news", delete.execute(self.tables.link.pool())).await.map(drop)
+        self.tables
+            .ask("settle news", delete.execute(self.tables.link.pool()))
+            .await
+            .map(drop)
     }
 }
 
@@ -49,12 +61,20 @@ impl Leases for Postgres {
              WHERE held.holder = excluded.holder OR held.until < now()",
         );
         let take = take.bind(role).bind(holder).bind(time.as_secs_f64());
-        let taken = self.tables.ask("hold a role", take.execute(self.tables.link.pool())).await?;
+        let taken = self
+            .tables
+            .ask("hold a role", take.execute(self.tables.link.pool()))
+            .await?;
         Ok(taken.rows_affected() > 0)
     }
 
     async fn let_go(&self, role: &str, holder: &str) -> Result<(), Fault> {
-        let delete = sqlx::query("DELETE FROM runner_lease WHERE role = $1 AND holder = $2").bind(role).bind(holder);
-        self.tables.ask("let a role go", delete.execute(self.tables.link.pool())).await.map(drop)
+        let delete = sqlx::query("DELETE FROM runner_lease WHERE role = $1 AND holder = $2")
+            .bind(role)
+            .bind(holder);
+        self.tables
+            .ask("let a role go", delete.execute(self.tables.link.pool()))
+            .await
+            .map(drop)
     }
 }

@@ -35,21 +35,31 @@ pub(super) struct Telling {
 async fn tell(tables: Tables, me: i32) {
     loop {
         let items = tables.to_tell.take().await;
-        let notify = sqlx::query("SELECT pg_notify($1, $2)").bind(CHANNEL).bind(format!("{me} {items}"));
+        let notify = sqlx::query("SELECT pg_notify($1, $2)")
+            .bind(CHANNEL)
+            .bind(format!("{me} {items}"));
         // Whoever is not told looks a moment later by itself.
-        drop(tables.ask("tell of open items", notify.execute(tables.link.pool())).await);
+        drop(
+            tables
+                .ask("tell of open items", notify.execute(tables.link.pool()))
+                .await,
+        );
         tokio::time::sleep(TOGETHER).await;
     }
 }
 
 async fn listen(tables: Tables, options: PgConnectOptions, me: i32) {
-    let pool = PgPoolOptions::new().max_connections(1).connect_lazy_with(options);
+    let pool = PgPoolOptions::new()
+        .max_connections(1)
+        .connect_lazy_with(options);
     let heard = async || -> sqlx::Result<()> {
         let mut listener = PgListener::connect_with(&pool).await?;
         listener.listen(CHANNEL).await?;
         loop {
             let told = listener.recv().await?;
-            let Some((from, items)) = told.payload().split_once(' ') else { continue };
+            let Some((from, items)) = told.payload().split_once(' ') else {
+                continue;
+            };
             if from != me.to_string() {
                 tables.frontier.opened(None);
                 tables.opened.add(items.parse().unwrap_or(SOME));
@@ -58,7 +68,10 @@ async fn listen(tables: Tables, options: PgConnectOptions, me: i32) {
     };
     loop {
         if let Err(error) = heard().await {
-            tracing::debug!(error = &error as &dyn std::error::Error, "what other runners open is heard later");
+            tracing::debug!(
+                error = &error as &dyn std::error::Error,
+                "what other runners open is heard later"
+            );
         }
         tokio::time::sleep(AFTER_FAILURE).await;
     }
@@ -70,7 +83,10 @@ impl Telling {
         let me = i32::from_ne_bytes(std::process::id().to_ne_bytes());
         let telling = tokio::spawn(tell(tables.clone(), me));
         let listening = tokio::spawn(listen(tables.clone(), options, me));
-        Self { _telling: AbortOnDropHandle::new(telling), _listening: AbortOnDropHandle::new(listening) }
+        Self {
+            _telling: AbortOnDropHandle::new(telling),
+            _listening: AbortOnDropHandle::new(listening),
+        }
     }
 }
 
@@ -88,9 +104,17 @@ fn scope(kind: &str, name: &str) -> Result<Scope, Fault> {
 
 impl Postgres {
     /// Deletes the one row of a scope.
-    async fn lift(&self, action: &'static str, delete: &'static str, scope: &Scope) -> Result<bool, Fault> {
+    async fn lift(
+        &self,
+        action: &'static str,
+        delete: &'static str,
+        scope: &Scope,
+    ) -> Result<bool, Fault> {
         let delete = sqlx::query(delete).bind(scope.kind()).bind(scope.name());
-        let deleted = self.tables.ask(action, delete.execute(self.tables.link.pool())).await?;
+        let deleted = self
+            .tables
+            .ask(action, delete.execute(self.tables.link.pool()))
+            .await?;
         self.tables.frontier.opened(None);
         self.tables.tell_opened(SOME);
         Ok(deleted.rows_affected() > 0)
@@ -109,11 +133,19 @@ impl Pauses for Postgres {
         .bind(&pause.reason)
         .bind(pause.since.naive_utc())
         .bind(pause.until.map(|until| until.naive_utc()));
-        self.tables.ask("pause", write.execute(self.tables.link.pool())).await.map(drop)
+        self.tables
+            .ask("pause", write.execute(self.tables.link.pool()))
+            .await
+            .map(drop)
     }
 
     async fn resume(&self, scope: &Scope) -> Result<bool, Fault> {
-        self.lift("end a pause", "DELETE FROM runner_pause WHERE kind = $1 AND name = $2", scope).await
+        self.lift(
+            "end a pause",
+            "DELETE FROM runner_pause WHERE kind = $1 AND name = $2",
+            scope,
+        )
+        .await
     }
 
     async fn pauses(&self, now: Time) -> Result<Vec<Pause>, Fault> {
@@ -121,10 +153,23 @@ impl Pauses for Postgres {
             "SELECT kind, name, reason, since, until FROM runner_pause WHERE until IS NULL OR until > $1 ORDER BY kind COLLATE \"C\", name COLLATE \"C\"",
         )
         .bind(now.naive_utc());
-        let rows: Vec<(String, String, String, NaiveDateTime, Option<NaiveDateTime>)> =
-            self.tables.ask("list the pauses", query.fetch_all(self.tables.link.pool())).await?;
-        let pause = |(kind, name, reason, since, until): (String, String, String, NaiveDateTime, Option<NaiveDateTime>)| {
-            Ok(Pause { scope: scope(&kind, &name)?, reason, since: since.and_utc(), until: until.map(|until| until.and_utc()) })
+        let rows: Vec<(String, String, String, NaiveDateTime, Option<NaiveDateTime>)> = self
+            .tables
+            .ask("list the pauses", query.fetch_all(self.tables.link.pool()))
+            .await?;
+        let pause = |(kind, name, reason, since, until): (
+            String,
+            String,
+            String,
+            NaiveDateTime,
+            Option<NaiveDateTime>,
+        )| {
+            Ok(Pause {
+                scope: scope(&kind, &name)?,
+                reason,
+                since: since.and_utc(),
+                until: until.map(|until| until.and_utc()),
+            })
         };
         rows.into_iter().map(pause).collect()
     }
@@ -136,26 +181,48 @@ impl Pauses for Postgres {
         .bind(limit.scope.kind())
         .bind(limit.scope.name())
         .bind(i64::from(limit.most));
-        self.tables.ask("limit", write.execute(self.tables.link.pool())).await?;
+        self.tables
+            .ask("limit", write.execute(self.tables.link.pool()))
+            .await?;
         self.tables.tell_opened(SOME);
         Ok(())
     }
 
     async fn unlimit(&self, scope: &Scope) -> Result<bool, Fault> {
-        self.lift("end a limit", "DELETE FROM runner_limit WHERE kind = $1 AND name = $2", scope).await
+        self.lift(
+            "end a limit",
+            "DELETE FROM runner_limit WHERE kind = $1 AND name = $2",
+            scope,
+        )
+        .await
     }
 
     async fn limits(&self) -> Result<Vec<RunLimit>, Fault> {
-        let query = sqlx::query_as("SELECT kind, name, most FROM runner_limit ORDER BY kind COLLATE \"C\", name COLLATE \"C\"");
-        let rows: Vec<(String, String, i64)> = self.tables.ask("list the limits", query.fetch_all(self.tables.link.pool())).await?;
-        let limit =
-            |(kind, name, most): (String, String, i64)| Ok(RunLimit { scope: scope(&kind, &name)?, most: u32::try_from(most).unwrap_or(u32::MAX) });
+        let query = sqlx::query_as(
+            "SELECT kind, name, most FROM runner_limit ORDER BY kind COLLATE \"C\", name COLLATE \"C\"",
+        );
+        let rows: Vec<(String, String, i64)> = self
+            .tables
+            .ask("list the limits", query.fetch_all(self.tables.link.pool()))
+            .await?;
+        let limit = |(kind, name, most): (String, String, i64)| {
+            Ok(RunLimit {
+                scope: scope(&kind, &name)?,
+                most: u32::try_from(most).unwrap_or(u32::MAX),
+            })
+        };
         rows.into_iter().map(limit).collect()
     }
 }
 
 fn entry((item, state): (String, Option<String>)) -> sqlx::Result<QueueEntry> {
-    Ok(QueueEntry { item: read::<QueueItem>(&item)?, state: state.map(|state| read::<ItemState>(&state)).transpose()?.unwrap_or_default() })
+    Ok(QueueEntry {
+        item: read::<QueueItem>(&item)?,
+        state: state
+            .map(|state| read::<ItemState>(&state))
+            .transpose()?
+            .unwrap_or_default(),
+    })
 }
 
 #[async_trait]
@@ -166,7 +233,14 @@ impl Parking for Postgres {
             item_json!("item"),
             "::text, (SELECT state::text FROM runner_item WHERE queue_id = item.id) FROM queue AS item WHERE item.id = $1"
         ));
-        let look = async { query.bind(id).fetch_optional(self.tables.link.pool()).await?.map(entry).transpose() };
+        let look = async {
+            query
+                .bind(id)
+                .fetch_optional(self.tables.link.pool())
+                .await?
+                .map(entry)
+                .transpose()
+        };
         self.tables.ask("look up an item", look).await
     }
 
@@ -178,8 +252,17 @@ impl Parking for Postgres {
                  AND (SELECT run_id FROM runner_claim WHERE runner_claim.queue_id = runner_item.queue_id) IS NULL) AS parked
              CROSS JOIN LATERAL (SELECT * FROM queue WHERE id = parked.queue_id OFFSET 0) AS item ORDER BY parked.queue_id LIMIT $2"
         ));
-        let query = query.bind(after.unwrap_or(i64::MIN)).bind(i64::try_from(limit).unwrap_or(i64::MAX));
-        let look = async { query.fetch_all(self.tables.link.pool()).await?.into_iter().map(entry).collect() };
+        let query = query
+            .bind(after.unwrap_or(i64::MIN))
+            .bind(i64::try_from(limit).unwrap_or(i64::MAX));
+        let look = async {
+            query
+                .fetch_all(self.tables.link.pool())
+                .await?
+                .into_iter()
+                .map(entry)
+                .collect()
+        };
         self.tables.ask("list parked items", look).await
     }
 
@@ -189,10 +272,20 @@ impl Parking for Postgres {
                  AND (SELECT run_id FROM runner_claim WHERE runner_claim.queue_id = runner_item.queue_id) IS NULL
              RETURNING queue_id, parked OR not_before IS NOT NULL",
         );
-        let rows: Vec<(i64, bool)> = self.tables.ask("release items", query.bind(ids).fetch_all(self.tables.link.pool())).await?;
+        let rows: Vec<(i64, bool)> = self
+            .tables
+            .ask(
+                "release items",
+                query.bind(ids).fetch_all(self.tables.link.pool()),
+            )
+            .await?;
         self.tables.frontier.opened(None);
         self.tables.tell_opened(rows.len());
-        let mut released: Vec<QueueId> = rows.into_iter().filter(|(_, waited)| *waited).map(|(id, _)| id).collect();
+        let mut released: Vec<QueueId> = rows
+            .into_iter()
+            .filter(|(_, waited)| *waited)
+            .map(|(id, _)| id)
+            .collect();
         released.sort_unstable_by_key(|id| ids.iter().position(|asked| asked == id));
         Ok(released)
     }

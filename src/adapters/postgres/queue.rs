@@ -1,7 +1,9 @@
 //! The queue. Wishes are merged by the domain's rule, in memory, on rows that are locked; then all new items are inserted
 //! by one statement and all changed ones updated by another.
 
-use super::{Abort, Postgres, Tables, claims::json, claims_sql::item_json, frontier::Place, read, read_all};
+use super::{
+    Abort, Postgres, Tables, claims::json, claims_sql::item_json, frontier::Place, read, read_all,
+};
 use crate::{
     domain::{
         name::{CampaignName, CodebaseName},
@@ -11,7 +13,10 @@ use crate::{
     },
     ports::{
         QueueStore, QueueStoreError,
-        queue_store::{ClaimFilter, ClaimRequest, Claimed, EnqueueBatch, Enqueued, NextItem, Position, QueueStats},
+        queue_store::{
+            ClaimFilter, ClaimRequest, Claimed, EnqueueBatch, Enqueued, NextItem, Position,
+            QueueStats,
+        },
     },
 };
 use async_trait::async_trait;
@@ -54,7 +59,10 @@ enum State {
 }
 
 /// The items of these keys, locked, with the wishes that wait for those that are held.
-async fn locked(connection: &mut PgConnection, wishes: &[Enqueue]) -> sqlx::Result<HashMap<QueueKey, Slot>> {
+async fn locked(
+    connection: &mut PgConnection,
+    wishes: &[Enqueue],
+) -> sqlx::Result<HashMap<QueueKey, Slot>> {
     let keys: HashSet<&QueueKey> = wishes.iter().map(|wish| &wish.key).collect();
     let (codebases, campaigns, sets) = columns_of(keys.into_iter());
     let ids: Vec<i64> = sqlx::query_scalar(
@@ -71,11 +79,14 @@ async fn locked(connection: &mut PgConnection, wishes: &[Enqueue]) -> sqlx::Resu
         return Ok(HashMap::new());
     }
     // By id, as everywhere; one that went meanwhile is new again.
-    let items: Vec<String> =
-        sqlx::query_scalar(concat!("SELECT ", item_json!("item"), "::text FROM queue AS item WHERE id = ANY ($1) ORDER BY id FOR UPDATE"))
-            .bind(ids)
-            .fetch_all(&mut *connection)
-            .await?;
+    let items: Vec<String> = sqlx::query_scalar(concat!(
+        "SELECT ",
+        item_json!("item"),
+        "::text FROM queue AS item WHERE id = ANY ($1) ORDER BY id FOR UPDATE"
+    ))
+    .bind(ids)
+    .fetch_all(&mut *connection)
+    .await?;
     let items: Vec<QueueItem> = read_all(items)?;
     // A statement of its own, that sees the claims made while we waited for the locks.
     let ids: Vec<QueueId> = items.iter().map(|item| item.id).collect();
@@ -87,25 +98,51 @@ async fn locked(connection: &mut PgConnection, wishes: &[Enqueue]) -> sqlx::Resu
     let mut held: HashMap<QueueId, Option<String>> = held.into_iter().collect();
     let slot = |item: QueueItem| {
         let state = match held.remove(&item.id) {
-            Some(wish) => State::Held { wish: wish.map(|wish| read(&wish)).transpose()?, changed: false },
+            Some(wish) => State::Held {
+                wish: wish.map(|wish| read(&wish)).transpose()?,
+                changed: false,
+            },
             None => State::Unchanged,
         };
-        Ok((item.key.clone(), Slot { item, state, renewed: false }))
+        Ok((
+            item.key.clone(),
+            Slot {
+                item,
+                state,
+                renewed: false,
+            },
+        ))
     };
     items.into_iter().map(slot).collect()
 }
 
 /// Works one wish into the slots; answers the bucket that its item is in then.
-fn work_in(slots: &mut HashMap<QueueKey, Slot>, order: &mut Vec<QueueKey>, smallest: &mut Option<i64>, wish: Enqueue) -> Bucket {
+fn work_in(
+    slots: &mut HashMap<QueueKey, Slot>,
+    order: &mut Vec<QueueKey>,
+    smallest: &mut Option<i64>,
+    wish: Enqueue,
+) -> Bucket {
     let Some(slot) = slots.get_mut(&wish.key) else {
         let item = wish.into_item(0, *smallest);
         let (key, bucket, priority) = (item.key.clone(), item.bucket, item.priority);
         *smallest = Some(smallest.map_or(priority, |smallest| smallest.min(priority)));
         order.push(key.clone());
-        slots.insert(key, Slot { item, state: State::New, renewed: false });
+        slots.insert(
+            key,
+            Slot {
+                item,
+                state: State::New,
+                renewed: false,
+            },
+        );
         return bucket;
     };
-    if let State::Held { wish: waiting, changed } = &mut slot.state {
+    if let State::Held {
+        wish: waiting,
+        changed,
+    } = &mut slot.state
+    {
         *changed = true;
         match waiting {
             Some(waiting) => waiting.absorb(wish),
@@ -156,13 +193,19 @@ impl Items {
     }
 
     /// Answers the ids that they got, by key; fewer than items when others inserted the same keys meanwhile.
-    async fn insert(self, connection: &mut PgConnection) -> sqlx::Result<HashMap<QueueKey, QueueId>> {
+    async fn insert(
+        self,
+        connection: &mut PgConnection,
+    ) -> sqlx::Result<HashMap<QueueKey, QueueId>> {
         if self.sets.iter().any(Option::is_some) {
             let make = sqlx::query(
                 "INSERT INTO change_set (id, campaign) SELECT DISTINCT ON (id) id, campaign FROM unnest($1::text[], $2::text[]) AS t (id, campaign)
                  WHERE id IS NOT NULL ORDER BY id ON CONFLICT DO NOTHING",
             );
-            make.bind(&self.sets).bind(&self.campaigns).execute(&mut *connection).await?;
+            make.bind(&self.sets)
+                .bind(&self.campaigns)
+                .execute(&mut *connection)
+                .await?;
         }
         let rows: Vec<(i64, String, String, Option<String>)> = sqlx::query_as(
             "INSERT INTO queue (bucket, codebase, suite, change_set, command, priority, context, estimated_duration, refresh, requester)
@@ -187,9 +230,15 @@ impl Items {
         .await?;
         let key = |codebase, campaign, change_set| -> sqlx::Result<QueueKey> {
             let bad = |e: crate::domain::Invalid| sqlx::Error::Decode(e.into());
-            Ok(QueueKey { codebase: CodebaseName::new(codebase).map_err(bad)?, campaign: CampaignName::new(campaign).map_err(bad)?, change_set })
+            Ok(QueueKey {
+                codebase: CodebaseName::new(codebase).map_err(bad)?,
+                campaign: CampaignName::new(campaign).map_err(bad)?,
+                change_set,
+            })
         };
-        rows.into_iter().map(|(id, codebase, campaign, set)| Ok((key(codebase, campaign, set)?, id))).collect()
+        rows.into_iter()
+            .map(|(id, codebase, campaign, set)| Ok((key(codebase, campaign, set)?, id)))
+            .collect()
     }
 
     async fn update(self, connection: &mut PgConnection) -> sqlx::Result<()> {
@@ -214,7 +263,10 @@ impl Items {
     }
 }
 
-async fn keep_wishes(connection: &mut PgConnection, waiting: Vec<(QueueId, String)>) -> sqlx::Result<()> {
+async fn keep_wishes(
+    connection: &mut PgConnection,
+    waiting: Vec<(QueueId, String)>,
+) -> sqlx::Result<()> {
     let (ids, wishes): (Vec<i64>, Vec<String>) = waiting.into_iter().unzip();
     sqlx::query("UPDATE runner_claim SET wish = t.wish::jsonb FROM unnest($1::bigint[], $2::text[]) AS t (id, wish) WHERE queue_id = t.id")
         .bind(ids)
@@ -243,11 +295,20 @@ pub(super) struct Queued {
 }
 
 /// Queues wishes by the update rule, in order; part of a transaction.
-pub(super) async fn enqueue(connection: &mut PgConnection, wishes: Vec<Enqueue>, now: Time) -> Result<Queued, Abort<QueueStoreError>> {
+pub(super) async fn enqueue(
+    connection: &mut PgConnection,
+    wishes: Vec<Enqueue>,
+    now: Time,
+) -> Result<Queued, Abort<QueueStoreError>> {
     if wishes.is_empty() {
         return Ok(Queued::default());
     }
-    let codebases: Vec<&str> = wishes.iter().map(|wish| wish.key.codebase.as_str()).collect::<HashSet<_>>().into_iter().collect();
+    let codebases: Vec<&str> = wishes
+        .iter()
+        .map(|wish| wish.key.codebase.as_str())
+        .collect::<HashSet<_>>()
+        .into_iter()
+        .collect();
     let (unknown, mut smallest): (Option<String>, Option<i64>) = sqlx::query_as(
         "SELECT (SELECT wanted FROM unnest($1::text[]) AS wanted WHERE (SELECT true FROM codebase WHERE name = wanted) IS NULL LIMIT 1),
              (SELECT min(priority) FROM queue)",
@@ -260,14 +321,27 @@ pub(super) async fn enqueue(connection: &mut PgConnection, wishes: Vec<Enqueue>,
     }
     let mut slots = locked(&mut *connection, &wishes).await?;
     let mut order = vec![];
-    let answers: Vec<(QueueKey, Bucket)> =
-        wishes.into_iter().map(|wish| (wish.key.clone(), work_in(&mut slots, &mut order, &mut smallest, wish))).collect();
+    let answers: Vec<(QueueKey, Bucket)> = wishes
+        .into_iter()
+        .map(|wish| {
+            (
+                wish.key.clone(),
+                work_in(&mut slots, &mut order, &mut smallest, wish),
+            )
+        })
+        .collect();
     let (mut new, mut changed, mut waiting) = (Items::default(), Items::default(), vec![]);
-    order.iter().filter_map(|key| slots.get(key)).for_each(|slot| new.push(&slot.item));
+    order
+        .iter()
+        .filter_map(|key| slots.get(key))
+        .for_each(|slot| new.push(&slot.item));
     for slot in slots.values() {
         match &slot.state {
             State::Changed => changed.push(&slot.item),
-            State::Held { wish: Some(wish), changed: true } => waiting.push((slot.item.id, json(wish))),
+            State::Held {
+                wish: Some(wish),
+                changed: true,
+            } => waiting.push((slot.item.id, json(wish))),
             _ => {}
         }
     }
@@ -291,15 +365,30 @@ pub(super) async fn enqueue(connection: &mut PgConnection, wishes: Vec<Enqueue>,
     if !waiting.is_empty() {
         keep_wishes(&mut *connection, waiting).await?;
     }
-    let renewed: Vec<QueueId> = slots.values().filter(|slot| slot.renewed).map(|slot| slot.item.id).collect();
+    let renewed: Vec<QueueId> = slots
+        .values()
+        .filter(|slot| slot.renewed)
+        .map(|slot| slot.item.id)
+        .collect();
     if !renewed.is_empty() {
-        sqlx::query("DELETE FROM runner_item WHERE queue_id = ANY ($1)").bind(renewed).execute(connection).await?;
+        sqlx::query("DELETE FROM runner_item WHERE queue_id = ANY ($1)")
+            .bind(renewed)
+            .execute(connection)
+            .await?;
     }
     let id_of = |key: &QueueKey| slots.get(key).map_or(0, |slot| slot.item.id);
-    let changed = slots.values().filter(|slot| matches!(slot.state, State::New | State::Changed));
+    let changed = slots
+        .values()
+        .filter(|slot| matches!(slot.state, State::New | State::Changed));
     Ok(Queued {
         first: changed.map(|slot| slot.item.order()).min(),
-        answers: answers.into_iter().map(|(key, bucket)| Enqueued { queue_id: id_of(&key), bucket }).collect(),
+        answers: answers
+            .into_iter()
+            .map(|(key, bucket)| Enqueued {
+                queue_id: id_of(&key),
+                bucket,
+            })
+            .collect(),
     })
 }
 
@@ -317,7 +406,10 @@ impl Tables {
 /// The bucket, priority and id of an item.
 type PlaceRow = (String, i64, i64);
 
-async fn place_of_pair(connection: &mut PgConnection, pair: &Pair) -> sqlx::Result<Option<PlaceRow>> {
+async fn place_of_pair(
+    connection: &mut PgConnection,
+    pair: &Pair,
+) -> sqlx::Result<Option<PlaceRow>> {
     sqlx::query_as(
         "SELECT bucket::text, priority, id::bigint FROM queue WHERE codebase = $1 AND suite || '' = $2 ORDER BY (bucket, priority, id) LIMIT 1",
     )
@@ -327,12 +419,23 @@ async fn place_of_pair(connection: &mut PgConnection, pair: &Pair) -> sqlx::Resu
     .await
 }
 
-async fn place_of_item(connection: &mut PgConnection, id: QueueId) -> sqlx::Result<Option<PlaceRow>> {
-    sqlx::query_as("SELECT bucket::text, priority, id::bigint FROM queue WHERE id = $1").bind(id).fetch_optional(connection).await
+async fn place_of_item(
+    connection: &mut PgConnection,
+    id: QueueId,
+) -> sqlx::Result<Option<PlaceRow>> {
+    sqlx::query_as("SELECT bucket::text, priority, id::bigint FROM queue WHERE id = $1")
+        .bind(id)
+        .fetch_optional(connection)
+        .await
 }
 
-async fn position(connection: &mut PgConnection, place: Option<PlaceRow>) -> sqlx::Result<Option<Position>> {
-    let Some((bucket, priority, id)) = place else { return Ok(None) };
+async fn position(
+    connection: &mut PgConnection,
+    place: Option<PlaceRow>,
+) -> sqlx::Result<Option<Position>> {
+    let Some((bucket, priority, id)) = place else {
+        return Ok(None);
+    };
     let (before, wait_time): (i64, f64) = sqlx::query_as(
         "SELECT count(*), coalesce(extract(epoch from sum(estimated_duration)), 0)::float8 FROM queue
          WHERE (bucket, priority, id) < ($1::queue_bucket, $2, $3)",
@@ -342,21 +445,33 @@ async fn position(connection: &mut PgConnection, place: Option<PlaceRow>) -> sql
     .bind(id)
     .fetch_one(connection)
     .await?;
-    Ok(Some(Position { position: u64::try_from(before).unwrap_or_default() + 1, wait_time }))
+    Ok(Some(Position {
+        position: u64::try_from(before).unwrap_or_default() + 1,
+        wait_time,
+    }))
 }
 
 async fn stats(connection: &mut PgConnection) -> sqlx::Result<QueueStats> {
-    let rows: Vec<(String, String, i64)> =
-        sqlx::query_as("SELECT bucket::text, suite::text, count(*) FROM queue GROUP BY bucket, suite").fetch_all(&mut *connection).await?;
+    let rows: Vec<(String, String, i64)> = sqlx::query_as(
+        "SELECT bucket::text, suite::text, count(*) FROM queue GROUP BY bucket, suite",
+    )
+    .fetch_all(&mut *connection)
+    .await?;
     let oldest: Option<NaiveDateTime> =
         sqlx::query_scalar("SELECT minute FROM runner_queue_clock WHERE first_id <= (SELECT min(id) FROM queue) ORDER BY first_id DESC LIMIT 1")
             .fetch_optional(connection)
             .await?;
-    let mut stats = QueueStats { oldest: oldest.map(|minute| minute.and_utc()), ..QueueStats::default() };
+    let mut stats = QueueStats {
+        oldest: oldest.map(|minute| minute.and_utc()),
+        ..QueueStats::default()
+    };
     for (bucket, campaign, count) in rows {
         let count = u64::try_from(count).unwrap_or_default();
         stats.length += count;
-        *stats.by_bucket.entry(bucket.parse().unwrap_or_default()).or_default() += count;
+        *stats
+            .by_bucket
+            .entry(bucket.parse().unwrap_or_default())
+            .or_default() += count;
         *stats.by_campaign.entry(campaign).or_default() += count;
     }
     Ok(stats)
@@ -368,11 +483,19 @@ impl QueueStore for Postgres {
         let queued = self
             .tables
             .transaction("queue items", |connection| {
-                let EnqueueBatch { items, settles, now } = batch.clone();
+                let EnqueueBatch {
+                    items,
+                    settles,
+                    now,
+                } = batch.clone();
                 Box::pin(async move {
                     if !settles.is_empty() {
                         let ids: Vec<i64> = settles.iter().map(|id| id.cast_signed()).collect();
-                        let settled = sqlx::query("DELETE FROM runner_follow_up WHERE id = ANY ($1)").bind(ids).execute(&mut *connection).await?;
+                        let settled =
+                            sqlx::query("DELETE FROM runner_follow_up WHERE id = ANY ($1)")
+                                .bind(ids)
+                                .execute(&mut *connection)
+                                .await?;
                         if settled.rows_affected() < settles.len() as u64 {
                             return Err(Abort::Refused(QueueStoreError::AlreadySettled));
                         }
@@ -388,7 +511,11 @@ impl QueueStore for Postgres {
         Ok(self.claims.ask("claim an item", request).await??)
     }
 
-    async fn peek(&self, filter: &ClaimFilter, now: Time) -> Result<Option<NextItem>, QueueStoreError> {
+    async fn peek(
+        &self,
+        filter: &ClaimFilter,
+        now: Time,
+    ) -> Result<Option<NextItem>, QueueStoreError> {
         Ok(self.peek_item(filter, now).await?)
     }
 
@@ -409,7 +536,10 @@ impl QueueStore for Postgres {
             let place = place_of_pair(&mut connection, pair).await?;
             position(&mut connection, place).await
         };
-        Ok(self.tables.ask("look for a place in the queue", look).await?)
+        Ok(self
+            .tables
+            .ask("look for a place in the queue", look)
+            .await?)
     }
 
     async fn position_of(&self, id: QueueId) -> Result<Option<Position>, QueueStoreError> {
@@ -418,17 +548,26 @@ impl QueueStore for Postgres {
             let place = place_of_item(&mut connection, id).await?;
             position(&mut connection, place).await
         };
-        Ok(self.tables.ask("look for a place in the queue", look).await?)
+        Ok(self
+            .tables
+            .ask("look for a place in the queue", look)
+            .await?)
     }
 
-    async fn waiting(&self, campaign: &CampaignName, codebase: Option<CodebaseName>) -> Result<Vec<QueueItem>, QueueStoreError> {
+    async fn waiting(
+        &self,
+        campaign: &CampaignName,
+        codebase: Option<CodebaseName>,
+    ) -> Result<Vec<QueueItem>, QueueStoreError> {
         let query = sqlx::query_scalar(concat!(
             "SELECT ",
             item_json!("item"),
             "::text FROM queue AS item WHERE suite = $1 AND ($2::text IS NULL OR codebase::text = $2)
              AND (SELECT run_id FROM runner_claim WHERE queue_id = item.id) IS NULL ORDER BY item.bucket, item.priority, item.id"
         ));
-        let query = query.bind(campaign.as_str()).bind(codebase.as_ref().map(CodebaseName::as_str));
+        let query = query
+            .bind(campaign.as_str())
+            .bind(codebase.as_ref().map(CodebaseName::as_str));
         let look = async { read_all(query.fetch_all(self.tables.link.pool()).await?) };
         Ok(self.tables.ask("list what waits", look).await?)
     }
@@ -449,8 +588,14 @@ impl QueueStore for Postgres {
 }
 
 /// Takes items off unless they are held; part of a transaction.
-pub(super) async fn remove(connection: &mut PgConnection, ids: Vec<QueueId>) -> sqlx::Result<Vec<QueueId>> {
-    sqlx::query("SELECT FROM queue WHERE id = ANY ($1) ORDER BY id FOR UPDATE").bind(&ids).execute(&mut *connection).await?;
+pub(super) async fn remove(
+    connection: &mut PgConnection,
+    ids: Vec<QueueId>,
+) -> sqlx::Result<Vec<QueueId>> {
+    sqlx::query("SELECT FROM queue WHERE id = ANY ($1) ORDER BY id FOR UPDATE")
+        .bind(&ids)
+        .execute(&mut *connection)
+        .await?;
     let removed: Vec<i64> = sqlx::query_scalar(
         "WITH removed AS (DELETE FROM queue WHERE id = ANY ($1) AND (SELECT run_id FROM runner_claim WHERE queue_id = queue.id) IS NULL
              RETURNING id::bigint),
@@ -469,11 +614,24 @@ mod tests {
 
     #[test]
     fn keys_without_a_change_set_have_an_empty_one() {
-        let name = |text: &str| (CodebaseName::new(text).unwrap(), CampaignName::new("gen").unwrap());
+        let name = |text: &str| {
+            (
+                CodebaseName::new(text).unwrap(),
+                CampaignName::new("gen").unwrap(),
+            )
+        };
         let (codebase, campaign) = name("aa");
         let keys = [
-            QueueKey { codebase: codebase.clone(), campaign: campaign.clone(), change_set: None },
-            QueueKey { codebase, campaign, change_set: Some("x".into()) },
+            QueueKey {
+                codebase: codebase.clone(),
+                campaign: campaign.clone(),
+                change_set: None,
+            },
+            QueueKey {
+                codebase,
+                campaign,
+                change_set: Some("x".into()),
+            },
         ];
         assert_eq!(columns_of(keys.iter()).2, ["", "x"]);
     }

@@ -139,51 +139,103 @@ fn rows<'a>(batch: impl IntoIterator<Item = &'a New>) -> String {
 
 /// Stores one run, also one whose item has a wish that waits; false when it is not held with that token.
 async fn store_one(connection: &mut PgConnection, new: &New) -> Result<bool, Abort<Fault>> {
-    sqlx::query("SELECT FROM queue WHERE id = $1 FOR UPDATE").bind(new.run.queue_id).execute(&mut *connection).await?;
+    sqlx::query("SELECT FROM queue WHERE id = $1 FOR UPDATE")
+        .bind(new.run.queue_id)
+        .execute(&mut *connection)
+        .await?;
     let take = sqlx::query_scalar(
         "UPDATE runner_claim AS claim SET wish = NULL FROM (SELECT run_id, wish FROM runner_claim
              WHERE run_id = $1 AND token = $2 AND ($3::timestamp IS NULL OR keepalive <= $3) FOR UPDATE) AS before
          WHERE claim.run_id = before.run_id RETURNING before.wish::text",
     );
-    let take = take.bind(new.run.id.as_str()).bind(&new.token).bind(new.unless_seen_after.map(|seen| seen.naive_utc()));
+    let take = take
+        .bind(new.run.id.as_str())
+        .bind(&new.token)
+        .bind(new.unless_seen_after.map(|seen| seen.naive_utc()));
     let wish: Option<Option<String>> = take.fetch_optional(&mut *connection).await?;
     let Some(wish) = wish else { return Ok(false) };
-    sqlx::query(STORE).bind(rows([new])).execute(&mut *connection).await?;
+    sqlx::query(STORE)
+        .bind(rows([new]))
+        .execute(&mut *connection)
+        .await?;
     refresh(connection, [new]).await?;
     if let Some(wish) = wish {
         let queued = queue::enqueue(connection, vec![read::<Enqueue>(&wish)?], new.now).await;
-        queued.map_err(|abort| abort.into_other(|error| Fault::backend("queue what waited", error)))?;
+        queued.map_err(|abort| {
+            abort.into_other(|error| Fault::backend("queue what waited", error))
+        })?;
     }
     Ok(true)
 }
 
-async fn refresh<'a>(connection: &mut PgConnection, batch: impl IntoIterator<Item = &'a New>) -> sqlx::Result<()> {
-    let pairs = batch.into_iter().map(|new| (new.run.codebase.to_string(), new.run.campaign.to_string()));
+async fn refresh<'a>(
+    connection: &mut PgConnection,
+    batch: impl IntoIterator<Item = &'a New>,
+) -> sqlx::Result<()> {
+    let pairs = batch
+        .into_iter()
+        .map(|new| (new.run.codebase.to_string(), new.run.campaign.to_string()));
     let (codebases, campaigns): (Vec<String>, Vec<String>) = pairs.unzip();
-    sqlx::query(REFRESH).bind(codebases).bind(campaigns).execute(connection).await.map(drop)
+    sqlx::query(REFRESH)
+        .bind(codebases)
+        .bind(campaigns)
+        .execute(connection)
+        .await
+        .map(drop)
 }
 
 /// Puts a late result in its place; none when no such run is there, or it was not given up.
 async fn replace(connection: &mut PgConnection, new: &New) -> sqlx::Result<Option<Late>> {
     let run = &new.run;
-    sqlx::query("SELECT FROM queue WHERE id = $1 FOR UPDATE").bind(run.queue_id).execute(&mut *connection).await?;
-    let since = sqlx::query_as(SINCE).bind(run.id.as_str()).bind(run.codebase.as_str()).bind(run.campaign.as_str());
+    sqlx::query("SELECT FROM queue WHERE id = $1 FOR UPDATE")
+        .bind(run.queue_id)
+        .execute(&mut *connection)
+        .await?;
+    let since = sqlx::query_as(SINCE)
+        .bind(run.id.as_str())
+        .bind(run.codebase.as_str())
+        .bind(run.campaign.as_str());
     let since: Option<(bool, bool)> = since.fetch_optional(&mut *connection).await?;
-    let Some((true, run_again)) = since else { return Ok(None) };
+    let Some((true, run_again)) = since else {
+        return Ok(None);
+    };
     // The item of another run is left alone.
-    let fate = if run_again { Fate::Back(ItemState::default()) } else { Fate::Done };
-    let new = &NewRun { fate, ..new.clone() };
-    for clear in ["DELETE FROM new_result_branch WHERE run_id = $1", "DELETE FROM debian_build WHERE run_id = $1"] {
-        sqlx::query(clear).bind(run.id.as_str()).execute(&mut *connection).await?;
+    let fate = if run_again {
+        Fate::Back(ItemState::default())
+    } else {
+        Fate::Done
+    };
+    let new = &NewRun {
+        fate,
+        ..new.clone()
+    };
+    for clear in [
+        "DELETE FROM new_result_branch WHERE run_id = $1",
+        "DELETE FROM debian_build WHERE run_id = $1",
+    ] {
+        sqlx::query(clear)
+            .bind(run.id.as_str())
+            .execute(&mut *connection)
+            .await?;
     }
-    sqlx::query(REPLACE).bind(rows([new])).execute(&mut *connection).await?;
+    sqlx::query(REPLACE)
+        .bind(rows([new]))
+        .execute(&mut *connection)
+        .await?;
     refresh(connection, [new]).await?;
     Ok(Some(if run_again { Late::Beside } else { Late::Kept }))
 }
 
 /// A late result as a row: it has no claim, and what its fields for that say does not matter.
 fn of_late(late: LateRun) -> New {
-    NewRun { run: late.run, token: String::new(), now: late.now, fate: Fate::Done, unless_seen_after: None, blames_worker: None }
+    NewRun {
+        run: late.run,
+        token: String::new(),
+        now: late.now,
+        fate: Fate::Done,
+        unless_seen_after: None,
+        blames_worker: None,
+    }
 }
 
 fn refused(fault: Fault) -> ResultStoreError {
@@ -197,7 +249,10 @@ fn refused(fault: Fault) -> ResultStoreError {
 fn breaks_a_rule(fault: &Fault) -> Option<String> {
     let source = super::answer_of(fault)?;
     // Constraint violations, and values that do not fit their type.
-    source.code().filter(|code| code.starts_with("23") || code.starts_with("22")).map(|_| source.message().to_owned())
+    source
+        .code()
+        .filter(|code| code.starts_with("23") || code.starts_with("22"))
+        .map(|_| source.message().to_owned())
 }
 
 impl Tables {
@@ -206,12 +261,21 @@ impl Tables {
         let rows = rows(batch);
         let stored: Vec<String> = if self.has_our_triggers {
             // One statement is a transaction of its own.
-            self.ask("store runs", sqlx::query_scalar(STORE).bind(rows).fetch_all(self.link.pool())).await?
+            self.ask(
+                "store runs",
+                sqlx::query_scalar(STORE)
+                    .bind(rows)
+                    .fetch_all(self.link.pool()),
+            )
+            .await?
         } else {
             let store = self.transaction::<_, Fault>("store runs", |connection| {
                 let (rows, batch) = (rows.clone(), batch.to_vec());
                 Box::pin(async move {
-                    let stored = sqlx::query_scalar(STORE).bind(rows).fetch_all(&mut *connection).await?;
+                    let stored = sqlx::query_scalar(STORE)
+                        .bind(rows)
+                        .fetch_all(&mut *connection)
+                        .await?;
                     refresh(connection, &batch).await?;
                     Ok(stored)
                 })
@@ -222,9 +286,18 @@ impl Tables {
     }
 
     async fn run(&self, id: &RunId) -> Result<Option<Run>, Fault> {
-        let query = sqlx::query_scalar(concat!("SELECT ", run_json!(), " FROM run ", own!(), " WHERE run.id = $1"));
+        let query = sqlx::query_scalar(concat!(
+            "SELECT ",
+            run_json!(),
+            " FROM run ",
+            own!(),
+            " WHERE run.id = $1"
+        ));
         let look = async {
-            let row: Option<String> = query.bind(id.as_str()).fetch_optional(self.link.pool()).await?;
+            let row: Option<String> = query
+                .bind(id.as_str())
+                .fetch_optional(self.link.pool())
+                .await?;
             row.as_deref().map(runs::run).transpose()
         };
         self.ask("look up a run", look).await
@@ -257,17 +330,32 @@ impl Tables {
     }
 
     async fn check_worker(&self, run: &Run) -> Result<(), ResultStoreError> {
-        let Some(worker) = &run.worker else { return Ok(()) };
-        let query = sqlx::query_scalar("SELECT EXISTS (SELECT FROM worker WHERE name = $1)").bind(worker);
-        let known: bool = self.ask("look up a worker", query.fetch_one(self.link.pool())).await?;
-        if known { Ok(()) } else { Err(ResultStoreError::UnknownWorker(worker.clone())) }
+        let Some(worker) = &run.worker else {
+            return Ok(());
+        };
+        let query =
+            sqlx::query_scalar("SELECT EXISTS (SELECT FROM worker WHERE name = $1)").bind(worker);
+        let known: bool = self
+            .ask("look up a worker", query.fetch_one(self.link.pool()))
+            .await?;
+        if known {
+            Ok(())
+        } else {
+            Err(ResultStoreError::UnknownWorker(worker.clone()))
+        }
     }
 
     pub(super) async fn record_all(self, batch: Vec<New>) -> Vec<Done> {
         let by_worker = batch.iter().filter(|new| !new.run.given_up);
-        let seen: Vec<_> = by_worker.filter_map(|new| Some((new.run.worker.clone()?, new.now))).collect();
+        let seen: Vec<_> = by_worker
+            .filter_map(|new| Some((new.run.worker.clone()?, new.now)))
+            .collect();
         let distinct: HashSet<&RunId> = batch.iter().map(|new| &new.run.id).collect();
-        let together = if distinct.len() == batch.len() { self.store(&batch).await } else { Ok(HashSet::new()) };
+        let together = if distinct.len() == batch.len() {
+            self.store(&batch).await
+        } else {
+            Ok(HashSet::new())
+        };
         let stored = match together {
             Ok(stored) => stored,
             // One of them spoils it for all, or others were in the way: each is tried for itself.
@@ -284,7 +372,11 @@ impl Tables {
         }
         let mut answers = Vec::with_capacity(batch.len());
         for new in batch {
-            answers.push(if stored.contains(new.run.id.as_str()) { Ok(Recorded::Stored) } else { self.record(new).await });
+            answers.push(if stored.contains(new.run.id.as_str()) {
+                Ok(Recorded::Stored)
+            } else {
+                self.record(new).await
+            });
         }
         if answers.iter().any(Result::is_ok) {
             self.note_seen(seen).await;
@@ -302,10 +394,12 @@ impl ResultStore for Postgres {
     async fn record_late(&self, late: LateRun) -> Result<Late, ResultStoreError> {
         self.tables.check_worker(&late.run).await?;
         let new = of_late(late);
-        let replaced = self.tables.transaction::<_, Fault>("store a late run", |connection| {
-            let new = new.clone();
-            Box::pin(async move { Ok(replace(connection, &new).await?) })
-        });
+        let replaced = self
+            .tables
+            .transaction::<_, Fault>("store a late run", |connection| {
+                let new = new.clone();
+                Box::pin(async move { Ok(replace(connection, &new).await?) })
+            });
         match replaced.await.map_err(refused)? {
             Some(late) => Ok(late),
             None => match self.tables.run(&new.run.id).await? {
@@ -333,22 +427,45 @@ impl ResultStore for Postgres {
             own!(),
             " ORDER BY newest.stored DESC, newest.sequence DESC"
         ));
-        let look = async { runs::runs(query.bind(i64::try_from(limit).unwrap_or(i64::MAX)).fetch_all(self.tables.link.pool()).await?) };
+        let look = async {
+            runs::runs(
+                query
+                    .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+                    .fetch_all(self.tables.link.pool())
+                    .await?,
+            )
+        };
         Ok(self.tables.ask("list the runs", look).await?)
     }
 
-    async fn set_publish_status(&self, id: &RunId, status: PublishStatus) -> Result<Option<Run>, ResultStoreError> {
+    async fn set_publish_status(
+        &self,
+        id: &RunId,
+        status: PublishStatus,
+    ) -> Result<Option<Run>, ResultStoreError> {
         let change = sqlx::query(
             "WITH changed AS (UPDATE run SET publish_status = $2::publish_status WHERE id = $1 RETURNING id)
              INSERT INTO runner_outbox (run_id, publish_status) SELECT id, $2 FROM changed",
         );
         let change = change.bind(id.as_str()).bind(status.as_str());
-        self.tables.ask("set a publish status", change.execute(self.tables.link.pool())).await?;
+        self.tables
+            .ask(
+                "set a publish status",
+                change.execute(self.tables.link.pool()),
+            )
+            .await?;
         let run = self.tables.run(id).await?;
-        Ok(run.map(|run| Run { publish_status: status, ..run }))
+        Ok(run.map(|run| Run {
+            publish_status: status,
+            ..run
+        }))
     }
 
-    async fn run_of_revision(&self, pair: &Pair, revision: &str) -> Result<Option<Run>, ResultStoreError> {
+    async fn run_of_revision(
+        &self,
+        pair: &Pair,
+        revision: &str,
+    ) -> Result<Option<Run>, ResultStoreError> {
         let query = sqlx::query_scalar(concat!(
             "SELECT ",
             run_json!(),
@@ -357,15 +474,25 @@ impl ResultStore for Postgres {
             " WHERE run.codebase = $1 AND run.suite || '' = $2 AND run.revision = $3 AND run.result_code = 'success'
              ORDER BY run.start_time DESC, run.id DESC LIMIT 1"
         ));
-        let query = query.bind(pair.codebase.as_str()).bind(pair.campaign.as_str()).bind(revision);
+        let query = query
+            .bind(pair.codebase.as_str())
+            .bind(pair.campaign.as_str())
+            .bind(revision);
         let look = async {
             let row: Option<String> = query.fetch_optional(self.tables.link.pool()).await?;
             row.as_deref().map(runs::run).transpose()
         };
-        Ok(self.tables.ask("look for the run of a revision", look).await?)
+        Ok(self
+            .tables
+            .ask("look for the run of a revision", look)
+            .await?)
     }
 
-    async fn last_build_version(&self, codebase: &CodebaseName, distribution: &str) -> Result<Option<String>, ResultStoreError> {
+    async fn last_build_version(
+        &self,
+        codebase: &CodebaseName,
+        distribution: &str,
+    ) -> Result<Option<String>, ResultStoreError> {
         // Put in order here, since the column is text where the type for versions is not installed.
         let query = sqlx::query_scalar(
             "SELECT DISTINCT build.version FROM run
@@ -373,7 +500,13 @@ impl ResultStore for Postgres {
              WHERE run.codebase = $1 AND build.distribution = $2",
         );
         let query = query.bind(codebase.as_str()).bind(distribution);
-        let versions: Vec<String> = self.tables.ask("look up the last version built", query.fetch_all(self.tables.link.pool())).await?;
+        let versions: Vec<String> = self
+            .tables
+            .ask(
+                "look up the last version built",
+                query.fetch_all(self.tables.link.pool()),
+            )
+            .await?;
         Ok(changes::highest(versions.iter().map(String::as_str)).map(str::to_owned))
     }
 
@@ -387,14 +520,38 @@ impl ResultStore for Postgres {
              GROUP BY result_code",
         );
         let query = query.bind(since.naive_utc());
-        let rows: Vec<(String, i64)> = self.tables.ask("count the finished runs", query.fetch_all(self.tables.link.pool())).await?;
-        Ok(rows.into_iter().map(|(code, count)| (ResultCode::new(code), u64::try_from(count).unwrap_or_default())).collect())
+        let rows: Vec<(String, i64)> = self
+            .tables
+            .ask(
+                "count the finished runs",
+                query.fetch_all(self.tables.link.pool()),
+            )
+            .await?;
+        Ok(rows
+            .into_iter()
+            .map(|(code, count)| {
+                (
+                    ResultCode::new(code),
+                    u64::try_from(count).unwrap_or_default(),
+                )
+            })
+            .collect())
     }
 
     async fn check(&self) -> Result<(), ResultStoreError> {
         // Asks for a connection and for a place to write to, without writing.
         let query = sqlx::query_scalar("SELECT pg_is_in_recovery()");
-        let read_only: bool = self.tables.ask("check the database", query.fetch_one(self.tables.link.pool())).await?;
-        if read_only { Err(Fault::unavailable("check the database", "it is a read-only copy").into()) } else { Ok(()) }
+        let read_only: bool = self
+            .tables
+            .ask(
+                "check the database",
+                query.fetch_one(self.tables.link.pool()),
+            )
+            .await?;
+        if read_only {
+            Err(Fault::unavailable("check the database", "it is a read-only copy").into())
+        } else {
+            Ok(())
+        }
     }
 }

@@ -169,10 +169,17 @@ pub(super) fn row(new: &NewRun) -> Value {
         .flatten()
         .map(|b| json!({ "role": b.role, "remote_name": b.name, "base_revision": b.base, "revision": b.revision }))
         .collect();
-    let tags: Vec<Value> = run.tags.iter().flatten().map(|tag| json!({ "actual_name": tag.name, "revision": tag.revision })).collect();
+    let tags: Vec<Value> = run
+        .tags
+        .iter()
+        .flatten()
+        .map(|tag| json!({ "actual_name": tag.name, "revision": tag.revision }))
+        .collect();
     let build = match &run.target {
-        Some(Target::Debian(package)) => json!([{ "version": package.version, "distribution": package.distribution, "source": package.source,
-            "binary_packages": package.binary_packages, "lintian_result": package.lintian }]),
+        Some(Target::Debian(package)) => {
+            json!([{ "version": package.version, "distribution": package.distribution, "source": package.source,
+            "binary_packages": package.binary_packages, "lintian_result": package.lintian }])
+        }
         _ => json!([]),
     };
     json!({

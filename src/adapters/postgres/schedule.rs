@@ -54,7 +54,8 @@ impl Found {
         let history = self.history.get(&pair).cloned().unwrap_or_default();
         // Counts of runs are far below 2^53.
         #[expect(clippy::cast_precision_loss)]
-        let mean = (!history.is_empty()).then(|| history.iter().map(|run| run.duration).sum::<f64>() / history.len() as f64);
+        let mean = (!history.is_empty())
+            .then(|| history.iter().map(|run| run.duration).sum::<f64>() / history.len() as f64);
         ScheduleFacts {
             candidate: self.candidates.get(key).cloned(),
             codebase_value: match self.values.get(&pair.0) {
@@ -63,13 +64,20 @@ impl Found {
             },
             highest_value: self.highest_value,
             history,
-            means: MeanDurations { pair: mean, codebase: self.of_codebase.get(&pair.0).copied(), campaign: self.of_campaign.get(&pair.1).copied() },
+            means: MeanDurations {
+                pair: mean,
+                codebase: self.of_codebase.get(&pair.0).copied(),
+                campaign: self.of_campaign.get(&pair.1).copied(),
+            },
             open_proposal_command: self.proposals.get(&pair).cloned(),
         }
     }
 }
 
-async fn candidates(connection: &mut PgConnection, keys: &[QueueKey]) -> sqlx::Result<HashMap<QueueKey, Candidate>> {
+async fn candidates(
+    connection: &mut PgConnection,
+    keys: &[QueueKey],
+) -> sqlx::Result<HashMap<QueueKey, Candidate>> {
     let (codebases, campaigns, sets) = columns_of(keys.iter());
     let rows = sqlx::query_scalar(concat!(
         "SELECT DISTINCT ON (candidate.id) ",
@@ -83,21 +91,46 @@ async fn candidates(connection: &mut PgConnection, keys: &[QueueKey]) -> sqlx::R
     .bind(sets)
     .fetch_all(connection)
     .await?;
-    Ok(read_all::<Candidate>(rows)?.into_iter().map(|candidate| (candidate.key.clone(), candidate)).collect())
+    Ok(read_all::<Candidate>(rows)?
+        .into_iter()
+        .map(|candidate| (candidate.key.clone(), candidate))
+        .collect())
 }
 
-async fn values(connection: &mut PgConnection, codebases: &[&str]) -> sqlx::Result<(HashMap<String, Option<i32>>, Option<i32>)> {
+async fn values(
+    connection: &mut PgConnection,
+    codebases: &[&str],
+) -> sqlx::Result<(HashMap<String, Option<i32>>, Option<i32>)> {
     let rows: Vec<(String, Option<i32>)> =
-        sqlx::query_as("SELECT name::text, value FROM codebase WHERE name = ANY ($1::text[])").bind(codebases).fetch_all(&mut *connection).await?;
-    let highest = sqlx::query_scalar("SELECT max(value) FROM codebase").fetch_one(connection).await?;
+        sqlx::query_as("SELECT name::text, value FROM codebase WHERE name = ANY ($1::text[])")
+            .bind(codebases)
+            .fetch_all(&mut *connection)
+            .await?;
+    let highest = sqlx::query_scalar("SELECT max(value) FROM codebase")
+        .fetch_one(connection)
+        .await?;
     Ok((rows.into_iter().collect(), highest))
 }
 
 type FollowUpRow = (i64, String, String, String, Option<String>, Option<String>);
-type PastRow = (String, String, String, NaiveDateTime, f64, Option<String>, Option<String>);
+type PastRow = (
+    String,
+    String,
+    String,
+    NaiveDateTime,
+    f64,
+    Option<String>,
+    Option<String>,
+);
 
-async fn history(connection: &mut PgConnection, pairs: &HashSet<PairKey>) -> sqlx::Result<HashMap<PairKey, Vec<PastRun>>> {
-    let (codebases, campaigns): (Vec<&str>, Vec<&str>) = pairs.iter().map(|(codebase, campaign)| (codebase.as_str(), campaign.as_str())).unzip();
+async fn history(
+    connection: &mut PgConnection,
+    pairs: &HashSet<PairKey>,
+) -> sqlx::Result<HashMap<PairKey, Vec<PastRun>>> {
+    let (codebases, campaigns): (Vec<&str>, Vec<&str>) = pairs
+        .iter()
+        .map(|(codebase, campaign)| (codebase.as_str(), campaign.as_str()))
+        .unzip();
     let rows: Vec<PastRow> = sqlx::query_as(
         "SELECT wanted.codebase, wanted.campaign, run.result_code, run.start_time, extract(epoch from run.finish_time - run.start_time)::float8,
              run.instigated_context, run.context
@@ -111,14 +144,17 @@ async fn history(connection: &mut PgConnection, pairs: &HashSet<PairKey>) -> sql
     .await?;
     let mut found: HashMap<PairKey, Vec<PastRun>> = HashMap::new();
     for (codebase, campaign, code, start_time, duration, instigated_context, context) in rows {
-        found.entry((codebase, campaign)).or_default().push(PastRun {
-            code: ResultCode::new(code),
-            start_time: start_time.and_utc(),
-            duration,
-            instigated_context,
-            context,
-            dependencies_satisfied_now: false,
-        });
+        found
+            .entry((codebase, campaign))
+            .or_default()
+            .push(PastRun {
+                code: ResultCode::new(code),
+                start_time: start_time.and_utc(),
+                duration,
+                instigated_context,
+                context,
+                dependencies_satisfied_now: false,
+            });
     }
     Ok(found)
 }
@@ -128,18 +164,31 @@ const OF_CODEBASES: &str = "SELECT codebase::text, extract(epoch from avg(finish
 const OF_CAMPAIGNS: &str = "SELECT suite::text, extract(epoch from avg(finish_time - start_time))::float8 FROM run
     WHERE suite = ANY ($1::text[]) AND failure_transient IS NOT TRUE GROUP BY suite HAVING avg(finish_time - start_time) IS NOT NULL";
 
-async fn means(connection: &mut PgConnection, sql: &'static str, names: &BTreeSet<&str>) -> sqlx::Result<HashMap<String, f64>> {
+async fn means(
+    connection: &mut PgConnection,
+    sql: &'static str,
+    names: &BTreeSet<&str>,
+) -> sqlx::Result<HashMap<String, f64>> {
     if names.is_empty() {
         return Ok(HashMap::new());
     }
     let names: Vec<&str> = names.iter().copied().collect();
-    let rows: Vec<(String, f64)> = sqlx::query_as(sql).bind(names).fetch_all(connection).await?;
+    let rows: Vec<(String, f64)> = sqlx::query_as(sql)
+        .bind(names)
+        .fetch_all(connection)
+        .await?;
     Ok(rows.into_iter().collect())
 }
 
 /// The commands of last effective runs that have an open merge proposal: one whose revision the run made.
-async fn proposals(connection: &mut PgConnection, pairs: &HashSet<PairKey>) -> sqlx::Result<HashMap<PairKey, String>> {
-    let (codebases, campaigns): (Vec<&str>, Vec<&str>) = pairs.iter().map(|(codebase, campaign)| (codebase.as_str(), campaign.as_str())).unzip();
+async fn proposals(
+    connection: &mut PgConnection,
+    pairs: &HashSet<PairKey>,
+) -> sqlx::Result<HashMap<PairKey, String>> {
+    let (codebases, campaigns): (Vec<&str>, Vec<&str>) = pairs
+        .iter()
+        .map(|(codebase, campaign)| (codebase.as_str(), campaign.as_str()))
+        .unzip();
     let rows: Vec<(String, String, String)> = sqlx::query_as(
         "SELECT wanted.codebase, wanted.campaign, coalesce(run.command, '')
          FROM unnest($1::text[], $2::text[]) AS wanted (codebase, campaign)
@@ -152,19 +201,47 @@ async fn proposals(connection: &mut PgConnection, pairs: &HashSet<PairKey>) -> s
     .bind(campaigns)
     .fetch_all(connection)
     .await?;
-    Ok(rows.into_iter().map(|(codebase, campaign, command)| ((codebase, campaign), command)).collect())
+    Ok(rows
+        .into_iter()
+        .map(|(codebase, campaign, command)| ((codebase, campaign), command))
+        .collect())
 }
 
-async fn facts(connection: &mut PgConnection, keys: &[QueueKey]) -> sqlx::Result<Vec<ScheduleFacts>> {
+async fn facts(
+    connection: &mut PgConnection,
+    keys: &[QueueKey],
+) -> sqlx::Result<Vec<ScheduleFacts>> {
     let pairs: HashSet<PairKey> = keys.iter().map(|key| key_of(&key.pair())).collect();
-    let codebases: Vec<&str> = pairs.iter().map(|(codebase, _)| codebase.as_str()).collect::<HashSet<_>>().into_iter().collect();
-    let mut found = Found { candidates: candidates(connection, keys).await?, ..Found::default() };
+    let codebases: Vec<&str> = pairs
+        .iter()
+        .map(|(codebase, _)| codebase.as_str())
+        .collect::<HashSet<_>>()
+        .into_iter()
+        .collect();
+    let mut found = Found {
+        candidates: candidates(connection, keys).await?,
+        ..Found::default()
+    };
     (found.values, found.highest_value) = values(connection, &codebases).await?;
     found.history = history(connection, &pairs).await?;
     found.proposals = proposals(connection, &pairs).await?;
-    let without: Vec<&PairKey> = pairs.iter().filter(|pair| !found.history.contains_key(*pair)).collect();
-    found.of_codebase = means(connection, OF_CODEBASES, &without.iter().map(|(codebase, _)| codebase.as_str()).collect()).await?;
-    let campaigns = without.iter().filter(|(codebase, _)| !found.of_codebase.contains_key(codebase)).map(|(_, campaign)| campaign.as_str());
+    let without: Vec<&PairKey> = pairs
+        .iter()
+        .filter(|pair| !found.history.contains_key(*pair))
+        .collect();
+    found.of_codebase = means(
+        connection,
+        OF_CODEBASES,
+        &without
+            .iter()
+            .map(|(codebase, _)| codebase.as_str())
+            .collect(),
+    )
+    .await?;
+    let campaigns = without
+        .iter()
+        .filter(|(codebase, _)| !found.of_codebase.contains_key(codebase))
+        .map(|(_, campaign)| campaign.as_str());
     found.of_campaign = means(connection, OF_CAMPAIGNS, &campaigns.collect()).await?;
     Ok(keys.iter().map(|key| found.facts(key)).collect())
 }
@@ -176,7 +253,9 @@ impl ScheduleStore for Postgres {
             return Ok(vec![]);
         }
         let look = async { facts(&mut *self.tables.link.pool().acquire().await?, keys).await };
-        self.tables.ask("gather the facts for schedules", look).await
+        self.tables
+            .ask("gather the facts for schedules", look)
+            .await
     }
 
     async fn last_effective_runs(&self, campaign: &CampaignName) -> Result<Vec<Run>, Fault> {
@@ -187,19 +266,39 @@ impl ScheduleStore for Postgres {
             own!(),
             " WHERE last_run.campaign = $1 ORDER BY last_run.codebase"
         ));
-        let look = async { runs::runs(query.bind(campaign.as_str()).fetch_all(self.tables.link.pool()).await?) };
+        let look = async {
+            runs::runs(
+                query
+                    .bind(campaign.as_str())
+                    .fetch_all(self.tables.link.pool())
+                    .await?,
+            )
+        };
         self.tables.ask("list last effective runs", look).await
     }
 
     async fn follow_ups(&self, limit: usize) -> Result<Vec<FollowUp>, Fault> {
-        let query = sqlx::query_as("SELECT id, run_id, codebase, campaign, change_set, context FROM runner_follow_up ORDER BY id LIMIT $1");
+        let query = sqlx::query_as(
+            "SELECT id, run_id, codebase, campaign, change_set, context FROM runner_follow_up ORDER BY id LIMIT $1",
+        );
         let query = query.bind(i64::try_from(limit).unwrap_or(i64::MAX));
-        let rows: Vec<FollowUpRow> = self.tables.ask("list follow-ups", query.fetch_all(self.tables.link.pool())).await?;
+        let rows: Vec<FollowUpRow> = self
+            .tables
+            .ask("list follow-ups", query.fetch_all(self.tables.link.pool()))
+            .await?;
         let bad = |e: crate::domain::Invalid| Fault::backend("list follow-ups", e);
         let follow_up = |(id, run_id, codebase, campaign, change_set, context): FollowUpRow| {
-            let key =
-                QueueKey { codebase: CodebaseName::new(codebase).map_err(bad)?, campaign: CampaignName::new(campaign).map_err(bad)?, change_set };
-            Ok(FollowUp { id: id.cast_unsigned(), run_id: RunId::new(run_id), key, context })
+            let key = QueueKey {
+                codebase: CodebaseName::new(codebase).map_err(bad)?,
+                campaign: CampaignName::new(campaign).map_err(bad)?,
+                change_set,
+            };
+            Ok(FollowUp {
+                id: id.cast_unsigned(),
+                run_id: RunId::new(run_id),
+                key,
+                context,
+            })
         };
         rows.into_iter().map(follow_up).collect()
     }
@@ -207,6 +306,9 @@ impl ScheduleStore for Postgres {
     async fn drop_follow_ups(&self, ids: &[FollowUpId]) -> Result<(), Fault> {
         let ids: Vec<i64> = ids.iter().map(|id| id.cast_signed()).collect();
         let delete = sqlx::query("DELETE FROM runner_follow_up WHERE id = ANY ($1)").bind(ids);
-        self.tables.ask("settle follow-ups", delete.execute(self.tables.link.pool())).await.map(drop)
+        self.tables
+            .ask("settle follow-ups", delete.execute(self.tables.link.pool()))
+            .await
+            .map(drop)
     }
 }

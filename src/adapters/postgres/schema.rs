@@ -9,11 +9,23 @@ use std::collections::{BTreeMap, BTreeSet};
 
 const APPLIED: &str = "runner_migrations";
 /// The Janitor's own tables, only for a database without them.
-const JANITOR: (i64, &str, &str) = (1, "the Janitor's tables", include_str!("../../../migrations/janitor/0001_schema.sql"));
+const JANITOR: (i64, &str, &str) = (
+    1,
+    "the Janitor's tables",
+    include_str!("../../../migrations/janitor/0001_schema.sql"),
+);
 /// The runner's tables. Append only.
 const RUNNER: &[(i64, &str, &str)] = &[
-    (2, "the runner's tables", include_str!("../../../migrations/runner/0001_runner.sql")),
-    (3, "leases, parked items, pauses, limits and logs of active runs", include_str!("../../../migrations/runner/0002_watching.sql")),
+    (
+        2,
+        "the runner's tables",
+        include_str!("../../../migrations/runner/0001_runner.sql"),
+    ),
+    (
+        3,
+        "leases, parked items, pauses, limits and logs of active runs",
+        include_str!("../../../migrations/runner/0002_watching.sql"),
+    ),
 ];
 
 /// What the runner needs of the Janitor's tables: each column with the kind of type that it has (Postgres's category, or
@@ -32,17 +44,35 @@ const NEEDED: &[(&str, &str)] = &[
          value N, worker S, worker_link S, result_tags A, subpath S, failure_stage S, failure_details U, target_branch_url S, \
          failure_transient B, resume_from S, change_set S, codebase S",
     ),
-    ("new_result_branch", "run_id S, role S, remote_name S, base_revision S, revision S, absorbed B"),
+    (
+        "new_result_branch",
+        "run_id S, role S, remote_name S, base_revision S, revision S, absorbed B",
+    ),
     (
         "queue",
         "id N, bucket queue_bucket, codebase S, suite S, command S, priority N, context S, estimated_duration T, refresh B, requester S, change_set S",
     ),
-    ("candidate", "id N, suite S, codebase S, context S, value N, success_chance N, command S, publish_policy S, change_set S"),
-    ("named_publish_policy", "name S, per_branch_policy A, rate_limit_bucket S"),
+    (
+        "candidate",
+        "id N, suite S, codebase S, context S, value N, success_chance N, command S, publish_policy S, change_set S",
+    ),
+    (
+        "named_publish_policy",
+        "name S, per_branch_policy A, rate_limit_bucket S",
+    ),
     ("followup", "origin S, candidate N"),
-    ("last_run", "codebase S, campaign S, last_run_id S, last_effective_run_id S, last_unabsorbed_run_id S"),
-    ("merge_proposal", "url S, codebase S, status merge_proposal_status, revision S"),
-    ("debian_build", "run_id S, version *, distribution S, source S, binary_packages A, lintian_result U"),
+    (
+        "last_run",
+        "codebase S, campaign S, last_run_id S, last_effective_run_id S, last_unabsorbed_run_id S",
+    ),
+    (
+        "merge_proposal",
+        "url S, codebase S, status merge_proposal_status, revision S",
+    ),
+    (
+        "debian_build",
+        "run_id S, version *, distribution S, source S, binary_packages A, lintian_result U",
+    ),
 ];
 
 /// What is to be done with a database.
@@ -62,7 +92,9 @@ impl Plan {
     }
 }
 
-async fn columns(connection: &mut PgConnection) -> sqlx::Result<BTreeMap<String, BTreeMap<String, String>>> {
+async fn columns(
+    connection: &mut PgConnection,
+) -> sqlx::Result<BTreeMap<String, BTreeMap<String, String>>> {
     let tables: Vec<&str> = NEEDED.iter().map(|(table, _)| *table).collect();
     let rows: Vec<(String, String, String)> = sqlx::query_as(
         "SELECT t.name, a.attname::text, CASE WHEN y.typtype IN ('e', 'c') THEN y.typname::text ELSE y.typcategory::text END
@@ -87,7 +119,10 @@ fn missing(found: &BTreeMap<String, BTreeMap<String, String>>) -> Vec<String> {
             problems.push(format!("table {table} is missing"));
             continue;
         };
-        for (name, kind) in needed.split(", ").filter_map(|column| column.trim().split_once(' ')) {
+        for (name, kind) in needed
+            .split(", ")
+            .filter_map(|column| column.trim().split_once(' '))
+        {
             match columns.get(name) {
                 None => problems.push(format!("column {table}.{name} is missing")),
                 Some(found) if found != kind && kind != "*" => {
@@ -101,19 +136,33 @@ fn missing(found: &BTreeMap<String, BTreeMap<String, String>>) -> Vec<String> {
 }
 
 async fn applied(connection: &mut PgConnection) -> sqlx::Result<BTreeSet<i64>> {
-    let there: Option<String> = sqlx::query_scalar("SELECT to_regclass($1)::text").bind(APPLIED).fetch_one(&mut *connection).await?;
+    let there: Option<String> = sqlx::query_scalar("SELECT to_regclass($1)::text")
+        .bind(APPLIED)
+        .fetch_one(&mut *connection)
+        .await?;
     if there.is_none() {
         return Ok(BTreeSet::new());
     }
-    let versions: Vec<i64> = sqlx::query_scalar("SELECT version FROM runner_migrations WHERE success").fetch_all(connection).await?;
+    let versions: Vec<i64> =
+        sqlx::query_scalar("SELECT version FROM runner_migrations WHERE success")
+            .fetch_all(connection)
+            .await?;
     Ok(versions.into_iter().collect())
 }
 
 /// Looks at a database; changes nothing.
 pub async fn inspect(connection: &mut PgConnection) -> sqlx::Result<Plan> {
     let (applied, found) = (applied(connection).await?, columns(connection).await?);
-    let mut plan = Plan { steps: vec![], problems: vec![], versions: vec![] };
-    let newest = RUNNER.iter().map(|(version, ..)| *version).max().unwrap_or_default();
+    let mut plan = Plan {
+        steps: vec![],
+        problems: vec![],
+        versions: vec![],
+    };
+    let newest = RUNNER
+        .iter()
+        .map(|(version, ..)| *version)
+        .max()
+        .unwrap_or_default();
     if let Some(newer) = applied.last().filter(|version| **version > newest) {
         plan.problems.push(format!("the database is of a newer version of the runner (migration {newer}, this one knows {newest}): use that one"));
         return Ok(plan);
@@ -122,7 +171,11 @@ pub async fn inspect(connection: &mut PgConnection) -> sqlx::Result<Plan> {
     if !found.is_empty() {
         plan.problems = missing(&found);
     }
-    for (version, name, _) in janitor.into_iter().chain(RUNNER).filter(|(version, ..)| !applied.contains(version)) {
+    for (version, name, _) in janitor
+        .into_iter()
+        .chain(RUNNER)
+        .filter(|(version, ..)| !applied.contains(version))
+    {
         plan.steps.push(format!("{version}: {name}"));
         plan.versions.push(*version);
     }
@@ -131,9 +184,17 @@ pub async fn inspect(connection: &mut PgConnection) -> sqlx::Result<Plan> {
 
 fn migrator(plan: &Plan, applied: &BTreeSet<i64>) -> Migrator {
     let wanted = |version: &i64| plan.versions.contains(version) || applied.contains(version);
-    let migrations = std::iter::once(&JANITOR).chain(RUNNER).filter(|(version, ..)| wanted(version));
+    let migrations = std::iter::once(&JANITOR)
+        .chain(RUNNER)
+        .filter(|(version, ..)| wanted(version));
     let migrations = migrations.map(|(version, name, sql)| {
-        Migration::new(*version, (*name).into(), MigrationType::Simple, AssertSqlSafe((*sql).to_owned()).into_sql_str(), false)
+        Migration::new(
+            *version,
+            (*name).into(),
+            MigrationType::Simple,
+            AssertSqlSafe((*sql).to_owned()).into_sql_str(),
+            false,
+        )
     });
     let mut migrator = Migrator::with_migrations(migrations.collect());
     migrator.dangerous_set_table_name(APPLIED);
@@ -143,11 +204,20 @@ fn migrator(plan: &Plan, applied: &BTreeSet<i64>) -> Migrator {
 /// Brings a database up to date, all or nothing by migration; one with problems is left alone.
 pub async fn migrate(url: &str) -> Result<Plan, Fault> {
     let action = "migrate the database";
-    let mut connection = PgConnection::connect(url).await.map_err(|e| super::fault(action, e))?;
-    let plan = inspect(&mut connection).await.map_err(|e| super::fault(action, e))?;
+    let mut connection = PgConnection::connect(url)
+        .await
+        .map_err(|e| super::fault(action, e))?;
+    let plan = inspect(&mut connection)
+        .await
+        .map_err(|e| super::fault(action, e))?;
     if plan.problems.is_empty() && !plan.steps.is_empty() {
-        let applied = applied(&mut connection).await.map_err(|e| super::fault(action, e))?;
-        migrator(&plan, &applied).run(&mut connection).await.map_err(|e| Fault::backend(action, e))?;
+        let applied = applied(&mut connection)
+            .await
+            .map_err(|e| super::fault(action, e))?;
+        migrator(&plan, &applied)
+            .run(&mut connection)
+            .await
+            .map_err(|e| Fault::backend(action, e))?;
     }
     Ok(plan)
 }
@@ -155,6 +225,10 @@ pub async fn migrate(url: &str) -> Result<Plan, Fault> {
 /// What [`migrate`] would do.
 pub async fn plan(url: &str) -> Result<Plan, Fault> {
     let action = "look at the database";
-    let mut connection = PgConnection::connect(url).await.map_err(|e| super::fault(action, e))?;
-    inspect(&mut connection).await.map_err(|e| super::fault(action, e))
+    let mut connection = PgConnection::connect(url)
+        .await
+        .map_err(|e| super::fault(action, e))?;
+    inspect(&mut connection)
+        .await
+        .map_err(|e| super::fault(action, e))
 }

@@ -23,8 +23,15 @@ impl Seen {
     /// Those of them that are to be written; taken to be written from now on.
     fn due(&self, seen: BTreeMap<String, Time>) -> BTreeMap<String, Time> {
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
-        let due = |name: &String, now: &Time| written.get(name).is_none_or(|then| *now - *then >= TimeDelta::seconds(WRITE_EVERY));
-        let due: BTreeMap<_, _> = seen.into_iter().filter(|(name, now)| due(name, now)).collect();
+        let due = |name: &String, now: &Time| {
+            written
+                .get(name)
+                .is_none_or(|then| *now - *then >= TimeDelta::seconds(WRITE_EVERY))
+        };
+        let due: BTreeMap<_, _> = seen
+            .into_iter()
+            .filter(|(name, now)| due(name, now))
+            .collect();
         // Names come from outside: what is forgotten here is written once more, that is all.
         if written.len() > MOST_KNOWN {
             written.clear();
@@ -34,7 +41,10 @@ impl Seen {
     }
 
     pub(super) fn forget(&self, name: &str) {
-        self.written.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+        self.written
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(name);
     }
 }
 
@@ -45,23 +55,34 @@ impl Tables {
         if due.is_empty() {
             return;
         }
-        let (names, times): (Vec<String>, Vec<_>) = due.into_iter().map(|(name, time)| (name, time.naive_utc())).unzip();
+        let (names, times): (Vec<String>, Vec<_>) = due
+            .into_iter()
+            .map(|(name, time)| (name, time.naive_utc()))
+            .unzip();
         let write = sqlx::query(
             "INSERT INTO runner_worker AS known (name, last_seen) SELECT * FROM unnest($1::text[], $2::timestamp[]) ORDER BY 1
              ON CONFLICT (name) DO UPDATE SET last_seen = greatest(known.last_seen, excluded.last_seen)",
         );
-        let written = self.ask("note workers", write.bind(&names).bind(times).execute(self.link.pool()));
+        let written = self.ask(
+            "note workers",
+            write.bind(&names).bind(times).execute(self.link.pool()),
+        );
         if let Err(error) = written.await {
             for name in &names {
                 self.seen.forget(name);
             }
-            tracing::debug!(error = &error as &dyn std::error::Error, "workers were not noted");
+            tracing::debug!(
+                error = &error as &dyn std::error::Error,
+                "workers were not noted"
+            );
         }
     }
 
     pub(super) async fn forget_worker(&self, name: &str) -> Result<(), Fault> {
         self.seen.forget(name);
         let delete = sqlx::query("DELETE FROM runner_worker WHERE name = $1").bind(name);
-        self.ask("forget a worker", delete.execute(self.link.pool())).await.map(drop)
+        self.ask("forget a worker", delete.execute(self.link.pool()))
+            .await
+            .map(drop)
     }
 }

@@ -16,9 +16,13 @@ use crate::{
         time::Time,
     },
     ports::{
-        Claims, ClaimsError, Clock, Fault, Ids, QueueStore, QueueStoreError, ResultStore, ResultStoreError,
+        Claims, ClaimsError, Clock, Fault, Ids, QueueStore, QueueStoreError, ResultStore,
+        ResultStoreError,
         claims::{ClaimDetails, HostLimit, Renewal},
-        queue_store::{ClaimFilter, ClaimRequest, Claimed, EnqueueBatch, Enqueued, NextItem, Position, QueueStats},
+        queue_store::{
+            ClaimFilter, ClaimRequest, Claimed, EnqueueBatch, Enqueued, NextItem, Position,
+            QueueStats,
+        },
         result_store::{FinishedCounts, Late, LateRun, NewRun, Recorded},
     },
 };
@@ -66,7 +70,15 @@ impl Coordination {
         ids: Arc<dyn Ids>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        Self { hashes: Hashes { connection }, queue, claims, results, ids, clock, behind: AtomicBool::new(true) }
+        Self {
+            hashes: Hashes { connection },
+            queue,
+            claims,
+            results,
+            ids,
+            clock,
+            behind: AtomicBool::new(true),
+        }
     }
 
     async fn tell(&self, told: impl Future<Output = Result<(), Fault>>) {
@@ -95,7 +107,12 @@ impl Coordination {
         let there = self.hashes.read(|| self.ids.fresh()).await?;
         let foreign = there.iter().filter(|found| !found.ours);
         for found in foreign {
-            if self.claims.adopt(found.run.clone()).await.map_err(of_claims)? {
+            if self
+                .claims
+                .adopt(found.run.clone())
+                .await
+                .map_err(of_claims)?
+            {
                 tracing::info!(run.id = %found.run.id, "an active run of another runner is taken over");
             }
         }
@@ -104,8 +121,18 @@ impl Coordination {
                 self.claims.limit_host(limit).await.map_err(of_claims)?;
             }
         }
-        let held: BTreeMap<RunId, ActiveRun> = self.claims.list().await.map_err(of_claims)?.into_iter().map(|run| (run.id.clone(), run)).collect();
-        let there: BTreeMap<RunId, QueueId> = there.into_iter().map(|found| (found.run.id, found.run.item.id)).collect();
+        let held: BTreeMap<RunId, ActiveRun> = self
+            .claims
+            .list()
+            .await
+            .map_err(of_claims)?
+            .into_iter()
+            .map(|run| (run.id.clone(), run))
+            .collect();
+        let there: BTreeMap<RunId, QueueId> = there
+            .into_iter()
+            .map(|found| (found.run.id, found.run.item.id))
+            .collect();
         let mut missing = vec![];
         for (id, run) in &held {
             // One that is not there was told to nobody, or another runner finished it.
@@ -114,16 +141,29 @@ impl Coordination {
                 missing.push(run.clone());
             }
         }
-        let gone: Vec<(RunId, QueueId)> = there.into_iter().filter(|(id, _)| !held.contains_key(id)).collect();
+        let gone: Vec<(RunId, QueueId)> = there
+            .into_iter()
+            .filter(|(id, _)| !held.contains_key(id))
+            .collect();
         self.hashes.write(&missing, &gone).await
     }
 
     async fn ended_elsewhere(&self, run: &ActiveRun) -> Result<bool, Fault> {
-        if self.results.run(&run.id).await.map_err(of_results)?.is_none() {
+        if self
+            .results
+            .run(&run.id)
+            .await
+            .map_err(of_results)?
+            .is_none()
+        {
             return Ok(false);
         }
         tracing::info!(run.id = %run.id, "another runner has finished a run of ours");
-        match self.claims.release(&run.id, &run.token, self.clock.now()).await {
+        match self
+            .claims
+            .release(&run.id, &run.token, self.clock.now())
+            .await
+        {
             Ok(()) | Err(ClaimsError::ClaimLost(_)) => Ok(true),
             Err(ClaimsError::Fault(fault)) => Err(fault),
         }
@@ -135,7 +175,10 @@ impl Coordination {
             let wait = match self.compare().await {
                 Ok(()) => COMPARE_EVERY,
                 Err(error) => {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "the active runs in Redis may be old");
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "the active runs in Redis may be old"
+                    );
                     AFTER_FAILURE
                 }
             };
@@ -167,7 +210,9 @@ impl QueueStore for Coordinated {
     async fn claim(&self, request: ClaimRequest) -> Result<Option<Claimed>, QueueStoreError> {
         let claimed = self.0.queue.claim(request).await?;
         if let Some(claimed) = &claimed {
-            self.0.tell(self.0.hashes.write(std::slice::from_ref(&claimed.run), &[])).await;
+            self.0
+                .tell(self.0.hashes.write(std::slice::from_ref(&claimed.run), &[]))
+                .await;
         }
         Ok(claimed)
     }
@@ -176,7 +221,11 @@ impl QueueStore for Coordinated {
         self.0.queue.enqueue(batch).await
     }
 
-    async fn peek(&self, filter: &ClaimFilter, now: Time) -> Result<Option<NextItem>, QueueStoreError> {
+    async fn peek(
+        &self,
+        filter: &ClaimFilter,
+        now: Time,
+    ) -> Result<Option<NextItem>, QueueStoreError> {
         self.0.queue.peek(filter, now).await
     }
 
@@ -192,7 +241,11 @@ impl QueueStore for Coordinated {
         self.0.queue.position_of(id).await
     }
 
-    async fn waiting(&self, campaign: &CampaignName, codebase: Option<CodebaseName>) -> Result<Vec<QueueItem>, QueueStoreError> {
+    async fn waiting(
+        &self,
+        campaign: &CampaignName,
+        codebase: Option<CodebaseName>,
+    ) -> Result<Vec<QueueItem>, QueueStoreError> {
         self.0.queue.waiting(campaign, codebase).await
     }
 
@@ -215,7 +268,12 @@ impl Claims for Coordinated {
         self.0.claims.list().await
     }
 
-    async fn amend(&self, id: &RunId, token: &str, details: ClaimDetails) -> Result<(), ClaimsError> {
+    async fn amend(
+        &self,
+        id: &RunId,
+        token: &str,
+        details: ClaimDetails,
+    ) -> Result<(), ClaimsError> {
         self.0.claims.amend(id, token, details).await?;
         if let Some(run) = self.0.claims.get(id).await? {
             self.0.tell(self.0.hashes.write(&[run], &[])).await;
@@ -223,9 +281,16 @@ impl Claims for Coordinated {
         Ok(())
     }
 
-    async fn renew(&self, id: &RunId, token: &str, renewal: Renewal) -> Result<ActiveRun, ClaimsError> {
+    async fn renew(
+        &self,
+        id: &RunId,
+        token: &str,
+        renewal: Renewal,
+    ) -> Result<ActiveRun, ClaimsError> {
         let run = self.0.claims.renew(id, token, renewal).await?;
-        self.0.tell(self.0.hashes.keepalive(id, run.keepalive)).await;
+        self.0
+            .tell(self.0.hashes.keepalive(id, run.keepalive))
+            .await;
         Ok(run)
     }
 
@@ -240,7 +305,13 @@ impl Claims for Coordinated {
     async fn release(&self, id: &RunId, token: &str, now: Time) -> Result<(), ClaimsError> {
         let item = self.0.claims.get(id).await?.map(|run| run.item.id);
         self.0.claims.release(id, token, now).await?;
-        self.0.tell(self.0.hashes.write(&[], &[(id.clone(), item.unwrap_or_default())])).await;
+        self.0
+            .tell(
+                self.0
+                    .hashes
+                    .write(&[], &[(id.clone(), item.unwrap_or_default())]),
+            )
+            .await;
         Ok(())
     }
 
@@ -284,16 +355,31 @@ impl ResultStore for Coordinated {
         self.0.results.latest(limit).await
     }
 
-    async fn set_publish_status(&self, id: &RunId, status: PublishStatus) -> Result<Option<Run>, ResultStoreError> {
+    async fn set_publish_status(
+        &self,
+        id: &RunId,
+        status: PublishStatus,
+    ) -> Result<Option<Run>, ResultStoreError> {
         self.0.results.set_publish_status(id, status).await
     }
 
-    async fn run_of_revision(&self, pair: &Pair, revision: &str) -> Result<Option<Run>, ResultStoreError> {
+    async fn run_of_revision(
+        &self,
+        pair: &Pair,
+        revision: &str,
+    ) -> Result<Option<Run>, ResultStoreError> {
         self.0.results.run_of_revision(pair, revision).await
     }
 
-    async fn last_build_version(&self, codebase: &CodebaseName, distribution: &str) -> Result<Option<String>, ResultStoreError> {
-        self.0.results.last_build_version(codebase, distribution).await
+    async fn last_build_version(
+        &self,
+        codebase: &CodebaseName,
+        distribution: &str,
+    ) -> Result<Option<String>, ResultStoreError> {
+        self.0
+            .results
+            .last_build_version(codebase, distribution)
+            .await
     }
 
     async fn finished_since(&self, since: Time) -> Result<FinishedCounts, ResultStoreError> {

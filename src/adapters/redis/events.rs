@@ -18,14 +18,26 @@ pub struct RedisEvents {
 impl RedisEvents {
     /// Sends through this connection; the run timeout tells how long a worker has been missing.
     pub fn new(connection: ConnectionManager, run_timeout: TimeDelta) -> Self {
-        Self { connection, run_timeout }
+        Self {
+            connection,
+            run_timeout,
+        }
     }
 
     fn message(&self, event: &Event) -> serde_json::Result<(&'static str, String)> {
         Ok(match event {
-            Event::Queue(status) => ("queue", serde_json::to_string(&StatusShape::new(status, self.run_timeout))?),
-            Event::Result(run) => ("result", serde_json::to_string(&ResultShape::from(run.as_ref()))?),
-            Event::PublishStatus(run) => ("publish-status", serde_json::to_string(&PublishStatusShape::from(run.as_ref()))?),
+            Event::Queue(status) => (
+                "queue",
+                serde_json::to_string(&StatusShape::new(status, self.run_timeout))?,
+            ),
+            Event::Result(run) => (
+                "result",
+                serde_json::to_string(&ResultShape::from(run.as_ref()))?,
+            ),
+            Event::PublishStatus(run) => (
+                "publish-status",
+                serde_json::to_string(&PublishStatusShape::from(run.as_ref()))?,
+            ),
         })
     }
 }
@@ -33,7 +45,9 @@ impl RedisEvents {
 #[async_trait]
 impl EventBus for RedisEvents {
     async fn publish(&self, event: Event) -> Result<(), Fault> {
-        let (channel, message) = self.message(&event).map_err(|e| Fault::backend("write an event", e))?;
+        let (channel, message) = self
+            .message(&event)
+            .map_err(|e| Fault::backend("write an event", e))?;
         let listeners: Result<i64, _> = self.connection.clone().publish(channel, message).await;
         listeners.map(drop).map_err(|e| fault("send an event", e))
     }

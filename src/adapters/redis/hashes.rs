@@ -68,17 +68,33 @@ struct Read {
 
 fn backchannel(fields: &BTreeMap<String, Value>) -> Option<BackchannelAddress> {
     let url = fields.get("my_url")?.as_str()?.to_owned();
-    Some(if fields.contains_key("jenkins") { BackchannelAddress::Jenkins { url } } else { BackchannelAddress::Http { url } })
+    Some(if fields.contains_key("jenkins") {
+        BackchannelAddress::Jenkins { url }
+    } else {
+        BackchannelAddress::Http { url }
+    })
 }
 
 /// Reads an entry; `token` proves the claim from now on when it is not ours.
-fn read(id: &str, entry: &str, keepalive: Option<&String>, token: String) -> Result<Found, Invalid> {
-    let read: Read = serde_json::from_str(entry).map_err(|e| Invalid::new("active run", e.to_string()))?;
+fn read(
+    id: &str,
+    entry: &str,
+    keepalive: Option<&String>,
+    token: String,
+) -> Result<Found, Invalid> {
+    let read: Read =
+        serde_json::from_str(entry).map_err(|e| Invalid::new("active run", e.to_string()))?;
     let start_time = time::parse("start_time", &read.start_time)?;
-    let keepalive = keepalive.and_then(|keepalive| time::parse("keepalive", keepalive).ok()).unwrap_or(start_time);
+    let keepalive = keepalive
+        .and_then(|keepalive| time::parse("keepalive", keepalive).ok())
+        .unwrap_or(start_time);
     let item = QueueItem {
         id: read.queue_id,
-        key: QueueKey { codebase: read.codebase, campaign: read.campaign, change_set: read.change_set },
+        key: QueueKey {
+            codebase: read.codebase,
+            campaign: read.campaign,
+            change_set: read.change_set,
+        },
         bucket: Bucket::Default,
         priority: 0,
         command: read.command,
@@ -87,18 +103,28 @@ fn read(id: &str, entry: &str, keepalive: Option<&String>, token: String) -> Res
         refresh: false,
         requester: None,
     };
-    let claimant = Claimant { worker: read.worker, worker_link: read.worker_link, backchannel: backchannel(&read.backchannel) };
+    let claimant = Claimant {
+        worker: read.worker,
+        worker_link: read.worker_link,
+        backchannel: backchannel(&read.backchannel),
+    };
     let run = ActiveRun {
         keepalive,
         vcs: read.vcs.unwrap_or_default(),
         resume_from: read.resume_from,
         ..ActiveRun::new(RunId::new(id), token, item, claimant, start_time)
     };
-    Ok(Found { run, ours: read.janitor_runner.is_some() })
+    Ok(Found {
+        run,
+        ours: read.janitor_runner.is_some(),
+    })
 }
 
 fn set<'p>(pipeline: &'p mut Pipeline, run: &ActiveRun, version: &str) -> &'p mut Pipeline {
-    let written = Written { shape: ActiveRunShape::new(run, run.start_time), janitor_runner: version };
+    let written = Written {
+        shape: ActiveRunShape::new(run, run.start_time),
+        janitor_runner: version,
+    };
     // The shape has text keys only, so this cannot fail.
     let entry = serde_json::to_string(&written).unwrap_or_default();
     pipeline
@@ -111,16 +137,29 @@ fn set<'p>(pipeline: &'p mut Pipeline, run: &ActiveRun, version: &str) -> &'p mu
 }
 
 fn delete<'p>(pipeline: &'p mut Pipeline, id: &RunId, item: QueueId) -> &'p mut Pipeline {
-    pipeline.hdel(ACTIVE, id.as_str()).ignore().hdel(KEEPALIVE, id.as_str()).ignore().hdel(ASSIGNED, item).ignore()
+    pipeline
+        .hdel(ACTIVE, id.as_str())
+        .ignore()
+        .hdel(KEEPALIVE, id.as_str())
+        .ignore()
+        .hdel(ASSIGNED, item)
+        .ignore()
 }
 
 impl Hashes {
     async fn run(&self, action: &'static str, pipeline: &Pipeline) -> Result<(), Fault> {
-        pipeline.query_async::<()>(&mut self.connection.clone()).await.map_err(|e| fault(action, e))
+        pipeline
+            .query_async::<()>(&mut self.connection.clone())
+            .await
+            .map_err(|e| fault(action, e))
     }
 
     /// Writes active runs, and clears others away, in one step.
-    pub(super) async fn write(&self, held: &[ActiveRun], gone: &[(RunId, QueueId)]) -> Result<(), Fault> {
+    pub(super) async fn write(
+        &self,
+        held: &[ActiveRun],
+        gone: &[(RunId, QueueId)],
+    ) -> Result<(), Fault> {
         let mut pipeline = ::redis::pipe();
         pipeline.atomic();
         for (id, item) in gone {
@@ -149,20 +188,35 @@ impl Hashes {
         let mut connection = self.connection.clone();
         let failed = |e| fault("read the active runs", e);
         let entries: BTreeMap<String, String> = connection.hgetall(ACTIVE).await.map_err(failed)?;
-        let keepalives: BTreeMap<String, String> = connection.hgetall(KEEPALIVE).await.map_err(failed)?;
-        let read = |(id, entry): (String, String)| match read(&id, &entry, keepalives.get(&id), token()) {
-            Ok(found) => Some(found),
-            Err(error) => {
-                tracing::warn!(run.id = id, %error, "an active run in Redis cannot be read");
-                None
-            }
-        };
+        let keepalives: BTreeMap<String, String> =
+            connection.hgetall(KEEPALIVE).await.map_err(failed)?;
+        let read =
+            |(id, entry): (String, String)| match read(&id, &entry, keepalives.get(&id), token()) {
+                Ok(found) => Some(found),
+                Err(error) => {
+                    tracing::warn!(run.id = id, %error, "an active run in Redis cannot be read");
+                    None
+                }
+            };
         Ok(entries.into_iter().filter_map(read).collect())
     }
 
     pub(super) async fn limited_hosts(&self) -> Result<Vec<HostLimit>, Fault> {
-        let hosts: BTreeMap<String, String> = self.connection.clone().hgetall(HOSTS).await.map_err(|e| fault("read the limited hosts", e))?;
-        Ok(hosts.into_iter().filter_map(|(host, until)| Some(HostLimit { host, until: time::parse("until", &until).ok()? })).collect())
+        let hosts: BTreeMap<String, String> = self
+            .connection
+            .clone()
+            .hgetall(HOSTS)
+            .await
+            .map_err(|e| fault("read the limited hosts", e))?;
+        Ok(hosts
+            .into_iter()
+            .filter_map(|(host, until)| {
+                Some(HostLimit {
+                    host,
+                    until: time::parse("until", &until).ok()?,
+                })
+            })
+            .collect())
     }
 }
 
@@ -175,10 +229,28 @@ mod tests {
         let entry = r#"{"queue_id": 7, "id": "r1", "codebase": "aa", "change_set": null, "campaign": "gen", "command": "true", "estimated_duration": 15.0,
             "current_duration": 0.1, "start_time": "2026-11-23T10:00:00.5", "worker": "w1", "worker_link": null, "vcs": {"branch_url": "u"},
             "backchannel": {"my_url": "http://j/", "jenkins": {}}, "instigated_context": "c", "resume_from": null}"#;
-        let found = read("r1", entry, Some(&"2026-11-23T10:05:00".to_owned()), "t".into()).unwrap();
+        let found = read(
+            "r1",
+            entry,
+            Some(&"2026-11-23T10:05:00".to_owned()),
+            "t".into(),
+        )
+        .unwrap();
         assert!(!found.ours);
-        assert_eq!((found.run.item.id, found.run.item.context.as_deref(), iso(found.run.keepalive).as_str()), (7, Some("c"), "2026-11-23T10:05:00"));
-        assert_eq!(found.run.claimant.backchannel, Some(BackchannelAddress::Jenkins { url: "http://j/".into() }));
+        assert_eq!(
+            (
+                found.run.item.id,
+                found.run.item.context.as_deref(),
+                iso(found.run.keepalive).as_str()
+            ),
+            (7, Some("c"), "2026-11-23T10:05:00")
+        );
+        assert_eq!(
+            found.run.claimant.backchannel,
+            Some(BackchannelAddress::Jenkins {
+                url: "http://j/".into()
+            })
+        );
         assert!(read("r1", "{}", None, "t".into()).is_err());
     }
 
@@ -186,8 +258,17 @@ mod tests {
     fn what_we_write_is_read_as_ours() {
         let entry = r#"{"queue_id": 7, "codebase": "aa", "campaign": "gen", "start_time": "2026-11-23T10:00:00"}"#;
         let run = read("r1", entry, None, "t".into()).unwrap().run;
-        let written = Written { shape: ActiveRunShape::new(&run, run.start_time), janitor_runner: "1" };
-        let again = read("r1", &serde_json::to_string(&written).unwrap(), None, "t".into()).unwrap();
+        let written = Written {
+            shape: ActiveRunShape::new(&run, run.start_time),
+            janitor_runner: "1",
+        };
+        let again = read(
+            "r1",
+            &serde_json::to_string(&written).unwrap(),
+            None,
+            "t".into(),
+        )
+        .unwrap();
         assert_eq!(again, Found { run, ours: true });
     }
 }

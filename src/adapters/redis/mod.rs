@@ -36,6 +36,8 @@ fn fault(action: &'static str, error: RedisError) -> Fault {
 }
 
 async fn ping(action: &'static str, connection: &ConnectionManager) -> Result<(), Fault> {
-    let answer = ::redis::cmd("PING").query_async::<String>(&mut connection.clone()).await;
+    let answer = ::redis::cmd("PING")
+        .query_async::<String>(&mut connection.clone())
+        .await;
     answer.map(drop).map_err(|e| fault(action, e))
 }

@@ -40,7 +40,9 @@ pub struct S3Bucket {
 
 fn fault(action: &'static str, error: Error) -> Fault {
     match error {
-        Error::Unauthenticated { .. } | Error::PermissionDenied { .. } | Error::NotFound { .. } => Fault::backend(action, error),
+        Error::Unauthenticated { .. } | Error::PermissionDenied { .. } | Error::NotFound { .. } => {
+            Fault::backend(action, error)
+        }
         error => Fault::unavailable(action, error),
     }
 }
@@ -53,22 +55,49 @@ fn path(name: &str) -> Result<Path, Fault> {
 impl S3Bucket {
     /// Prepares a client; nothing is asked of the store yet.
     pub fn open(settings: &S3Settings) -> Result<Self, Fault> {
-        let options = ClientOptions::new().with_connect_timeout(Duration::from_secs(3)).with_timeout(Duration::from_secs(20));
-        let retry = RetryConfig { max_retries: 1, retry_timeout: Duration::from_secs(5), ..RetryConfig::default() };
-        let mut builder =
-            AmazonS3Builder::new().with_bucket_name(&settings.bucket).with_region(&settings.region).with_client_options(options).with_retry(retry);
+        let options = ClientOptions::new()
+            .with_connect_timeout(Duration::from_secs(3))
+            .with_timeout(Duration::from_secs(20));
+        let retry = RetryConfig {
+            max_retries: 1,
+            retry_timeout: Duration::from_secs(5),
+            ..RetryConfig::default()
+        };
+        let mut builder = AmazonS3Builder::new()
+            .with_bucket_name(&settings.bucket)
+            .with_region(&settings.region)
+            .with_client_options(options)
+            .with_retry(retry);
         if let Some(endpoint) = &settings.endpoint {
-            builder = builder.with_endpoint(endpoint).with_allow_http(endpoint.starts_with("http://"));
+            builder = builder
+                .with_endpoint(endpoint)
+                .with_allow_http(endpoint.starts_with("http://"));
         }
         builder = match (&settings.access_key_id, &settings.secret_access_key) {
-            (Some(id), Some(secret)) => builder.with_access_key_id(id).with_secret_access_key(secret),
+            (Some(id), Some(secret)) => builder
+                .with_access_key_id(id)
+                .with_secret_access_key(secret),
             _ => builder.with_skip_signature(true),
         };
-        Ok(Self { store: Arc::new(builder.build().map_err(|e| Fault::backend("prepare the client of S3", e))?) })
+        Ok(Self {
+            store: Arc::new(
+                builder
+                    .build()
+                    .map_err(|e| Fault::backend("prepare the client of S3", e))?,
+            ),
+        })
     }
 
-    async fn put_parts(&self, path: &Path, progress: &Progress, content: &Content) -> Result<(), Error> {
-        let failed = |e: io::Error| Error::Generic { store: "S3", source: Box::new(e) };
+    async fn put_parts(
+        &self,
+        path: &Path,
+        progress: &Progress,
+        content: &Content,
+    ) -> Result<(), Error> {
+        let failed = |e: io::Error| Error::Generic {
+            store: "S3",
+            source: Box::new(e),
+        };
         let mut chunks = progress.chunks(content).await.map_err(failed)?;
         let upload = self.store.put_multipart(path).await?;
         let mut writer = WriteMultipart::new_with_chunk_size(upload, PART);
@@ -92,9 +121,18 @@ impl S3Bucket {
     async fn put_whole(&self, path: &Path, content: &Content) -> Result<(), Error> {
         let bytes = match content {
             Content::Memory(bytes) => bytes.clone(),
-            Content::File(file) => tokio::fs::read(file).await.map_err(|e| Error::Generic { store: "S3", source: Box::new(e) })?.into(),
+            Content::File(file) => tokio::fs::read(file)
+                .await
+                .map_err(|e| Error::Generic {
+                    store: "S3",
+                    source: Box::new(e),
+                })?
+                .into(),
         };
-        self.store.put(path, PutPayload::from_bytes(bytes)).await.map(drop)
+        self.store
+            .put(path, PutPayload::from_bytes(bytes))
+            .await
+            .map(drop)
     }
 }
 
@@ -104,7 +142,11 @@ impl Objects for S3Bucket {
         let (action, progress) = ("store an object", Progress::default());
         let path = path(name).map_err(PutError::Failed)?;
         let upload = async {
-            let done = if size <= PART as u64 { self.put_whole(&path, content).await } else { self.put_parts(&path, &progress, content).await };
+            let done = if size <= PART as u64 {
+                self.put_whole(&path, content).await
+            } else {
+                self.put_parts(&path, &progress, content).await
+            };
             progress.moved();
             match done {
                 Ok(()) => Ok(true),
@@ -126,13 +168,24 @@ impl Objects for S3Bucket {
             }
         };
         let found = Progress::default().guard(action, open).await?;
-        Ok(found.map(|found| Box::new(StreamReader::new(found.into_stream().map(|chunk| chunk.map_err(io::Error::other)))) as FileReader))
+        Ok(found.map(|found| {
+            Box::new(StreamReader::new(
+                found
+                    .into_stream()
+                    .map(|chunk| chunk.map_err(io::Error::other)),
+            )) as FileReader
+        }))
     }
 
     async fn check(&self) -> Result<(), Fault> {
         let action = "list the bucket";
-        let list =
-            async { self.store.list_with_delimiter(Some(&Path::from("checked/by/janitor-runner"))).await.map(drop).map_err(|e| fault(action, e)) };
+        let list = async {
+            self.store
+                .list_with_delimiter(Some(&Path::from("checked/by/janitor-runner")))
+                .await
+                .map(drop)
+                .map_err(|e| fault(action, e))
+        };
         Progress::default().guard(action, list).await
     }
 }

@@ -19,7 +19,10 @@ impl SledKv {
     /// # Errors
     /// `Unavailable` when another process has it open or it cannot be read; nothing is repaired or deleted.
     pub fn open(path: &Path) -> Result<Self, Fault> {
-        let config = sled::Config::new().path(path).cache_capacity(CACHE_BYTES).flush_every_ms(None);
+        let config = sled::Config::new()
+            .path(path)
+            .cache_capacity(CACHE_BYTES)
+            .flush_every_ms(None);
         let tree = config.open().map_err(|e| {
             let hint = format!(
                 "{}: {e} (is another process using it? A store that was damaged is left as it is: restore it from a backup, or move it away)",
@@ -36,13 +39,28 @@ impl Kv for SledKv {
         Ok(self.tree.get(key)?.map(|value| value.to_vec()))
     }
 
-    fn range(&self, from: Bound<&[u8]>, to: Bound<&[u8]>, limit: usize) -> Result<Vec<(Vec<u8>, Vec<u8>)>, KvError> {
+    fn range(
+        &self,
+        from: Bound<&[u8]>,
+        to: Bound<&[u8]>,
+        limit: usize,
+    ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, KvError> {
         let entries = self.tree.range::<&[u8], _>((from, to)).take(limit);
-        Ok(entries.map(|entry| entry.map(|(k, v)| (k.to_vec(), v.to_vec()))).collect::<Result<_, _>>()?)
+        Ok(entries
+            .map(|entry| entry.map(|(k, v)| (k.to_vec(), v.to_vec())))
+            .collect::<Result<_, _>>()?)
     }
 
-    fn last(&self, from: Bound<&[u8]>, to: Bound<&[u8]>) -> Result<Option<(Vec<u8>, Vec<u8>)>, KvError> {
-        let last = self.tree.range::<&[u8], _>((from, to)).next_back().transpose()?;
+    fn last(
+        &self,
+        from: Bound<&[u8]>,
+        to: Bound<&[u8]>,
+    ) -> Result<Option<(Vec<u8>, Vec<u8>)>, KvError> {
+        let last = self
+            .tree
+            .range::<&[u8], _>((from, to))
+            .next_back()
+            .transpose()?;
         Ok(last.map(|(k, v)| (k.to_vec(), v.to_vec())))
     }
 

@@ -63,7 +63,11 @@ enum Home {
 
 impl Home {
     fn make(keep: Option<PathBuf>) -> Result<Self> {
-        let Some(path) = keep else { return Ok(Self::Temporary(tempfile::Builder::new().prefix("janitor-demo-").tempdir()?)) };
+        let Some(path) = keep else {
+            return Ok(Self::Temporary(
+                tempfile::Builder::new().prefix("janitor-demo-").tempdir()?,
+            ));
+        };
         std::fs::create_dir_all(&path).with_context(|| format!("--keep {}", path.display()))?;
         if std::fs::read_dir(&path)?.next().is_some() {
             bail!("--keep {}: the folder is not empty", path.display());
@@ -88,17 +92,30 @@ struct Plan {
 /// Runs the demo; ends well only if every run came to what it should.
 pub(super) async fn demo(args: DemoArgs) -> Result<ExitCode> {
     telemetry::start(if args.debug { "info" } else { "error" }, LogFormat::Text)?;
-    if tokio::process::Command::new("git").arg("--version").output().await.is_err() {
+    if tokio::process::Command::new("git")
+        .arg("--version")
+        .output()
+        .await
+        .is_err()
+    {
         bail!("the demo needs git, which is not installed");
     }
     let home = Home::make(args.keep.clone())?;
     let plan = plan(&args, home.path())?;
     let settings_file = write_settings(home.path(), &plan.campaigns)?;
-    let files: Vec<PathBuf> = std::iter::once(settings_file).chain(args.config.clone()).collect();
+    let files: Vec<PathBuf> = std::iter::once(settings_file)
+        .chain(args.config.clone())
+        .collect();
     let loaded = settings::load(&files, Flags(Dict::new()))?;
     let running = bootstrap::start(&loaded.settings).await?;
-    println!("A service on {}, with {WORKERS} workers:", loaded.settings.store);
-    let (server, end) = (Server::new(&format!("http://{}", running.admin))?, Ending::default());
+    println!(
+        "A service on {}, with {WORKERS} workers:",
+        loaded.settings.store
+    );
+    let (server, end) = (
+        Server::new(&format!("http://{}", running.admin))?,
+        Ending::default(),
+    );
     let outcome = tokio::select! {
         outcome = run(&server, &plan, home.path(), &running, &end) => outcome,
         () = tokio::time::sleep(Duration::from_secs(args.timeout)) => Err(anyhow::anyhow!("not all runs ended within {} s", args.timeout)),
@@ -107,7 +124,11 @@ pub(super) async fn demo(args: DemoArgs) -> Result<ExitCode> {
     end.soon.cancel();
     let well = match outcome {
         Ok(runs) => {
-            let place = report::Place { settings: &loaded.settings, home: home.path(), kept: matches!(home, Home::Kept(_)) };
+            let place = report::Place {
+                settings: &loaded.settings,
+                home: home.path(),
+                kept: matches!(home, Home::Kept(_)),
+            };
             report::show(&server, &plan, &runs, running.artifacts.as_ref(), &place).await?
         }
         Err(error) => {
@@ -116,13 +137,23 @@ pub(super) async fn demo(args: DemoArgs) -> Result<ExitCode> {
         }
     };
     running.stop().await?;
-    Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if well {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 fn plan(args: &DemoArgs, home: &Path) -> Result<Plan> {
     match &args.command {
-        Some(command) => Ok(Plan { codebases: repositories::given(&args.repo)?, campaigns: vec![Campaign::given(command)] }),
-        None => Ok(Plan { codebases: repositories::make(home)?, campaigns: repositories::shipped(home)? }),
+        Some(command) => Ok(Plan {
+            codebases: repositories::given(&args.repo)?,
+            campaigns: vec![Campaign::given(command)],
+        }),
+        None => Ok(Plan {
+            codebases: repositories::make(home)?,
+            campaigns: repositories::shipped(home)?,
+        }),
     }
 }
 
@@ -134,13 +165,19 @@ fn write_settings(home: &Path, campaigns: &[Campaign]) -> Result<PathBuf> {
         format!("artifacts = {:?}", at("artifacts")),
         format!("logs = {:?}", at("logs")),
         format!("spool = {:?}", at("spool")),
-        format!("public_vcs_location = {:?}", format!("file://{}", at("vcs"))),
+        format!(
+            "public_vcs_location = {:?}",
+            format!("file://{}", at("vcs"))
+        ),
         "committer = \"Demo Janitor <janitor@localhost>\"".to_owned(),
         "port = 0".to_owned(),
         "public_port = 0".to_owned(),
     ];
     for campaign in campaigns {
-        lines.push(format!("\n[[campaign]]\nname = {:?}\ncommand = {:?}\ngeneric_build = {{}}", campaign.name, campaign.command));
+        lines.push(format!(
+            "\n[[campaign]]\nname = {:?}\ncommand = {:?}\ngeneric_build = {{}}",
+            campaign.name, campaign.command
+        ));
     }
     let path = home.join("runner.toml");
     std::fs::create_dir_all(home.join("vcs/git"))?;
@@ -149,14 +186,36 @@ fn write_settings(home: &Path, campaigns: &[Campaign]) -> Result<PathBuf> {
 }
 
 /// Uploads codebases and candidates, lets the workers work, and waits until each candidate has run.
-async fn run(server: &Server, plan: &Plan, home: &Path, running: &Running, end: &Ending) -> Result<Vec<Value>> {
-    let codebases: Vec<Value> =
-        plan.codebases.iter().map(|codebase| json!({ "name": codebase.name, "url": codebase.url, "vcs_type": "git" })).collect();
-    server.post(&["codebases"], &codebases.into()).await.context("upload the codebases")?;
-    let pairs = plan.campaigns.iter().flat_map(|campaign| plan.codebases.iter().map(|codebase| (campaign.name.clone(), codebase.name.clone())));
+async fn run(
+    server: &Server,
+    plan: &Plan,
+    home: &Path,
+    running: &Running,
+    end: &Ending,
+) -> Result<Vec<Value>> {
+    let codebases: Vec<Value> = plan
+        .codebases
+        .iter()
+        .map(|codebase| json!({ "name": codebase.name, "url": codebase.url, "vcs_type": "git" }))
+        .collect();
+    server
+        .post(&["codebases"], &codebases.into())
+        .await
+        .context("upload the codebases")?;
+    let pairs = plan.campaigns.iter().flat_map(|campaign| {
+        plan.codebases
+            .iter()
+            .map(|codebase| (campaign.name.clone(), codebase.name.clone()))
+    });
     let pairs: BTreeSet<(String, String)> = pairs.collect();
-    let candidates: Vec<Value> = pairs.iter().map(|(campaign, codebase)| json!({ "codebase": codebase, "campaign": campaign })).collect();
-    server.post(&["candidates"], &candidates.into()).await.context("upload the candidates")?;
+    let candidates: Vec<Value> = pairs
+        .iter()
+        .map(|(campaign, codebase)| json!({ "codebase": codebase, "campaign": campaign }))
+        .collect();
+    server
+        .post(&["candidates"], &candidates.into())
+        .await
+        .context("upload the candidates")?;
     let mut workers = start_workers(server, home, running, end).await?;
     let runs = tokio::select! {
         runs = watch(server, &pairs) => runs?,
@@ -169,11 +228,18 @@ async fn run(server: &Server, plan: &Plan, home: &Path, running: &Running, end: 
     Ok(runs)
 }
 
-async fn start_workers(server: &Server, home: &Path, running: &Running, end: &Ending) -> Result<JoinSet<Result<(), crate::worker::WorkerError>>> {
+async fn start_workers(
+    server: &Server,
+    home: &Path,
+    running: &Running,
+    end: &Ending,
+) -> Result<JoinSet<Result<(), crate::worker::WorkerError>>> {
     let mut workers = JoinSet::new();
     for number in 1..=WORKERS {
         let name = format!("demo-{number}");
-        let account = server.post(&["admin", "workers"], &json!({ "name": name })).await?;
+        let account = server
+            .post(&["admin", "workers"], &json!({ "name": name }))
+            .await?;
         let config = WorkerConfig {
             url: format!("http://{}/runner", running.public),
             password: Some(text(&account, "password")),
@@ -202,13 +268,24 @@ async fn watch(server: &Server, pairs: &BTreeSet<(String, String)>) -> Result<Ve
     let mut first: Vec<Value> = vec![];
     loop {
         let mut runs = server.get(&["runs"], &[("limit", "1000".into())]).await?;
-        runs.as_array_mut().map(|runs| runs.reverse()).context("the service answered no list of runs")?;
+        runs.as_array_mut()
+            .map(|runs| runs.reverse())
+            .context("the service answered no list of runs")?;
         for run in runs.as_array().into_iter().flatten() {
-            let same = |seen: &Value| ["campaign", "codebase"].iter().all(|field| text(seen, field) == text(run, field));
+            let same = |seen: &Value| {
+                ["campaign", "codebase"]
+                    .iter()
+                    .all(|field| text(seen, field) == text(run, field))
+            };
             if first.iter().any(same) {
                 continue;
             }
-            let line = format!("  {} on {}: {}", text(run, "campaign"), text(run, "codebase"), text(run, "code"));
+            let line = format!(
+                "  {} on {}: {}",
+                text(run, "campaign"),
+                text(run, "codebase"),
+                text(run, "code")
+            );
             if terminal {
                 bar.println(&line);
             } else {

@@ -24,24 +24,69 @@ const EXAMPLES: [(&str, &[Example]); 3] = [
         "greeter",
         &[
             ("README.md", "# greeter\n\nSays hello.   \n"),
-            ("greeter.py", "def greet(name):  \n    return 'hello ' + name\t\n\n\nprint(greet('world'))"),
+            (
+                "greeter.py",
+                "def greet(name):  \n    return 'hello ' + name\t\n\n\nprint(greet('world'))",
+            ),
         ],
     ),
-    ("numbers", &[("README.md", "# numbers \n"), ("sum.sh", "#!/bin/sh\n# Adds its arguments.\t\nexpr \"$1\" + \"$2\"  \n")]),
-    ("notes", &[("README", "Notes\n"), ("2026.txt", "January \nFebruary\nMarch\t\t\n"), ("todo.txt", "rest   ")]),
+    (
+        "numbers",
+        &[
+            ("README.md", "# numbers \n"),
+            (
+                "sum.sh",
+                "#!/bin/sh\n# Adds its arguments.\t\nexpr \"$1\" + \"$2\"  \n",
+            ),
+        ],
+    ),
+    (
+        "notes",
+        &[
+            ("README", "Notes\n"),
+            ("2026.txt", "January \nFebruary\nMarch\t\t\n"),
+            ("todo.txt", "rest   "),
+        ],
+    ),
 ];
 
 const CODEMODS: [(&str, &str, &[&str]); 3] = [
-    ("tidy-whitespace", include_str!("../../../examples/codemods/tidy-whitespace.sh"), &["success"]),
-    ("ensure-readme", include_str!("../../../examples/codemods/ensure-readme.sh"), &["nothing-to-do"]),
-    ("needs-makefile", include_str!("../../../examples/codemods/needs-makefile.sh"), &["no-makefile"]),
+    (
+        "tidy-whitespace",
+        include_str!("../../../examples/codemods/tidy-whitespace.sh"),
+        &["success"],
+    ),
+    (
+        "ensure-readme",
+        include_str!("../../../examples/codemods/ensure-readme.sh"),
+        &["nothing-to-do"],
+    ),
+    (
+        "needs-makefile",
+        include_str!("../../../examples/codemods/needs-makefile.sh"),
+        &["no-makefile"],
+    ),
 ];
 
 fn git(folder: &Path, arguments: &[&str]) -> Result<()> {
-    let identity = ["-c", "user.name=Demo Author", "-c", "user.email=author@localhost"];
-    let output = Command::new("git").args(identity).args(arguments).current_dir(folder).output().context("run git")?;
+    let identity = [
+        "-c",
+        "user.name=Demo Author",
+        "-c",
+        "user.email=author@localhost",
+    ];
+    let output = Command::new("git")
+        .args(identity)
+        .args(arguments)
+        .current_dir(folder)
+        .output()
+        .context("run git")?;
     if !output.status.success() {
-        bail!("git {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr));
+        bail!(
+            "git {}: {}",
+            arguments.join(" "),
+            String::from_utf8_lossy(&output.stderr)
+        );
     }
     Ok(())
 }
@@ -58,7 +103,10 @@ pub(super) fn make(home: &Path) -> Result<Vec<Codebase>> {
         git(&folder, &["init", "--quiet", "--initial-branch=main"])?;
         git(&folder, &["add", "--all"])?;
         git(&folder, &["commit", "--quiet", "--message", "Start"])?;
-        codebases.push(Codebase { name: name.to_owned(), url: format!("file://{}", folder.display()) });
+        codebases.push(Codebase {
+            name: name.to_owned(),
+            url: format!("file://{}", folder.display()),
+        });
     }
     Ok(codebases)
 }
@@ -73,8 +121,14 @@ pub(super) fn shipped(home: &Path) -> Result<Vec<Campaign>> {
         fs::write(&path, script)?;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
         let path = path.display().to_string();
-        let command = shlex::try_quote(&path).context("the demo's folder has a name that no shell can take")?.into_owned();
-        campaigns.push(Campaign { name: name.to_owned(), command, expected });
+        let command = shlex::try_quote(&path)
+            .context("the demo's folder has a name that no shell can take")?
+            .into_owned();
+        campaigns.push(Campaign {
+            name: name.to_owned(),
+            command,
+            expected,
+        });
     }
     Ok(campaigns)
 }
@@ -82,20 +136,39 @@ pub(super) fn shipped(home: &Path) -> Result<Vec<Campaign>> {
 impl Campaign {
     /// The user's own command.
     pub(super) fn given(command: &str) -> Self {
-        Self { name: "demo".to_owned(), command: command.to_owned(), expected: &["success", "nothing-to-do"] }
+        Self {
+            name: "demo".to_owned(),
+            command: command.to_owned(),
+            expected: &["success", "nothing-to-do"],
+        }
     }
 }
 
 /// A name for a repository: the last part of its path, in the alphabet of names.
 fn name_of(repository: &str, taken: &BTreeSet<String>) -> String {
     let path = repository.trim_end_matches('/').trim_end_matches(".git");
-    let last = path.rsplit(['/', ':']).next().unwrap_or(path).to_ascii_lowercase();
+    let last = path
+        .rsplit(['/', ':'])
+        .next()
+        .unwrap_or(path)
+        .to_ascii_lowercase();
     let allowed = |c: char| matches!(c, 'a'..='z' | '0'..='9' | '+' | '-' | '.');
-    let name: String = last.chars().map(|c| if allowed(c) { c } else { '-' }).take(200).collect();
+    let name: String = last
+        .chars()
+        .map(|c| if allowed(c) { c } else { '-' })
+        .take(200)
+        .collect();
     let name = name.trim_start_matches(|c: char| !c.is_ascii_alphanumeric());
-    let name = if name.len() < 2 { format!("repo-{name}") } else { name.to_owned() };
+    let name = if name.len() < 2 {
+        format!("repo-{name}")
+    } else {
+        name.to_owned()
+    };
     let numbered = (2..).map(|number| format!("{name}-{number}"));
-    std::iter::once(name.clone()).chain(numbered).find(|name| !taken.contains(name)).unwrap_or(name)
+    std::iter::once(name.clone())
+        .chain(numbered)
+        .find(|name| !taken.contains(name))
+        .unwrap_or(name)
 }
 
 /// The user's own repositories.
@@ -124,9 +197,19 @@ mod tests {
     #[test]
     fn any_repository_gets_a_name() {
         let mut taken = BTreeSet::new();
-        for repository in ["/srv/git/My_Repo.git/", "https://h/x", "git@h:a/b", "https://h/x.git", "/", "äöü"] {
+        for repository in [
+            "/srv/git/My_Repo.git/",
+            "https://h/x",
+            "git@h:a/b",
+            "https://h/x.git",
+            "/",
+            "äöü",
+        ] {
             let name = name_of(repository, &taken);
-            assert!(CodebaseName::new(name.clone()).is_ok() && taken.insert(name.clone()), "{repository} -> {name}");
+            assert!(
+                CodebaseName::new(name.clone()).is_ok() && taken.insert(name.clone()),
+                "{repository} -> {name}"
+            );
         }
     }
 }

@@ -13,7 +13,16 @@ use std::path::{Path, PathBuf};
 const SCHEMA: &str = include_str!("janitor.proto");
 const SCHEMA_NAME: &str = "janitor.proto";
 /// Fields that only other services read.
-const OTHERS: [&str; 8] = ["origin", "oauth2_provider", "zipkin_address", "bugtracker", "apt_repository", "merge_proposal", "chroot_alias", "extra"];
+const OTHERS: [&str; 8] = [
+    "origin",
+    "oauth2_provider",
+    "zipkin_address",
+    "bugtracker",
+    "apt_repository",
+    "merge_proposal",
+    "chroot_alias",
+    "extra",
+];
 
 /// The settings of a `janitor.conf`.
 pub(super) struct JanitorConf {
@@ -23,25 +32,38 @@ pub(super) struct JanitorConf {
 
 /// Whether a text is one, rather than TOML: its first word is followed by `:`, `{` or `<`.
 pub(super) fn is_one(text: &str) -> bool {
-    let first = text.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('#')).unwrap_or_default();
+    let first = text
+        .lines()
+        .map(str::trim)
+        .find(|line| !line.is_empty() && !line.starts_with('#'))
+        .unwrap_or_default();
     let after = first.trim_start_matches(|c: char| c.is_ascii_alphanumeric() || c == '_');
     after.len() < first.len() && after.trim_start().starts_with([':', '{', '<'])
 }
 
 fn schema() -> Result<MessageDescriptor, SettingsError> {
     let wrong = |e: String| SettingsError(format!("the schema of janitor.conf: {e}"));
-    let file = protox::file::File::from_source(SCHEMA_NAME, SCHEMA).map_err(|e| wrong(e.to_string()))?;
+    let file =
+        protox::file::File::from_source(SCHEMA_NAME, SCHEMA).map_err(|e| wrong(e.to_string()))?;
     let mut compiler = protox::Compiler::with_file_resolver(OneFile(file));
-    compiler.open_file(SCHEMA_NAME).map_err(|e| wrong(e.to_string()))?;
-    let pool = DescriptorPool::from_file_descriptor_set(compiler.file_descriptor_set()).map_err(|e| wrong(e.to_string()))?;
-    pool.get_message_by_name("janitor.Config").ok_or_else(|| wrong("it has no message Config".into()))
+    compiler
+        .open_file(SCHEMA_NAME)
+        .map_err(|e| wrong(e.to_string()))?;
+    let pool = DescriptorPool::from_file_descriptor_set(compiler.file_descriptor_set())
+        .map_err(|e| wrong(e.to_string()))?;
+    pool.get_message_by_name("janitor.Config")
+        .ok_or_else(|| wrong("it has no message Config".into()))
 }
 
 struct OneFile(protox::file::File);
 
 impl protox::file::FileResolver for OneFile {
     fn open_file(&self, name: &str) -> Result<protox::file::File, protox::Error> {
-        if name == SCHEMA_NAME { Ok(self.0.clone()) } else { Err(protox::Error::file_not_found(name)) }
+        if name == SCHEMA_NAME {
+            Ok(self.0.clone())
+        } else {
+            Err(protox::Error::file_not_found(name))
+        }
     }
 }
 
@@ -51,18 +73,32 @@ impl JanitorConf {
         let wrong = |what: String| SettingsError(format!("{}: {what}", path.display()));
         let schema = schema()?;
         let known = scan::known_fields(text, &schema, &OTHERS).map_err(wrong)?;
-        let message = DynamicMessage::parse_text_format(schema, &known.text).map_err(|e| wrong(e.to_string()))?;
+        let message = DynamicMessage::parse_text_format(schema, &known.text)
+            .map_err(|e| wrong(e.to_string()))?;
         let mut settings = Dict::new();
         for (field, value) in dict(&message) {
             match ours(&field) {
-                Some(names) => settings.extend(names.iter().map(|name| ((*name).to_owned(), value.clone()))),
+                Some(names) => {
+                    settings.extend(names.iter().map(|name| ((*name).to_owned(), value.clone())))
+                }
                 None => {
                     settings.insert(field, value);
                 }
             }
         }
-        let warnings = known.unknown.into_iter().map(|field| format!("{}: the field {field} is not known and ignored", path.display()));
-        Ok((Self { path: path.to_owned(), settings }, warnings.collect()))
+        let warnings = known.unknown.into_iter().map(|field| {
+            format!(
+                "{}: the field {field} is not known and ignored",
+                path.display()
+            )
+        });
+        Ok((
+            Self {
+                path: path.to_owned(),
+                settings,
+            },
+            warnings.collect(),
+        ))
     }
 }
 
@@ -80,7 +116,10 @@ fn ours(field: &str) -> Option<&'static [&'static str]> {
 }
 
 fn dict(message: &DynamicMessage) -> Dict {
-    message.fields().map(|(field, value)| (field.name().to_owned(), plain(value))).collect()
+    message
+        .fields()
+        .map(|(field, value)| (field.name().to_owned(), plain(value)))
+        .collect()
 }
 
 fn plain(value: &prost_reflect::Value) -> Value {

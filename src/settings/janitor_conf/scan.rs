@@ -30,10 +30,13 @@ fn word(c: char) -> bool {
 fn tokens(text: &str) -> Result<Vec<Placed<'_>>, String> {
     let (mut tokens, mut at) = (vec![], 0);
     while let Some(rest) = text.get(at..).filter(|rest| !rest.is_empty()) {
-        let Some(first) = rest.chars().next() else { break };
+        let Some(first) = rest.chars().next() else {
+            break;
+        };
         let length = match first {
             '#' => rest.find('\n').unwrap_or(rest.len()),
-            '"' | '\'' => text_length(rest, first).ok_or_else(|| format!("text that starts at byte {at} does not end"))?,
+            '"' | '\'' => text_length(rest, first)
+                .ok_or_else(|| format!("text that starts at byte {at} does not end"))?,
             c if word(c) => rest.find(|c| !word(c)).unwrap_or(rest.len()),
             c => c.len_utf8(),
         };
@@ -41,7 +44,9 @@ fn tokens(text: &str) -> Result<Vec<Placed<'_>>, String> {
         match first {
             '#' => {}
             '"' | '\'' => tokens.push((Token::Text, at, end)),
-            c if word(c) => tokens.push((Token::Word(rest.get(..length).unwrap_or_default()), at, end)),
+            c if word(c) => {
+                tokens.push((Token::Word(rest.get(..length).unwrap_or_default()), at, end))
+            }
             c if c.is_whitespace() => {}
             c => tokens.push((Token::Sign(c), at, end)),
         }
@@ -102,8 +107,12 @@ impl<'a> Scanner<'a> {
     }
 
     fn field(&mut self, schema: Option<&MessageDescriptor>, depth: usize) -> Result<(), String> {
-        let Some((token, start, mut end)) = self.next() else { return Ok(()) };
-        let Token::Word(name) = token else { return Err(format!("a field's name was expected at byte {start}")) };
+        let Some((token, start, mut end)) = self.next() else {
+            return Ok(());
+        };
+        let Token::Word(name) = token else {
+            return Err(format!("a field's name was expected at byte {start}"));
+        };
         let field = schema.and_then(|schema| schema.get_field_by_name(name));
         let message = field.as_ref().and_then(|field| match field.kind() {
             Kind::Message(message) => Some(message),
@@ -122,8 +131,15 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
-    fn value(&mut self, message: Option<&MessageDescriptor>, depth: usize, end: &mut usize) -> Result<(), String> {
-        let Some((token, _, after)) = self.next() else { return Err("a value is missing at the end".into()) };
+    fn value(
+        &mut self,
+        message: Option<&MessageDescriptor>,
+        depth: usize,
+        end: &mut usize,
+    ) -> Result<(), String> {
+        let Some((token, _, after)) = self.next() else {
+            return Err("a value is missing at the end".into());
+        };
         *end = after;
         match token {
             Token::Sign('{' | '<') => {
@@ -150,21 +166,43 @@ impl<'a> Scanner<'a> {
                 }
             }
             Token::Word(_) => {}
-            Token::Sign(sign) => return Err(format!("a value was expected before {sign:?} at byte {after}")),
+            Token::Sign(sign) => {
+                return Err(format!(
+                    "a value was expected before {sign:?} at byte {after}"
+                ));
+            }
         }
         Ok(())
     }
 }
 
 /// The text without the fields that `schema` does not have.
-pub(super) fn known_fields(text: &str, schema: &MessageDescriptor, others: &[&str]) -> Result<Known, String> {
-    let mut scanner = Scanner { tokens: tokens(text)?, at: 0, others, out: vec![], unknown: vec![] };
+pub(super) fn known_fields(
+    text: &str,
+    schema: &MessageDescriptor,
+    others: &[&str],
+) -> Result<Known, String> {
+    let mut scanner = Scanner {
+        tokens: tokens(text)?,
+        at: 0,
+        others,
+        out: vec![],
+        unknown: vec![],
+    };
     scanner.message(Some(schema), 0)?;
     let mut known = text.as_bytes().to_vec();
     for (from, to) in scanner.out {
         // Blanks keep the positions that errors name.
-        known.iter_mut().take(to).skip(from).filter(|byte| **byte != b'\n').for_each(|byte| *byte = b' ');
+        known
+            .iter_mut()
+            .take(to)
+            .skip(from)
+            .filter(|byte| **byte != b'\n')
+            .for_each(|byte| *byte = b' ');
     }
     let text = String::from_utf8(known).map_err(|e| e.to_string())?;
-    Ok(Known { text, unknown: scanner.unknown })
+    Ok(Known {
+        text,
+        unknown: scanner.unknown,
+    })
 }

@@ -28,7 +28,10 @@ fn caller_to(networks: &[&str]) -> Caller {
         patience: Duration::from_millis(400),
         log_stall: Duration::from_millis(300),
         log_total: Duration::from_millis(1500),
-        allowed_networks: networks.iter().map(|network| network.parse().unwrap()).collect(),
+        allowed_networks: networks
+            .iter()
+            .map(|network| network.parse().unwrap())
+            .collect(),
         user_agent: "test".into(),
     };
     janitor_runner::tls::install();
@@ -37,7 +40,13 @@ fn caller_to(networks: &[&str]) -> Caller {
 
 fn run() -> ActiveRun {
     let item = wish("aa", Bucket::Default, 1.0).into_item(1, None);
-    ActiveRun::new(RunId::new("r1"), "t".into(), item, Claimant::default(), start())
+    ActiveRun::new(
+        RunId::new("r1"),
+        "t".into(),
+        item,
+        Claimant::default(),
+        start(),
+    )
 }
 
 fn word(ping: &Ping) -> &'static str {
@@ -58,7 +67,9 @@ fn jenkins(play: &Play) -> JenkinsBackchannel {
     JenkinsBackchannel::new(caller(), &play.url())
 }
 
-async fn all(reader: Result<janitor_runner::ports::artifact_store::FileReader, BackchannelError>) -> String {
+async fn all(
+    reader: Result<janitor_runner::ports::artifact_store::FileReader, BackchannelError>,
+) -> String {
     let mut text = String::new();
     reader.unwrap().read_to_string(&mut text).await.unwrap();
     text
@@ -79,7 +90,11 @@ async fn polling_tells_what_a_worker_is_on() {
         (302, "", "failed"),
     ] {
         play.answer("/log-id", status, body);
-        assert_eq!(word(&polling(&play).ping(&run()).await), said, "{status} {body}");
+        assert_eq!(
+            word(&polling(&play).ping(&run()).await),
+            said,
+            "{status} {body}"
+        );
     }
     play.answer("/log-id", 200, &"x".repeat(100_000));
     assert_eq!(word(&polling(&play).ping(&run()).await), "failed");
@@ -103,7 +118,11 @@ async fn jenkins_tells_how_a_job_stands() {
         (200, r#"{"result": 5}"#, "failed"),
     ] {
         play.answer("/api/json", status, body);
-        assert_eq!(word(&jenkins(&play).ping(&run()).await), said, "{status} {body}");
+        assert_eq!(
+            word(&jenkins(&play).ping(&run()).await),
+            said,
+            "{status} {body}"
+        );
     }
 }
 
@@ -111,7 +130,10 @@ async fn jenkins_tells_how_a_job_stands() {
 async fn nobody_there_is_told_from_no_answer() {
     let closed = format!("http://127.0.0.1:{}/", crate::support::process::free_port());
     let kinds = |url: &str| -> [Box<dyn Backchannel>; 2] {
-        [Box::new(PollingBackchannel::new(caller(), url)), Box::new(JenkinsBackchannel::new(caller(), url))]
+        [
+            Box::new(PollingBackchannel::new(caller(), url)),
+            Box::new(JenkinsBackchannel::new(caller(), url)),
+        ]
     };
     for kind in kinds(&closed) {
         assert_eq!(word(&kind.ping(&run()).await), "lost");
@@ -131,7 +153,10 @@ async fn nobody_there_is_told_from_no_answer() {
     for kind in kinds(&play.url()) {
         let asked = Instant::now();
         assert_eq!(word(&kind.ping(&run()).await), "failed");
-        assert!(asked.elapsed() < Duration::from_secs(2), "a worker that drips holds the task");
+        assert!(
+            asked.elapsed() < Duration::from_secs(2),
+            "a worker that drips holds the task"
+        );
     }
 }
 
@@ -142,8 +167,13 @@ async fn only_allowed_networks_are_called() {
     for networks in [vec![], vec!["10.0.0.0/8"]] {
         let backchannel = PollingBackchannel::new(caller_to(&networks), &play.url());
         assert_eq!(backchannel.ping(&run()).await, Ping::Impossible);
-        assert!(matches!(backchannel.kill(&run()).await, Err(BackchannelError::Unreachable(why)) if why.contains("allowed networks")));
-        let by_name = PollingBackchannel::new(caller_to(&networks), &play.url().replace("127.0.0.1", "localhost"));
+        assert!(
+            matches!(backchannel.kill(&run()).await, Err(BackchannelError::Unreachable(why)) if why.contains("allowed networks"))
+        );
+        let by_name = PollingBackchannel::new(
+            caller_to(&networks),
+            &play.url().replace("127.0.0.1", "localhost"),
+        );
         assert_eq!(word(&by_name.ping(&run()).await), "failed");
     }
     assert_eq!(play.asked("/log-id"), 0);
@@ -157,13 +187,22 @@ async fn workers_are_told_to_stop_unless_they_are_on_another_run() {
     polling(&play).kill(&run()).await.unwrap();
     // The newer generation has no such route.
     play.answer("/kill", 404, "");
-    assert!(matches!(polling(&play).kill(&run()).await, Err(BackchannelError::Unsupported(_))));
+    assert!(matches!(
+        polling(&play).kill(&run()).await,
+        Err(BackchannelError::Unsupported(_))
+    ));
     play.answer("/kill", 500, "");
-    assert!(matches!(polling(&play).kill(&run()).await, Err(BackchannelError::Unreachable(_))));
+    assert!(matches!(
+        polling(&play).kill(&run()).await,
+        Err(BackchannelError::Unreachable(_))
+    ));
     let told = play.asked("/kill");
     for other in ["r2", "null"] {
         play.answer("/log-id", 200, other);
-        assert!(matches!(polling(&play).kill(&run()).await, Err(BackchannelError::Unreachable(_))));
+        assert!(matches!(
+            polling(&play).kill(&run()).await,
+            Err(BackchannelError::Unreachable(_))
+        ));
     }
     assert_eq!(play.asked("/kill"), told);
     // Jenkins sends the caller back to the job.
@@ -171,7 +210,10 @@ async fn workers_are_told_to_stop_unless_they_are_on_another_run() {
     jenkins(&play).kill(&run()).await.unwrap();
     play.answer("/stop", 403, "");
     assert!(jenkins(&play).kill(&run()).await.is_err());
-    assert!(matches!(NoBackchannel.kill(&run()).await, Err(BackchannelError::Unsupported("kill"))));
+    assert!(matches!(
+        NoBackchannel.kill(&run()).await,
+        Err(BackchannelError::Unsupported("kill"))
+    ));
 }
 
 #[tokio::test]
@@ -180,31 +222,62 @@ async fn logs_are_listed_and_read_from_an_offset() {
     play.answer("/logs", 200, r#"["worker.log", "b.log"]"#);
     play.answer("/logs/worker.log", 200, "0123456789");
     let worker = polling(&play);
-    assert_eq!(worker.list_logs(&run()).await.unwrap(), ["worker.log", "b.log"]);
+    assert_eq!(
+        worker.list_logs(&run()).await.unwrap(),
+        ["worker.log", "b.log"]
+    );
     for (offset, expected) in [(0, "0123456789"), (7, "789"), (10, ""), (99, "")] {
-        assert_eq!(all(worker.read_log(&run(), "worker.log", offset).await).await, expected, "{offset}");
+        assert_eq!(
+            all(worker.read_log(&run(), "worker.log", offset).await).await,
+            expected,
+            "{offset}"
+        );
         play.serve_ranges("/logs/worker.log", "0123456789");
-        assert_eq!(all(worker.read_log(&run(), "worker.log", offset).await).await, expected, "{offset}, by ranges");
+        assert_eq!(
+            all(worker.read_log(&run(), "worker.log", offset).await).await,
+            expected,
+            "{offset}, by ranges"
+        );
         play.answer("/logs/worker.log", 200, "0123456789");
     }
-    assert!(matches!(worker.read_log(&run(), "none.log", 0).await, Err(BackchannelError::NoSuchLog)));
+    assert!(matches!(
+        worker.read_log(&run(), "none.log", 0).await,
+        Err(BackchannelError::NoSuchLog)
+    ));
     play.answer("/logs", 200, "nonsense");
-    assert!(matches!(worker.list_logs(&run()).await, Err(BackchannelError::Unreachable(_))));
+    assert!(matches!(
+        worker.list_logs(&run()).await,
+        Err(BackchannelError::Unreachable(_))
+    ));
     play.progressive("/logText/progressiveText", "0123456789");
     let job = jenkins(&play);
     assert_eq!(job.list_logs(&run()).await.unwrap(), ["worker.log"]);
     for (offset, expected) in [(0, "0123456789"), (7, "789"), (10, ""), (99, "")] {
-        assert_eq!(all(job.read_log(&run(), "worker.log", offset).await).await, expected, "{offset}");
+        assert_eq!(
+            all(job.read_log(&run(), "worker.log", offset).await).await,
+            expected,
+            "{offset}"
+        );
     }
-    assert!(matches!(job.read_log(&run(), "other.log", 0).await, Err(BackchannelError::NoSuchLog)));
+    assert!(matches!(
+        job.read_log(&run(), "other.log", 0).await,
+        Err(BackchannelError::NoSuchLog)
+    ));
 }
 
 #[tokio::test]
 async fn a_log_that_drips_for_ever_ends() {
     let play = Play::start().await;
     play.drip("/logs/worker.log");
-    let mut log = polling(&play).read_log(&run(), "worker.log", 0).await.unwrap();
+    let mut log = polling(&play)
+        .read_log(&run(), "worker.log", 0)
+        .await
+        .unwrap();
     let (mut text, began) = (vec![], Instant::now());
     assert!(log.read_to_end(&mut text).await.is_err());
-    assert!(!text.is_empty() && began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+    assert!(
+        !text.is_empty() && began.elapsed() < Duration::from_secs(4),
+        "{:?}",
+        began.elapsed()
+    );
 }

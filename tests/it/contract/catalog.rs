@@ -29,112 +29,257 @@ contract!(
 );
 
 async fn a_codebase_keeps_every_field<S: Catalog>(store: &S) {
-    store.upload_codebases(vec![full_codebase("aa")]).await.unwrap();
-    assert_eq!(store.codebase(&codebase_name("aa")).await.unwrap().unwrap(), full_codebase("aa"));
+    store
+        .upload_codebases(vec![full_codebase("aa")])
+        .await
+        .unwrap();
+    assert_eq!(
+        store.codebase(&codebase_name("aa")).await.unwrap().unwrap(),
+        full_codebase("aa")
+    );
     assert_eq!(store.codebase(&codebase_name("bb")).await.unwrap(), None);
     assert_eq!(store.upload_codebases(vec![]).await.unwrap(), vec![]);
 }
 
 async fn codebases_stay_in_the_order_of_their_first_upload<S: Catalog>(store: &S) {
-    store.upload_codebases(["cc", "aa", "bb"].map(bare_codebase).into()).await.unwrap();
-    store.upload_codebases(vec![bare_codebase("aa"), bare_codebase("0a")]).await.unwrap();
-    let names: Vec<String> = store.codebases().await.unwrap().into_iter().filter_map(|c| c.name).map(String::from).collect();
+    store
+        .upload_codebases(["cc", "aa", "bb"].map(bare_codebase).into())
+        .await
+        .unwrap();
+    store
+        .upload_codebases(vec![bare_codebase("aa"), bare_codebase("0a")])
+        .await
+        .unwrap();
+    let names: Vec<String> = store
+        .codebases()
+        .await
+        .unwrap()
+        .into_iter()
+        .filter_map(|c| c.name)
+        .map(String::from)
+        .collect();
     assert_eq!(names, ["cc", "aa", "bb", "0a"]);
 }
 
 async fn long_lists_are_whole<S: Catalog>(store: &S) {
     for count in [1000_usize, 1001, 2500] {
-        let names: Vec<String> = (0..count).map(|number| format!("long-{number:04}")).collect();
-        store.upload_codebases(names.iter().map(|name| bare_codebase(name)).collect()).await.unwrap();
-        let listed: Vec<String> = store.codebases().await.unwrap().into_iter().filter_map(|c| c.name).map(String::from).collect();
+        let names: Vec<String> = (0..count)
+            .map(|number| format!("long-{number:04}"))
+            .collect();
+        store
+            .upload_codebases(names.iter().map(|name| bare_codebase(name)).collect())
+            .await
+            .unwrap();
+        let listed: Vec<String> = store
+            .codebases()
+            .await
+            .unwrap()
+            .into_iter()
+            .filter_map(|c| c.name)
+            .map(String::from)
+            .collect();
         assert_eq!(listed, names);
     }
 }
 
 async fn uploading_again_replaces_and_tells_who_moved<S: Catalog>(store: &S) {
-    assert_eq!(store.upload_codebases(vec![full_codebase("aa"), bare_codebase("bb")]).await.unwrap(), vec![]);
-    let revalued = Codebase { value: Some(1), vcs_last_revision: None, ..full_codebase("aa") };
-    assert_eq!(store.upload_codebases(vec![revalued.clone()]).await.unwrap(), vec![]);
-    assert_eq!(store.codebase(&codebase_name("aa")).await.unwrap().unwrap(), revalued);
-    let moved = Codebase { subpath: None, ..full_codebase("aa") };
+    assert_eq!(
+        store
+            .upload_codebases(vec![full_codebase("aa"), bare_codebase("bb")])
+            .await
+            .unwrap(),
+        vec![]
+    );
+    let revalued = Codebase {
+        value: Some(1),
+        vcs_last_revision: None,
+        ..full_codebase("aa")
+    };
+    assert_eq!(
+        store
+            .upload_codebases(vec![revalued.clone()])
+            .await
+            .unwrap(),
+        vec![]
+    );
+    assert_eq!(
+        store.codebase(&codebase_name("aa")).await.unwrap().unwrap(),
+        revalued
+    );
+    let moved = Codebase {
+        subpath: None,
+        ..full_codebase("aa")
+    };
     let located = codebase_at("bb", "https://example.com/b");
-    assert_eq!(store.upload_codebases(vec![moved, located]).await.unwrap(), [codebase_name("aa"), codebase_name("bb")]);
+    assert_eq!(
+        store.upload_codebases(vec![moved, located]).await.unwrap(),
+        [codebase_name("aa"), codebase_name("bb")]
+    );
 }
 
 async fn a_codebase_without_a_name_is_kept_by_its_place<S: Catalog>(store: &S) {
-    let nameless = Codebase { name: None, value: Some(1), ..codebase_at("aa", "https://example.com/n") };
-    store.upload_codebases(vec![nameless.clone()]).await.unwrap();
-    store.upload_codebases(vec![Codebase { value: Some(2), ..nameless.clone() }]).await.unwrap();
+    let nameless = Codebase {
+        name: None,
+        value: Some(1),
+        ..codebase_at("aa", "https://example.com/n")
+    };
+    store
+        .upload_codebases(vec![nameless.clone()])
+        .await
+        .unwrap();
+    store
+        .upload_codebases(vec![Codebase {
+            value: Some(2),
+            ..nameless.clone()
+        }])
+        .await
+        .unwrap();
     let all = store.codebases().await.unwrap();
     assert_eq!((all.len(), all[0].value, &all[0].name), (1, Some(2), &None));
 }
 
 async fn two_codebases_cannot_be_the_same_place<S: Catalog>(store: &S) {
-    store.upload_codebases(vec![full_codebase("aa")]).await.unwrap();
-    let refused = store.upload_codebases(vec![bare_codebase("bb"), full_codebase("cc")]).await;
+    store
+        .upload_codebases(vec![full_codebase("aa")])
+        .await
+        .unwrap();
+    let refused = store
+        .upload_codebases(vec![bare_codebase("bb"), full_codebase("cc")])
+        .await;
     assert!(matches!(refused, Err(CatalogError::SamePlace { holder, .. }) if holder == "aa"));
     assert_eq!(store.codebases().await.unwrap().len(), 1);
     // Once it moved away, the place is free.
-    store.upload_codebases(vec![bare_codebase("aa"), full_codebase("cc")]).await.unwrap();
+    store
+        .upload_codebases(vec![bare_codebase("aa"), full_codebase("cc")])
+        .await
+        .unwrap();
 }
 
 async fn a_candidate_keeps_every_field_and_is_queued<S: Catalog + QueueStore>(store: &S) {
-    store.upload_codebases(vec![bare_codebase("aa")]).await.unwrap();
+    store
+        .upload_codebases(vec![bare_codebase("aa")])
+        .await
+        .unwrap();
     let mut new = new_candidate("aa");
     new.new.candidate.key.change_set = Some("set".into());
     new.enqueue.key.change_set = Some("set".into());
     new.new.candidate.publish_policy = Some("p".into());
-    store.put_publish_policies(vec![PublishPolicy { name: "p".into(), per_branch: vec![], rate_limit_bucket: None }]).await.unwrap();
-    let queued = store.upload_candidates(vec![new.clone()], start()).await.unwrap();
+    store
+        .put_publish_policies(vec![PublishPolicy {
+            name: "p".into(),
+            per_branch: vec![],
+            rate_limit_bucket: None,
+        }])
+        .await
+        .unwrap();
+    let queued = store
+        .upload_candidates(vec![new.clone()], start())
+        .await
+        .unwrap();
     let stored = store.candidates(None).await.unwrap().pop().unwrap();
     let mut expected = new.new.candidate;
     expected.id = stored.id;
     assert_eq!(stored, expected);
     let items = store.list(9).await.unwrap();
-    assert_eq!((items[0].id, &items[0].key), (queued[0].queue_id, &expected.key));
+    assert_eq!(
+        (items[0].id, &items[0].key),
+        (queued[0].queue_id, &expected.key)
+    );
 }
 
 async fn candidates_are_updated_in_place<S: Catalog + QueueStore>(store: &S) {
-    store.upload_codebases(vec![bare_codebase("aa"), bare_codebase("bb")]).await.unwrap();
-    store.upload_candidates(vec![new_candidate("aa"), new_candidate("bb")], start()).await.unwrap();
+    store
+        .upload_codebases(vec![bare_codebase("aa"), bare_codebase("bb")])
+        .await
+        .unwrap();
+    store
+        .upload_candidates(vec![new_candidate("aa"), new_candidate("bb")], start())
+        .await
+        .unwrap();
     let before = store.candidates(None).await.unwrap();
     let mut again = new_candidate("aa");
     again.new.candidate.command = "other".into();
     store.upload_candidates(vec![again], start()).await.unwrap();
     let after = store.candidates(None).await.unwrap();
-    assert_eq!((after.len(), after[0].id, after[0].command.as_str()), (2, before[0].id, "other"));
-    assert_eq!(store.candidates(Some(codebase_name("bb"))).await.unwrap(), [before[1].clone()]);
+    assert_eq!(
+        (after.len(), after[0].id, after[0].command.as_str()),
+        (2, before[0].id, "other")
+    );
+    assert_eq!(
+        store.candidates(Some(codebase_name("bb"))).await.unwrap(),
+        [before[1].clone()]
+    );
     assert_eq!(store.list(9).await.unwrap().len(), 2);
 }
 
-async fn a_candidate_follows_up_only_on_stored_runs<S: Catalog + QueueStore + ResultStore>(store: &S) {
-    store.upload_codebases(vec![bare_codebase("aa"), bare_codebase("bb")]).await.unwrap();
-    store.enqueue(batch(vec![wish("aa", Bucket::Default, 1.0)])).await.unwrap();
+async fn a_candidate_follows_up_only_on_stored_runs<S: Catalog + QueueStore + ResultStore>(
+    store: &S,
+) {
+    store
+        .upload_codebases(vec![bare_codebase("aa"), bare_codebase("bb")])
+        .await
+        .unwrap();
+    store
+        .enqueue(batch(vec![wish("aa", Bucket::Default, 1.0)]))
+        .await
+        .unwrap();
     let active = store.claim(claim("r1")).await.unwrap().unwrap().run;
-    store.record(ended(&active, full_run(&active))).await.unwrap();
+    store
+        .record(ended(&active, full_run(&active)))
+        .await
+        .unwrap();
     let mut follows = new_candidate("bb");
     follows.new.followup_for = vec![RunId::new("r1")];
     let mut wrong = new_candidate("aa");
     wrong.new.followup_for = vec![RunId::new("nosuch")];
-    let refused = store.upload_candidates(vec![follows.clone(), wrong], start()).await;
+    let refused = store
+        .upload_candidates(vec![follows.clone(), wrong], start())
+        .await;
     assert!(matches!(refused, Err(CatalogError::UnknownRun(id)) if id.as_str() == "nosuch"));
-    assert_eq!((store.candidates(None).await.unwrap().len(), store.list(9).await.unwrap().len()), (0, 0));
-    store.upload_candidates(vec![follows], start()).await.unwrap();
+    assert_eq!(
+        (
+            store.candidates(None).await.unwrap().len(),
+            store.list(9).await.unwrap().len()
+        ),
+        (0, 0)
+    );
+    store
+        .upload_candidates(vec![follows], start())
+        .await
+        .unwrap();
     assert_eq!(store.candidates(None).await.unwrap().len(), 1);
 }
 
 async fn deleting_a_candidate_takes_its_item<S: Catalog + QueueStore>(store: &S) {
-    store.upload_codebases(vec![bare_codebase("aa")]).await.unwrap();
-    store.upload_candidates(vec![new_candidate("aa")], start()).await.unwrap();
+    store
+        .upload_codebases(vec![bare_codebase("aa")])
+        .await
+        .unwrap();
+    store
+        .upload_candidates(vec![new_candidate("aa")], start())
+        .await
+        .unwrap();
     let id = store.candidates(None).await.unwrap()[0].id;
     assert!(store.delete_candidate(id).await.unwrap());
     assert!(!store.delete_candidate(id).await.unwrap());
-    assert_eq!((store.candidates(None).await.unwrap().len(), store.list(9).await.unwrap().len()), (0, 0));
+    assert_eq!(
+        (
+            store.candidates(None).await.unwrap().len(),
+            store.list(9).await.unwrap().len()
+        ),
+        (0, 0)
+    );
 }
 
 async fn deleting_leaves_a_held_item<S: Catalog + QueueStore + Claims>(store: &S) {
-    store.upload_codebases(vec![bare_codebase("aa")]).await.unwrap();
-    store.upload_candidates(vec![new_candidate("aa")], start()).await.unwrap();
+    store
+        .upload_codebases(vec![bare_codebase("aa")])
+        .await
+        .unwrap();
+    store
+        .upload_candidates(vec![new_candidate("aa")], start())
+        .await
+        .unwrap();
     let active = store.claim(claim("r1")).await.unwrap().unwrap().run;
     let id = store.candidates(None).await.unwrap()[0].id;
     assert!(store.delete_candidate(id).await.unwrap());
@@ -142,12 +287,33 @@ async fn deleting_leaves_a_held_item<S: Catalog + QueueStore + Claims>(store: &S
 }
 
 async fn names_are_known_or_not<S: Catalog>(store: &S) {
-    store.upload_codebases(vec![bare_codebase("aa")]).await.unwrap();
-    let rule = BranchPolicy { role: "main".into(), mode: PublishMode::Propose, frequency_days: Some(7) };
-    let policy = PublishPolicy { name: "p".into(), per_branch: vec![rule], rate_limit_bucket: None };
-    store.put_publish_policies(vec![policy.clone()]).await.unwrap();
+    store
+        .upload_codebases(vec![bare_codebase("aa")])
+        .await
+        .unwrap();
+    let rule = BranchPolicy {
+        role: "main".into(),
+        mode: PublishMode::Propose,
+        frequency_days: Some(7),
+    };
+    let policy = PublishPolicy {
+        name: "p".into(),
+        per_branch: vec![rule],
+        rate_limit_bucket: None,
+    };
+    store
+        .put_publish_policies(vec![policy.clone()])
+        .await
+        .unwrap();
     store.put_publish_policies(vec![policy]).await.unwrap();
-    let known = store.known(&["aa".into(), "bb".into(), "NOT A NAME".into()], &["p".into(), "q".into()], &[RunId::new("nosuch")]).await.unwrap();
+    let known = store
+        .known(
+            &["aa".into(), "bb".into(), "NOT A NAME".into()],
+            &["p".into(), "q".into()],
+            &[RunId::new("nosuch")],
+        )
+        .await
+        .unwrap();
     assert!(!known.run(&RunId::new("nosuch")));
     assert!(known.codebase(&codebase_name("aa")) && !known.codebase(&codebase_name("bb")));
     assert!(known.publish_policy("p") && !known.publish_policy("q"));

@@ -7,23 +7,50 @@ use janitor_runner::{
 };
 use std::sync::Arc;
 
-contract!(passwords_are_verified, names_are_taken_once, passwords_change, workers_go, behind_the_cache);
+contract!(
+    passwords_are_verified,
+    names_are_taken_once,
+    passwords_change,
+    workers_go,
+    behind_the_cache
+);
 
 async fn passwords_are_verified<S: Credentials>(store: &S) {
-    store.add("w1", "secret1", Some("http://w1/".into())).await.unwrap();
+    store
+        .add("w1", "secret1", Some("http://w1/".into()))
+        .await
+        .unwrap();
     assert!(store.verify("w1", "secret1").await.unwrap());
     for (name, password) in [("w1", "secret2"), ("w1", ""), ("w2", "secret1"), ("", "")] {
-        assert!(!store.verify(name, password).await.unwrap(), "{name}:{password}");
+        assert!(
+            !store.verify(name, password).await.unwrap(),
+            "{name}:{password}"
+        );
     }
     let all = store.list().await.unwrap();
-    assert_eq!((all.len(), all[0].name.as_str(), all[0].link.as_deref(), all[0].last_seen), (1, "w1", Some("http://w1/"), None));
+    assert_eq!(
+        (
+            all.len(),
+            all[0].name.as_str(),
+            all[0].link.as_deref(),
+            all[0].last_seen
+        ),
+        (1, "w1", Some("http://w1/"), None)
+    );
 }
 
 async fn names_are_taken_once<S: Credentials>(store: &S) {
     store.add("w1", "secret1", None).await.unwrap();
-    assert!(matches!(store.add("w1", "other", None).await, Err(CredentialsError::Exists(name)) if name == "w1"));
-    assert!(store.verify("w1", "secret1").await.unwrap() && !store.verify("w1", "other").await.unwrap());
-    assert!(store.account("w1").await.unwrap().is_some() && store.account("w2").await.unwrap().is_none());
+    assert!(
+        matches!(store.add("w1", "other", None).await, Err(CredentialsError::Exists(name)) if name == "w1")
+    );
+    assert!(
+        store.verify("w1", "secret1").await.unwrap() && !store.verify("w1", "other").await.unwrap()
+    );
+    assert!(
+        store.account("w1").await.unwrap().is_some()
+            && store.account("w2").await.unwrap().is_none()
+    );
 }
 
 async fn passwords_change<S: Credentials>(store: &S) {
@@ -39,7 +66,9 @@ async fn workers_go<S: Credentials>(store: &S) {
     store.add("w1", "old", None).await.unwrap();
     assert!(store.verify("w1", "old").await.unwrap());
     assert!(store.remove("w1").await.unwrap() && !store.remove("w1").await.unwrap());
-    assert!(!store.verify("w1", "old").await.unwrap() && store.account("w1").await.unwrap().is_none());
+    assert!(
+        !store.verify("w1", "old").await.unwrap() && store.account("w1").await.unwrap().is_none()
+    );
 }
 
 async fn behind_the_cache<S: Credentials + Clone + 'static>(store: &S) {

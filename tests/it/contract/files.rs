@@ -24,16 +24,28 @@ use tokio::io::AsyncReadExt;
 fn file(spool: &Path, name: &str, content: &[u8]) -> SpooledFile {
     let path = spool.join(uuid(name));
     fs::write(&path, content).unwrap();
-    SpooledFile { name: name.into(), content: Content::File(path), size: content.len() as u64 }
+    SpooledFile {
+        name: name.into(),
+        content: Content::File(path),
+        size: content.len() as u64,
+    }
 }
 
 /// A name in the spool that says nothing of the file's own.
 fn uuid(name: &str) -> String {
-    format!("{:x}", name.bytes().fold(7_u64, |hash, byte| hash.wrapping_mul(31) + u64::from(byte)))
+    format!(
+        "{:x}",
+        name.bytes()
+            .fold(7_u64, |hash, byte| hash.wrapping_mul(31) + u64::from(byte))
+    )
 }
 
 fn small(name: &str, content: &[u8]) -> SpooledFile {
-    SpooledFile { name: name.into(), content: Content::Memory(content.to_vec().into()), size: content.len() as u64 }
+    SpooledFile {
+        name: name.into(),
+        content: Content::Memory(content.to_vec().into()),
+        size: content.len() as u64,
+    }
 }
 
 async fn content(reader: Option<FileReader>) -> Option<Vec<u8>> {
@@ -48,49 +60,126 @@ async fn keeps_artifacts(store: &impl ArtifactStore) {
     store.check().await.unwrap();
     store.store(&RunId::new("none"), &[]).await.unwrap();
     let large: Vec<u8> = (0..20_000_000_u32).map(|n| (n % 251) as u8).collect();
-    let files =
-        [file(spool.path(), "a.bin", b"\0\xff"), small("b", b""), file(spool.path(), "large", &large), small("x_1.0~rc1+b%7E #1.deb", b"odd")];
+    let files = [
+        file(spool.path(), "a.bin", b"\0\xff"),
+        small("b", b""),
+        file(spool.path(), "large", &large),
+        small("x_1.0~rc1+b%7E #1.deb", b"odd"),
+    ];
     store.store(&run, &files).await.unwrap();
-    for (name, expected) in [("a.bin", b"\0\xff".as_slice()), ("b", b""), ("large", &large), ("x_1.0~rc1+b%7E #1.deb", b"odd")] {
-        assert!(content(store.open(&run, name).await.unwrap()).await.unwrap() == expected, "{name}");
+    for (name, expected) in [
+        ("a.bin", b"\0\xff".as_slice()),
+        ("b", b""),
+        ("large", &large),
+        ("x_1.0~rc1+b%7E #1.deb", b"odd"),
+    ] {
+        assert!(
+            content(store.open(&run, name).await.unwrap())
+                .await
+                .unwrap()
+                == expected,
+            "{name}"
+        );
     }
     for absent in ["c", "../r1/b", ""] {
-        assert!(store.open(&run, absent).await.unwrap().is_none(), "{absent}");
+        assert!(
+            store.open(&run, absent).await.unwrap().is_none(),
+            "{absent}"
+        );
     }
     assert!(store.open(&RunId::new("r2"), "b").await.unwrap().is_none());
     store.store(&run, &[small("b", b"again")]).await.unwrap();
-    assert_eq!(content(store.open(&run, "b").await.unwrap()).await.unwrap(), b"again");
+    assert_eq!(
+        content(store.open(&run, "b").await.unwrap()).await.unwrap(),
+        b"again"
+    );
     assert!(store.store(&run, &[small("../x", b"x")]).await.is_err());
-    assert!(store.store(&RunId::new("../r1"), &[small("x", b"x")]).await.is_err());
+    assert!(
+        store
+            .store(&RunId::new("../r1"), &[small("x", b"x")])
+            .await
+            .is_err()
+    );
 }
 
 /// The contract of log stores.
 async fn keeps_logs(store: &impl LogStore) {
     let spool = tempfile::tempdir().unwrap();
-    let folder = LogFolder { codebase: codebase_name("aa"), run: RunId::new("r1") };
+    let folder = LogFolder {
+        codebase: codebase_name("aa"),
+        run: RunId::new("r1"),
+    };
     store.check().await.unwrap();
     store.store(&folder, &[], start()).await.unwrap();
     let long = b"all work and no play\n".repeat(50_000);
-    store.store(&folder, &[file(spool.path(), "worker.log", &long), small("x.log.1", "ä".as_bytes())], start()).await.unwrap();
-    assert_eq!(content(store.open(&folder, "worker.log").await.unwrap()).await.unwrap(), long);
-    assert_eq!(content(store.open(&folder, "x.log.1").await.unwrap()).await.unwrap(), "ä".as_bytes());
+    store
+        .store(
+            &folder,
+            &[
+                file(spool.path(), "worker.log", &long),
+                small("x.log.1", "ä".as_bytes()),
+            ],
+            start(),
+        )
+        .await
+        .unwrap();
+    assert_eq!(
+        content(store.open(&folder, "worker.log").await.unwrap())
+            .await
+            .unwrap(),
+        long
+    );
+    assert_eq!(
+        content(store.open(&folder, "x.log.1").await.unwrap())
+            .await
+            .unwrap(),
+        "ä".as_bytes()
+    );
     assert!(store.open(&folder, "other.log").await.unwrap().is_none());
-    store.store(&folder, &[small("worker.log", b"again")], start()).await.unwrap();
-    assert_eq!(content(store.open(&folder, "worker.log").await.unwrap()).await.unwrap(), b"again");
-    let wrong = LogFolder { run: RunId::new(".."), ..folder };
-    assert!(store.store(&wrong, &[small("x.log", b"x")], start()).await.is_err());
+    store
+        .store(&folder, &[small("worker.log", b"again")], start())
+        .await
+        .unwrap();
+    assert_eq!(
+        content(store.open(&folder, "worker.log").await.unwrap())
+            .await
+            .unwrap(),
+        b"again"
+    );
+    let wrong = LogFolder {
+        run: RunId::new(".."),
+        ..folder
+    };
+    assert!(
+        store
+            .store(&wrong, &[small("x.log", b"x")], start())
+            .await
+            .is_err()
+    );
 }
 
 async fn gcs() -> Arc<GcsBucket> {
     let endpoint = servers::url("gcs");
     let bucket = servers::new_bucket(&endpoint).await;
-    Arc::new(GcsBucket::open(&GcsSettings { bucket, endpoint: Some(endpoint), credentials: GcsCredentials::Anonymous }).await.unwrap())
+    Arc::new(
+        GcsBucket::open(&GcsSettings {
+            bucket,
+            endpoint: Some(endpoint),
+            credentials: GcsCredentials::Anonymous,
+        })
+        .await
+        .unwrap(),
+    )
 }
 
 async fn s3() -> Arc<S3Bucket> {
     let endpoint = servers::url("s3");
     let bucket = servers::unique("bucket").replace('_', "-");
-    let made = crate::support::process::client().put(format!("{endpoint}/{bucket}")).send().await.unwrap();
+    let made = crate::support::process::client()
+        .put(format!("{endpoint}/{bucket}"))
+        .send()
+        .await
+        .unwrap();
     assert!(made.status().is_success());
     let settings = S3Settings {
         bucket,
@@ -136,15 +225,38 @@ async fn artifacts_are_kept_by_run_and_name() {
     let store = LocalArtifacts::new(base.path().join("artifacts"));
     let run = RunId::new("r1");
     store.check().await.unwrap();
-    store.store(&run, &[file(spool.path(), "a.bin", b"\0\xff"), small("b", b"")]).await.unwrap();
-    assert_eq!(fs::read(base.path().join("artifacts/r1/a.bin")).unwrap(), b"\0\xff");
-    assert_eq!(content(store.open(&run, "a.bin").await.unwrap()).await.unwrap(), b"\0\xff");
-    assert_eq!(content(store.open(&run, "b").await.unwrap()).await.unwrap(), b"");
+    store
+        .store(
+            &run,
+            &[file(spool.path(), "a.bin", b"\0\xff"), small("b", b"")],
+        )
+        .await
+        .unwrap();
+    assert_eq!(
+        fs::read(base.path().join("artifacts/r1/a.bin")).unwrap(),
+        b"\0\xff"
+    );
+    assert_eq!(
+        content(store.open(&run, "a.bin").await.unwrap())
+            .await
+            .unwrap(),
+        b"\0\xff"
+    );
+    assert_eq!(
+        content(store.open(&run, "b").await.unwrap()).await.unwrap(),
+        b""
+    );
     for absent in ["c", "../r1/b", ""] {
-        assert!(store.open(&run, absent).await.unwrap().is_none(), "{absent}");
+        assert!(
+            store.open(&run, absent).await.unwrap().is_none(),
+            "{absent}"
+        );
     }
     store.store(&run, &[small("b", b"again")]).await.unwrap();
-    assert_eq!(content(store.open(&run, "b").await.unwrap()).await.unwrap(), b"again");
+    assert_eq!(
+        content(store.open(&run, "b").await.unwrap()).await.unwrap(),
+        b"again"
+    );
     store.store(&RunId::new("none"), &[]).await.unwrap();
     assert!(!base.path().join("artifacts/none").exists());
 }
@@ -153,11 +265,28 @@ async fn artifacts_are_kept_by_run_and_name() {
 async fn names_that_are_paths_are_refused_by_the_stores_too() {
     let (base, spool) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let artifacts = LocalArtifacts::new(base.path().join("artifacts"));
-    assert!(artifacts.store(&RunId::new("r1"), &[small("../x", b"x")]).await.is_err());
-    assert!(artifacts.store(&RunId::new("../r1"), &[small("x", b"x")]).await.is_err());
+    assert!(
+        artifacts
+            .store(&RunId::new("r1"), &[small("../x", b"x")])
+            .await
+            .is_err()
+    );
+    assert!(
+        artifacts
+            .store(&RunId::new("../r1"), &[small("x", b"x")])
+            .await
+            .is_err()
+    );
     let logs = LocalLogs::new(base.path().join("logs"));
-    let folder = LogFolder { codebase: codebase_name("aa"), run: RunId::new("..") };
-    assert!(logs.store(&folder, &[file(spool.path(), "x.log", b"x")], start()).await.is_err());
+    let folder = LogFolder {
+        codebase: codebase_name("aa"),
+        run: RunId::new(".."),
+    };
+    assert!(
+        logs.store(&folder, &[file(spool.path(), "x.log", b"x")], start())
+            .await
+            .is_err()
+    );
     assert!(!base.path().join("x").exists());
 }
 
@@ -165,34 +294,90 @@ async fn names_that_are_paths_are_refused_by_the_stores_too() {
 async fn logs_are_kept_compressed() {
     let (base, spool) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let store = LocalLogs::new(base.path().to_owned());
-    let folder = LogFolder { codebase: codebase_name("aa"), run: RunId::new("r1") };
+    let folder = LogFolder {
+        codebase: codebase_name("aa"),
+        run: RunId::new("r1"),
+    };
     store.check().await.unwrap();
     let long = b"all work and no play\n".repeat(50_000);
-    store.store(&folder, &[file(spool.path(), "worker.log", &long), small("x.log.1", "ä".as_bytes())], start()).await.unwrap();
+    store
+        .store(
+            &folder,
+            &[
+                file(spool.path(), "worker.log", &long),
+                small("x.log.1", "ä".as_bytes()),
+            ],
+            start(),
+        )
+        .await
+        .unwrap();
     let stored = fs::read(base.path().join("aa/r1/worker.log.gz")).unwrap();
     assert!(stored.len() < long.len() / 10);
-    assert_eq!(i64::from(u32::from_le_bytes(stored[4..8].try_into().unwrap())), start().timestamp());
-    assert_eq!(content(store.open(&folder, "worker.log").await.unwrap()).await.unwrap(), long);
-    assert_eq!(content(store.open(&folder, "x.log.1").await.unwrap()).await.unwrap(), "ä".as_bytes());
+    assert_eq!(
+        i64::from(u32::from_le_bytes(stored[4..8].try_into().unwrap())),
+        start().timestamp()
+    );
+    assert_eq!(
+        content(store.open(&folder, "worker.log").await.unwrap())
+            .await
+            .unwrap(),
+        long
+    );
+    assert_eq!(
+        content(store.open(&folder, "x.log.1").await.unwrap())
+            .await
+            .unwrap(),
+        "ä".as_bytes()
+    );
     assert!(store.open(&folder, "other.log").await.unwrap().is_none());
     fs::write(base.path().join("aa/r1/plain.log"), "old").unwrap();
-    assert_eq!(content(store.open(&folder, "plain.log").await.unwrap()).await.unwrap(), b"old");
-    store.store(&folder, &[small("worker.log", b"again")], start()).await.unwrap();
-    assert_eq!(content(store.open(&folder, "worker.log").await.unwrap()).await.unwrap(), b"again");
+    assert_eq!(
+        content(store.open(&folder, "plain.log").await.unwrap())
+            .await
+            .unwrap(),
+        b"old"
+    );
+    store
+        .store(&folder, &[small("worker.log", b"again")], start())
+        .await
+        .unwrap();
+    assert_eq!(
+        content(store.open(&folder, "worker.log").await.unwrap())
+            .await
+            .unwrap(),
+        b"again"
+    );
 }
 
 #[tokio::test]
 async fn a_folder_that_cannot_be_written_is_told_by_the_check() {
     let base = tempfile::tempdir().unwrap();
     fs::write(base.path().join("file"), "").unwrap();
-    assert!(LocalLogs::new(base.path().join("file/logs")).check().await.is_err());
-    assert!(LocalArtifacts::new(base.path().join("file/artifacts")).check().await.is_err());
+    assert!(
+        LocalLogs::new(base.path().join("file/logs"))
+            .check()
+            .await
+            .is_err()
+    );
+    assert!(
+        LocalArtifacts::new(base.path().join("file/artifacts"))
+            .check()
+            .await
+            .is_err()
+    );
 }
 
 #[tokio::test]
 async fn events_reach_whoever_listens() {
     let events = InProcessEvents::default();
-    let event = || Event::Queue(Box::new(Status { processing: vec![], avoid_hosts: vec![], rate_limit_hosts: vec![], now: start() }));
+    let event = || {
+        Event::Queue(Box::new(Status {
+            processing: vec![],
+            avoid_hosts: vec![],
+            rate_limit_hosts: vec![],
+            now: start(),
+        }))
+    };
     events.publish(event()).await.unwrap();
     let mut listener = events.listen();
     events.publish(event()).await.unwrap();

@@ -24,7 +24,12 @@ fn run() -> RunId {
 
 async fn whole<S: LiveLogs>(store: &S, name: &str, from: u64) -> Vec<u8> {
     let mut whole = vec![];
-    while let Some(bytes) = store.read(&run(), name, from + whole.len() as u64, 100_000).await.unwrap().filter(|bytes| !bytes.is_empty()) {
+    while let Some(bytes) = store
+        .read(&run(), name, from + whole.len() as u64, 100_000)
+        .await
+        .unwrap()
+        .filter(|bytes| !bytes.is_empty())
+    {
         whole.extend_from_slice(&bytes);
     }
     whole
@@ -32,60 +37,181 @@ async fn whole<S: LiveLogs>(store: &S, name: &str, from: u64) -> Vec<u8> {
 
 async fn a_log_grows_bit_by_bit<S: LiveLogs>(store: &S) {
     assert_eq!(store.read(&run(), "w.log", 0, 9).await.unwrap(), None);
-    assert_eq!(store.append(&run(), "w.log", 0, Bytes::from("one "), PLENTY).await.unwrap(), Appended::Size(4));
-    assert_eq!(store.append(&run(), "w.log", 4, Bytes::from("two"), PLENTY).await.unwrap(), Appended::Size(7));
+    assert_eq!(
+        store
+            .append(&run(), "w.log", 0, Bytes::from("one "), PLENTY)
+            .await
+            .unwrap(),
+        Appended::Size(4)
+    );
+    assert_eq!(
+        store
+            .append(&run(), "w.log", 4, Bytes::from("two"), PLENTY)
+            .await
+            .unwrap(),
+        Appended::Size(7)
+    );
     assert_eq!(whole(store, "w.log", 0).await, b"one two");
     assert_eq!(whole(store, "w.log", 5).await, b"wo");
-    assert_eq!(store.read(&run(), "w.log", 1, 2).await.unwrap().unwrap(), "ne");
-    assert_eq!(store.read(&run(), "w.log", 7, 9).await.unwrap().unwrap(), "");
-    assert_eq!(store.read(&run(), "w.log", 99, 9).await.unwrap().unwrap(), "");
+    assert_eq!(
+        store.read(&run(), "w.log", 1, 2).await.unwrap().unwrap(),
+        "ne"
+    );
+    assert_eq!(
+        store.read(&run(), "w.log", 7, 9).await.unwrap().unwrap(),
+        ""
+    );
+    assert_eq!(
+        store.read(&run(), "w.log", 99, 9).await.unwrap().unwrap(),
+        ""
+    );
 }
 
 async fn repeats_and_overlaps_add_nothing_twice<S: LiveLogs>(store: &S) {
     for _ in 0..2 {
-        assert_eq!(store.append(&run(), "w.log", 0, Bytes::from("abcd"), PLENTY).await.unwrap(), Appended::Size(4));
+        assert_eq!(
+            store
+                .append(&run(), "w.log", 0, Bytes::from("abcd"), PLENTY)
+                .await
+                .unwrap(),
+            Appended::Size(4)
+        );
     }
-    assert_eq!(store.append(&run(), "w.log", 2, Bytes::from("cdef"), PLENTY).await.unwrap(), Appended::Size(6));
-    assert_eq!(store.append(&run(), "w.log", 1, Bytes::from("b"), PLENTY).await.unwrap(), Appended::Size(6));
+    assert_eq!(
+        store
+            .append(&run(), "w.log", 2, Bytes::from("cdef"), PLENTY)
+            .await
+            .unwrap(),
+        Appended::Size(6)
+    );
+    assert_eq!(
+        store
+            .append(&run(), "w.log", 1, Bytes::from("b"), PLENTY)
+            .await
+            .unwrap(),
+        Appended::Size(6)
+    );
     assert_eq!(whole(store, "w.log", 0).await, b"abcdef");
 }
 
 async fn a_gap_adds_nothing<S: LiveLogs>(store: &S) {
-    assert_eq!(store.append(&run(), "w.log", 1, Bytes::from("x"), PLENTY).await.unwrap(), Appended::Gap(0));
+    assert_eq!(
+        store
+            .append(&run(), "w.log", 1, Bytes::from("x"), PLENTY)
+            .await
+            .unwrap(),
+        Appended::Gap(0)
+    );
     assert_eq!(store.list(&run()).await.unwrap(), vec![]);
-    store.append(&run(), "w.log", 0, Bytes::from("ab"), PLENTY).await.unwrap();
-    assert_eq!(store.append(&run(), "w.log", 3, Bytes::from("x"), PLENTY).await.unwrap(), Appended::Gap(2));
+    store
+        .append(&run(), "w.log", 0, Bytes::from("ab"), PLENTY)
+        .await
+        .unwrap();
+    assert_eq!(
+        store
+            .append(&run(), "w.log", 3, Bytes::from("x"), PLENTY)
+            .await
+            .unwrap(),
+        Appended::Gap(2)
+    );
     assert_eq!(whole(store, "w.log", 0).await, b"ab");
 }
 
 async fn a_full_run_gets_no_more<S: LiveLogs>(store: &S) {
-    assert_eq!(store.append(&run(), "a.log", 0, Bytes::from("123"), 5).await.unwrap(), Appended::Size(3));
-    assert_eq!(store.append(&run(), "b.log", 0, Bytes::from("123"), 5).await.unwrap(), Appended::Full);
-    assert_eq!(store.append(&run(), "a.log", 3, Bytes::from("456"), 5).await.unwrap(), Appended::Full);
+    assert_eq!(
+        store
+            .append(&run(), "a.log", 0, Bytes::from("123"), 5)
+            .await
+            .unwrap(),
+        Appended::Size(3)
+    );
+    assert_eq!(
+        store
+            .append(&run(), "b.log", 0, Bytes::from("123"), 5)
+            .await
+            .unwrap(),
+        Appended::Full
+    );
+    assert_eq!(
+        store
+            .append(&run(), "a.log", 3, Bytes::from("456"), 5)
+            .await
+            .unwrap(),
+        Appended::Full
+    );
     assert_eq!(store.list(&run()).await.unwrap(), [("a.log".to_owned(), 3)]);
-    assert_eq!(store.append(&run(), "b.log", 0, Bytes::from("45"), 5).await.unwrap(), Appended::Size(2));
-    assert_eq!(store.append(&RunId::new("r2"), "a.log", 0, Bytes::from("12345"), 5).await.unwrap(), Appended::Size(5));
+    assert_eq!(
+        store
+            .append(&run(), "b.log", 0, Bytes::from("45"), 5)
+            .await
+            .unwrap(),
+        Appended::Size(2)
+    );
+    assert_eq!(
+        store
+            .append(&RunId::new("r2"), "a.log", 0, Bytes::from("12345"), 5)
+            .await
+            .unwrap(),
+        Appended::Size(5)
+    );
 }
 
 async fn logs_are_apart_and_go_together<S: LiveLogs>(store: &S) {
-    store.append(&run(), "b.log", 0, Bytes::from("b"), PLENTY).await.unwrap();
-    store.append(&run(), "a.log", 0, Bytes::from("aa"), PLENTY).await.unwrap();
-    store.append(&RunId::new("r2"), "a.log", 0, Bytes::from("other"), PLENTY).await.unwrap();
-    assert_eq!(store.list(&run()).await.unwrap(), [("a.log".to_owned(), 2), ("b.log".to_owned(), 1)]);
+    store
+        .append(&run(), "b.log", 0, Bytes::from("b"), PLENTY)
+        .await
+        .unwrap();
+    store
+        .append(&run(), "a.log", 0, Bytes::from("aa"), PLENTY)
+        .await
+        .unwrap();
+    store
+        .append(&RunId::new("r2"), "a.log", 0, Bytes::from("other"), PLENTY)
+        .await
+        .unwrap();
+    assert_eq!(
+        store.list(&run()).await.unwrap(),
+        [("a.log".to_owned(), 2), ("b.log".to_owned(), 1)]
+    );
     assert_eq!(store.runs().await.unwrap(), [run(), RunId::new("r2")]);
     store.remove(&[]).await.unwrap();
     store.remove(&[run()]).await.unwrap();
     store.remove(&[run()]).await.unwrap();
-    assert_eq!((store.list(&run()).await.unwrap(), store.read(&run(), "a.log", 0, 9).await.unwrap()), (vec![], None));
+    assert_eq!(
+        (
+            store.list(&run()).await.unwrap(),
+            store.read(&run(), "a.log", 0, 9).await.unwrap()
+        ),
+        (vec![], None)
+    );
     assert_eq!(store.runs().await.unwrap(), [RunId::new("r2")]);
 }
 
 async fn large_logs_are_read_in_parts<S: LiveLogs>(store: &S) {
-    let bytes: Vec<u8> = (0..300_000_u32).map(|number| number.to_le_bytes()[0] ^ number.to_le_bytes()[1]).collect();
+    let bytes: Vec<u8> = (0..300_000_u32)
+        .map(|number| number.to_le_bytes()[0] ^ number.to_le_bytes()[1])
+        .collect();
     for (number, part) in bytes.chunks(70_001).enumerate() {
-        store.append(&run(), "w.log", number as u64 * 70_001, Bytes::copy_from_slice(part), PLENTY).await.unwrap();
+        store
+            .append(
+                &run(),
+                "w.log",
+                number as u64 * 70_001,
+                Bytes::copy_from_slice(part),
+                PLENTY,
+            )
+            .await
+            .unwrap();
     }
     assert!(whole(store, "w.log", 0).await == bytes);
     assert!(whole(store, "w.log", 123_457).await == bytes[123_457..]);
-    assert_eq!(store.read(&run(), "w.log", 0, 1000).await.unwrap().unwrap().len(), 1000);
+    assert_eq!(
+        store
+            .read(&run(), "w.log", 0, 1000)
+            .await
+            .unwrap()
+            .unwrap()
+            .len(),
+        1000
+    );
 }

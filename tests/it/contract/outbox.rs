@@ -7,27 +7,71 @@ use janitor_runner::{
     ports::{Catalog, Event, Outbox, QueueStore, ResultStore, result_store::NewRun},
 };
 
-contract!(news_comes_in_order_with_what_it_tells, told_news_is_gone, a_repeated_record_is_no_news);
+contract!(
+    news_comes_in_order_with_what_it_tells,
+    told_news_is_gone,
+    a_repeated_record_is_no_news
+);
 
 async fn ran<S: QueueStore + Catalog + ResultStore>(store: &S, id: &str) -> NewRun {
-    store.upload_codebases(vec![bare_codebase("aa")]).await.unwrap();
-    store.enqueue(batch(vec![wish("aa", Bucket::Default, 1.0)])).await.unwrap();
+    store
+        .upload_codebases(vec![bare_codebase("aa")])
+        .await
+        .unwrap();
+    store
+        .enqueue(batch(vec![wish("aa", Bucket::Default, 1.0)]))
+        .await
+        .unwrap();
     let active = store.claim(claim(id)).await.unwrap().unwrap().run;
     let new = ended(&active, full_run(&active));
     store.record(new.clone()).await.unwrap();
     new
 }
 
-async fn news_comes_in_order_with_what_it_tells<S: QueueStore + Catalog + ResultStore + Outbox>(store: &S) {
+async fn news_comes_in_order_with_what_it_tells<S: QueueStore + Catalog + ResultStore + Outbox>(
+    store: &S,
+) {
     let (first, second) = (ran(store, "r1").await.run, ran(store, "r2").await.run);
-    store.set_publish_status(&first.id, PublishStatus::Approved).await.unwrap();
-    store.set_publish_status(&first.id, PublishStatus::Ignored).await.unwrap();
-    let events: Vec<Event> = store.untold(9).await.unwrap().into_iter().map(|news| news.event).collect();
-    let decided = |publish_status| Event::PublishStatus(Box::new(Run { publish_status, ..first.clone() }));
+    store
+        .set_publish_status(&first.id, PublishStatus::Approved)
+        .await
+        .unwrap();
+    store
+        .set_publish_status(&first.id, PublishStatus::Ignored)
+        .await
+        .unwrap();
+    let events: Vec<Event> = store
+        .untold(9)
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|news| news.event)
+        .collect();
+    let decided = |publish_status| {
+        Event::PublishStatus(Box::new(Run {
+            publish_status,
+            ..first.clone()
+        }))
+    };
     // A result's own publish status may be that of today.
-    let Event::Result(told) = &events[0] else { panic!("{:?}", events[0]) };
-    assert_eq!(Run { publish_status: PublishStatus::Unknown, ..*told.clone() }, first);
-    assert_eq!(events[1..], [Event::Result(Box::new(second)), decided(PublishStatus::Approved), decided(PublishStatus::Ignored)]);
+    let Event::Result(told) = &events[0] else {
+        panic!("{:?}", events[0])
+    };
+    assert_eq!(
+        Run {
+            publish_status: PublishStatus::Unknown,
+            ..*told.clone()
+        },
+        first
+    );
+    assert_eq!(
+        events[1..],
+        [
+            Event::Result(Box::new(second)),
+            decided(PublishStatus::Approved),
+            decided(PublishStatus::Ignored)
+        ]
+    );
     assert_eq!(store.untold(1).await.unwrap().len(), 1);
 }
 

@@ -33,33 +33,71 @@ fn scope(kind: &str, name: &str) -> Scope {
 }
 
 fn pause(kind: &str, name: &str) -> Pause {
-    Pause { scope: scope(kind, name), reason: "why".into(), since: start(), until: None }
+    Pause {
+        scope: scope(kind, name),
+        reason: "why".into(),
+        since: start(),
+        until: None,
+    }
 }
 
 async fn queued<S: QueueStore + Catalog>(store: &S, names: &[&str]) {
     let at = |name: &&str| codebase_at(name, &format!("https://{}.example/{name}", &name[..1]));
-    store.upload_codebases(names.iter().map(at).collect()).await.unwrap();
-    store.enqueue(batch(names.iter().map(|name| wish(name, Bucket::Default, 1.0)).collect())).await.unwrap();
+    store
+        .upload_codebases(names.iter().map(at).collect())
+        .await
+        .unwrap();
+    store
+        .enqueue(batch(
+            names
+                .iter()
+                .map(|name| wish(name, Bucket::Default, 1.0))
+                .collect(),
+        ))
+        .await
+        .unwrap();
 }
 
 async fn next<S: QueueStore>(store: &S, now: Time) -> Option<String> {
-    store.peek(&ClaimFilter::default(), now).await.unwrap().map(|next| next.item.key.codebase.to_string())
+    store
+        .peek(&ClaimFilter::default(), now)
+        .await
+        .unwrap()
+        .map(|next| next.item.key.codebase.to_string())
 }
 
 async fn pauses_are_kept_and_ended<S: Pauses>(store: &S) {
-    let until = Pause { until: Some(start() + TimeDelta::hours(1)), ..pause("campaign", "gen") };
+    let until = Pause {
+        until: Some(start() + TimeDelta::hours(1)),
+        ..pause("campaign", "gen")
+    };
     store.pause(pause("host", "h.example")).await.unwrap();
     store.pause(pause("all", "")).await.unwrap();
     store.pause(pause("campaign", "gen")).await.unwrap();
     store.pause(until.clone()).await.unwrap();
-    assert_eq!(store.pauses(start()).await.unwrap(), [pause("all", ""), until.clone(), pause("host", "h.example")]);
-    assert_eq!(store.pauses(start() + TimeDelta::hours(1)).await.unwrap().len(), 2);
+    assert_eq!(
+        store.pauses(start()).await.unwrap(),
+        [pause("all", ""), until.clone(), pause("host", "h.example")]
+    );
+    assert_eq!(
+        store
+            .pauses(start() + TimeDelta::hours(1))
+            .await
+            .unwrap()
+            .len(),
+        2
+    );
     assert!(store.resume(&scope("host", "h.example")).await.unwrap());
     assert!(!store.resume(&scope("host", "h.example")).await.unwrap());
-    assert_eq!(store.pauses(start()).await.unwrap(), [pause("all", ""), until]);
+    assert_eq!(
+        store.pauses(start()).await.unwrap(),
+        [pause("all", ""), until]
+    );
 }
 
-async fn what_is_paused_is_skipped_and_keeps_its_place<S: QueueStore + Catalog + Pauses>(store: &S) {
+async fn what_is_paused_is_skipped_and_keeps_its_place<S: QueueStore + Catalog + Pauses>(
+    store: &S,
+) {
     queued(store, &["aa", "bb"]).await;
     for (kind, name, left) in [
         ("codebase", "aa", Some("bb")),
@@ -74,17 +112,31 @@ async fn what_is_paused_is_skipped_and_keeps_its_place<S: QueueStore + Catalog +
         store.pause(pause(kind, name)).await.unwrap();
         assert_eq!(next(store, start()).await.as_deref(), left, "{kind} {name}");
         if left.is_none() {
-            assert_eq!(store.claim(claim("r")).await.unwrap(), None, "{kind} {name}");
+            assert_eq!(
+                store.claim(claim("r")).await.unwrap(),
+                None,
+                "{kind} {name}"
+            );
         }
         assert_eq!(store.list(9).await.unwrap().len(), 2);
         assert!(store.resume(&scope(kind, name)).await.unwrap());
-        assert_eq!(next(store, start()).await.as_deref(), Some("aa"), "{kind} {name}");
+        assert_eq!(
+            next(store, start()).await.as_deref(),
+            Some("aa"),
+            "{kind} {name}"
+        );
     }
 }
 
 async fn a_paused_worker_gets_nothing<S: QueueStore + Catalog + Pauses>(store: &S) {
     queued(store, &["aa", "bb"]).await;
-    let by = |worker: &str, run: &str| ClaimRequest { claimant: Claimant { worker: Some(worker.into()), ..Claimant::default() }, ..claim(run) };
+    let by = |worker: &str, run: &str| ClaimRequest {
+        claimant: Claimant {
+            worker: Some(worker.into()),
+            ..Claimant::default()
+        },
+        ..claim(run)
+    };
     store.pause(pause("worker", "w1")).await.unwrap();
     assert_eq!(store.claim(by("w1", "r1")).await.unwrap(), None);
     let (none, some) = tokio::join!(store.claim(by("w1", "r2")), store.claim(by("w2", "r3")));
@@ -96,48 +148,131 @@ async fn a_paused_worker_gets_nothing<S: QueueStore + Catalog + Pauses>(store: &
 async fn a_pause_ends_by_itself<S: QueueStore + Catalog + Pauses>(store: &S) {
     queued(store, &["aa"]).await;
     let until = start() + TimeDelta::minutes(5);
-    store.pause(Pause { until: Some(until), ..pause("all", "") }).await.unwrap();
+    store
+        .pause(Pause {
+            until: Some(until),
+            ..pause("all", "")
+        })
+        .await
+        .unwrap();
     assert_eq!(next(store, until - TimeDelta::seconds(1)).await, None);
     assert_eq!(next(store, until).await.as_deref(), Some("aa"));
 }
 
 async fn limits_are_kept_and_ended<S: Pauses>(store: &S) {
-    let limit = |kind, name, most| RunLimit { scope: scope(kind, name), most };
+    let limit = |kind, name, most| RunLimit {
+        scope: scope(kind, name),
+        most,
+    };
     store.limit(limit("host", "h.example", 9)).await.unwrap();
     store.limit(limit("host", "h.example", 3)).await.unwrap();
     store.limit(limit("campaign", "gen", 0)).await.unwrap();
-    assert_eq!(store.limits().await.unwrap(), [limit("campaign", "gen", 0), limit("host", "h.example", 3)]);
-    assert!(store.unlimit(&scope("campaign", "gen")).await.unwrap() && !store.unlimit(&scope("campaign", "gen")).await.unwrap());
-    assert_eq!(store.limits().await.unwrap(), [limit("host", "h.example", 3)]);
+    assert_eq!(
+        store.limits().await.unwrap(),
+        [limit("campaign", "gen", 0), limit("host", "h.example", 3)]
+    );
+    assert!(
+        store.unlimit(&scope("campaign", "gen")).await.unwrap()
+            && !store.unlimit(&scope("campaign", "gen")).await.unwrap()
+    );
+    assert_eq!(
+        store.limits().await.unwrap(),
+        [limit("host", "h.example", 3)]
+    );
 }
 
-async fn limits_hold_back_what_is_too_much<S: QueueStore + Catalog + Pauses + Claims + ResultStore>(store: &S) {
+async fn limits_hold_back_what_is_too_much<
+    S: QueueStore + Catalog + Pauses + Claims + ResultStore,
+>(
+    store: &S,
+) {
     queued(store, &["aa", "ab", "bb"]).await;
-    store.limit(RunLimit { scope: scope("host", "a.example"), most: 1 }).await.unwrap();
+    store
+        .limit(RunLimit {
+            scope: scope("host", "a.example"),
+            most: 1,
+        })
+        .await
+        .unwrap();
     let first = store.claim(claim("r1")).await.unwrap().unwrap().run;
-    assert_eq!((first.item.key.codebase.as_str(), first.host.as_deref()), ("aa", Some("a.example")));
+    assert_eq!(
+        (first.item.key.codebase.as_str(), first.host.as_deref()),
+        ("aa", Some("a.example"))
+    );
     assert_eq!(next(store, start()).await.as_deref(), Some("bb"));
     let second = store.claim(claim("r2")).await.unwrap().unwrap().run;
     assert_eq!(second.item.key.codebase.as_str(), "bb");
     assert_eq!(store.claim(claim("r3")).await.unwrap(), None);
     store.record(ended(&first, full_run(&first))).await.unwrap();
-    assert_eq!(store.claim(claim("r4")).await.unwrap().unwrap().run.item.key.codebase.as_str(), "ab");
-    store.limit(RunLimit { scope: scope("campaign", "gen"), most: 0 }).await.unwrap();
+    assert_eq!(
+        store
+            .claim(claim("r4"))
+            .await
+            .unwrap()
+            .unwrap()
+            .run
+            .item
+            .key
+            .codebase
+            .as_str(),
+        "ab"
+    );
+    store
+        .limit(RunLimit {
+            scope: scope("campaign", "gen"),
+            most: 0,
+        })
+        .await
+        .unwrap();
     queued(store, &["cc"]).await;
     assert_eq!(store.claim(claim("r5")).await.unwrap(), None);
     store.unlimit(&scope("campaign", "gen")).await.unwrap();
-    assert_eq!(store.claim(claim("r6")).await.unwrap().unwrap().run.item.key.codebase.as_str(), "cc");
+    assert_eq!(
+        store
+            .claim(claim("r6"))
+            .await
+            .unwrap()
+            .unwrap()
+            .run
+            .item
+            .key
+            .codebase
+            .as_str(),
+        "cc"
+    );
 }
 
-async fn limits_hold_for_many_claimers<S: QueueStore + Catalog + Pauses + Clone + 'static>(store: &S) {
-    let names: Vec<String> = (0..60).map(|n| format!("{}b{n}", ["a", "b", "c"][n % 3])).collect();
+async fn limits_hold_for_many_claimers<S: QueueStore + Catalog + Pauses + Clone + 'static>(
+    store: &S,
+) {
+    let names: Vec<String> = (0..60)
+        .map(|n| format!("{}b{n}", ["a", "b", "c"][n % 3]))
+        .collect();
     queued(store, &names.iter().map(String::as_str).collect::<Vec<_>>()).await;
-    store.limit(RunLimit { scope: scope("host", "a.example"), most: 5 }).await.unwrap();
-    store.limit(RunLimit { scope: scope("campaign", "gen"), most: 30 }).await.unwrap();
+    store
+        .limit(RunLimit {
+            scope: scope("host", "a.example"),
+            most: 5,
+        })
+        .await
+        .unwrap();
+    store
+        .limit(RunLimit {
+            scope: scope("campaign", "gen"),
+            most: 30,
+        })
+        .await
+        .unwrap();
     let store = Arc::new(store.clone());
     let claimers = (0..60).map(|number| {
         let store = store.clone();
-        tokio::spawn(async move { store.claim(claim(&format!("r{number}"))).await.unwrap().map(|claimed| claimed.run.host.unwrap()) })
+        tokio::spawn(async move {
+            store
+                .claim(claim(&format!("r{number}")))
+                .await
+                .unwrap()
+                .map(|claimed| claimed.run.host.unwrap())
+        })
     });
     let mut by_host: BTreeMap<String, usize> = BTreeMap::new();
     for claimer in claimers.collect::<Vec<_>>() {
@@ -145,14 +280,26 @@ async fn limits_hold_for_many_claimers<S: QueueStore + Catalog + Pauses + Clone 
             *by_host.entry(host).or_default() += 1;
         }
     }
-    assert_eq!((by_host["a.example"], by_host.values().sum::<usize>()), (5, 30), "{by_host:?}");
+    assert_eq!(
+        (by_host["a.example"], by_host.values().sum::<usize>()),
+        (5, 30),
+        "{by_host:?}"
+    );
 }
 
 async fn openings_are_told<S: QueueStore + Catalog + Claims + Openings + Pauses>(store: &S) {
-    let told = || async { tokio::time::timeout(Duration::from_secs(5), store.opened()).await.unwrap() };
+    let told = || async {
+        tokio::time::timeout(Duration::from_secs(5), store.opened())
+            .await
+            .unwrap()
+    };
     queued(store, &["aa", "bb"]).await;
     assert_eq!(told().await, 2);
-    assert!(tokio::time::timeout(Duration::from_millis(50), store.opened()).await.is_err());
+    assert!(
+        tokio::time::timeout(Duration::from_millis(50), store.opened())
+            .await
+            .is_err()
+    );
     let run = store.claim(claim("r1")).await.unwrap().unwrap().run;
     store.release(&run.id, &run.token, start()).await.unwrap();
     assert_eq!(told().await, 1);

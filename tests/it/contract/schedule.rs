@@ -10,7 +10,9 @@ use janitor_runner::{
         run::{ResultCode, Run},
         schedule::{CodebaseValue, MeanDurations},
     },
-    ports::{Catalog, QueueStore, QueueStoreError, ResultStore, ScheduleStore, queue_store::EnqueueBatch},
+    ports::{
+        Catalog, QueueStore, QueueStoreError, ResultStore, ScheduleStore, queue_store::EnqueueBatch,
+    },
 };
 
 contract!(
@@ -24,8 +26,16 @@ contract!(
 );
 
 /// Queues, claims and records one run.
-async fn ran<S: QueueStore + Catalog + ResultStore>(store: &S, id: &str, codebase: &str, change: impl FnOnce(&mut Run)) {
-    store.enqueue(batch(vec![wish(codebase, Bucket::Default, 1.0)])).await.unwrap();
+async fn ran<S: QueueStore + Catalog + ResultStore>(
+    store: &S,
+    id: &str,
+    codebase: &str,
+    change: impl FnOnce(&mut Run),
+) {
+    store
+        .enqueue(batch(vec![wish(codebase, Bucket::Default, 1.0)]))
+        .await
+        .unwrap();
     let active = store.claim(claim(id)).await.unwrap().unwrap().run;
     let mut run = full_run(&active);
     change(&mut run);
@@ -33,82 +43,205 @@ async fn ran<S: QueueStore + Catalog + ResultStore>(store: &S, id: &str, codebas
 }
 
 async fn nothing_known_is_said_so<S: ScheduleStore>(store: &S) {
-    let facts = store.facts(&[key("nowhere", "gen")]).await.unwrap().pop().unwrap();
-    assert_eq!((facts.candidate, facts.codebase_value, facts.highest_value), (None, CodebaseValue::Unknown, None));
-    assert_eq!((facts.history, facts.means), (vec![], MeanDurations::default()));
+    let facts = store
+        .facts(&[key("nowhere", "gen")])
+        .await
+        .unwrap()
+        .pop()
+        .unwrap();
+    assert_eq!(
+        (facts.candidate, facts.codebase_value, facts.highest_value),
+        (None, CodebaseValue::Unknown, None)
+    );
+    assert_eq!(
+        (facts.history, facts.means),
+        (vec![], MeanDurations::default())
+    );
     assert_eq!(store.facts(&[]).await.unwrap(), vec![]);
 }
 
 async fn facts_tell_the_candidate_and_values<S: ScheduleStore + Catalog>(store: &S) {
-    let valued = |name: &str, value| Codebase { value, ..bare_codebase(name) };
-    store.upload_codebases(vec![valued("aa", Some(5)), valued("bb", Some(50)), valued("cc", None)]).await.unwrap();
-    store.upload_candidates(vec![new_candidate("aa")], start()).await.unwrap();
-    let facts = store.facts(&[key("cc", "gen"), key("aa", "gen")]).await.unwrap();
-    assert_eq!((facts[0].codebase_value, facts[1].codebase_value), (CodebaseValue::Unset, CodebaseValue::Of(5)));
-    assert_eq!((facts[0].highest_value, &facts[0].candidate), (Some(50), &None));
+    let valued = |name: &str, value| Codebase {
+        value,
+        ..bare_codebase(name)
+    };
+    store
+        .upload_codebases(vec![
+            valued("aa", Some(5)),
+            valued("bb", Some(50)),
+            valued("cc", None),
+        ])
+        .await
+        .unwrap();
+    store
+        .upload_candidates(vec![new_candidate("aa")], start())
+        .await
+        .unwrap();
+    let facts = store
+        .facts(&[key("cc", "gen"), key("aa", "gen")])
+        .await
+        .unwrap();
+    assert_eq!(
+        (facts[0].codebase_value, facts[1].codebase_value),
+        (CodebaseValue::Unset, CodebaseValue::Of(5))
+    );
+    assert_eq!(
+        (facts[0].highest_value, &facts[0].candidate),
+        (Some(50), &None)
+    );
     assert_eq!(facts[1].candidate.as_ref().unwrap().value, Some(7));
-    store.upload_codebases(vec![valued("bb", None), valued("aa", Some(-1))]).await.unwrap();
-    assert_eq!(store.facts(&[key("cc", "gen")]).await.unwrap()[0].highest_value, Some(-1));
+    store
+        .upload_codebases(vec![valued("bb", None), valued("aa", Some(-1))])
+        .await
+        .unwrap();
+    assert_eq!(
+        store.facts(&[key("cc", "gen")]).await.unwrap()[0].highest_value,
+        Some(-1)
+    );
 }
 
-async fn history_leaves_out_transient_runs<S: ScheduleStore + QueueStore + Catalog + ResultStore>(store: &S) {
-    store.upload_codebases(vec![bare_codebase("aa")]).await.unwrap();
-    ran(store, "r1", "aa", |run| run.code = ResultCode::new("failed")).await;
+async fn history_leaves_out_transient_runs<
+    S: ScheduleStore + QueueStore + Catalog + ResultStore,
+>(
+    store: &S,
+) {
+    store
+        .upload_codebases(vec![bare_codebase("aa")])
+        .await
+        .unwrap();
+    ran(store, "r1", "aa", |run| {
+        run.code = ResultCode::new("failed")
+    })
+    .await;
     ran(store, "r2", "aa", |run| run.transient = Some(true)).await;
     ran(store, "r3", "aa", |run| run.transient = None).await;
-    let facts = store.facts(&[key("aa", "gen")]).await.unwrap().pop().unwrap();
-    let mut codes: Vec<_> = facts.history.iter().map(|run| run.code.to_string()).collect();
+    let facts = store
+        .facts(&[key("aa", "gen")])
+        .await
+        .unwrap()
+        .pop()
+        .unwrap();
+    let mut codes: Vec<_> = facts
+        .history
+        .iter()
+        .map(|run| run.code.to_string())
+        .collect();
     codes.sort();
     assert_eq!(codes, ["failed", "success"]);
     let past = &facts.history[0];
     assert_eq!(
-        (past.instigated_context.as_deref(), past.context.as_deref(), past.start_time),
-        (Some("asked"), Some("found"), start() + TimeDelta::microseconds(1))
+        (
+            past.instigated_context.as_deref(),
+            past.context.as_deref(),
+            past.start_time
+        ),
+        (
+            Some("asked"),
+            Some("found"),
+            start() + TimeDelta::microseconds(1)
+        )
     );
 }
 
-async fn means_are_of_pair_codebase_and_campaign<S: ScheduleStore + QueueStore + Catalog + ResultStore>(store: &S) {
-    store.upload_codebases(vec![bare_codebase("aa"), bare_codebase("bb")]).await.unwrap();
+async fn means_are_of_pair_codebase_and_campaign<
+    S: ScheduleStore + QueueStore + Catalog + ResultStore,
+>(
+    store: &S,
+) {
+    store
+        .upload_codebases(vec![bare_codebase("aa"), bare_codebase("bb")])
+        .await
+        .unwrap();
     for (id, seconds) in [("r1", 10), ("r2", 30)] {
-        ran(store, id, "aa", |run| run.finish_time = run.start_time + TimeDelta::seconds(seconds)).await;
+        ran(store, id, "aa", |run| {
+            run.finish_time = run.start_time + TimeDelta::seconds(seconds)
+        })
+        .await;
     }
     ran(store, "r3", "aa", |run| {
         run.finish_time = run.start_time + TimeDelta::seconds(1000);
         run.transient = Some(true);
     })
     .await;
-    let facts = store.facts(&[key("aa", "gen"), key("aa", "other"), key("bb", "gen"), key("bb", "other")]).await.unwrap();
+    let facts = store
+        .facts(&[
+            key("aa", "gen"),
+            key("aa", "other"),
+            key("bb", "gen"),
+            key("bb", "other"),
+        ])
+        .await
+        .unwrap();
     let estimates: Vec<f64> = facts.iter().map(|facts| facts.means.estimate()).collect();
     assert_eq!(estimates, [20.0, 20.0, 20.0, 15.0]);
-    assert_eq!((facts[1].means.pair, facts[1].means.codebase), (None, Some(20.0)));
-    assert_eq!((facts[2].means.codebase, facts[2].means.campaign), (None, Some(20.0)));
+    assert_eq!(
+        (facts[1].means.pair, facts[1].means.codebase),
+        (None, Some(20.0))
+    );
+    assert_eq!(
+        (facts[2].means.codebase, facts[2].means.campaign),
+        (None, Some(20.0))
+    );
 }
 
-async fn follow_ups_are_settled_with_the_item<S: ScheduleStore + QueueStore + Catalog + ResultStore>(store: &S) {
-    store.upload_codebases(vec![bare_codebase("aa")]).await.unwrap();
+async fn follow_ups_are_settled_with_the_item<
+    S: ScheduleStore + QueueStore + Catalog + ResultStore,
+>(
+    store: &S,
+) {
+    store
+        .upload_codebases(vec![bare_codebase("aa")])
+        .await
+        .unwrap();
     ran(store, "r1", "aa", |_| {}).await;
     ran(store, "r2", "aa", |_| {}).await;
     let waiting = store.follow_ups(1).await.unwrap();
     assert_eq!((waiting.len(), waiting[0].run_id.as_str()), (1, "r1"));
-    let refused = EnqueueBatch { items: vec![wish("nowhere", Bucket::Default, 1.0)], settles: vec![waiting[0].id], now: start() };
+    let refused = EnqueueBatch {
+        items: vec![wish("nowhere", Bucket::Default, 1.0)],
+        settles: vec![waiting[0].id],
+        now: start(),
+    };
     assert!(store.enqueue(refused).await.is_err());
     assert_eq!(store.follow_ups(9).await.unwrap().len(), 2);
-    let settled = EnqueueBatch { items: vec![wish("aa", Bucket::Default, 1.0)], settles: vec![waiting[0].id], now: start() };
+    let settled = EnqueueBatch {
+        items: vec![wish("aa", Bucket::Default, 1.0)],
+        settles: vec![waiting[0].id],
+        now: start(),
+    };
     store.enqueue(settled.clone()).await.unwrap();
-    assert!(matches!(store.enqueue(settled).await, Err(QueueStoreError::AlreadySettled)));
+    assert!(matches!(
+        store.enqueue(settled).await,
+        Err(QueueStoreError::AlreadySettled)
+    ));
     assert_eq!(store.follow_ups(9).await.unwrap()[0].run_id.as_str(), "r2");
 }
 
-async fn follow_ups_can_be_dropped<S: ScheduleStore + QueueStore + Catalog + ResultStore>(store: &S) {
-    store.upload_codebases(vec![bare_codebase("aa")]).await.unwrap();
+async fn follow_ups_can_be_dropped<S: ScheduleStore + QueueStore + Catalog + ResultStore>(
+    store: &S,
+) {
+    store
+        .upload_codebases(vec![bare_codebase("aa")])
+        .await
+        .unwrap();
     ran(store, "r1", "aa", |_| {}).await;
     let waiting = store.follow_ups(9).await.unwrap();
-    store.drop_follow_ups(&[waiting[0].id, 12_345]).await.unwrap();
+    store
+        .drop_follow_ups(&[waiting[0].id, 12_345])
+        .await
+        .unwrap();
     assert_eq!(store.follow_ups(9).await.unwrap(), vec![]);
 }
 
-async fn the_last_effective_run_of_each_pair<S: ScheduleStore + QueueStore + Catalog + ResultStore>(store: &S) {
-    store.upload_codebases(vec![bare_codebase("aa"), bare_codebase("bb")]).await.unwrap();
+async fn the_last_effective_run_of_each_pair<
+    S: ScheduleStore + QueueStore + Catalog + ResultStore,
+>(
+    store: &S,
+) {
+    store
+        .upload_codebases(vec![bare_codebase("aa"), bare_codebase("bb")])
+        .await
+        .unwrap();
     ran(store, "r1", "aa", |_| {}).await;
     ran(store, "r2", "aa", |run| {
         run.start_time = start() + TimeDelta::seconds(30);
@@ -116,9 +249,21 @@ async fn the_last_effective_run_of_each_pair<S: ScheduleStore + QueueStore + Cat
         run.transient = Some(true);
     })
     .await;
-    ran(store, "r3", "bb", |run| run.code = ResultCode::new("failed")).await;
-    let last = store.last_effective_runs(&campaign_name("gen")).await.unwrap();
+    ran(store, "r3", "bb", |run| {
+        run.code = ResultCode::new("failed")
+    })
+    .await;
+    let last = store
+        .last_effective_runs(&campaign_name("gen"))
+        .await
+        .unwrap();
     let ids: Vec<_> = last.iter().map(|run| run.id.as_str()).collect();
     assert_eq!(ids, ["r1", "r3"]);
-    assert_eq!(store.last_effective_runs(&campaign_name("other")).await.unwrap(), vec![]);
+    assert_eq!(
+        store
+            .last_effective_runs(&campaign_name("other"))
+            .await
+            .unwrap(),
+        vec![]
+    );
 }

@@ -10,11 +10,22 @@ use serde_json::{Value, json};
 use std::{collections::BTreeMap, time::Duration};
 
 async fn hash(redis: &str, name: &str) -> BTreeMap<String, String> {
-    redis::Client::open(redis).unwrap().get_multiplexed_async_connection().await.unwrap().hgetall(name).await.unwrap()
+    redis::Client::open(redis)
+        .unwrap()
+        .get_multiplexed_async_connection()
+        .await
+        .unwrap()
+        .hgetall(name)
+        .await
+        .unwrap()
 }
 
 async fn put(redis: &str, name: &str, field: &str, value: &str) {
-    let mut connection = redis::Client::open(redis).unwrap().get_multiplexed_async_connection().await.unwrap();
+    let mut connection = redis::Client::open(redis)
+        .unwrap()
+        .get_multiplexed_async_connection()
+        .await
+        .unwrap();
     let () = connection.hset(name, field, value).await.unwrap();
 }
 
@@ -26,7 +37,11 @@ struct Place {
 
 impl Place {
     async fn new() -> Self {
-        Self { redis: Private::start(&["redis"]), database: servers::database().await, home: tempfile::tempdir().unwrap() }
+        Self {
+            redis: Private::start(&["redis"]),
+            database: servers::database().await,
+            home: tempfile::tempdir().unwrap(),
+        }
     }
 
     fn url(&self) -> String {
@@ -58,20 +73,62 @@ async fn what_the_python_runner_left_is_taken_over() {
         "estimated_duration": 15.0, "current_duration": 1.5, "start_time": "2026-11-23T10:00:00.250000", "worker": "w1", "worker_link": null,
         "vcs": {}, "backchannel": {"my_url": "http://127.0.0.1:1/"}, "instigated_context": null, "resume_from": null });
     put(&place.url(), "active-runs", "their-run", &entry.to_string()).await;
-    put(&place.url(), "assigned-queue-items", &item.to_string(), "their-run").await;
-    let keepalive = janitor_runner::domain::time::iso(janitor_runner::ports::Clock::now(&janitor_runner::adapters::clock::SystemClock));
+    put(
+        &place.url(),
+        "assigned-queue-items",
+        &item.to_string(),
+        "their-run",
+    )
+    .await;
+    let keepalive = janitor_runner::domain::time::iso(janitor_runner::ports::Clock::now(
+        &janitor_runner::adapters::clock::SystemClock,
+    ));
     put(&place.url(), "last-keepalive", "their-run", &keepalive).await;
-    put(&place.url(), "rate-limit-hosts", "slow.example", "2999-01-01T00:00:00").await;
+    put(
+        &place.url(),
+        "rate-limit-hosts",
+        "slow.example",
+        "2999-01-01T00:00:00",
+    )
+    .await;
     server.run().await;
     let (status, found) = server.get("/active-runs/their-run").await;
-    assert_eq!((status, &found["start_time"], &found["backchannel"]), (200, &entry["start_time"], &entry["backchannel"]));
-    assert_eq!(server.get("/status").await.1["rate_limit_hosts"], json!({ "slow.example": "2999-01-01T00:00:00" }));
+    assert_eq!(
+        (status, &found["start_time"], &found["backchannel"]),
+        (200, &entry["start_time"], &entry["backchannel"])
+    );
+    assert_eq!(
+        server.get("/status").await.1["rate_limit_hosts"],
+        json!({ "slow.example": "2999-01-01T00:00:00" })
+    );
     // Its item is not handed out again.
-    let taken = answer(server.request("POST", "/active-runs").json(&json!({ "worker": "w1" }))).await.1;
+    let taken = answer(
+        server
+            .request("POST", "/active-runs")
+            .json(&json!({ "worker": "w1" })),
+    )
+    .await
+    .1;
     assert_eq!(taken["codebase"], "bb");
-    let (status, finished) = server.finish("their-run", &json!({ "code": "success", "revision": "r" }), &[("w.log", b"x")]).await;
-    assert_eq!((status, &finished["result"]["code"]), (201, &json!("success")), "{finished}");
-    assert_eq!(hash(&place.url(), "active-runs").await.keys().collect::<Vec<_>>(), [taken["id"].as_str().unwrap()]);
+    let (status, finished) = server
+        .finish(
+            "their-run",
+            &json!({ "code": "success", "revision": "r" }),
+            &[("w.log", b"x")],
+        )
+        .await;
+    assert_eq!(
+        (status, &finished["result"]["code"]),
+        (201, &json!("success")),
+        "{finished}"
+    );
+    assert_eq!(
+        hash(&place.url(), "active-runs")
+            .await
+            .keys()
+            .collect::<Vec<_>>(),
+        [taken["id"].as_str().unwrap()]
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -81,12 +138,26 @@ async fn the_python_runner_finds_ours() {
     server.add_worker("w1", "secret1").await;
     queued(&server, &["aa", "bb"]).await;
     let wish = json!({ "worker": "w1", "backchannel": { "kind": "jenkins", "url": "http://127.0.0.1:1/job" } });
-    let taken = answer(server.request("POST", "/active-runs").json(&wish)).await.1;
+    let taken = answer(server.request("POST", "/active-runs").json(&wish))
+        .await
+        .1;
     let id = taken["id"].as_str().unwrap().to_owned();
-    let (active, assigned) = (hash(&place.url(), "active-runs").await, hash(&place.url(), "assigned-queue-items").await);
+    let (active, assigned) = (
+        hash(&place.url(), "active-runs").await,
+        hash(&place.url(), "assigned-queue-items").await,
+    );
     let entry: Value = serde_json::from_str(&active[&id]).unwrap();
-    assert_eq!(assigned, BTreeMap::from([(taken["queue_id"].to_string(), id.clone())]));
-    assert_eq!((&entry["codebase"], &entry["backchannel"]), (&json!("aa"), &json!({ "my_url": "http://127.0.0.1:1/job", "jenkins": null })));
+    assert_eq!(
+        assigned,
+        BTreeMap::from([(taken["queue_id"].to_string(), id.clone())])
+    );
+    assert_eq!(
+        (&entry["codebase"], &entry["backchannel"]),
+        (
+            &json!("aa"),
+            &json!({ "my_url": "http://127.0.0.1:1/job", "jenkins": null })
+        )
+    );
     assert!(hash(&place.url(), "last-keepalive").await[&id].starts_with("20"));
     // The Python runner takes over, finishes the run, and gives back: nothing of it is active any more.
     server.kill();
@@ -98,7 +169,11 @@ async fn the_python_runner_finds_ours() {
     );
     servers::execute(&place.database, &finished).await;
     for name in ["active-runs", "last-keepalive"] {
-        let mut connection = redis::Client::open(place.url()).unwrap().get_multiplexed_async_connection().await.unwrap();
+        let mut connection = redis::Client::open(place.url())
+            .unwrap()
+            .get_multiplexed_async_connection()
+            .await
+            .unwrap();
         let () = connection.hdel(name, &id).await.unwrap();
     }
     server.run().await;
@@ -112,11 +187,23 @@ async fn the_hashes_are_put_right_after_redis_was_away() {
     let server = place.server().await;
     server.add_worker("w1", "secret1").await;
     queued(&server, &["aa", "bb"]).await;
-    let claim = || answer(server.request("POST", "/active-runs").json(&json!({ "worker": "w1" })));
+    let claim = || {
+        answer(
+            server
+                .request("POST", "/active-runs")
+                .json(&json!({ "worker": "w1" })),
+        )
+    };
     let first = claim().await.1["id"].as_str().unwrap().to_owned();
     place.redis.tell("stop", "redis");
     let second = claim().await.1["id"].as_str().unwrap().to_owned();
-    assert_eq!(server.finish(&first, &json!({ "code": "success" }), &[]).await.0, 201);
+    assert_eq!(
+        server
+            .finish(&first, &json!({ "code": "success" }), &[])
+            .await
+            .0,
+        201
+    );
     place.redis.tell("continue", "redis");
     for _ in 0..200 {
         if hash(&place.url(), "active-runs").await.keys().eq([&second]) {
@@ -132,23 +219,68 @@ async fn events_are_told_on_their_channels() {
     let place = Place::new().await;
     let server = place.server().await;
     server.add_worker("w1", "secret1").await;
-    let mut channel = redis::Client::open(place.url()).unwrap().get_async_pubsub().await.unwrap();
-    channel.subscribe(&["queue", "result", "publish-status"]).await.unwrap();
+    let mut channel = redis::Client::open(place.url())
+        .unwrap()
+        .get_async_pubsub()
+        .await
+        .unwrap();
+    channel
+        .subscribe(&["queue", "result", "publish-status"])
+        .await
+        .unwrap();
     queued(&server, &["aa"]).await;
     let id = server.claim_of("aa").await;
-    assert_eq!(server.finish(&id, &json!({ "code": "success", "revision": "r" }), &[("w.log", b"x")]).await.0, 201);
-    assert_eq!(answer(server.request("POST", &format!("/runs/{id}")).json(&json!({ "publish_status": "approved" }))).await.0, 200);
+    assert_eq!(
+        server
+            .finish(
+                &id,
+                &json!({ "code": "success", "revision": "r" }),
+                &[("w.log", b"x")]
+            )
+            .await
+            .0,
+        201
+    );
+    assert_eq!(
+        answer(
+            server
+                .request("POST", &format!("/runs/{id}"))
+                .json(&json!({ "publish_status": "approved" }))
+        )
+        .await
+        .0,
+        200
+    );
     let mut heard: BTreeMap<String, Vec<Value>> = BTreeMap::new();
     let mut messages = channel.into_on_message();
     while heard.len() < 3 || heard["queue"].last().unwrap()["processing"] != json!([]) {
-        let message = tokio::time::timeout(Duration::from_secs(10), messages.next()).await.unwrap_or_else(|_| panic!("{heard:?}")).unwrap();
+        let message = tokio::time::timeout(Duration::from_secs(10), messages.next())
+            .await
+            .unwrap_or_else(|_| panic!("{heard:?}"))
+            .unwrap();
         let text: String = message.get_payload().unwrap();
-        heard.entry(message.get_channel_name().to_owned()).or_default().push(serde_json::from_str(&text).unwrap());
+        heard
+            .entry(message.get_channel_name().to_owned())
+            .or_default()
+            .push(serde_json::from_str(&text).unwrap());
     }
     let result = &heard["result"][0];
-    assert_eq!((&result["log_id"], &result["code"], &result["logfilenames"]), (&json!(id), &json!("success"), &json!(["w.log"])));
-    assert_eq!(heard["publish-status"], [json!({ "run_id": id, "publish_status": "approved", "codebase": "aa", "campaign": "gen" })]);
-    let held = heard["queue"].iter().find(|status| status["processing"] != json!([])).unwrap();
+    assert_eq!(
+        (&result["log_id"], &result["code"], &result["logfilenames"]),
+        (&json!(id), &json!("success"), &json!(["w.log"]))
+    );
+    assert_eq!(
+        heard["publish-status"],
+        [
+            json!({ "run_id": id, "publish_status": "approved", "codebase": "aa", "campaign": "gen" })
+        ]
+    );
+    let held = heard["queue"]
+        .iter()
+        .find(|status| status["processing"] != json!([]))
+        .unwrap();
     assert_eq!(held["processing"][0]["id"], json!(id));
-    assert!(held["processing"][0]["last-keepalive"].is_string() && held["rate_limit_hosts"].is_object());
+    assert!(
+        held["processing"][0]["last-keepalive"].is_string() && held["rate_limit_hosts"].is_object()
+    );
 }

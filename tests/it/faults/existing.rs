@@ -49,8 +49,12 @@ async fn theirs(url: &str) -> Vec<String> {
             .unwrap();
     assert!(tables.len() >= 13, "{tables:?}");
     for table in tables {
-        let rows: Vec<String> =
-            sqlx::query_scalar(sqlx::AssertSqlSafe(format!("SELECT t::text FROM {table} AS t ORDER BY 1"))).fetch_all(&mut connection).await.unwrap();
+        let rows: Vec<String> = sqlx::query_scalar(sqlx::AssertSqlSafe(format!(
+            "SELECT t::text FROM {table} AS t ORDER BY 1"
+        )))
+        .fetch_all(&mut connection)
+        .await
+        .unwrap();
         assert!(!rows.is_empty(), "{table} has no row to compare");
         all.extend(rows.into_iter().map(|row| format!("{table}: {row}")));
     }
@@ -59,12 +63,22 @@ async fn theirs(url: &str) -> Vec<String> {
 
 async fn scalar(url: &str, sql: &'static str) -> Option<String> {
     let mut connection = PgConnection::connect(url).await.unwrap();
-    sqlx::query_scalar(sql).fetch_one(&mut connection).await.unwrap()
+    sqlx::query_scalar(sql)
+        .fetch_one(&mut connection)
+        .await
+        .unwrap()
 }
 
 fn migrate(url: &str, more: &[&str]) -> (bool, String) {
-    let output = Command::new(PROGRAM).args(["migrate", "--store", url]).args(more).output().unwrap();
-    (output.status.success(), String::from_utf8(output.stdout).unwrap())
+    let output = Command::new(PROGRAM)
+        .args(["migrate", "--store", url])
+        .args(more)
+        .output()
+        .unwrap();
+    (
+        output.status.success(),
+        String::from_utf8(output.stdout).unwrap(),
+    )
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -73,14 +87,28 @@ async fn nothing_of_theirs_is_changed() {
     let before = theirs(&url).await;
     // Version 1 is the Janitor's own tables, which are there.
     let ours = "  2: the runner's tables\n  3: leases, parked items, pauses, limits and logs of active runs\n";
-    assert_eq!(migrate(&url, &["--dry-run"]), (true, format!("Would apply:\n{ours}")));
+    assert_eq!(
+        migrate(&url, &["--dry-run"]),
+        (true, format!("Would apply:\n{ours}"))
+    );
     assert_eq!(theirs(&url).await, before);
     assert_eq!(migrate(&url, &[]), (true, format!("Applied:\n{ours}")));
-    assert_eq!(migrate(&url, &[]), (true, "The database is up to date.\n".into()));
+    assert_eq!(
+        migrate(&url, &[]),
+        (true, "The database is up to date.\n".into())
+    );
     let home = tempfile::tempdir().unwrap();
     // Without policies of its own, starting writes nothing either.
     let server = Server::start_plain(home.path(), &url).await;
-    for path in ["/status", "/queue", "/candidates", "/codebases", "/queue/position?codebase=cb-old&campaign=gen", "/runs?limit=9", "/queue/stats"] {
+    for path in [
+        "/status",
+        "/queue",
+        "/candidates",
+        "/codebases",
+        "/queue/position?codebase=cb-old&campaign=gen",
+        "/runs?limit=9",
+        "/queue/stats",
+    ] {
         assert_eq!(server.get(path).await.0, 200, "{path}");
     }
     assert_eq!(theirs(&url).await, before);
@@ -95,20 +123,48 @@ async fn theirs_is_read_and_work_goes_on() {
     let run = server.get("/runs/run-old?full=1").await.1;
     assert_eq!(
         (&run["code"], &run["tags"], &run["branches"]),
-        (&json!("success"), &json!([["upstream/1.0", "t1"]]), &json!([["main", "gen", "r1", "r2"]]))
+        (
+            &json!("success"),
+            &json!([["upstream/1.0", "t1"]]),
+            &json!([["main", "gen", "r1", "r2"]])
+        )
     );
     assert_eq!(server.get("/queue").await.1[0]["codebase"], "cb-old");
     // The password that pgcrypto made, with the hash that it makes by itself and with an older one.
     for (worker, password) in [("w-old", "secret-old"), ("w-md5", "secret-md5")] {
-        let login = |password: &str| server.public_request("GET", "/runner/active-runs/nosuch").basic_auth(worker, Some(password)).send();
-        assert_eq!(login(password).await.unwrap().status().as_u16(), 404, "{worker}");
-        assert_eq!(login("wrong").await.unwrap().status().as_u16(), 401, "{worker}");
+        let login = |password: &str| {
+            server
+                .public_request("GET", "/runner/active-runs/nosuch")
+                .basic_auth(worker, Some(password))
+                .send()
+        };
+        assert_eq!(
+            login(password).await.unwrap().status().as_u16(),
+            404,
+            "{worker}"
+        );
+        assert_eq!(
+            login("wrong").await.unwrap().status().as_u16(),
+            401,
+            "{worker}"
+        );
     }
     // A command other than that of the open proposal's run goes first of all.
     let upload = json!([{ "codebase": "cb-old", "campaign": "gen", "command": "other" }]);
-    let stored = answer(server.request("POST", "/candidates").json(&upload)).await.1;
-    assert_eq!(stored["success"][0]["bucket"], "update-existing-mp", "{stored}");
-    let taken = answer(server.request("POST", "/active-runs").json(&json!({ "worker": "w-old" }))).await.1;
+    let stored = answer(server.request("POST", "/candidates").json(&upload))
+        .await
+        .1;
+    assert_eq!(
+        stored["success"][0]["bucket"], "update-existing-mp",
+        "{stored}"
+    );
+    let taken = answer(
+        server
+            .request("POST", "/active-runs")
+            .json(&json!({ "worker": "w-old" })),
+    )
+    .await
+    .1;
     let report = json!({ "code": "success", "revision": "r9", "main_branch_revision": "r8", "branches": [["main", "gen", "r8", "r9"]] });
     let id = taken["id"].as_str().unwrap();
     assert_eq!(server.finish(id, &report, &[("w.log", b"x")]).await.0, 201);
@@ -129,22 +185,40 @@ async fn what_is_missing_is_listed_and_nothing_is_touched() {
     .await;
     let (done, said) = migrate(&url, &[]);
     assert!(!done);
-    for problem in ["run.failure_transient is missing", "candidate.success_chance is of another type", "table followup is missing"] {
+    for problem in [
+        "run.failure_transient is missing",
+        "candidate.success_chance is of another type",
+        "table followup is missing",
+    ] {
         assert!(said.contains(problem), "{problem}: {said}");
     }
     assert_eq!(said.lines().count(), 4, "{said}");
-    assert_eq!(scalar(&url, "SELECT to_regclass('runner_claim')::text").await, None);
+    assert_eq!(
+        scalar(&url, "SELECT to_regclass('runner_claim')::text").await,
+        None
+    );
 }
 
 #[tokio::test]
 async fn other_versions_are_refused_with_the_command_to_run() {
     let start = |url: &str| {
-        let output = Command::new(PROGRAM).args(["check", "--store", url]).output().unwrap();
-        (output.status.success(), String::from_utf8(output.stderr).unwrap())
+        let output = Command::new(PROGRAM)
+            .args(["check", "--store", url])
+            .output()
+            .unwrap();
+        (
+            output.status.success(),
+            String::from_utf8(output.stderr).unwrap(),
+        )
     };
     let empty = servers::empty_database().await;
     let (well, said) = start(&empty);
-    assert!(!well && said.contains("janitor-runner migrate") && said.contains("1: the Janitor's tables"), "{said}");
+    assert!(
+        !well
+            && said.contains("janitor-runner migrate")
+            && said.contains("1: the Janitor's tables"),
+        "{said}"
+    );
     let newer = servers::database().await;
     servers::execute(
         &newer,
@@ -152,7 +226,10 @@ async fn other_versions_are_refused_with_the_command_to_run() {
     )
     .await;
     let (well, said) = start(&newer);
-    assert!(!well && said.contains("newer version of the runner (migration 999"), "{said}");
+    assert!(
+        !well && said.contains("newer version of the runner (migration 999"),
+        "{said}"
+    );
     assert!(!migrate(&newer, &[]).0);
     let url = servers::empty_database().await;
     let both = tokio::join!(schema::migrate(&url), schema::migrate(&url));

@@ -34,15 +34,32 @@ fn settings(gcs: &str, bucket: &str, home: &Path) -> String {
 }
 
 async fn object(gcs: &str, bucket: &str, name: &str) -> Option<Vec<u8>> {
-    let url = format!("{gcs}/storage/v1/b/{bucket}/o/{}?alt=media", name.replace('/', "%2F"));
-    let answer = crate::support::process::client().get(url).send().await.unwrap();
-    if answer.status() == 200 { Some(answer.bytes().await.unwrap().to_vec()) } else { None }
+    let url = format!(
+        "{gcs}/storage/v1/b/{bucket}/o/{}?alt=media",
+        name.replace('/', "%2F")
+    );
+    let answer = crate::support::process::client()
+        .get(url)
+        .send()
+        .await
+        .unwrap();
+    if answer.status() == 200 {
+        Some(answer.bytes().await.unwrap().to_vec())
+    } else {
+        None
+    }
 }
 
 /// Runs whose files wait in the backup directory.
 fn waiting(home: &Path) -> usize {
-    let folders =
-        |path: &Path| std::fs::read_dir(path).into_iter().flatten().flatten().filter(|e| !e.file_name().to_string_lossy().starts_with('.')).count();
+    let folders = |path: &Path| {
+        std::fs::read_dir(path)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter(|e| !e.file_name().to_string_lossy().starts_with('.'))
+            .count()
+    };
     folders(&home.join("backup/artifacts")) + folders(&home.join("backup/logs"))
 }
 
@@ -53,7 +70,11 @@ async fn all_is_moved(server: &Server) {
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    panic!("{} folders still wait: {}", waiting(&server.home), server.log());
+    panic!(
+        "{} folders still wait: {}",
+        waiting(&server.home),
+        server.log()
+    );
 }
 
 async fn gcs_is_away(down: &str, up: &str) {
@@ -61,7 +82,12 @@ async fn gcs_is_away(down: &str, up: &str) {
     let gcs = private.url("gcs");
     let bucket = servers::new_bucket(&gcs).await;
     let home = tempfile::tempdir().unwrap();
-    let mut server = Server::start(home.path(), &servers::database().await, &settings(&gcs, &bucket, home.path())).await;
+    let mut server = Server::start(
+        home.path(),
+        &servers::database().await,
+        &settings(&gcs, &bucket, home.path()),
+    )
+    .await;
     server.add_worker("w1", "secret1").await;
     let load = Load::start(&[&server], 4);
     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -69,9 +95,19 @@ async fn gcs_is_away(down: &str, up: &str) {
     let before = load.load.finished();
     // A stopped bucket is given up after five seconds without a byte; what comes after that waits at once.
     tokio::time::sleep(Duration::from_secs(if down == "stop" { 11 } else { 2 })).await;
-    assert!(load.load.finished() > before + 10, "runs are not finished while the bucket is away");
+    assert!(
+        load.load.finished() > before + 10,
+        "runs are not finished while the bucket is away"
+    );
     assert_eq!(server.get("/ready").await.0, 200);
-    let metrics = server.request("GET", "/metrics").send().await.unwrap().text().await.unwrap();
+    let metrics = server
+        .request("GET", "/metrics")
+        .send()
+        .await
+        .unwrap()
+        .text()
+        .await
+        .unwrap();
     assert!(metrics.contains("janitor_runner_backup_runs"), "{metrics}");
     let waited = waiting(home.path());
     assert!(waited > 10, "{waited} folders wait");
@@ -81,7 +117,12 @@ async fn gcs_is_away(down: &str, up: &str) {
     private.tell(up, "gcs");
     if down == "kill" {
         // The fake forgets its buckets.
-        let made = crate::support::process::client().post(format!("{gcs}/storage/v1/b")).json(&json!({ "name": bucket })).send().await.unwrap();
+        let made = crate::support::process::client()
+            .post(format!("{gcs}/storage/v1/b"))
+            .json(&json!({ "name": bucket }))
+            .send()
+            .await
+            .unwrap();
         assert!(made.status().is_success());
     }
     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -105,7 +146,11 @@ async fn gcs_is_away(down: &str, up: &str) {
         nothing_is_lost(&server, &seen).await;
     } else {
         // All but those that the fake forgot when it was killed.
-        assert!(kept >= seen.results.len() - before - 4, "{kept} of {} are there, {before} were forgotten", seen.results.len());
+        assert!(
+            kept >= seen.results.len() - before - 4,
+            "{kept} of {} are there, {before} were forgotten",
+            seen.results.len()
+        );
     }
 }
 
@@ -130,7 +175,9 @@ impl Objects for Strict {
         if objects.contains_key(name) {
             return Err(PutError::Refused);
         }
-        let Content::Memory(bytes) = content else { panic!("a small file is in memory") };
+        let Content::Memory(bytes) = content else {
+            panic!("a small file is in memory")
+        };
         objects.insert(name.to_owned(), bytes.to_vec());
         Ok(())
     }
@@ -149,17 +196,51 @@ impl Objects for Strict {
 async fn a_refused_overwrite_is_fine_or_stored_beside() {
     let strict = Arc::new(Strict::default());
     let store = ObjectLogs::new(strict.clone(), "");
-    let folder = LogFolder { codebase: codebase_name("aa"), run: RunId::new("r1") };
-    let log = |text: &str| SpooledFile { name: "w.log".into(), content: Content::Memory(text.to_owned().into()), size: text.len() as u64 };
-    store.store(&folder, &[log("first")], start()).await.unwrap();
-    store.store(&folder, &[log("first")], start()).await.unwrap();
-    assert_eq!(strict.0.lock().unwrap().keys().collect::<Vec<_>>(), ["aa/r1/w.log.gz"]);
-    store.store(&folder, &[log("second")], start()).await.unwrap();
-    assert_eq!(strict.0.lock().unwrap().keys().collect::<Vec<_>>(), ["aa/r1/w.log.20261123T100000.gz", "aa/r1/w.log.gz"]);
+    let folder = LogFolder {
+        codebase: codebase_name("aa"),
+        run: RunId::new("r1"),
+    };
+    let log = |text: &str| SpooledFile {
+        name: "w.log".into(),
+        content: Content::Memory(text.to_owned().into()),
+        size: text.len() as u64,
+    };
+    store
+        .store(&folder, &[log("first")], start())
+        .await
+        .unwrap();
+    store
+        .store(&folder, &[log("first")], start())
+        .await
+        .unwrap();
+    assert_eq!(
+        strict.0.lock().unwrap().keys().collect::<Vec<_>>(),
+        ["aa/r1/w.log.gz"]
+    );
+    store
+        .store(&folder, &[log("second")], start())
+        .await
+        .unwrap();
+    assert_eq!(
+        strict.0.lock().unwrap().keys().collect::<Vec<_>>(),
+        ["aa/r1/w.log.20261123T100000.gz", "aa/r1/w.log.gz"]
+    );
     let mut text = String::new();
-    store.open(&folder, "w.log").await.unwrap().unwrap().read_to_string(&mut text).await.unwrap();
+    store
+        .open(&folder, "w.log")
+        .await
+        .unwrap()
+        .unwrap()
+        .read_to_string(&mut text)
+        .await
+        .unwrap();
     assert_eq!(text, "first");
-    assert!(store.store(&folder, &[log("third")], start()).await.is_err());
+    assert!(
+        store
+            .store(&folder, &[log("third")], start())
+            .await
+            .is_err()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -174,14 +255,26 @@ async fn a_full_spool_loses_nothing_that_was_acknowledged() {
     let too_much = vec![7_u8; 3 << 20];
     let report = json!({ "code": "success", "target": { "name": "generic" } });
     for _ in 0..3 {
-        let (status, said) = server.finish(&taken, &report, &[("big.bin", &too_much)]).await;
+        let (status, said) = server
+            .finish(&taken, &report, &[("big.bin", &too_much)])
+            .await;
         assert_eq!(status, 503, "{said}");
     }
     assert_eq!(server.get(&format!("/active-runs/{taken}")).await.0, 200);
-    assert_eq!(server.finish(&taken, &report, &[("small.bin", b"x")]).await.0, 201);
+    assert_eq!(
+        server
+            .finish(&taken, &report, &[("small.bin", b"x")])
+            .await
+            .0,
+        201
+    );
     tokio::time::sleep(Duration::from_secs(1)).await;
     let seen = load.stop().await;
-    println!("spool full: {} results of others acknowledged, answers {:?}", seen.results.len(), seen.statuses);
+    println!(
+        "spool full: {} results of others acknowledged, answers {:?}",
+        seen.results.len(),
+        seen.statuses
+    );
     assert!(seen.results.len() > 5);
     nothing_is_lost(&server, &seen).await;
 }

@@ -29,7 +29,11 @@ fn runs(from: usize, to: usize, codebase: &str) -> String {
 async fn quick<T>(what: &str, work: impl Future<Output = T>) -> T {
     let began = Instant::now();
     let done = work.await;
-    assert!(began.elapsed() < Duration::from_millis(1500), "{what} took {:?}", began.elapsed());
+    assert!(
+        began.elapsed() < Duration::from_millis(1500),
+        "{what} took {:?}",
+        began.elapsed()
+    );
     done
 }
 
@@ -38,13 +42,27 @@ async fn plans_made_on_empty_tables_do_when_they_are_full() {
     let url = servers::database().await;
     servers::execute(&url, "VACUUM ANALYZE").await;
     let store = servers::open_postgres(&url).await;
-    let names: Vec<String> = (0..CODEBASES).map(|number| format!("cb-{number}")).collect();
+    let names: Vec<String> = (0..CODEBASES)
+        .map(|number| format!("cb-{number}"))
+        .collect();
     let keys: Vec<QueueKey> = names.iter().map(|name| key(name, "gen")).collect();
     let request = |run: &str, codebase: &str| ClaimRequest {
-        filter: ClaimFilter { codebase: Some(codebase_name(codebase)), ..ClaimFilter::default() },
+        filter: ClaimFilter {
+            codebase: Some(codebase_name(codebase)),
+            ..ClaimFilter::default()
+        },
         ..claim(run)
     };
-    store.upload_codebases(names.iter().map(|name| bare_codebase(name)).chain([bare_codebase("busy")]).collect()).await.unwrap();
+    store
+        .upload_codebases(
+            names
+                .iter()
+                .map(|name| bare_codebase(name))
+                .chain([bare_codebase("busy")])
+                .collect(),
+        )
+        .await
+        .unwrap();
     // What is known of the table is that it was empty; with some rows in it, an index that is of no use looks as good as the right one.
     servers::execute(&url, &runs(1, SOME_RUNS, "'cb-' || i")).await;
     // Each connection of the pool makes its plans now.
@@ -55,8 +73,17 @@ async fn plans_made_on_empty_tables_do_when_they_are_full() {
                 store.facts(&some).await.unwrap();
                 store.run_of_revision(&some[0].pair(), "r").await.unwrap();
                 store.position(&some[0].pair()).await.unwrap();
-                let filter = ClaimFilter { codebase: Some(codebase_name("cb-0")), ..ClaimFilter::default() };
-                store.claim(ClaimRequest { filter, ..claim(&format!("early-{number}")) }).await.unwrap();
+                let filter = ClaimFilter {
+                    codebase: Some(codebase_name("cb-0")),
+                    ..ClaimFilter::default()
+                };
+                store
+                    .claim(ClaimRequest {
+                        filter,
+                        ..claim(&format!("early-{number}"))
+                    })
+                    .await
+                    .unwrap();
             })
         })
         .collect();
@@ -65,15 +92,48 @@ async fn plans_made_on_empty_tables_do_when_they_are_full() {
     }
     servers::execute(&url, &runs(SOME_RUNS + 1, SOME_RUNS + OLD_RUNS, "'busy'")).await;
 
-    let wishes = names.iter().map(|name| wish(name, Bucket::Default, 1.0)).collect();
-    quick("queueing", store.enqueue(EnqueueBatch { items: wishes, settles: vec![], now: start() })).await.unwrap();
+    let wishes = names
+        .iter()
+        .map(|name| wish(name, Bucket::Default, 1.0))
+        .collect();
+    quick(
+        "queueing",
+        store.enqueue(EnqueueBatch {
+            items: wishes,
+            settles: vec![],
+            now: start(),
+        }),
+    )
+    .await
+    .unwrap();
     quick("gathering facts", store.facts(&keys)).await.unwrap();
     for number in 0..40 {
         let name = format!("cb-{}", CODEBASES - 1 - number);
-        let run = quick("claiming by codebase", store.claim(request(&format!("r{number}"), &name))).await.unwrap().unwrap().run;
-        quick("storing a run", store.record(ended(&run, full_run(&run)))).await.unwrap();
-        quick("looking for a revision", store.run_of_revision(&pair(&name, "gen"), "r2")).await.unwrap().unwrap();
-        quick("looking for a place", store.position(&pair(&format!("cb-{number}"), "gen"))).await.unwrap().unwrap();
+        let run = quick(
+            "claiming by codebase",
+            store.claim(request(&format!("r{number}"), &name)),
+        )
+        .await
+        .unwrap()
+        .unwrap()
+        .run;
+        quick("storing a run", store.record(ended(&run, full_run(&run))))
+            .await
+            .unwrap();
+        quick(
+            "looking for a revision",
+            store.run_of_revision(&pair(&name, "gen"), "r2"),
+        )
+        .await
+        .unwrap()
+        .unwrap();
+        quick(
+            "looking for a place",
+            store.position(&pair(&format!("cb-{number}"), "gen")),
+        )
+        .await
+        .unwrap()
+        .unwrap();
     }
     // A queue that nobody has counted yet.
     let more = "INSERT INTO codebase (name) SELECT 'more-' || i FROM generate_series(1, 30000) AS i;
@@ -81,9 +141,21 @@ async fn plans_made_on_empty_tables_do_when_they_are_full() {
     servers::execute(&url, more).await;
     let began = Instant::now();
     for number in 0..40 {
-        let run = store.claim(ClaimRequest { now: start() + TimeDelta::seconds(1), ..claim(&format!("s{number}")) }).await.unwrap().unwrap().run;
+        let run = store
+            .claim(ClaimRequest {
+                now: start() + TimeDelta::seconds(1),
+                ..claim(&format!("s{number}"))
+            })
+            .await
+            .unwrap()
+            .unwrap()
+            .run;
         store.record(ended(&run, full_run(&run))).await.unwrap();
     }
-    assert!(began.elapsed() < Duration::from_millis(800), "40 cycles took {:?}", began.elapsed());
+    assert!(
+        began.elapsed() < Duration::from_millis(800),
+        "40 cycles took {:?}",
+        began.elapsed()
+    );
     assert_eq!(Claims::list(&store).await.unwrap(), vec![]);
 }

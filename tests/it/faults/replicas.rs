@@ -32,11 +32,26 @@ async fn four_servers_hand_out_each_item_once() {
     let home = tempfile::tempdir().unwrap();
     let servers = replicas(4, &servers::database().await, home.path()).await;
     for round in 0..2 {
-        let names: Vec<String> = (0..ITEMS).map(|number| format!("cb-{round}-{number}")).collect();
+        let names: Vec<String> = (0..ITEMS)
+            .map(|number| format!("cb-{round}-{number}"))
+            .collect();
         let codebases: Vec<Value> = names.iter().map(|name| json!({ "name": name })).collect();
-        let candidates: Vec<Value> = names.iter().map(|name| json!({ "codebase": name, "campaign": "gen" })).collect();
-        assert_eq!(answer(servers[0].request("POST", "/codebases").json(&codebases)).await.0, 200);
-        assert_eq!(answer(servers[1].request("POST", "/candidates").json(&candidates)).await.0, 200);
+        let candidates: Vec<Value> = names
+            .iter()
+            .map(|name| json!({ "codebase": name, "campaign": "gen" }))
+            .collect();
+        assert_eq!(
+            answer(servers[0].request("POST", "/codebases").json(&codebases))
+                .await
+                .0,
+            200
+        );
+        assert_eq!(
+            answer(servers[1].request("POST", "/candidates").json(&candidates))
+                .await
+                .0,
+            200
+        );
         let claimers: Vec<_> = (0..CLAIMERS)
             .map(|number| {
                 let server = &servers[number % servers.len()];
@@ -76,7 +91,11 @@ async fn two_of_four_servers_die() {
     all[2].kill();
     load.finishes(31).await;
     let seen = load.stop().await;
-    println!("two of four killed: {} results acknowledged, answers {:?}", seen.results.len(), seen.statuses);
+    println!(
+        "two of four killed: {} results acknowledged, answers {:?}",
+        seen.results.len(),
+        seen.statuses
+    );
     assert!(seen.results.len() > 50);
     // Another one takes over the follow-ups within the term of the first.
     nothing_is_lost(&all[1], &seen).await;
@@ -91,10 +110,43 @@ async fn timers_are_taken_over_within_seconds() {
     all[0].kill();
     let died = Instant::now();
     let server = &all[1];
-    assert_eq!(answer(server.request("POST", "/codebases").json(&json!([{ "name": "aa" }]))).await.0, 200);
-    assert_eq!(answer(server.request("POST", "/candidates").json(&json!([{ "codebase": "aa", "campaign": "gen" }]))).await.0, 200);
-    let id = answer(server.request("POST", "/active-runs").json(&json!({ "worker": "w1" }))).await.1["id"].as_str().unwrap().to_owned();
-    assert_eq!(server.finish(&id, &json!({ "code": "success" }), &[]).await.0, 201);
+    assert_eq!(
+        answer(
+            server
+                .request("POST", "/codebases")
+                .json(&json!([{ "name": "aa" }]))
+        )
+        .await
+        .0,
+        200
+    );
+    assert_eq!(
+        answer(
+            server
+                .request("POST", "/candidates")
+                .json(&json!([{ "codebase": "aa", "campaign": "gen" }]))
+        )
+        .await
+        .0,
+        200
+    );
+    let id = answer(
+        server
+            .request("POST", "/active-runs")
+            .json(&json!({ "worker": "w1" })),
+    )
+    .await
+    .1["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    assert_eq!(
+        server
+            .finish(&id, &json!({ "code": "success" }), &[])
+            .await
+            .0,
+        201
+    );
     while server.get("/queue").await.1.as_array().unwrap().is_empty() {
         assert!(died.elapsed() < Duration::from_secs(8), "nobody follows up");
         tokio::time::sleep(Duration::from_millis(20)).await;

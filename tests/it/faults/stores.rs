@@ -23,7 +23,10 @@ const TOLD_WITHIN: Duration = Duration::from_secs(2);
 
 async fn migrated(private: &Private) -> String {
     let url = private.url("postgres");
-    assert_eq!(schema::migrate(&url).await.unwrap().problems, Vec::<String>::new());
+    assert_eq!(
+        schema::migrate(&url).await.unwrap().problems,
+        Vec::<String>::new()
+    );
     url
 }
 
@@ -34,19 +37,52 @@ async fn seconds(seconds: f64) {
 /// While the database is down: requests that need it are told so in time, and others are served.
 async fn is_told_in_time(server: &Server) {
     let started = Instant::now();
-    let answer = server.request("POST", "/active-runs").json(&serde_json::json!({})).send().await.unwrap();
-    let (status, retry) = (answer.status().as_u16(), answer.headers().get("retry-after").cloned());
-    assert_eq!((status, retry.is_some()), (503, true), "{}", answer.text().await.unwrap());
+    let answer = server
+        .request("POST", "/active-runs")
+        .json(&serde_json::json!({}))
+        .send()
+        .await
+        .unwrap();
+    let (status, retry) = (
+        answer.status().as_u16(),
+        answer.headers().get("retry-after").cloned(),
+    );
+    assert_eq!(
+        (status, retry.is_some()),
+        (503, true),
+        "{}",
+        answer.text().await.unwrap()
+    );
     assert!(started.elapsed() < TOLD_WITHIN, "{:?}", started.elapsed());
     assert_eq!(server.get("/health").await.0, 200);
     assert_eq!(server.get("/metrics").await.0, 200);
-    assert_eq!(server.request("GET", "/ready").send().await.unwrap().status().as_u16(), 503);
+    assert_eq!(
+        server
+            .request("GET", "/ready")
+            .send()
+            .await
+            .unwrap()
+            .status()
+            .as_u16(),
+        503
+    );
 }
 
 async fn heals(server: &Server, within: Duration) {
     let started = Instant::now();
-    while server.request("GET", "/ready").send().await.unwrap().status() != 200 {
-        assert!(started.elapsed() < within, "not ready again: {}", server.log());
+    while server
+        .request("GET", "/ready")
+        .send()
+        .await
+        .unwrap()
+        .status()
+        != 200
+    {
+        assert!(
+            started.elapsed() < within,
+            "not ready again: {}",
+            server.log()
+        );
         seconds(0.05).await;
     }
 }
@@ -69,11 +105,19 @@ async fn postgres_is_away(down: &str, up: &str) {
         private.tell(up, "postgres");
         heals(&server, Duration::from_secs(10)).await;
         seconds(1.0).await;
-        assert!(load.load.finished() > before, "nothing is finished after the database came back");
+        assert!(
+            load.load.finished() > before,
+            "nothing is finished after the database came back"
+        );
         before = load.load.finished();
     }
     let seen = load.stop().await;
-    println!("{down}: {} results acknowledged, answers {:?}, slowest {:?}", seen.results.len(), seen.statuses, seen.slowest);
+    println!(
+        "{down}: {} results acknowledged, answers {:?}, slowest {:?}",
+        seen.results.len(),
+        seen.statuses,
+        seen.slowest
+    );
     nothing_is_lost(&server, &seen).await;
 }
 
@@ -104,7 +148,11 @@ async fn cut_connections_lose_nothing() {
     }
     seconds(1.0).await;
     let seen = load.stop().await;
-    println!("cut connections: {} results acknowledged, answers {:?}", seen.results.len(), seen.statuses);
+    println!(
+        "cut connections: {} results acknowledged, answers {:?}",
+        seen.results.len(),
+        seen.statuses
+    );
     assert!(seen.results.len() > 20);
     nothing_is_lost(&server, &seen).await;
 }
@@ -114,18 +162,31 @@ async fn cut_connections_lose_nothing() {
 async fn requests_given_up_leave_no_transaction() {
     let url = servers::database().await;
     let store = servers::open_postgres(&url).await;
-    store.upload_codebases(vec![bare_codebase("aa")]).await.unwrap();
-    let mut connection = <sqlx::PgConnection as sqlx::Connection>::connect(&url).await.unwrap();
+    store
+        .upload_codebases(vec![bare_codebase("aa")])
+        .await
+        .unwrap();
+    let mut connection = <sqlx::PgConnection as sqlx::Connection>::connect(&url)
+        .await
+        .unwrap();
     let mut open: Vec<String> = vec![];
     for number in 0..250_u64 {
         let queueing = store.enqueue(batch(vec![wish("aa", Bucket::Default, 1.0)]));
         drop(tokio::time::timeout(Duration::from_micros(number * 6), queueing).await);
         seconds(0.005).await;
         let query = "SELECT query FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in%'";
-        open.extend(sqlx::query_scalar::<_, String>(query).fetch_all(&mut connection).await.unwrap());
+        open.extend(
+            sqlx::query_scalar::<_, String>(query)
+                .fetch_all(&mut connection)
+                .await
+                .unwrap(),
+        );
     }
     assert_eq!(open, Vec::<String>::new());
-    store.enqueue(batch(vec![wish("aa", Bucket::Default, 1.0)])).await.unwrap();
+    store
+        .enqueue(batch(vec![wish("aa", Bucket::Default, 1.0)]))
+        .await
+        .unwrap();
 }
 
 /// Collects the run ids that are told on the channel `result`, each time it is called.
@@ -161,7 +222,10 @@ impl Listener {
             }
             seconds(0.05).await;
         }
-        panic!("not told: {:?}", wanted.difference(&heard).collect::<Vec<_>>());
+        panic!(
+            "not told: {:?}",
+            wanted.difference(&heard).collect::<Vec<_>>()
+        );
     }
 }
 
@@ -169,7 +233,10 @@ impl Listener {
 async fn redis_stopped_delays_events_and_nothing_else() {
     let mut private = Private::start(&["redis"]);
     let home = tempfile::tempdir().unwrap();
-    let settings = format!("events = \"{0}\"\ncoordination = \"{0}\"\n", private.url("redis"));
+    let settings = format!(
+        "events = \"{0}\"\ncoordination = \"{0}\"\n",
+        private.url("redis")
+    );
     let server = Server::start(home.path(), &servers::database().await, &settings).await;
     server.add_worker("w1", "secret1").await;
     let mut listener = Listener::start(&private.url("redis")).await;
@@ -179,16 +246,38 @@ async fn redis_stopped_delays_events_and_nothing_else() {
         private.tell("stop", "redis");
         let before = load.load.finished();
         seconds(3.0).await;
-        assert!(load.load.finished() > before + 10, "runs are not finished while Redis is away");
+        assert!(
+            load.load.finished() > before + 10,
+            "runs are not finished while Redis is away"
+        );
         assert_eq!(server.get("/ready").await.0, 200);
-        let health = server.request("GET", "/health").header("accept", "application/json").send().await.unwrap();
+        let health = server
+            .request("GET", "/health")
+            .header("accept", "application/json")
+            .send()
+            .await
+            .unwrap();
         assert_eq!(health.status().as_u16(), 503);
         private.tell("continue", "redis");
     }
     let seen = load.stop().await;
-    println!("Redis stopped: {} results acknowledged, answers {:?}, slowest {:?}", seen.results.len(), seen.statuses, seen.slowest);
-    assert!(!seen.statuses.keys().any(|status| *status >= 500 && *status != 503 || *status == 0), "{:?}", seen.statuses);
-    listener.hears_all(&seen.results.keys().cloned().collect()).await;
+    println!(
+        "Redis stopped: {} results acknowledged, answers {:?}, slowest {:?}",
+        seen.results.len(),
+        seen.statuses,
+        seen.slowest
+    );
+    assert!(
+        !seen
+            .statuses
+            .keys()
+            .any(|status| *status >= 500 && *status != 503 || *status == 0),
+        "{:?}",
+        seen.statuses
+    );
+    listener
+        .hears_all(&seen.results.keys().cloned().collect())
+        .await;
     nothing_is_lost(&server, &seen).await;
 }
 
@@ -196,7 +285,10 @@ async fn redis_stopped_delays_events_and_nothing_else() {
 async fn redis_killed_delays_events_and_nothing_else() {
     let mut private = Private::start(&["redis"]);
     let home = tempfile::tempdir().unwrap();
-    let settings = format!("events = \"{0}\"\ncoordination = \"{0}\"\n", private.url("redis"));
+    let settings = format!(
+        "events = \"{0}\"\ncoordination = \"{0}\"\n",
+        private.url("redis")
+    );
     let server = Server::start(home.path(), &servers::database().await, &settings).await;
     server.add_worker("w1", "secret1").await;
     let load = Load::start(&[&server], CLIENTS);
@@ -216,14 +308,26 @@ async fn redis_killed_delays_events_and_nothing_else() {
         }
         seconds(0.05).await;
     }
-    assert_eq!(sqlx_scalar(&server, "SELECT count(*) FROM runner_outbox").await, 0);
+    assert_eq!(
+        sqlx_scalar(&server, "SELECT count(*) FROM runner_outbox").await,
+        0
+    );
     seconds(0.2).await;
     assert!(!listener.heard().is_empty());
-    println!("Redis killed: {} results acknowledged, {waiting} waited, answers {:?}", seen.results.len(), seen.statuses);
+    println!(
+        "Redis killed: {} results acknowledged, {waiting} waited, answers {:?}",
+        seen.results.len(),
+        seen.statuses
+    );
     nothing_is_lost(&server, &seen).await;
 }
 
 async fn sqlx_scalar(server: &Server, sql: &'static str) -> i64 {
-    let mut connection = <sqlx::PgConnection as sqlx::Connection>::connect(&server.store).await.unwrap();
-    sqlx::query_scalar(sql).fetch_one(&mut connection).await.unwrap()
+    let mut connection = <sqlx::PgConnection as sqlx::Connection>::connect(&server.store)
+        .await
+        .unwrap();
+    sqlx::query_scalar(sql)
+        .fetch_one(&mut connection)
+        .await
+        .unwrap()
 }

@@ -45,7 +45,9 @@ fn until(yard: &Yard, flag: &str) -> String {
     let flag = yard.path(flag);
     let flag = flag.display();
     // The log has the command itself too, which must not be taken for what it says.
-    format!("echo be''gun; n=0; while [ ! -e {flag} ] && [ $n -lt 600 ]; do sleep 0.1; n=$((n + 1)); done; echo two >> file.txt; echo en''ded")
+    format!(
+        "echo be''gun; n=0; while [ ! -e {flag} ] && [ $n -lt 600 ]; do sleep 0.1; n=$((n + 1)); done; echo two >> file.txt; echo en''ded"
+    )
 }
 
 fn raise(yard: &Yard, flag: &str) {
@@ -67,12 +69,31 @@ async fn a_worker_is_killed(kind: &str) {
     first.kill();
     let ended = yard.ended(&id, "worker-timeout").await;
     let after = seconds(died);
-    assert_eq!((&ended["transient"], &ended["logfilenames"]), (&json!(true), &json!(["worker.log"])));
-    assert!(yard.server.get(&format!("/log/{id}/worker.log")).await.1.as_str().unwrap().contains("begun"));
+    assert_eq!(
+        (&ended["transient"], &ended["logfilenames"]),
+        (&json!(true), &json!(["worker.log"]))
+    );
+    assert!(
+        yard.server
+            .get(&format!("/log/{id}/worker.log"))
+            .await
+            .1
+            .as_str()
+            .unwrap()
+            .contains("begun")
+    );
     raise(&yard, "go");
     let _second = yard.worker("w2", &[]);
-    let runs = yard.server.until("/runs?limit=9", |runs| runs.as_array().is_some_and(|runs| runs.len() == 2)).await;
-    assert_eq!((&runs[0]["code"], &runs[0]["codebase"]), (&json!("success"), &json!("killed")));
+    let runs = yard
+        .server
+        .until("/runs?limit=9", |runs| {
+            runs.as_array().is_some_and(|runs| runs.len() == 2)
+        })
+        .await;
+    assert_eq!(
+        (&runs[0]["code"], &runs[0]["codebase"]),
+        (&json!("success"), &json!("killed"))
+    );
     row(
         &format!("a1-{kind}"),
         &[
@@ -98,9 +119,23 @@ async fn a_worker_is_stopped_and_its_result_comes_late(kind: &str) {
     worker.signal("CONT");
     let late = yard.ended(&id, "success").await;
     assert!(late["revision"].is_string() && yard.runs("stopped").await.len() == 1);
-    assert!(yard.server.get(&format!("/log/{id}/worker.log")).await.1.as_str().unwrap().contains("ended"));
+    assert!(
+        yard.server
+            .get(&format!("/log/{id}/worker.log"))
+            .await
+            .1
+            .as_str()
+            .unwrap()
+            .contains("ended")
+    );
     // The item went with it, and the next schedule came.
-    yard.server.until("/queue", |queue| queue.as_array().is_some_and(|queue| queue.len() == 1 && queue[0]["queue_id"] != late["queue_id"])).await;
+    yard.server
+        .until("/queue", |queue| {
+            queue
+                .as_array()
+                .is_some_and(|queue| queue.len() == 1 && queue[0]["queue_id"] != late["queue_id"])
+        })
+        .await;
     row(
         &format!("a2-{kind}"),
         &[
@@ -125,14 +160,24 @@ async fn a_worker_is_stopped_and_another_takes_its_item(kind: &str) {
     first.signal("CONT");
     let began = Instant::now();
     while !first.has_ended() {
-        assert!(began.elapsed() < Duration::from_secs(20), "it goes on: {}", std::fs::read_to_string(yard.path("w1.log")).unwrap());
+        assert!(
+            began.elapsed() < Duration::from_secs(20),
+            "it goes on: {}",
+            std::fs::read_to_string(yard.path("w1.log")).unwrap()
+        );
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     raise(&yard, "go");
     yard.ended(&second, "success").await;
     let mut runs = yard.runs("taken").await;
     runs.sort_by_key(|(_, code)| code.clone());
-    assert_eq!(runs, [(second, "success".to_owned()), (id, "worker-timeout".to_owned())]);
+    assert_eq!(
+        runs,
+        [
+            (second, "success".to_owned()),
+            (id, "worker-timeout".to_owned())
+        ]
+    );
     row(
         &format!("a3-{kind}"),
         &[
@@ -151,22 +196,60 @@ struct Wire {
 }
 
 fn ip(arguments: &[&str]) {
-    let output = Command::new("ip").args(arguments).output().expect("iproute2 is installed");
-    assert!(output.status.success(), "ip {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    let output = Command::new("ip")
+        .args(arguments)
+        .output()
+        .expect("iproute2 is installed");
+    assert!(
+        output.status.success(),
+        "ip {arguments:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 impl Wire {
     fn lay() -> Self {
         // A free port is a number that no other test has now; a subnet of its own comes of it.
         let port = free_port();
-        let (name, net) = (format!("jr{port}"), format!("10.{}.{}", 64 + port / 256 % 128, port % 256));
+        let (name, net) = (
+            format!("jr{port}"),
+            format!("10.{}.{}", 64 + port / 256 % 128, port % 256),
+        );
         let (inside, host) = (format!("{name}b"), format!("{net}.1"));
         ip(&["netns", "add", &name]);
-        let wire = Self { namespace: name.clone(), host: host.clone() };
-        ip(&["link", "add", &format!("{name}a"), "type", "veth", "peer", "name", &inside, "netns", &name]);
-        ip(&["address", "add", &format!("{host}/30"), "dev", &format!("{name}a")]);
+        let wire = Self {
+            namespace: name.clone(),
+            host: host.clone(),
+        };
+        ip(&[
+            "link",
+            "add",
+            &format!("{name}a"),
+            "type",
+            "veth",
+            "peer",
+            "name",
+            &inside,
+            "netns",
+            &name,
+        ]);
+        ip(&[
+            "address",
+            "add",
+            &format!("{host}/30"),
+            "dev",
+            &format!("{name}a"),
+        ]);
         ip(&["link", "set", &format!("{name}a"), "up"]);
-        ip(&["-n", &name, "address", "add", &format!("{net}.2/30"), "dev", &inside]);
+        ip(&[
+            "-n",
+            &name,
+            "address",
+            "add",
+            &format!("{net}.2/30"),
+            "dev",
+            &inside,
+        ]);
         ip(&["-n", &name, "link", "set", "lo", "up"]);
         ip(&["-n", &name, "link", "set", &inside, "up"]);
         wire
@@ -174,14 +257,25 @@ impl Wire {
 
     /// Cuts it, or mends it.
     fn set(&self, state: &str) {
-        ip(&["-n", &self.namespace, "link", "set", &format!("{}b", self.namespace), state]);
+        ip(&[
+            "-n",
+            &self.namespace,
+            "link",
+            "set",
+            &format!("{}b", self.namespace),
+            state,
+        ]);
     }
 }
 
 impl Drop for Wire {
     fn drop(&mut self) {
         // The wire goes with it.
-        drop(Command::new("ip").args(["netns", "delete", &self.namespace]).status());
+        drop(
+            Command::new("ip")
+                .args(["netns", "delete", &self.namespace])
+                .status(),
+        );
     }
 }
 
@@ -190,7 +284,11 @@ async fn the_network_between_is_cut(kind: &str) {
     let yard = Yard::open(kind, &format!("listen_address = \"0.0.0.0\"\n{QUICK}")).await;
     yard.queue("cut", &until(&yard, "go")).await;
     let port = yard.server.public.rsplit_once(':').unwrap().1.to_owned();
-    let _worker = yard.worker_in(&wire.namespace, "w1", &format!("http://{}:{port}/runner", wire.host));
+    let _worker = yard.worker_in(
+        &wire.namespace,
+        "w1",
+        &format!("http://{}:{port}/runner", wire.host),
+    );
     let id = yard.active("cut").await;
     yard.says(&id, "begun").await;
     wire.set("down");
@@ -208,7 +306,9 @@ async fn the_network_between_is_cut(kind: &str) {
             "network between worker and server",
             "cut (network namespaces), mended once the codemod had ended",
             kind,
-            &format!("`worker-timeout` after {after}, then the late result in the place of that: `success`"),
+            &format!(
+                "`worker-timeout` after {after}, then the late result in the place of that: `success`"
+            ),
         ],
     );
 }
@@ -226,20 +326,36 @@ async fn kill_at(yard: &mut Yard, step: impl AsyncFn(&Yard) -> bool) {
 }
 
 fn has_files(folder: &std::path::Path) -> bool {
-    std::fs::read_dir(folder)
-        .is_ok_and(|mut entries| entries.any(|entry| entry.is_ok_and(|entry| if entry.path().is_dir() { has_files(&entry.path()) } else { true })))
+    std::fs::read_dir(folder).is_ok_and(|mut entries| {
+        entries.any(|entry| {
+            entry.is_ok_and(|entry| {
+                if entry.path().is_dir() {
+                    has_files(&entry.path())
+                } else {
+                    true
+                }
+            })
+        })
+    })
 }
 
 #[expect(clippy::too_many_lines)]
 async fn the_server_is_killed_at_every_step(kind: &str) {
     // Starting again takes its time; the lease must outlast that.
-    let mut yard = Yard::open(kind, &QUICK.replace("lease_seconds = 4", "lease_seconds = 6")).await;
+    let mut yard = Yard::open(
+        kind,
+        &QUICK.replace("lease_seconds = 4", "lease_seconds = 6"),
+    )
+    .await;
     let _worker = yard.worker("w1", &[]);
     let artifact = "head -c 60000000 /dev/zero > \"$OUTPUT_DIRECTORY/zeros\"; echo two >> file.txt";
 
     yard.queue("at-claim", "echo two >> file.txt").await;
-    kill_at(&mut yard, async |yard| yard.server.get("/active-runs").await.1[0]["codebase"] == "at-claim" || !yard.runs("at-claim").await.is_empty())
-        .await;
+    kill_at(&mut yard, async |yard| {
+        yard.server.get("/active-runs").await.1[0]["codebase"] == "at-claim"
+            || !yard.runs("at-claim").await.is_empty()
+    })
+    .await;
     success(&yard, "at-claim").await;
     row(
         &format!("b1-{kind}"),
@@ -258,17 +374,35 @@ async fn the_server_is_killed_at_every_step(kind: &str) {
     raise(&yard, "go");
     yard.ended(&id, "success").await;
     assert_eq!(yard.runs("at-keepalive").await.len(), 1);
-    assert!(yard.server.get(&format!("/log/{id}/worker.log")).await.1.as_str().unwrap().contains("ended"));
+    assert!(
+        yard.server
+            .get(&format!("/log/{id}/worker.log"))
+            .await
+            .1
+            .as_str()
+            .unwrap()
+            .contains("ended")
+    );
     row(
         &format!("b2-{kind}"),
-        &["server, between keepalives", "SIGKILL, started again", kind, "the lease is kept, the log goes on where it was: `success`, the same run"],
+        &[
+            "server, between keepalives",
+            "SIGKILL, started again",
+            kind,
+            "the lease is kept, the log goes on where it was: `success`, the same run",
+        ],
     );
 
     yard.queue("at-upload", artifact).await;
     let spool = yard.path("spool");
     kill_at(&mut yard, async |_| has_files(&spool)).await;
     let id = success(&yard, "at-upload").await;
-    assert_eq!(std::fs::metadata(yard.path("artifacts").join(&id).join("zeros")).unwrap().len(), 60_000_000);
+    assert_eq!(
+        std::fs::metadata(yard.path("artifacts").join(&id).join("zeros"))
+            .unwrap()
+            .len(),
+        60_000_000
+    );
     row(
         &format!("b3-{kind}"),
         &[
@@ -284,7 +418,10 @@ async fn the_server_is_killed_at_every_step(kind: &str) {
     let stored = yard.path("artifacts").join(&id);
     kill_at(&mut yard, async |_| has_files(&stored)).await;
     assert_eq!(success(&yard, "at-store").await, id);
-    assert_eq!(std::fs::metadata(stored.join("zeros")).unwrap().len(), 60_000_000);
+    assert_eq!(
+        std::fs::metadata(stored.join("zeros")).unwrap().len(),
+        60_000_000
+    );
     row(
         &format!("b4-{kind}"),
         &[
@@ -296,8 +433,18 @@ async fn the_server_is_killed_at_every_step(kind: &str) {
     );
 
     yard.queue("at-follow-up", "echo two >> file.txt").await;
-    kill_at(&mut yard, async |yard| yard.runs("at-follow-up").await.iter().any(|(_, code)| code == "success")).await;
-    let queued = |queue: &Value| queue.as_array().is_some_and(|items| items.iter().any(|item| item["codebase"] == "at-follow-up"));
+    kill_at(&mut yard, async |yard| {
+        yard.runs("at-follow-up")
+            .await
+            .iter()
+            .any(|(_, code)| code == "success")
+    })
+    .await;
+    let queued = |queue: &Value| {
+        queue
+            .as_array()
+            .is_some_and(|items| items.iter().any(|item| item["codebase"] == "at-follow-up"))
+    };
     yard.server.until("/queue", queued).await;
     row(
         &format!("b5-{kind}"),
@@ -318,7 +465,10 @@ async fn success(yard: &Yard, codebase: &str) -> String {
         if let Some((id, _)) = runs.iter().rev().find(|(_, code)| code == "success") {
             return id.clone();
         }
-        assert!(runs.iter().all(|(_, code)| code == "worker-timeout"), "{runs:?}");
+        assert!(
+            runs.iter().all(|(_, code)| code == "worker-timeout"),
+            "{runs:?}"
+        );
         assert!(began.elapsed() < Duration::from_secs(40), "{runs:?}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
@@ -328,23 +478,44 @@ async fn a_run_is_killed(kind: &str) {
     let yard = Yard::open(kind, QUICK).await;
     for (number, (extra, how)) in [
         (vec![], "by the backchannel"),
-        (vec!["--backchannel-url", "http://127.0.0.1:1/"], "with its next sign of life, the backchannel being out of reach"),
+        (
+            vec!["--backchannel-url", "http://127.0.0.1:1/"],
+            "with its next sign of life, the backchannel being out of reach",
+        ),
     ]
     .into_iter()
     .enumerate()
     {
         let codebase = format!("kill-{number}");
         yard.queue(&codebase, &until(&yard, "never")).await;
-        let _worker: Worker = yard.worker("w1", &[&["--once", "--codebase", &codebase], extra.as_slice()].concat());
+        let _worker: Worker = yard.worker(
+            "w1",
+            &[&["--once", "--codebase", &codebase], extra.as_slice()].concat(),
+        );
         let id = yard.active(&codebase).await;
         yard.says(&id, "begun").await;
         let told = Instant::now();
-        assert_eq!(answer(yard.server.request("POST", &format!("/kill/{id}"))).await.0, 200, "{how}");
+        assert_eq!(
+            answer(yard.server.request("POST", &format!("/kill/{id}")))
+                .await
+                .0,
+            200,
+            "{how}"
+        );
         assert!(
-            yard.server.get(&format!("/active-runs/{id}")).await.1["cancel"].is_string() || yard.server.get(&format!("/runs/{id}")).await.0 == 200
+            yard.server.get(&format!("/active-runs/{id}")).await.1["cancel"].is_string()
+                || yard.server.get(&format!("/runs/{id}")).await.0 == 200
         );
         yard.ended(&id, "killed").await;
-        row(&format!("c{number}-{kind}"), &["a run", "`POST /kill`", kind, &format!("the worker is told {how}; `killed` {} later", seconds(told))]);
+        row(
+            &format!("c{number}-{kind}"),
+            &[
+                "a run",
+                "`POST /kill`",
+                kind,
+                &format!("the worker is told {how}; `killed` {} later", seconds(told)),
+            ],
+        );
     }
 }
 
@@ -357,23 +528,78 @@ struct Mood {
 }
 
 const MOODS: &[Mood] = &[
-    Mood { kind: "http", how: "is on the run", set: |play, id| play.answer("/log-id", 200, id), becomes: None },
-    Mood { kind: "http", how: "is on another run", set: |play, _| play.answer("/log-id", 200, "another"), becomes: Some("run-disappeared") },
-    Mood { kind: "http", how: "is idle (`null`)", set: |play, _| play.answer("/log-id", 200, "null"), becomes: Some("run-disappeared") },
-    Mood { kind: "http", how: "answers 500", set: |play, _| play.answer("/log-id", 500, ""), becomes: Some("worker-timeout") },
-    Mood { kind: "http", how: "answers never", set: |play, _| play.hang("/log-id"), becomes: Some("worker-timeout") },
-    Mood { kind: "http", how: "drips bytes", set: |play, _| play.drip("/log-id"), becomes: Some("worker-timeout") },
-    Mood { kind: "jenkins", how: "200, the job goes on", set: |play, _| play.answer("/api/json", 200, r#"{"building": true}"#), becomes: None },
-    Mood { kind: "jenkins", how: "404", set: |_, _| {}, becomes: Some("run-disappeared") },
+    Mood {
+        kind: "http",
+        how: "is on the run",
+        set: |play, id| play.answer("/log-id", 200, id),
+        becomes: None,
+    },
+    Mood {
+        kind: "http",
+        how: "is on another run",
+        set: |play, _| play.answer("/log-id", 200, "another"),
+        becomes: Some("run-disappeared"),
+    },
+    Mood {
+        kind: "http",
+        how: "is idle (`null`)",
+        set: |play, _| play.answer("/log-id", 200, "null"),
+        becomes: Some("run-disappeared"),
+    },
+    Mood {
+        kind: "http",
+        how: "answers 500",
+        set: |play, _| play.answer("/log-id", 500, ""),
+        becomes: Some("worker-timeout"),
+    },
+    Mood {
+        kind: "http",
+        how: "answers never",
+        set: |play, _| play.hang("/log-id"),
+        becomes: Some("worker-timeout"),
+    },
+    Mood {
+        kind: "http",
+        how: "drips bytes",
+        set: |play, _| play.drip("/log-id"),
+        becomes: Some("worker-timeout"),
+    },
+    Mood {
+        kind: "jenkins",
+        how: "200, the job goes on",
+        set: |play, _| play.answer("/api/json", 200, r#"{"building": true}"#),
+        becomes: None,
+    },
+    Mood {
+        kind: "jenkins",
+        how: "404",
+        set: |_, _| {},
+        becomes: Some("run-disappeared"),
+    },
     Mood {
         kind: "jenkins",
         how: "200, the job is a FAILURE",
         set: |play, _| play.answer("/api/json", 200, r#"{"result": "FAILURE"}"#),
         becomes: Some("run-disappeared"),
     },
-    Mood { kind: "jenkins", how: "500", set: |play, _| play.answer("/api/json", 500, "{}"), becomes: Some("worker-timeout") },
-    Mood { kind: "jenkins", how: "garbage", set: |play, _| play.answer("/api/json", 200, "<html>"), becomes: Some("worker-timeout") },
-    Mood { kind: "jenkins", how: "never", set: |play, _| play.hang("/api/json"), becomes: Some("worker-timeout") },
+    Mood {
+        kind: "jenkins",
+        how: "500",
+        set: |play, _| play.answer("/api/json", 500, "{}"),
+        becomes: Some("worker-timeout"),
+    },
+    Mood {
+        kind: "jenkins",
+        how: "garbage",
+        set: |play, _| play.answer("/api/json", 200, "<html>"),
+        becomes: Some("worker-timeout"),
+    },
+    Mood {
+        kind: "jenkins",
+        how: "never",
+        set: |play, _| play.hang("/api/json"),
+        becomes: Some("worker-timeout"),
+    },
 ];
 
 /// A run of one mood that is watched.
@@ -392,14 +618,30 @@ async fn workers_without_leases_answer_as_they_please(store: &str) {
         let (codebase, play) = (format!("mood-{number}"), Play::start().await);
         yard.queue(&codebase, "true").await;
         let body = json!({ "worker": "w1", "codebase": codebase, "backchannel": { "kind": mood.kind, "url": play.url() } });
-        let id = yard.server.post("/active-runs", &body).await.1["id"].as_str().unwrap().to_owned();
+        let id = yard.server.post("/active-runs", &body).await.1["id"]
+            .as_str()
+            .unwrap()
+            .to_owned();
         (mood.set)(&play, &id);
-        asked.push(Asked { mood, id, since: Instant::now(), _play: play });
+        asked.push(Asked {
+            mood,
+            id,
+            since: Instant::now(),
+            _play: play,
+        });
     }
     // Nobody listens where this one was.
     let refused = json!({ "kind": "http", "url": format!("http://127.0.0.1:{}/", free_port()) });
     yard.queue("refused", "true").await;
-    let dead = yard.server.post("/active-runs", &json!({ "worker": "w1", "codebase": "refused", "backchannel": refused })).await.1["id"].clone();
+    let dead = yard
+        .server
+        .post(
+            "/active-runs",
+            &json!({ "worker": "w1", "codebase": "refused", "backchannel": refused }),
+        )
+        .await
+        .1["id"]
+        .clone();
     let died = Instant::now();
     yard.ended(dead.as_str().unwrap(), "run-disappeared").await;
     row(
@@ -408,28 +650,60 @@ async fn workers_without_leases_answer_as_they_please(store: &str) {
             "worker without a lease (http)",
             "nobody listens any more",
             store,
-            &format!("`run-disappeared` after {}, three refusals (1 s apart here, 60 s and twice 30 s by default)", seconds(died)),
+            &format!(
+                "`run-disappeared` after {}, three refusals (1 s apart here, 60 s and twice 30 s by default)",
+                seconds(died)
+            ),
         ],
     );
     for (number, asked) in asked.iter().enumerate() {
-        let Asked { mood, id, since, .. } = asked;
+        let Asked {
+            mood, id, since, ..
+        } = asked;
         let outcome = match mood.becomes {
             Some(code) => {
                 let path = format!("/runs/{id}?full=1");
                 while yard.server.get(&path).await.0 == 404 {
-                    assert!(since.elapsed() < Duration::from_secs(100), "{} is still active", mood.how);
+                    assert!(
+                        since.elapsed() < Duration::from_secs(100),
+                        "{} is still active",
+                        mood.how
+                    );
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
                 let run = yard.server.get(&path).await.1;
                 assert_eq!(run["code"], code, "{}: {run}", mood.how);
-                format!("`{code}` after {:.1} s (run timeout 60 s here)", run["duration"].as_f64().unwrap())
+                format!(
+                    "`{code}` after {:.1} s (run timeout 60 s here)",
+                    run["duration"].as_f64().unwrap()
+                )
             }
             None => "stays active".to_owned(),
         };
-        let name = if mood.kind == "http" { "worker without a lease (http)" } else { "Jenkins" };
-        row(&format!("d{:02}-{store}", number + 1), &[name, mood.how, store, &outcome]);
+        let name = if mood.kind == "http" {
+            "worker without a lease (http)"
+        } else {
+            "Jenkins"
+        };
+        row(
+            &format!("d{:02}-{store}", number + 1),
+            &[name, mood.how, store, &outcome],
+        );
     }
-    let still: Vec<Value> = yard.server.get("/active-runs").await.1.as_array().unwrap().iter().map(|run| run["id"].clone()).collect();
-    let expected: Vec<Value> = asked.iter().filter(|asked| asked.mood.becomes.is_none()).map(|asked| json!(asked.id)).collect();
+    let still: Vec<Value> = yard
+        .server
+        .get("/active-runs")
+        .await
+        .1
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|run| run["id"].clone())
+        .collect();
+    let expected: Vec<Value> = asked
+        .iter()
+        .filter(|asked| asked.mood.becomes.is_none())
+        .map(|asked| json!(asked.id))
+        .collect();
     assert_eq!(still, expected);
 }

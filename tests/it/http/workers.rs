@@ -7,55 +7,130 @@ use serde_json::json;
 #[tokio::test]
 async fn accounts_are_added_listed_rotated_and_removed() {
     let (_home, server) = server().await;
-    let (status, added) = server.post("/admin/workers", &json!({ "name": "w3", "link": "http://w3/" })).await;
+    let (status, added) = server
+        .post(
+            "/admin/workers",
+            &json!({ "name": "w3", "link": "http://w3/" }),
+        )
+        .await;
     let password = added["password"].as_str().unwrap().to_owned();
     assert_eq!((status, password.len()), (201, 64));
     let log_in = |password: String| {
         let url = format!("{}/runner/active-runs", server.public);
-        async move { answer(client().post(url).basic_auth("w3", Some(password)).json(&json!({}))).await.0 }
+        async move {
+            answer(
+                client()
+                    .post(url)
+                    .basic_auth("w3", Some(password))
+                    .json(&json!({})),
+            )
+            .await
+            .0
+        }
     };
     assert_eq!(log_in(password.clone()).await, 503);
     let (_, rotated) = server.post("/admin/workers/w3/rotate", &json!({})).await;
-    assert_eq!((log_in(password).await, log_in(rotated["password"].as_str().unwrap().to_owned()).await), (401, 503));
+    assert_eq!(
+        (
+            log_in(password).await,
+            log_in(rotated["password"].as_str().unwrap().to_owned()).await
+        ),
+        (401, 503)
+    );
     let (_, page) = server.get("/admin/workers?limit=2").await;
-    assert_eq!((page["workers"].as_array().unwrap().len(), &page["next"]), (2, &json!("w2")));
+    assert_eq!(
+        (page["workers"].as_array().unwrap().len(), &page["next"]),
+        (2, &json!("w2"))
+    );
     let (_, rest) = server.get("/admin/workers?limit=2&cursor=w2").await;
-    assert_eq!((&rest["workers"][0]["link"], &rest["next"]), (&json!("http://w3/"), &json!(null)));
+    assert_eq!(
+        (&rest["workers"][0]["link"], &rest["next"]),
+        (&json!("http://w3/"), &json!(null))
+    );
     assert!(!page.to_string().contains("secret") && !page.to_string().contains("argon"));
-    assert_eq!(answer(server.request("DELETE", "/admin/workers/w3")).await.0, 200);
-    assert_eq!(log_in(rotated["password"].as_str().unwrap().to_owned()).await, 401);
+    assert_eq!(
+        answer(server.request("DELETE", "/admin/workers/w3"))
+            .await
+            .0,
+        200
+    );
+    assert_eq!(
+        log_in(rotated["password"].as_str().unwrap().to_owned()).await,
+        401
+    );
 }
 
 #[tokio::test]
 async fn a_busy_worker_goes_only_by_force() {
     let (_home, server) = server().await;
     server.queue("busy-a", "gen").await;
-    let id = server.take("busy-a").await["id"].as_str().unwrap().to_owned();
+    let id = server.take("busy-a").await["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     let (_, workers) = server.get("/workers").await;
     assert_eq!(
         workers,
         json!({ "workers": [{ "name": "w1", "status": "active" }, { "name": "w2", "status": "idle" }], "total": 2, "active": 1, "idle": 1, "next": null })
     );
-    assert_eq!(server.get("/admin/workers").await.1["workers"][0]["runs"], json!([id]));
-    assert_eq!(answer(server.request("DELETE", "/admin/workers/w1")).await.0, 409);
-    assert_eq!(answer(server.request("DELETE", "/admin/workers/w1?force=1")).await.0, 200);
+    assert_eq!(
+        server.get("/admin/workers").await.1["workers"][0]["runs"],
+        json!([id])
+    );
+    assert_eq!(
+        answer(server.request("DELETE", "/admin/workers/w1"))
+            .await
+            .0,
+        409
+    );
+    assert_eq!(
+        answer(server.request("DELETE", "/admin/workers/w1?force=1"))
+            .await
+            .0,
+        200
+    );
     let (status, finished) = server.finish(&id, &json!({ "code": "success" }), &[]).await;
-    assert_eq!((status, &finished["result"]["code"]), (201, &json!("worker-invalid-result")));
+    assert_eq!(
+        (status, &finished["result"]["code"]),
+        (201, &json!("worker-invalid-result"))
+    );
 }
 
 #[tokio::test]
 async fn wrong_logins_are_refused_before_anything_is_read() {
     let (_home, server) = server().await;
     let url = format!("{}/runner/active-runs", server.public);
-    for header in ["", "Bearer x", "Basic", "Basic !!!", "Basic dzE=", "Basic dzE6d3Jvbmc=", "basic bm9ib2R5Og=="] {
-        let request = client().post(&url).header("Content-Type", "application/json").body("{nonsense");
-        let request = if header.is_empty() { request } else { request.header("Authorization", header) };
+    for header in [
+        "",
+        "Bearer x",
+        "Basic",
+        "Basic !!!",
+        "Basic dzE=",
+        "Basic dzE6d3Jvbmc=",
+        "basic bm9ib2R5Og==",
+    ] {
+        let request = client()
+            .post(&url)
+            .header("Content-Type", "application/json")
+            .body("{nonsense");
+        let request = if header.is_empty() {
+            request
+        } else {
+            request.header("Authorization", header)
+        };
         let response = request.send().await.unwrap();
         assert_eq!(response.status(), 401, "{header}");
-        assert_eq!(response.headers()["www-authenticate"], "Basic Realm=\"Janitor\"");
+        assert_eq!(
+            response.headers()["www-authenticate"],
+            "Basic Realm=\"Janitor\""
+        );
         assert_eq!(response.text().await.unwrap(), "worker login required");
     }
-    let broken = client().post(&url).basic_auth("w1", Some("secret1")).header("Content-Type", "application/json").body("{nonsense");
+    let broken = client()
+        .post(&url)
+        .basic_auth("w1", Some("secret1"))
+        .header("Content-Type", "application/json")
+        .body("{nonsense");
     assert_eq!(answer(broken).await.0, 400);
 }
 
@@ -63,7 +138,13 @@ async fn wrong_logins_are_refused_before_anything_is_read() {
 async fn a_killed_run_says_what_cannot_be_done() {
     let (_home, server) = server().await;
     server.queue("kill-a", "gen").await;
-    let id = server.take("kill-a").await["id"].as_str().unwrap().to_owned();
+    let id = server.take("kill-a").await["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     let (status, said) = server.post(&format!("/kill/{id}"), &json!({})).await;
-    assert_eq!((status, said), (501, json!("kill not supported for this type of run")));
+    assert_eq!(
+        (status, said),
+        (501, json!("kill not supported for this type of run"))
+    );
 }

@@ -7,11 +7,17 @@ use std::process::{Command, Output};
 async fn run(arguments: &[&str]) -> Output {
     let mut command = Command::new(PROGRAM);
     command.args(arguments);
-    tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
+    tokio::task::spawn_blocking(move || command.output().unwrap())
+        .await
+        .unwrap()
 }
 
 fn said(output: &Output) -> String {
-    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+    format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    )
 }
 
 #[tokio::test]
@@ -21,15 +27,28 @@ async fn the_demo_ends_well_and_shows_what_came_out() {
     let output = run(&["demo", "--keep", kept.to_str().unwrap()]).await;
     let said = said(&output);
     assert!(output.status.success(), "{said}");
-    for part in
-        ["tidy-whitespace", "success", "nothing-to-do", "no-makefile", "+Says hello.", "Scheduled to run again", "Everything went as it should."]
-    {
+    for part in [
+        "tidy-whitespace",
+        "success",
+        "nothing-to-do",
+        "no-makefile",
+        "+Says hello.",
+        "Scheduled to run again",
+        "Everything went as it should.",
+    ] {
         assert!(said.contains(part), "{part} in\n{said}");
     }
     let log = kept.join("logs/greeter");
-    assert!(std::fs::read_dir(log).unwrap().count() >= 3, "one for each campaign at least");
-    let branches =
-        Command::new("git").arg("-C").arg(kept.join("vcs/git/greeter")).args(["log", "--oneline", "tidy-whitespace/main"]).output().unwrap();
+    assert!(
+        std::fs::read_dir(log).unwrap().count() >= 3,
+        "one for each campaign at least"
+    );
+    let branches = Command::new("git")
+        .arg("-C")
+        .arg(kept.join("vcs/git/greeter"))
+        .args(["log", "--oneline", "tidy-whitespace/main"])
+        .output()
+        .unwrap();
     assert_eq!(String::from_utf8_lossy(&branches.stdout).lines().count(), 2);
     let again = run(&["demo", "--keep", kept.to_str().unwrap()]).await;
     assert!(!again.status.success() && self::said(&again).contains("not empty"));
@@ -39,27 +58,77 @@ async fn the_demo_ends_well_and_shows_what_came_out() {
 async fn the_demo_takes_a_repository_and_a_command() {
     let home = tempfile::tempdir().unwrap();
     let repository = home.path().join("My Repo.git");
-    for arguments in
-        [vec!["init", "--quiet"], vec!["-c", "user.name=T", "-c", "user.email=t@x", "commit", "--quiet", "--allow-empty", "--message", "Start"]]
-    {
+    for arguments in [
+        vec!["init", "--quiet"],
+        vec![
+            "-c",
+            "user.name=T",
+            "-c",
+            "user.email=t@x",
+            "commit",
+            "--quiet",
+            "--allow-empty",
+            "--message",
+            "Start",
+        ],
+    ] {
         std::fs::create_dir_all(&repository).unwrap();
-        assert!(Command::new("git").args(arguments).current_dir(&repository).status().unwrap().success());
+        assert!(
+            Command::new("git")
+                .args(arguments)
+                .current_dir(&repository)
+                .status()
+                .unwrap()
+                .success()
+        );
     }
     let repository = repository.to_str().unwrap();
-    let output = run(&["demo", "--repo", repository, "--command", "echo it > new-file"]).await;
-    assert!(output.status.success() && said(&output).contains("+it"), "{}", said(&output));
+    let output = run(&[
+        "demo",
+        "--repo",
+        repository,
+        "--command",
+        "echo it > new-file",
+    ])
+    .await;
+    assert!(
+        output.status.success() && said(&output).contains("+it"),
+        "{}",
+        said(&output)
+    );
     let failing = run(&["demo", "--repo", repository, "--command", "exit 9"]).await;
-    assert!(!failing.status.success() && said(&failing).contains("command-failed"), "{}", said(&failing));
-    assert_eq!(run(&["demo", "--repo", repository]).await.status.code(), Some(2));
+    assert!(
+        !failing.status.success() && said(&failing).contains("command-failed"),
+        "{}",
+        said(&failing)
+    );
+    assert_eq!(
+        run(&["demo", "--repo", repository]).await.status.code(),
+        Some(2)
+    );
 }
 
 #[tokio::test]
 async fn settings_are_shown_and_checked() {
     let home = tempfile::tempdir().unwrap();
     let golden = root().join("tests/golden/campaigns.conf");
-    let shown = run(&["config", "--config", golden.to_str().unwrap(), "--port", "1234", "--pre-check", "x"]).await;
+    let shown = run(&[
+        "config",
+        "--config",
+        golden.to_str().unwrap(),
+        "--port",
+        "1234",
+        "--pre-check",
+        "x",
+    ])
+    .await;
     let text = said(&shown);
-    for part in ["port = 1234  # command line", "campaigns.conf", "warning: --pre-check never did anything", "limits.json_body = \"64 MiB\""] {
+    for part in [
+        "port = 1234  # command line",
+        "campaigns.conf",
+        "warning: --pre-check never did anything",
+        "limits.json_body = \"64 MiB\"",
+    ] {
         assert!(text.contains(part), "{part} in\n{text}");
     }
     let at = |name: &str| home.path().join(name).display().to_string();
@@ -67,16 +136,41 @@ async fn settings_are_shown_and_checked() {
     let (store, artifacts, logs) = (format!("sled:{}", at("db")), at("artifacts"), at("logs"));
     let check = |artifacts: String| {
         let mut command = Command::new(PROGRAM);
-        command.args(["check", "--store", &store, "--artifacts", &artifacts, "--logs", &logs]).env(spool.0, &spool.1);
+        command
+            .args([
+                "check",
+                "--store",
+                &store,
+                "--artifacts",
+                &artifacts,
+                "--logs",
+                &logs,
+            ])
+            .env(spool.0, &spool.1);
         tokio::task::spawn_blocking(move || command.output().unwrap())
     };
     let well = check(artifacts).await.unwrap();
-    assert!(well.status.success() && said(&well).contains("artifacts    ok"), "{}", said(&well));
+    assert!(
+        well.status.success() && said(&well).contains("artifacts    ok"),
+        "{}",
+        said(&well)
+    );
     std::fs::write(home.path().join("file"), "").unwrap();
     let broken = check(at("file")).await.unwrap();
-    assert!(!broken.status.success() && said(&broken).contains("artifacts    check the artifacts' folder"), "{}", said(&broken));
+    assert!(
+        !broken.status.success()
+            && said(&broken).contains("artifacts    check the artifacts' folder"),
+        "{}",
+        said(&broken)
+    );
     let wrong = run(&["serve", "--store", "tape:x"]).await;
-    assert!(wrong.status.code() == Some(1) && said(&wrong).contains("store: ") && said(&wrong).contains("command line"), "{}", said(&wrong));
+    assert!(
+        wrong.status.code() == Some(1)
+            && said(&wrong).contains("store: ")
+            && said(&wrong).contains("command line"),
+        "{}",
+        said(&wrong)
+    );
 }
 
 #[tokio::test]
@@ -93,7 +187,9 @@ async fn clients_of_a_running_server() {
         async move {
             let mut command = Command::new(PROGRAM);
             command.args(&arguments).env("JANITOR_SERVER", admin);
-            tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
+            tokio::task::spawn_blocking(move || command.output().unwrap())
+                .await
+                .unwrap()
         }
     };
     let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
@@ -101,16 +197,24 @@ async fn clients_of_a_running_server() {
     assert!(said(&added).contains("shown this once"));
     assert!(!client(words("worker add w1")).await.status.success());
     assert!(said(&client(words("worker ls")).await).contains("w1"));
-    assert!(said(&client(words("worker rotate w1")).await).contains("its password, shown this once: "));
+    assert!(
+        said(&client(words("worker rotate w1")).await).contains("its password, shown this once: ")
+    );
     assert!(!client(words("worker rotate nobody")).await.status.success());
     let codebases = file("codebases.yaml", "- name: cli-a\n- name: cli-b\n");
-    assert!(said(&client(words(&format!("codebase import {codebases}"))).await).contains("2 codebases stored"));
-    let candidates =
-        file("candidates.ndjson", "{\"codebase\": \"cli-a\", \"campaign\": \"gen\"}\n{\"codebase\": \"nowhere\", \"campaign\": \"gen\"}\n");
+    assert!(
+        said(&client(words(&format!("codebase import {codebases}"))).await)
+            .contains("2 codebases stored")
+    );
+    let candidates = file(
+        "candidates.ndjson",
+        "{\"codebase\": \"cli-a\", \"campaign\": \"gen\"}\n{\"codebase\": \"nowhere\", \"campaign\": \"gen\"}\n",
+    );
     let imported = client(words(&format!("candidate import {candidates}"))).await;
     assert_eq!(imported.status.code(), Some(1));
     assert!(
-        said(&imported).contains("1 of 2 candidates stored") && said(&imported).contains("unknown codebases: \"nowhere\""),
+        said(&imported).contains("1 of 2 candidates stored")
+            && said(&imported).contains("unknown codebases: \"nowhere\""),
         "{}",
         said(&imported)
     );
@@ -121,15 +225,29 @@ async fn clients_of_a_running_server() {
     assert_eq!(status["status"]["processing"][0]["codebase"], "cli-a");
     assert!(said(&client(words("status")).await).contains("running 1"));
     let id = run["id"].as_str().unwrap();
-    server.finish(id, &json!({ "revision": "r" }), &[("w.log", b"line one\n")]).await;
+    server
+        .finish(id, &json!({ "revision": "r" }), &[("w.log", b"line one\n")])
+        .await;
     let shown = client(words(&format!("run show {id} --log"))).await;
-    assert!(said(&shown).contains("success") && said(&shown).contains("line one"), "{}", said(&shown));
+    assert!(
+        said(&shown).contains("success") && said(&shown).contains("line one"),
+        "{}",
+        said(&shown)
+    );
     assert!(said(&client(words("run ls")).await).contains(id));
     let absent = client(words("run show nosuch")).await;
-    assert!(absent.status.code() == Some(1) && said(&absent).contains("no such run"), "{}", said(&absent));
+    assert!(
+        absent.status.code() == Some(1) && said(&absent).contains("no such run"),
+        "{}",
+        said(&absent)
+    );
     assert!(client(words("worker rm w1")).await.status.success());
     let nobody = run_at_nothing().await;
-    assert!(nobody.status.code() == Some(1) && said(&nobody).contains("no service answers"), "{}", said(&nobody));
+    assert!(
+        nobody.status.code() == Some(1) && said(&nobody).contains("no service answers"),
+        "{}",
+        said(&nobody)
+    );
 }
 
 async fn run_at_nothing() -> Output {
@@ -142,10 +260,24 @@ async fn a_server_ends_on_sigterm_and_tells_of_a_store_in_use() {
     let server = Server::sled(home.path()).await;
     let store = format!("sled:{}", home.path().join("db").display());
     let other = run(&["check", "--store", &store]).await;
-    assert!(!other.status.success() && said(&other).contains("another process"), "{}", said(&other));
-    assert!(Command::new("kill").args(["-TERM", &server.pid().to_string()]).status().unwrap().success());
+    assert!(
+        !other.status.success() && said(&other).contains("another process"),
+        "{}",
+        said(&other)
+    );
+    assert!(
+        Command::new("kill")
+            .args(["-TERM", &server.pid().to_string()])
+            .status()
+            .unwrap()
+            .success()
+    );
     for _ in 0..100 {
-        if server.log().contains("ending") && reqwest::get(format!("{}/health", server.admin)).await.is_err() {
+        if server.log().contains("ending")
+            && reqwest::get(format!("{}/health", server.admin))
+                .await
+                .is_err()
+        {
             return;
         }
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;

@@ -13,7 +13,9 @@ const CLIENTS: usize = 6;
 
 /// A moment that differs from run to run of the test, spread over half a second.
 fn some_time() -> Duration {
-    let [first, second, ..] = *RandomIds.fresh().as_bytes() else { unreachable!("an id has more than two characters") };
+    let [first, second, ..] = *RandomIds.fresh().as_bytes() else {
+        unreachable!("an id has more than two characters")
+    };
     Duration::from_millis(80 + u64::from(first) * 7 % 210 + u64::from(second) * 13 % 210)
 }
 
@@ -26,11 +28,23 @@ async fn kills_lose_nothing(home: &tempfile::TempDir, mut server: Server) {
         server.run().await;
     }
     let seen = load.stop().await;
-    println!("{} codebases, {} claims, {} results acknowledged over {KILLS} kills", seen.codebases.len(), seen.claims.len(), seen.results.len());
-    assert!(seen.results.len() > 20, "too little happened to tell: {}", seen.results.len());
+    println!(
+        "{} codebases, {} claims, {} results acknowledged over {KILLS} kills",
+        seen.codebases.len(),
+        seen.claims.len(),
+        seen.results.len()
+    );
+    assert!(
+        seen.results.len() > 20,
+        "too little happened to tell: {}",
+        seen.results.len()
+    );
     nothing_is_lost(&server, &seen).await;
     for id in seen.results.keys() {
-        assert_eq!(std::fs::read_to_string(home.path().join("artifacts").join(id).join("out")).unwrap(), *id);
+        assert_eq!(
+            std::fs::read_to_string(home.path().join("artifacts").join(id).join("out")).unwrap(),
+            *id
+        );
     }
 }
 

@@ -15,14 +15,22 @@ async fn replay(store: &str, settings: &str) {
     let golden = root().join("tests/golden");
     let output = Command::new("python3")
         .arg(golden.join("replay.py"))
-        .args(["compare".as_ref(), golden.join("scenarios.py").as_os_str(), golden.join("golden.jsonl").as_os_str()])
+        .args([
+            "compare".as_ref(),
+            golden.join("scenarios.py").as_os_str(),
+            golden.join("golden.jsonl").as_os_str(),
+        ])
         .args(["--admin", &server.admin, "--public", &server.public])
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .output()
         .await
         .expect("python3 runs the recorded exchanges");
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(said.ends_with("103 same, 0 differing\n"), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        said.ends_with("103 same, 0 differing\n"),
+        "{said}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     assert!(output.status.success());
 }
 
@@ -39,6 +47,9 @@ async fn exchanges_are_the_same_in_memory() {
 #[tokio::test]
 async fn exchanges_are_the_same_on_postgres_and_redis() {
     let (redis, gcs) = (servers::Private::start(&["redis"]), servers::bucket().await);
-    let settings = format!("events = \"{0}\"\ncoordination = \"{0}\"\n{gcs}", redis.url("redis"));
+    let settings = format!(
+        "events = \"{0}\"\ncoordination = \"{0}\"\n{gcs}",
+        redis.url("redis")
+    );
     replay(&servers::database().await, &settings).await;
 }

@@ -14,8 +14,10 @@ use tempfile::TempDir;
 
 /// Whether a process is there and not just waiting to be collected.
 fn is_running(pid: &str) -> bool {
-    let stat = std::fs::read_to_string(Path::new("/proc").join(pid).join("stat")).unwrap_or_default();
-    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
+    let stat =
+        std::fs::read_to_string(Path::new("/proc").join(pid).join("stat")).unwrap_or_default();
+    stat.rsplit_once(") ")
+        .is_some_and(|(_, rest)| !rest.starts_with('Z'))
 }
 
 struct Place {
@@ -31,23 +33,57 @@ async fn place(command: &str) -> Place {
     yard::repository(&repository);
     let server = Server::start(home.path(), "memory:", "").await;
     server.add_worker("w1", "secret1").await;
-    let uploaded = server.post("/codebases", &json!([{ "name": "repo", "url": format!("file://{}", repository.display()) }])).await;
+    let uploaded = server
+        .post(
+            "/codebases",
+            &json!([{ "name": "repo", "url": format!("file://{}", repository.display()) }]),
+        )
+        .await;
     assert_eq!(uploaded.0, 200);
-    let place = Place { home, server, repository };
+    let place = Place {
+        home,
+        server,
+        repository,
+    };
     place.queue(command).await;
     place
 }
 
 impl Place {
     async fn queue(&self, command: &str) {
-        let stored = self.server.post("/candidates", &json!([{ "codebase": "repo", "campaign": "gen", "command": command }])).await;
-        assert_eq!(stored.1["success"].as_array().map(Vec::len), Some(1), "{stored:?}");
+        let stored = self
+            .server
+            .post(
+                "/candidates",
+                &json!([{ "codebase": "repo", "campaign": "gen", "command": command }]),
+            )
+            .await;
+        assert_eq!(
+            stored.1["success"].as_array().map(Vec::len),
+            Some(1),
+            "{stored:?}"
+        );
     }
 
     fn worker(&self, extra: &[&str]) -> Command {
         let mut worker = Command::new(PROGRAM);
-        worker.args(["worker", "--name", "w1", "--idle", "1", "--url", &format!("{}/runner", self.server.public)]).args(extra);
-        worker.arg("--work-dir").arg(self.work_dir()).env("JANITOR_WORKER_PASSWORD", "secret1").stdout(Stdio::null()).stderr(Stdio::null());
+        worker
+            .args([
+                "worker",
+                "--name",
+                "w1",
+                "--idle",
+                "1",
+                "--url",
+                &format!("{}/runner", self.server.public),
+            ])
+            .args(extra);
+        worker
+            .arg("--work-dir")
+            .arg(self.work_dir())
+            .env("JANITOR_WORKER_PASSWORD", "secret1")
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
         worker
     }
 
@@ -58,7 +94,9 @@ impl Place {
     /// Runs one worker to its end; answers the run that came of it.
     async fn run(&self, extra: &[&str]) -> Value {
         let mut worker = self.worker(&[&["--once"], extra].concat());
-        let ended = tokio::task::spawn_blocking(move || worker.status().unwrap()).await.unwrap();
+        let ended = tokio::task::spawn_blocking(move || worker.status().unwrap())
+            .await
+            .unwrap();
         assert!(ended.success());
         self.has_no_folder_left();
         let (_, runs) = self.server.get("/runs?limit=1").await;
@@ -68,14 +106,34 @@ impl Place {
     /// A worker whose run has begun, its id, and the address of its backchannel.
     async fn working(&self) -> (Worker, String, String) {
         let worker = Worker::start(&mut self.worker(&[]));
-        let active = self.server.until("/active-runs", |runs| runs[0]["backchannel"]["my_url"].is_string()).await;
+        let active = self
+            .server
+            .until("/active-runs", |runs| {
+                runs[0]["backchannel"]["my_url"].is_string()
+            })
+            .await;
         let id = active[0]["id"].as_str().unwrap().to_owned();
-        self.server.until(&format!("/log/{id}/worker.log"), |log| log.as_str().is_some_and(|log| log.contains("working\n"))).await;
-        (worker, id, active[0]["backchannel"]["my_url"].as_str().unwrap().to_owned())
+        self.server
+            .until(&format!("/log/{id}/worker.log"), |log| {
+                log.as_str().is_some_and(|log| log.contains("working\n"))
+            })
+            .await;
+        (
+            worker,
+            id,
+            active[0]["backchannel"]["my_url"]
+                .as_str()
+                .unwrap()
+                .to_owned(),
+        )
     }
 
     fn has_no_folder_left(&self) {
-        assert_eq!(std::fs::read_dir(self.work_dir()).unwrap().count(), 0, "a folder is left");
+        assert_eq!(
+            std::fs::read_dir(self.work_dir()).unwrap().count(),
+            0,
+            "a folder is left"
+        );
     }
 
     /// How long a worker takes to end; it leaves no folder.
@@ -91,7 +149,13 @@ impl Place {
     }
 
     async fn log(&self, run: &Value) -> String {
-        let (_, log) = self.server.get(&format!("/log/{}/worker.log", run["log_id"].as_str().unwrap())).await;
+        let (_, log) = self
+            .server
+            .get(&format!(
+                "/log/{}/worker.log",
+                run["log_id"].as_str().unwrap()
+            ))
+            .await;
         log.as_str().unwrap().to_owned()
     }
 }
@@ -102,7 +166,11 @@ async fn a_change_is_committed_and_handed_in() {
     let place = place(script).await;
     let run = place.run(&[]).await;
     // The store of branches does not exist here, so the push fails; the change is kept as a patch all the same.
-    assert_eq!((&run["code"], &run["failure_stage"], &run["transient"]), (&json!("push-failed"), &json!("deliver/push"), &json!(true)), "{run}");
+    assert_eq!(
+        (&run["code"], &run["failure_stage"], &run["transient"]),
+        (&json!("push-failed"), &json!("deliver/push"), &json!(true)),
+        "{run}"
+    );
     assert!(place.log(&run).await.contains("says 1"));
 }
 
@@ -112,11 +180,17 @@ async fn nothing_to_do_and_failures_are_told_apart() {
     assert_eq!(place.run(&[]).await["code"], "nothing-to-do");
     place.queue("echo oops >&2; exit 3").await;
     let failed = place.run(&[]).await;
-    assert_eq!((&failed["code"], &failed["failure_stage"]), (&json!("command-failed"), &json!("codemod")));
+    assert_eq!(
+        (&failed["code"], &failed["failure_stage"]),
+        (&json!("command-failed"), &json!("codemod"))
+    );
     assert!(place.log(&failed).await.contains("oops"));
     place.queue(r#"echo '{"code": "odd", "description": "because", "transient": true}' > "$SVP_RESULT"; exit 1"#).await;
     let own = place.run(&[]).await;
-    assert_eq!((&own["code"], &own["description"], &own["transient"]), (&json!("odd"), &json!("because"), &json!(true)));
+    assert_eq!(
+        (&own["code"], &own["description"], &own["transient"]),
+        (&json!("odd"), &json!("because"), &json!(true))
+    );
     place.queue("echo nonsense > \"$SVP_RESULT\"").await;
     assert_eq!(place.run(&[]).await["code"], "codemod-result-invalid");
 }
@@ -140,7 +214,14 @@ async fn the_backchannel_shows_the_log_and_kills() {
         let (_, active) = place.server.get("/active-runs").await;
         if let Some(found) = active[0]["backchannel"]["my_url"].as_str() {
             url = found.to_owned();
-            let log = http.get(format!("{url}logs/worker.log")).send().await.unwrap().text().await.unwrap_or_default();
+            let log = http
+                .get(format!("{url}logs/worker.log"))
+                .send()
+                .await
+                .unwrap()
+                .text()
+                .await
+                .unwrap_or_default();
             if log.contains("working\n") {
                 break;
             }
@@ -148,15 +229,51 @@ async fn the_backchannel_shows_the_log_and_kills() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     let (_, active) = place.server.get("/active-runs").await;
-    let id = http.get(format!("{url}log-id")).send().await.unwrap().text().await.unwrap();
+    let id = http
+        .get(format!("{url}log-id"))
+        .send()
+        .await
+        .unwrap()
+        .text()
+        .await
+        .unwrap();
     assert_eq!(active[0]["id"], id);
-    let logs: Vec<String> = http.get(format!("{url}logs")).send().await.unwrap().json().await.unwrap();
+    let logs: Vec<String> = http
+        .get(format!("{url}logs"))
+        .send()
+        .await
+        .unwrap()
+        .json()
+        .await
+        .unwrap();
     assert_eq!(logs, ["worker.log"]);
-    assert_eq!(http.get(format!("{url}logs/..%2Fx")).send().await.unwrap().status(), 400);
-    assert!(http.post(format!("{url}kill")).send().await.unwrap().status().is_success());
-    assert!(tokio::task::spawn_blocking(move || worker.wait().unwrap()).await.unwrap().success());
+    assert_eq!(
+        http.get(format!("{url}logs/..%2Fx"))
+            .send()
+            .await
+            .unwrap()
+            .status(),
+        400
+    );
+    assert!(
+        http.post(format!("{url}kill"))
+            .send()
+            .await
+            .unwrap()
+            .status()
+            .is_success()
+    );
+    assert!(
+        tokio::task::spawn_blocking(move || worker.wait().unwrap())
+            .await
+            .unwrap()
+            .success()
+    );
     let (_, runs) = place.server.get("/runs?limit=1").await;
-    assert_eq!((&runs[0]["code"], &runs[0]["transient"]), (&json!("killed"), &json!(true)));
+    assert_eq!(
+        (&runs[0]["code"], &runs[0]["transient"]),
+        (&json!("killed"), &json!(true))
+    );
 }
 
 #[tokio::test]
@@ -166,16 +283,32 @@ async fn told_to_end_it_carries_out_its_run_first() {
     worker.signal("TERM");
     tokio::time::sleep(Duration::from_millis(200)).await;
     // It can be asked and told until the run has ended.
-    let said = crate::support::process::client().get(format!("{url}log-id")).send().await.unwrap().text().await.unwrap();
+    let said = crate::support::process::client()
+        .get(format!("{url}log-id"))
+        .send()
+        .await
+        .unwrap()
+        .text()
+        .await
+        .unwrap();
     assert_eq!(said, id);
     place.end_of(&mut worker).await;
     let (_, runs) = place.server.get("/runs").await;
-    assert_eq!((runs.as_array().unwrap().len(), &runs[0]["log_id"], &runs[0]["code"]), (1, &json!(id), &json!("nothing-to-do")));
+    assert_eq!(
+        (
+            runs.as_array().unwrap().len(),
+            &runs[0]["log_id"],
+            &runs[0]["code"]
+        ),
+        (1, &json!(id), &json!("nothing-to-do"))
+    );
 }
 
 #[tokio::test]
 async fn told_twice_to_end_it_stops_its_run() {
-    let place = place("sleep 987657 & echo $! > \"$OUTPUT_DIRECTORY/../../../pid\"; echo working; wait").await;
+    let place =
+        place("sleep 987657 & echo $! > \"$OUTPUT_DIRECTORY/../../../pid\"; echo working; wait")
+            .await;
     let (mut worker, id, _) = place.working().await;
     worker.signal("INT");
     tokio::time::sleep(Duration::from_millis(200)).await;
@@ -184,7 +317,10 @@ async fn told_twice_to_end_it_stops_its_run() {
     let took = place.end_of(&mut worker).await;
     assert!(took < Duration::from_secs(10), "{took:?}");
     let (_, run) = place.server.get(&format!("/runs/{id}?full=1")).await;
-    assert_eq!((&run["code"], &run["transient"]), (&json!("killed"), &json!(true)));
+    assert_eq!(
+        (&run["code"], &run["transient"]),
+        (&json!("killed"), &json!(true))
+    );
     let pid = std::fs::read_to_string(place.home.path().join("pid")).unwrap();
     assert!(!is_running(pid.trim()), "a child is left");
 }
@@ -215,8 +351,12 @@ async fn the_repository_itself_is_left_as_it_is() {
 async fn a_wrong_password_ends_the_worker_with_a_message() {
     let place = place("true").await;
     let mut worker = place.worker(&["--once"]);
-    worker.env("JANITOR_WORKER_PASSWORD", "wrong").stderr(Stdio::piped());
-    let output = tokio::task::spawn_blocking(move || worker.output().unwrap()).await.unwrap();
+    worker
+        .env("JANITOR_WORKER_PASSWORD", "wrong")
+        .stderr(Stdio::piped());
+    let output = tokio::task::spawn_blocking(move || worker.output().unwrap())
+        .await
+        .unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success() && said.contains("401"), "{said}");
 }

@@ -5,7 +5,9 @@ mod watching;
 use crate::support::{FakeClock, in_memory, start, values::*};
 use chrono::TimeDelta;
 use janitor_runner::{
-    adapters::{clock::RandomIds, embedded::Embedded, in_process::InProcessEvents, none::NoBackchannel},
+    adapters::{
+        clock::RandomIds, embedded::Embedded, in_process::InProcessEvents, none::NoBackchannel,
+    },
     domain::{
         blame::BlameRules,
         build::BuildSettings,
@@ -19,7 +21,8 @@ use janitor_runner::{
     },
     metrics::Metrics,
     ports::{
-        ArtifactStore, Backchannel, Catalog, Claims, Event, Fault, LogStore, QueueStore, ResultStore, SpooledFile, Vcs,
+        ArtifactStore, Backchannel, Catalog, Claims, Event, Fault, LogStore, QueueStore,
+        ResultStore, SpooledFile, Vcs,
         artifact_store::{Content, MockArtifactStore},
         backchannel::MockBackchannel,
         log_store::MockLogStore,
@@ -84,7 +87,10 @@ fn deployment() -> Deployment {
         build: Some(BuildTarget::Generic { chroot: None }),
     };
     Deployment {
-        campaigns: Campaigns { campaigns: vec![campaign], distributions: vec![] },
+        campaigns: Campaigns {
+            campaigns: vec![campaign],
+            distributions: vec![],
+        },
         build: BuildSettings::default(),
         vcs_store: VcsStore::default(),
         committer: None,
@@ -96,21 +102,52 @@ fn deployment() -> Deployment {
             lease: TimeDelta::minutes(2),
         },
         retries: Retries(vec![vanished_rule()]),
-        blame: BlameRules { codes: vec!["worker-failure".into()], quarantine_after: 2 },
+        blame: BlameRules {
+            codes: vec!["worker-failure".into()],
+            quarantine_after: 2,
+        },
         live_logs: 1000,
         use_cached_only: false,
     }
 }
 
 fn place() -> Place {
-    let (store, clock, deployment) = (Arc::new(in_memory()), FakeClock::new(), Arc::new(deployment()));
+    let (store, clock, deployment) = (
+        Arc::new(in_memory()),
+        FakeClock::new(),
+        Arc::new(deployment()),
+    );
     let events = Arc::new(InProcessEvents::default());
-    let announcer = Arc::new(Announcer::new(store.clone(), events.clone(), clock.clone(), deployment.clone()));
+    let announcer = Arc::new(Announcer::new(
+        store.clone(),
+        events.clone(),
+        clock.clone(),
+        deployment.clone(),
+    ));
     let leader = Arc::new(Leader::new(store.clone(), "this".to_owned()));
-    let follow_ups = Arc::new(FollowUps::new(store.clone(), store.clone(), clock.clone(), leader.clone()));
-    let relay = Arc::new(Relay::new(store.clone(), events.clone(), leader.clone(), Arc::new(Metrics::new())));
-    let keepalive = Arc::new(Keepalive::new(store.clone(), store.clone(), clock.clone(), deployment.clone()));
-    let live = Arc::new(Live::new(store.clone(), keepalive.clone(), deployment.clone()));
+    let follow_ups = Arc::new(FollowUps::new(
+        store.clone(),
+        store.clone(),
+        clock.clone(),
+        leader.clone(),
+    ));
+    let relay = Arc::new(Relay::new(
+        store.clone(),
+        events.clone(),
+        leader.clone(),
+        Arc::new(Metrics::new()),
+    ));
+    let keepalive = Arc::new(Keepalive::new(
+        store.clone(),
+        store.clone(),
+        clock.clone(),
+        deployment.clone(),
+    ));
+    let live = Arc::new(Live::new(
+        store.clone(),
+        keepalive.clone(),
+        deployment.clone(),
+    ));
     let fates = Arc::new(Fates {
         parking: store.clone(),
         pauses: store.clone(),
@@ -119,7 +156,19 @@ fn place() -> Place {
         ids: Arc::new(RandomIds),
         deployment: deployment.clone(),
     });
-    Place { store, clock, deployment, events, announcer, leader, relay, follow_ups, keepalive, live, fates }
+    Place {
+        store,
+        clock,
+        deployment,
+        events,
+        announcer,
+        leader,
+        relay,
+        follow_ups,
+        keepalive,
+        live,
+        fates,
+    }
 }
 
 fn working_artifacts() -> Arc<dyn ArtifactStore> {
@@ -139,7 +188,12 @@ fn away() -> Fault {
 }
 
 impl Place {
-    fn finisher(&self, results: Arc<dyn ResultStore>, artifacts: Arc<dyn ArtifactStore>, logs: Arc<dyn LogStore>) -> Arc<Finisher> {
+    fn finisher(
+        &self,
+        results: Arc<dyn ResultStore>,
+        artifacts: Arc<dyn ArtifactStore>,
+        logs: Arc<dyn LogStore>,
+    ) -> Arc<Finisher> {
         Arc::new(Finisher {
             claims: self.store.clone(),
             results,
@@ -183,13 +237,30 @@ impl Place {
             leader: self.leader.clone(),
             metrics: Arc::new(Metrics::new()),
         };
-        Arc::new(Watcher::new(ports, Pace { interval: std::time::Duration::from_secs(1), at_once: 8 }))
+        Arc::new(Watcher::new(
+            ports,
+            Pace {
+                interval: std::time::Duration::from_secs(1),
+                at_once: 8,
+            },
+        ))
     }
 
     async fn queued(&self, codebases: &[&str]) {
         let at = |name: &&str| codebase_at(name, &format!("https://{name}.example/x"));
-        self.store.upload_codebases(codebases.iter().map(at).collect()).await.unwrap();
-        self.store.enqueue(batch(codebases.iter().map(|name| wish(name, Bucket::Default, 1.0)).collect())).await.unwrap();
+        self.store
+            .upload_codebases(codebases.iter().map(at).collect())
+            .await
+            .unwrap();
+        self.store
+            .enqueue(batch(
+                codebases
+                    .iter()
+                    .map(|name| wish(name, Bucket::Default, 1.0))
+                    .collect(),
+            ))
+            .await
+            .unwrap();
     }
 
     async fn held(&self) -> RunId {
@@ -198,14 +269,31 @@ impl Place {
     }
 
     async fn nothing_is_held(&self) -> bool {
-        Claims::list(self.store.as_ref()).await.unwrap().is_empty() && self.store.peek(&ClaimFilter::default(), start()).await.unwrap().is_some()
+        Claims::list(self.store.as_ref()).await.unwrap().is_empty()
+            && self
+                .store
+                .peek(&ClaimFilter::default(), start())
+                .await
+                .unwrap()
+                .is_some()
     }
 }
 
 fn upload(report: &str) -> Upload {
-    let file = SpooledFile { name: "out".into(), content: Content::Memory(b"x".to_vec().into()), size: 1 };
-    let log = SpooledFile { name: "w.log".into(), ..file.clone() };
-    Upload { report: report.as_bytes().to_vec(), files: vec![file, log], changes: vec![] }
+    let file = SpooledFile {
+        name: "out".into(),
+        content: Content::Memory(b"x".to_vec().into()),
+        size: 1,
+    };
+    let log = SpooledFile {
+        name: "w.log".into(),
+        ..file.clone()
+    };
+    Upload {
+        report: report.as_bytes().to_vec(),
+        files: vec![file, log],
+        changes: vec![],
+    }
 }
 
 const SUCCESS: &str = r#"{"code": "success", "revision": "r", "target": {"name": "generic"}}"#;
@@ -215,10 +303,16 @@ async fn artifacts_that_cannot_be_stored_fail_the_run_but_keep_it() {
     let place = place();
     let id = place.held().await;
     let mut artifacts = MockArtifactStore::new();
-    artifacts.expect_store().times(1).returning(|_, _| Err(away()));
+    artifacts
+        .expect_store()
+        .times(1)
+        .returning(|_, _| Err(away()));
     let finisher = place.finisher(place.store.clone(), Arc::new(artifacts), working_logs());
     let finished = finish(&finisher, &id, SUCCESS).await.unwrap();
-    assert_eq!((finished.run.code.as_str(), finished.run.revision.as_deref()), ("artifact-upload-failed", Some("r")));
+    assert_eq!(
+        (finished.run.code.as_str(), finished.run.revision.as_deref()),
+        ("artifact-upload-failed", Some("r"))
+    );
     assert_eq!(place.store.run(&id).await.unwrap().unwrap(), finished.run);
 }
 
@@ -227,10 +321,15 @@ async fn logs_that_cannot_be_stored_are_not_claimed_to_be() {
     let place = place();
     let id = place.held().await;
     let mut logs = MockLogStore::new();
-    logs.expect_store().times(1).returning(|_, _, _| Err(away()));
+    logs.expect_store()
+        .times(1)
+        .returning(|_, _, _| Err(away()));
     let finisher = place.finisher(place.store.clone(), working_artifacts(), Arc::new(logs));
     let finished = finish(&finisher, &id, SUCCESS).await.unwrap();
-    assert_eq!((finished.run.code.as_str(), finished.run.logfilenames.len()), ("success", 0));
+    assert_eq!(
+        (finished.run.code.as_str(), finished.run.logfilenames.len()),
+        ("success", 0)
+    );
 }
 
 #[tokio::test]
@@ -238,7 +337,10 @@ async fn a_result_store_that_is_away_leaves_the_run_to_be_finished_again() {
     let place = place();
     let id = place.held().await;
     let mut results = MockResultStore::new();
-    results.expect_record().times(1).returning(|_| Err(away().into()));
+    results
+        .expect_record()
+        .times(1)
+        .returning(|_| Err(away().into()));
     let finisher = place.finisher(Arc::new(results), working_artifacts(), working_logs());
     let refused = finish(&finisher, &id, SUCCESS).await;
     assert!(matches!(refused, Err(ServiceError::Fault(fault)) if fault.is_unavailable()));
@@ -254,7 +356,10 @@ async fn a_result_is_told() {
     let finisher = place.finisher(place.store.clone(), working_artifacts(), working_logs());
     let first = finish(&finisher, &id, SUCCESS).await.unwrap();
     place.relay.tell().await.unwrap();
-    assert_eq!(listener.try_recv().unwrap(), Event::Result(Box::new(first.run.clone())));
+    assert_eq!(
+        listener.try_recv().unwrap(),
+        Event::Result(Box::new(first.run.clone()))
+    );
     let again = finish(&finisher, &id, "{}").await.unwrap();
     assert_eq!((again.first_time, again.run), (false, first.run));
     assert_eq!(place.relay.tell().await.unwrap(), 0);
@@ -267,10 +372,20 @@ async fn a_failure_on_the_way_lets_the_item_go() {
     place.queued(&["aa"]).await;
     let mut vcs = MockVcs::new();
     vcs.expect_probe().returning(|_| Probe::Unknown("x".into()));
-    vcs.expect_earlier_branch().returning(|_, _| Some(EarlierBranch { url: "u".into(), revision: "r".into() }));
+    vcs.expect_earlier_branch().returning(|_, _| {
+        Some(EarlierBranch {
+            url: "u".into(),
+            revision: "r".into(),
+        })
+    });
     let mut results = MockResultStore::new();
-    results.expect_run_of_revision().returning(|_, _| Err(away().into()));
-    let refused = place.assigner(Arc::new(results), Arc::new(vcs)).assign(AssignRequest::default()).await;
+    results
+        .expect_run_of_revision()
+        .returning(|_, _| Err(away().into()));
+    let refused = place
+        .assigner(Arc::new(results), Arc::new(vcs))
+        .assign(AssignRequest::default())
+        .await;
     assert!(matches!(refused, Err(ServiceError::Fault(_))));
     assert!(place.nothing_is_held().await);
 }
@@ -282,20 +397,40 @@ async fn a_host_that_is_rate_limited_is_skipped_and_its_item_kept() {
     let until = start() + TimeDelta::minutes(2);
     let mut vcs = MockVcs::new();
     vcs.expect_earlier_branch().returning(|_, _| None);
-    vcs.expect_probe().returning(move |codebase| match codebase.host() {
-        Some("aa.example") => Probe::RateLimited(until),
-        _ => Probe::Opened { url: "https://elsewhere/x".into(), vcs_type: VcsType::Git },
-    });
+    vcs.expect_probe()
+        .returning(move |codebase| match codebase.host() {
+            Some("aa.example") => Probe::RateLimited(until),
+            _ => Probe::Opened {
+                url: "https://elsewhere/x".into(),
+                vcs_type: VcsType::Git,
+            },
+        });
     let assigner = place.assigner(place.store.clone(), Arc::new(vcs));
     let assignment = assigner.assign(AssignRequest::default()).await.unwrap();
     assert_eq!(assignment.run.item.key.codebase.as_str(), "bb");
-    assert_eq!(assignment.branch_url.as_deref(), Some("https://elsewhere/x"));
+    assert_eq!(
+        assignment.branch_url.as_deref(),
+        Some("https://elsewhere/x")
+    );
     let stored = place.store.get(&assignment.run.id).await.unwrap().unwrap();
-    assert_eq!(stored.vcs.branch_url.as_deref(), Some("https://elsewhere/x"));
-    assert!(matches!(assigner.assign(AssignRequest::default()).await, Err(ServiceError::QueueEmpty)));
+    assert_eq!(
+        stored.vcs.branch_url.as_deref(),
+        Some("https://elsewhere/x")
+    );
+    assert!(matches!(
+        assigner.assign(AssignRequest::default()).await,
+        Err(ServiceError::QueueEmpty)
+    ));
     assert_eq!(place.store.latest(9).await.unwrap(), vec![]);
     place.clock.advance(TimeDelta::minutes(3));
-    assert!(place.store.peek(&ClaimFilter::default(), until).await.unwrap().is_some());
+    assert!(
+        place
+            .store
+            .peek(&ClaimFilter::default(), until)
+            .await
+            .unwrap()
+            .is_some()
+    );
 }
 
 #[tokio::test]
@@ -304,9 +439,12 @@ async fn when_only_limited_hosts_are_left_the_worker_is_told_until_when() {
     place.queued(&["aa"]).await;
     let until = start() + TimeDelta::minutes(2);
     let mut vcs = MockVcs::new();
-    vcs.expect_probe().returning(move |_| Probe::RateLimited(until));
+    vcs.expect_probe()
+        .returning(move |_| Probe::RateLimited(until));
     let assigner = place.assigner(place.store.clone(), Arc::new(vcs));
-    assert!(matches!(assigner.assign(AssignRequest::default()).await, Err(ServiceError::RateLimited(told)) if told == until));
+    assert!(
+        matches!(assigner.assign(AssignRequest::default()).await, Err(ServiceError::RateLimited(told)) if told == until)
+    );
     assert!(Claims::list(place.store.as_ref()).await.unwrap().is_empty());
 }
 
@@ -328,8 +466,14 @@ impl Vcs for SlowVcs {
 async fn a_caller_that_goes_away_leaves_nothing_claimed() {
     let place = place();
     place.queued(&["aa"]).await;
-    let (asked, wait) = (Arc::new(tokio::sync::Notify::new()), Arc::new(tokio::sync::Notify::new()));
-    let assigner = place.assigner(place.store.clone(), Arc::new(SlowVcs(asked.clone(), wait.clone())));
+    let (asked, wait) = (
+        Arc::new(tokio::sync::Notify::new()),
+        Arc::new(tokio::sync::Notify::new()),
+    );
+    let assigner = place.assigner(
+        place.store.clone(),
+        Arc::new(SlowVcs(asked.clone(), wait.clone())),
+    );
     let caller = tokio::spawn(async move { assigner.assign(AssignRequest::default()).await });
     asked.notified().await;
     caller.abort();
@@ -340,14 +484,19 @@ async fn a_caller_that_goes_away_leaves_nothing_claimed() {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(std::time::Duration::from_secs(5), free).await.unwrap();
+    tokio::time::timeout(std::time::Duration::from_secs(5), free)
+        .await
+        .unwrap();
 }
 
 /// Finishes a run as the API does.
 async fn finish(finisher: &Finisher, id: &RunId, report: &str) -> Result<Finished, ServiceError> {
     match finisher.find(id, None).await? {
         Finishable::Active(held) => finisher.finish(*held, &upload(report)).await,
-        Finishable::Finished(run) => Ok(Finished { run: *run, first_time: false }),
+        Finishable::Finished(run) => Ok(Finished {
+            run: *run,
+            first_time: false,
+        }),
     }
 }
 
@@ -366,7 +515,10 @@ async fn a_run_nobody_can_ask_about_is_ended_after_a_day() {
     place.clock.advance(TimeDelta::hours(2));
     watched(&place, Arc::new(NoBackchannel)).await;
     let run = place.store.run(&id).await.unwrap().unwrap();
-    assert_eq!((run.code.as_str(), run.transient), ("run-disappeared", Some(true)));
+    assert_eq!(
+        (run.code.as_str(), run.transient),
+        ("run-disappeared", Some(true))
+    );
     assert_eq!(place.store.get(&id).await.unwrap(), None);
 }
 
@@ -375,20 +527,38 @@ async fn a_worker_that_answers_keeps_its_run() {
     let place = place();
     let id = place.held().await;
     let mut backchannel = MockBackchannel::new();
-    backchannel.expect_ping().times(1).returning(|_| Ping::Alive);
+    backchannel
+        .expect_ping()
+        .times(1)
+        .returning(|_| Ping::Alive);
     place.clock.advance(TimeDelta::minutes(30));
     let backchannel = Arc::new(backchannel);
     watched(&place, backchannel.clone()).await;
     watched(&place, backchannel).await;
-    assert_eq!(place.store.get(&id).await.unwrap().unwrap().keepalive, start() + TimeDelta::minutes(30));
+    assert_eq!(
+        place.store.get(&id).await.unwrap().unwrap().keepalive,
+        start() + TimeDelta::minutes(30)
+    );
 }
 
 #[tokio::test]
 async fn follow_ups_are_carried_out_once_and_dropped_without_a_candidate() {
     let place = place();
-    place.store.upload_codebases(vec![bare_codebase("aa"), bare_codebase("bb")]).await.unwrap();
-    place.store.upload_candidates(vec![new_candidate("aa")], start()).await.unwrap();
-    place.store.enqueue(batch(vec![wish("bb", Bucket::Default, 1.0)])).await.unwrap();
+    place
+        .store
+        .upload_codebases(vec![bare_codebase("aa"), bare_codebase("bb")])
+        .await
+        .unwrap();
+    place
+        .store
+        .upload_candidates(vec![new_candidate("aa")], start())
+        .await
+        .unwrap();
+    place
+        .store
+        .enqueue(batch(vec![wish("bb", Bucket::Default, 1.0)]))
+        .await
+        .unwrap();
     let finisher = place.finisher(place.store.clone(), working_artifacts(), working_logs());
     for run in ["r1", "r2"] {
         let active = place.store.claim(claim(run)).await.unwrap().unwrap().run;
@@ -398,5 +568,11 @@ async fn follow_ups_are_carried_out_once_and_dropped_without_a_candidate() {
     assert_eq!(place.follow_ups.carry_out().await.unwrap(), 0);
     let queued = QueueStore::list(place.store.as_ref(), 9).await.unwrap();
     assert_eq!(queued.len(), 1);
-    assert_eq!((queued[0].key.codebase.as_str(), queued[0].requester.as_deref()), ("aa", Some("after run schedule")));
+    assert_eq!(
+        (
+            queued[0].key.codebase.as_str(),
+            queued[0].requester.as_deref()
+        ),
+        ("aa", Some("after run schedule"))
+    );
 }

@@ -49,8 +49,16 @@ pub struct Running {
 impl Load {
     pub fn start(servers: &[&Server], clients: usize) -> Running {
         let servers = servers.iter().map(|server| server.admin.clone()).collect();
-        let load = Arc::new(Self { servers, http: client(), seen: Mutex::default(), names: AtomicUsize::new(0), stop: AtomicBool::new(false) });
-        let clients = (0..clients).map(|number| tokio::spawn(load.clone().client(number))).collect();
+        let load = Arc::new(Self {
+            servers,
+            http: client(),
+            seen: Mutex::default(),
+            names: AtomicUsize::new(0),
+            stop: AtomicBool::new(false),
+        });
+        let clients = (0..clients)
+            .map(|number| tokio::spawn(load.clone().client(number)))
+            .collect();
         Running { load, clients }
     }
 
@@ -59,7 +67,12 @@ impl Load {
     }
 
     /// The answer, or none when the server was not there to give it, or said that it cannot now.
-    async fn send(&self, path: &str, request: reqwest::RequestBuilder, fine: &[u16]) -> Option<(u16, Value)> {
+    async fn send(
+        &self,
+        path: &str,
+        request: reqwest::RequestBuilder,
+        fine: &[u16],
+    ) -> Option<(u16, Value)> {
         let started = Instant::now();
         let answer = async {
             let response = request.timeout(PATIENCE).send().await.ok()?;
@@ -69,7 +82,10 @@ impl Load {
         };
         let answer = answer.await;
         let mut seen = self.seen.lock().unwrap();
-        *seen.statuses.entry(answer.as_ref().map_or(0, |answer| answer.0)).or_default() += 1;
+        *seen
+            .statuses
+            .entry(answer.as_ref().map_or(0, |answer| answer.0))
+            .or_default() += 1;
         if started.elapsed() > seen.slowest.0 {
             seen.slowest = (started.elapsed(), path.to_owned());
         }
@@ -85,26 +101,48 @@ impl Load {
     }
 
     async fn post(&self, server: &str, path: &str, body: &Value) -> Option<(u16, Value)> {
-        self.send(path, self.http.post(format!("{server}{path}")).json(body), &[200, 201]).await
+        self.send(
+            path,
+            self.http.post(format!("{server}{path}")).json(body),
+            &[200, 201],
+        )
+        .await
     }
 
     async fn add(&self, server: &str) -> Option<()> {
         let name = format!("load-{}", self.names.fetch_add(1, Ordering::SeqCst));
-        self.post(server, "/codebases", &json!([{ "name": name }])).await?;
+        self.post(server, "/codebases", &json!([{ "name": name }]))
+            .await?;
         self.seen.lock().unwrap().codebases.insert(name.clone());
-        let (_, stored) = self.post(server, "/candidates", &json!([{ "codebase": name, "campaign": "gen" }])).await?;
+        let (_, stored) = self
+            .post(
+                server,
+                "/candidates",
+                &json!([{ "codebase": name, "campaign": "gen" }]),
+            )
+            .await?;
         assert_eq!(stored["success"].as_array().map(Vec::len), Some(1));
         self.seen.lock().unwrap().candidates.insert(name);
         Some(())
     }
 
     async fn claim(&self, server: &str) -> Option<String> {
-        let (_, taken) = self.post(server, "/active-runs", &json!({ "worker": "w1" })).await?;
+        let (_, taken) = self
+            .post(server, "/active-runs", &json!({ "worker": "w1" }))
+            .await?;
         let id = taken["id"].as_str()?.to_owned();
-        let held = (taken["codebase"].as_str().unwrap().to_owned(), taken["queue_id"].as_i64().unwrap());
+        let held = (
+            taken["codebase"].as_str().unwrap().to_owned(),
+            taken["queue_id"].as_i64().unwrap(),
+        );
         let mut seen = self.seen.lock().unwrap();
-        let others = seen.claims.iter().filter(|(other, by)| !seen.results.contains_key(*other) && by.1 == held.1);
-        let twice: Vec<String> = others.map(|(other, _)| format!("item {} to {other} and {id}", held.1)).collect();
+        let others = seen
+            .claims
+            .iter()
+            .filter(|(other, by)| !seen.results.contains_key(*other) && by.1 == held.1);
+        let twice: Vec<String> = others
+            .map(|(other, _)| format!("item {} to {other} and {id}", held.1))
+            .collect();
         seen.wrong.extend(twice);
         seen.claims.insert(id.clone(), held);
         Some(id)
@@ -113,9 +151,16 @@ impl Load {
     async fn finish(&self, server: &str, id: &str) -> Option<()> {
         let report = json!({ "code": "success", "revision": id, "target": { "name": "generic" } });
         let form = upload(&report, &[("w.log", id.as_bytes()), ("out", id.as_bytes())]);
-        let request = self.http.post(format!("{server}/active-runs/{id}/finish")).multipart(form);
+        let request = self
+            .http
+            .post(format!("{server}/active-runs/{id}/finish"))
+            .multipart(form);
         let (_, answer) = self.send("/finish", request, &[200, 201]).await?;
-        self.seen.lock().unwrap().results.insert(id.to_owned(), answer);
+        self.seen
+            .lock()
+            .unwrap()
+            .results
+            .insert(id.to_owned(), answer);
         Some(())
     }
 
@@ -154,7 +199,11 @@ impl Running {
     pub async fn finishes(&self, more: usize) {
         let (wanted, began) = (self.load.finished() + more, Instant::now());
         while self.load.finished() < wanted {
-            assert!(began.elapsed() < Duration::from_secs(60), "too little is finished: {} of {wanted}", self.load.finished());
+            assert!(
+                began.elapsed() < Duration::from_secs(60),
+                "too little is finished: {} of {wanted}",
+                self.load.finished()
+            );
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
@@ -169,7 +218,11 @@ impl Running {
 }
 
 fn names(list: &Value, field: &str) -> BTreeSet<String> {
-    list.as_array().unwrap().iter().map(|entry| entry[field].as_str().unwrap().to_owned()).collect()
+    list.as_array()
+        .unwrap()
+        .iter()
+        .map(|entry| entry[field].as_str().unwrap().to_owned())
+        .collect()
 }
 
 /// Whatever was acknowledged is there, nothing was done twice, and what was to follow followed.
@@ -179,13 +232,30 @@ pub async fn nothing_is_lost(server: &Server, seen: &Acknowledged) {
     let candidates = names(&server.get("/candidates").await.1, "codebase");
     assert!(seen.codebases.is_subset(&codebases) && seen.candidates.is_subset(&candidates));
     for (id, answered) in &seen.results {
-        let again = answer(server.request("POST", &format!("/active-runs/{id}/finish")).multipart(upload(&json!({}), &[]))).await;
+        let again = answer(
+            server
+                .request("POST", &format!("/active-runs/{id}/finish"))
+                .multipart(upload(&json!({}), &[])),
+        )
+        .await;
         assert_eq!(again, (200, answered.clone()), "{id}");
         assert_eq!(answered["result"]["code"], "success", "{answered}");
-        assert_eq!(server.get(&format!("/log/{id}/w.log")).await.1.to_string().trim_matches('"'), id);
+        assert_eq!(
+            server
+                .get(&format!("/log/{id}/w.log"))
+                .await
+                .1
+                .to_string()
+                .trim_matches('"'),
+            id
+        );
     }
     let active = names(&server.get("/active-runs").await.1, "id");
-    let lost: Vec<_> = seen.claims.keys().filter(|id| !seen.results.contains_key(*id) && !active.contains(*id)).collect();
+    let lost: Vec<_> = seen
+        .claims
+        .keys()
+        .filter(|id| !seen.results.contains_key(*id) && !active.contains(*id))
+        .collect();
     assert!(lost.is_empty(), "{lost:?}");
     follow_ups_happened(server, seen).await;
 }

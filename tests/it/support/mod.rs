@@ -47,11 +47,19 @@ pub struct Store<S> {
 }
 
 pub fn in_memory() -> Embedded {
-    Embedded::open(Arc::new(MemoryKv::default()), "memory", Arc::new(Metrics::new())).unwrap()
+    Embedded::open(
+        Arc::new(MemoryKv::default()),
+        "memory",
+        Arc::new(Metrics::new()),
+    )
+    .unwrap()
 }
 
 pub async fn memory() -> Store<Embedded> {
-    Store { store: in_memory(), _folder: None }
+    Store {
+        store: in_memory(),
+        _folder: None,
+    }
 }
 
 pub fn open_sled(folder: &TempDir) -> Embedded {
@@ -61,9 +69,15 @@ pub fn open_sled(folder: &TempDir) -> Embedded {
 
 pub async fn sled() -> Store<Embedded> {
     let folder = tempfile::tempdir().unwrap();
-    Store { store: open_sled(&folder), _folder: Some(folder) }
+    Store {
+        store: open_sled(&folder),
+        _folder: Some(folder),
+    }
 }
 
 pub async fn postgres() -> Store<Postgres> {
-    Store { store: servers::open_postgres(&servers::database().await).await, _folder: None }
+    Store {
+        store: servers::open_postgres(&servers::database().await).await,
+        _folder: None,
+    }
 }

@@ -42,7 +42,11 @@ pub struct Play {
 
 fn body(status: u16, text: impl Into<Body>) -> Response<Body> {
     let answer = Response::builder().status(StatusCode::from_u16(status).unwrap());
-    let answer = if (300..400).contains(&status) { answer.header(header::LOCATION, "/elsewhere") } else { answer };
+    let answer = if (300..400).contains(&status) {
+        answer.header(header::LOCATION, "/elsewhere")
+    } else {
+        answer
+    };
     answer.body(text.into()).unwrap()
 }
 
@@ -60,25 +64,42 @@ async fn perform(State(script): State<Arc<Mutex<Script>>>, request: Request) -> 
         *script.asked.entry(path.clone()).or_default() += 1;
         script.parts.get(&path).cloned()
     };
-    let number = |text: Option<&str>| text.and_then(|text| text.parse::<usize>().ok()).unwrap_or(0);
+    let number = |text: Option<&str>| {
+        text.and_then(|text| text.parse::<usize>().ok())
+            .unwrap_or(0)
+    };
     match part {
         None => body(404, "no such thing"),
         Some(Part::Answer(status, text)) => body(status, text),
         Some(Part::Hang) => std::future::pending().await,
         Some(Part::Drip) => body(200, drip()),
         Some(Part::Ranges(text)) => {
-            let range = request.headers().get(header::RANGE).and_then(|range| range.to_str().ok());
-            match range.map(|range| number(Some(range.trim_start_matches("bytes=").trim_end_matches('-')))) {
+            let range = request
+                .headers()
+                .get(header::RANGE)
+                .and_then(|range| range.to_str().ok());
+            match range.map(|range| {
+                number(Some(
+                    range.trim_start_matches("bytes=").trim_end_matches('-'),
+                ))
+            }) {
                 None => body(200, text),
                 Some(from) if from >= text.len() => body(416, ""),
                 Some(from) => body(206, text[from..].to_owned()),
             }
         }
         Some(Part::Progressive(text)) => {
-            let from = number(request.uri().query().and_then(|query| query.strip_prefix("start=")));
+            let from = number(
+                request
+                    .uri()
+                    .query()
+                    .and_then(|query| query.strip_prefix("start=")),
+            );
             let from = if from > text.len() { 0 } else { from };
             let mut answer = body(200, text[from..].to_owned());
-            answer.headers_mut().insert("x-text-size", text.len().into());
+            answer
+                .headers_mut()
+                .insert("x-text-size", text.len().into());
             answer
         }
     }
@@ -89,9 +110,15 @@ impl Play {
         let script = Arc::<Mutex<Script>>::default();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let router = axum::Router::new().fallback(perform).with_state(script.clone());
+        let router = axum::Router::new()
+            .fallback(perform)
+            .with_state(script.clone());
         let server = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        Self { address, script, _server: AbortOnDropHandle::new(server) }
+        Self {
+            address,
+            script,
+            _server: AbortOnDropHandle::new(server),
+        }
     }
 
     pub fn url(&self) -> String {
@@ -99,7 +126,11 @@ impl Play {
     }
 
     fn play(&self, path: &str, part: Part) {
-        self.script.lock().unwrap().parts.insert(path.to_owned(), part);
+        self.script
+            .lock()
+            .unwrap()
+            .parts
+            .insert(path.to_owned(), part);
     }
 
     pub fn answer(&self, path: &str, status: u16, text: &str) {
@@ -123,6 +154,12 @@ impl Play {
     }
 
     pub fn asked(&self, path: &str) -> usize {
-        self.script.lock().unwrap().asked.get(path).copied().unwrap_or(0)
+        self.script
+            .lock()
+            .unwrap()
+            .asked
+            .get(path)
+            .copied()
+            .unwrap_or(0)
     }
 }

@@ -15,7 +15,11 @@ pub fn root() -> PathBuf {
 }
 
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
 }
 
 /// A client without TLS, so without the need to choose a provider for it.
@@ -27,7 +31,10 @@ pub fn client() -> reqwest::Client {
 /// server, maybe just when the next request is on its way.
 fn careful_client() -> reqwest::Client {
     janitor_runner::tls::install();
-    reqwest::Client::builder().pool_max_idle_per_host(0).build().unwrap()
+    reqwest::Client::builder()
+        .pool_max_idle_per_host(0)
+        .build()
+        .unwrap()
 }
 
 /// A service in a process of its own; killed when this is dropped.
@@ -44,15 +51,23 @@ pub struct Server {
 
 /// What is uploaded: parts as (file name, content).
 pub fn upload(report: &Value, files: &[(&str, &[u8])]) -> reqwest::multipart::Form {
-    let part = |name: &str, bytes: Vec<u8>| reqwest::multipart::Part::bytes(bytes).file_name(name.to_owned());
-    let form = reqwest::multipart::Form::new().part("metadata", part("result.json", report.to_string().into_bytes()));
-    files.iter().fold(form, |form, (name, bytes)| form.part("file", part(name, bytes.to_vec())))
+    let part = |name: &str, bytes: Vec<u8>| {
+        reqwest::multipart::Part::bytes(bytes).file_name(name.to_owned())
+    };
+    let form = reqwest::multipart::Form::new().part(
+        "metadata",
+        part("result.json", report.to_string().into_bytes()),
+    );
+    files.iter().fold(form, |form, (name, bytes)| {
+        form.part("file", part(name, bytes.to_vec()))
+    })
 }
 
 impl Server {
     /// Starts one with its files below `home`; `settings` is TOML beside the golden campaigns.
     pub async fn start(home: &Path, store: &str, settings: &str) -> Self {
-        let policies = "[publish_policies]\ndefault-policy = [{ role = \"main\", mode = \"propose\" }]\n";
+        let policies =
+            "[publish_policies]\ndefault-policy = [{ role = \"main\", mode = \"propose\" }]\n";
         Self::launch(home, store, &format!("{settings}\n{policies}"), &[]).await
     }
 
@@ -65,20 +80,41 @@ impl Server {
     pub async fn on_small_spool(home: &Path, store: &str) -> Self {
         let spool = home.join("spool");
         std::fs::create_dir_all(&spool).unwrap();
-        let mount = format!("mount -t tmpfs -o size=1m tmpfs '{}' && exec \"$@\"", spool.display());
-        Self::launch(home, store, "", &["unshare", "--mount", "sh", "-c", &mount, "sh"]).await
+        let mount = format!(
+            "mount -t tmpfs -o size=1m tmpfs '{}' && exec \"$@\"",
+            spool.display()
+        );
+        Self::launch(
+            home,
+            store,
+            "",
+            &["unshare", "--mount", "sh", "-c", &mount, "sh"],
+        )
+        .await
     }
 
     async fn launch(home: &Path, store: &str, settings: &str, before: &[&str]) -> Self {
         let (port, public_port) = (free_port(), free_port());
         let file = home.join("settings.toml");
         let at = |name: &str| {
-            if settings.contains(&format!("{name} = ")) { String::new() } else { format!("{name} = \"{}\"\n", home.join(name).display()) }
+            if settings.contains(&format!("{name} = ")) {
+                String::new()
+            } else {
+                format!("{name} = \"{}\"\n", home.join(name).display())
+            }
         };
-        std::fs::write(&file, format!("{}{}{}{settings}", at("spool"), at("artifacts"), at("logs"))).unwrap();
-        let golden = root().join("tests/golden/campaigns.conf").display().to_string();
+        std::fs::write(
+            &file,
+            format!("{}{}{}{settings}", at("spool"), at("artifacts"), at("logs")),
+        )
+        .unwrap();
+        let golden = root()
+            .join("tests/golden/campaigns.conf")
+            .display()
+            .to_string();
         let vcs = "git=http://127.0.0.1:28080/git/,bzr=http://127.0.0.1:28080/bzr/".to_owned();
-        let vcs = Some(("--public-vcs-location", vcs)).filter(|_| !settings.contains("public_vcs_location = "));
+        let vcs = Some(("--public-vcs-location", vcs))
+            .filter(|_| !settings.contains("public_vcs_location = "));
         let options = [
             ("--config", golden),
             ("--config", file.display().to_string()),
@@ -86,8 +122,17 @@ impl Server {
             ("--port", port.to_string()),
             ("--public-port", public_port.to_string()),
         ];
-        let options = options.into_iter().chain(vcs).flat_map(|(option, value)| [option.to_owned(), value]);
-        let program = before.iter().copied().chain([PROGRAM, "serve"]).map(str::to_owned).chain(options).collect();
+        let options = options
+            .into_iter()
+            .chain(vcs)
+            .flat_map(|(option, value)| [option.to_owned(), value]);
+        let program = before
+            .iter()
+            .copied()
+            .chain([PROGRAM, "serve"])
+            .map(str::to_owned)
+            .chain(options)
+            .collect();
         let mut server = Self {
             home: home.to_owned(),
             admin: format!("http://127.0.0.1:{port}"),
@@ -107,12 +152,32 @@ impl Server {
 
     /// Starts the process, again after a kill, and waits until it is ready.
     pub async fn run(&mut self) {
-        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.home.join("server.log")).unwrap();
-        let child = Command::new(&self.program[0]).args(&self.program[1..]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
+        let log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.home.join("server.log"))
+            .unwrap();
+        let child = Command::new(&self.program[0])
+            .args(&self.program[1..])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
         self.child = Some(child);
         let started = Instant::now();
-        while self.http.get(format!("{}/ready", self.admin)).send().await.map_or(true, |answer| !answer.status().is_success()) {
-            assert!(started.elapsed() < Duration::from_secs(20), "not ready: {}", self.log());
+        while self
+            .http
+            .get(format!("{}/ready", self.admin))
+            .send()
+            .await
+            .map_or(true, |answer| !answer.status().is_success())
+        {
+            assert!(
+                started.elapsed() < Duration::from_secs(20),
+                "not ready: {}",
+                self.log()
+            );
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
@@ -127,13 +192,21 @@ impl Server {
 
     /// Sends a signal, by its name.
     pub fn signal(&self, signal: &str) {
-        assert!(Command::new("kill").args([&format!("-{signal}"), &self.pid().to_string()]).status().unwrap().success());
+        assert!(
+            Command::new("kill")
+                .args([&format!("-{signal}"), &self.pid().to_string()])
+                .status()
+                .unwrap()
+                .success()
+        );
     }
 
     /// Waits for its end, which it was told; answers whether it ended well.
     pub async fn ended(&mut self) -> bool {
         let mut child = self.child.take().unwrap();
-        tokio::task::spawn_blocking(move || child.wait().unwrap().success()).await.unwrap()
+        tokio::task::spawn_blocking(move || child.wait().unwrap().success())
+            .await
+            .unwrap()
     }
 
     /// SIGKILL.
@@ -144,7 +217,8 @@ impl Server {
     }
 
     pub fn request(&self, method: &str, path: &str) -> reqwest::RequestBuilder {
-        self.http.request(method.parse().unwrap(), format!("{}{path}", self.admin))
+        self.http
+            .request(method.parse().unwrap(), format!("{}{path}", self.admin))
     }
 
     pub async fn post(&self, path: &str, body: &Value) -> (u16, Value) {
@@ -152,13 +226,22 @@ impl Server {
     }
 
     pub fn public_request(&self, method: &str, path: &str) -> reqwest::RequestBuilder {
-        self.http.request(method.parse().unwrap(), format!("{}{path}", self.public))
+        self.http
+            .request(method.parse().unwrap(), format!("{}{path}", self.public))
     }
 
     /// The run of the item of a codebase.
     pub async fn claim_of(&self, codebase: &str) -> String {
-        let taken = self.post("/active-runs", &json!({ "worker": "w1", "codebase": codebase })).await;
-        taken.1["id"].as_str().unwrap_or_else(|| panic!("{taken:?}")).to_owned()
+        let taken = self
+            .post(
+                "/active-runs",
+                &json!({ "worker": "w1", "codebase": codebase }),
+            )
+            .await;
+        taken.1["id"]
+            .as_str()
+            .unwrap_or_else(|| panic!("{taken:?}"))
+            .to_owned()
     }
 
     pub async fn get(&self, path: &str) -> (u16, Value) {
@@ -166,21 +249,47 @@ impl Server {
     }
 
     pub async fn add_worker(&self, name: &str, password: &str) {
-        let added = self.post("/admin/workers", &json!({ "name": name, "password": password })).await;
+        let added = self
+            .post(
+                "/admin/workers",
+                &json!({ "name": name, "password": password }),
+            )
+            .await;
         assert_eq!(added.0, 201, "{added:?}");
     }
 
     /// A codebase with a candidate of a campaign.
     pub async fn queue(&self, codebase: &str, campaign: &str) {
-        assert_eq!(self.post("/codebases", &json!([{ "name": codebase }])).await.0, 200);
-        let uploaded = self.post("/candidates", &json!([{ "codebase": codebase, "campaign": campaign }])).await;
-        assert_eq!(uploaded.1["success"].as_array().map(Vec::len), Some(1), "{uploaded:?}");
+        assert_eq!(
+            self.post("/codebases", &json!([{ "name": codebase }]))
+                .await
+                .0,
+            200
+        );
+        let uploaded = self
+            .post(
+                "/candidates",
+                &json!([{ "codebase": codebase, "campaign": campaign }]),
+            )
+            .await;
+        assert_eq!(
+            uploaded.1["success"].as_array().map(Vec::len),
+            Some(1),
+            "{uploaded:?}"
+        );
     }
 
     /// Waits until all of these are queued.
     pub async fn queued_are(&self, codebases: &[&str]) {
-        let queued = |queue: &Value, codebase: &str| queue.as_array().is_some_and(|items| items.iter().any(|item| item["codebase"] == *codebase));
-        self.until("/queue", |queue| codebases.iter().all(|codebase| queued(queue, codebase))).await;
+        let queued = |queue: &Value, codebase: &str| {
+            queue
+                .as_array()
+                .is_some_and(|items| items.iter().any(|item| item["codebase"] == *codebase))
+        };
+        self.until("/queue", |queue| {
+            codebases.iter().all(|codebase| queued(queue, codebase))
+        })
+        .await;
     }
 
     /// Asks again and again until the answer is as wanted, and answers it. A server that is away is asked again too.
@@ -194,20 +303,33 @@ impl Server {
                     return last;
                 }
             }
-            assert!(started.elapsed() < Duration::from_secs(40), "{path} still answers {last}\n{}", self.log());
+            assert!(
+                started.elapsed() < Duration::from_secs(40),
+                "{path} still answers {last}\n{}",
+                self.log()
+            );
             tokio::time::sleep(Duration::from_millis(15)).await;
         }
     }
 
     /// Takes the next run of a codebase.
     pub async fn take(&self, codebase: &str) -> Value {
-        let taken = self.post("/active-runs", &json!({ "worker": "w1", "codebase": codebase })).await;
+        let taken = self
+            .post(
+                "/active-runs",
+                &json!({ "worker": "w1", "codebase": codebase }),
+            )
+            .await;
         assert_eq!(taken.0, 201, "{taken:?}");
         taken.1
     }
 
     pub async fn finish(&self, id: &str, report: &Value, files: &[(&str, &[u8])]) -> (u16, Value) {
-        answer(self.request("POST", &format!("/active-runs/{id}/finish")).multipart(upload(report, files))).await
+        answer(
+            self.request("POST", &format!("/active-runs/{id}/finish"))
+                .multipart(upload(report, files)),
+        )
+        .await
     }
 }
 
@@ -216,7 +338,10 @@ pub async fn answer(request: reqwest::RequestBuilder) -> (u16, Value) {
     let response = request.send().await.unwrap();
     let status = response.status().as_u16();
     let text = response.text().await.unwrap();
-    (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
+    (
+        status,
+        serde_json::from_str(&text).unwrap_or(Value::String(text)),
+    )
 }
 
 impl Drop for Server {

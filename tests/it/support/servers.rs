@@ -43,13 +43,21 @@ fn shared() -> &'static Shared {
         std::fs::create_dir_all(folder()).unwrap();
         let in_use = File::create(folder().join("in-use")).unwrap();
         in_use.lock_shared().unwrap();
-        let output = script().arg("shared").arg(folder()).stdin(Stdio::null()).output().expect("python3 starts the test servers");
+        let output = script()
+            .arg("shared")
+            .arg(folder())
+            .stdin(Stdio::null())
+            .output()
+            .expect("python3 starts the test servers");
         assert!(
             output.status.success(),
             "no test servers (`python3 tests/servers.py install` installs them): {}",
             String::from_utf8_lossy(&output.stderr)
         );
-        Shared { found: serde_json::from_slice(&output.stdout).unwrap(), _in_use: in_use }
+        Shared {
+            found: serde_json::from_slice(&output.stdout).unwrap(),
+            _in_use: in_use,
+        }
     })
 }
 
@@ -64,7 +72,10 @@ pub fn unique(prefix: &str) -> String {
 
 pub async fn execute(url: &str, sql: &str) {
     let mut connection = PgConnection::connect(url).await.unwrap();
-    sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut connection).await.unwrap_or_else(|e| panic!("{sql}: {e}"));
+    sqlx::raw_sql(AssertSqlSafe(sql.to_owned()))
+        .execute(&mut connection)
+        .await
+        .unwrap_or_else(|e| panic!("{sql}: {e}"));
 }
 
 /// The same server's other database.
@@ -81,17 +92,27 @@ pub async fn database() -> String {
         once.lock().unwrap();
         let mut connection = PgConnection::connect(&server).await.unwrap();
         let there: bool =
-            sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)").bind(template).fetch_one(&mut connection).await.unwrap();
+            sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)")
+                .bind(template)
+                .fetch_one(&mut connection)
+                .await
+                .unwrap();
         if !there {
             execute(&server, "DROP DATABASE IF EXISTS being_migrated").await;
             execute(&server, "CREATE DATABASE being_migrated").await;
-            let plan = schema::migrate(&with_database(&server, "being_migrated")).await.unwrap();
+            let plan = schema::migrate(&with_database(&server, "being_migrated"))
+                .await
+                .unwrap();
             assert_eq!(plan.problems, Vec::<String>::new());
             execute(&server, "ALTER DATABASE being_migrated RENAME TO migrated").await;
         }
     }
     let name = unique("test");
-    execute(&server, &format!("CREATE DATABASE {name} TEMPLATE {template}")).await;
+    execute(
+        &server,
+        &format!("CREATE DATABASE {name} TEMPLATE {template}"),
+    )
+    .await;
     with_database(&server, &name)
 }
 
@@ -103,17 +124,28 @@ pub async fn empty_database() -> String {
 }
 
 pub fn postgres_settings(url: &str) -> PostgresSettings {
-    PostgresSettings { url: url.to_owned(), max_connections: 6, statement_timeout: Duration::from_secs(30) }
+    PostgresSettings {
+        url: url.to_owned(),
+        max_connections: 6,
+        statement_timeout: Duration::from_secs(30),
+    }
 }
 
 pub async fn open_postgres(url: &str) -> Postgres {
-    Postgres::open(&postgres_settings(url), Arc::new(Metrics::new())).await.unwrap()
+    Postgres::open(&postgres_settings(url), Arc::new(Metrics::new()))
+        .await
+        .unwrap()
 }
 
 /// A bucket of the fake GCS, as its name.
 pub async fn new_bucket(gcs: &str) -> String {
     let name = unique("bucket").replace('_', "-");
-    let answer = super::process::client().post(format!("{gcs}/storage/v1/b")).json(&serde_json::json!({ "name": name })).send().await.unwrap();
+    let answer = super::process::client()
+        .post(format!("{gcs}/storage/v1/b"))
+        .json(&serde_json::json!({ "name": name }))
+        .send()
+        .await
+        .unwrap();
     assert!(answer.status().is_success());
     name
 }
@@ -122,7 +154,9 @@ pub async fn new_bucket(gcs: &str) -> String {
 pub async fn bucket() -> String {
     let gcs = url("gcs");
     let name = new_bucket(&gcs).await;
-    format!("artifacts = \"gs://{name}/\"\nlogs = \"gs://{name}/\"\ngcs = {{ endpoint = \"{gcs}\", credentials = \"anonymous\" }}\n")
+    format!(
+        "artifacts = \"gs://{name}/\"\nlogs = \"gs://{name}/\"\ngcs = {{ endpoint = \"{gcs}\", credentials = \"anonymous\" }}\n"
+    )
 }
 
 /// Servers of one test, which it may stop and kill.
@@ -134,11 +168,21 @@ pub struct Private {
 
 impl Private {
     pub fn start(kinds: &[&str]) -> Self {
-        let mut child = script().arg("private").args(kinds).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = script()
+            .arg("private")
+            .args(kinds)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
         let mut answers = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
         answers.read_line(&mut line).unwrap();
-        Self { found: serde_json::from_str(&line).expect("private servers start"), child, answers }
+        Self {
+            found: serde_json::from_str(&line).expect("private servers start"),
+            child,
+            answers,
+        }
     }
 
     pub fn url(&self, kind: &str) -> String {

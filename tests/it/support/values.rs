@@ -32,11 +32,18 @@ pub fn campaign_name(name: &str) -> CampaignName {
 }
 
 pub fn key(codebase: &str, campaign: &str) -> QueueKey {
-    QueueKey { codebase: codebase_name(codebase), campaign: campaign_name(campaign), change_set: None }
+    QueueKey {
+        codebase: codebase_name(codebase),
+        campaign: campaign_name(campaign),
+        change_set: None,
+    }
 }
 
 pub fn pair(codebase: &str, campaign: &str) -> Pair {
-    Pair { codebase: codebase_name(codebase), campaign: campaign_name(campaign) }
+    Pair {
+        codebase: codebase_name(codebase),
+        campaign: campaign_name(campaign),
+    }
 }
 
 pub fn bare_codebase(name: &str) -> Codebase {
@@ -54,7 +61,11 @@ pub fn bare_codebase(name: &str) -> Codebase {
 }
 
 pub fn codebase_at(name: &str, url: &str) -> Codebase {
-    Codebase { branch_url: Some(url.to_owned()), url: Some(url.to_owned()), ..bare_codebase(name) }
+    Codebase {
+        branch_url: Some(url.to_owned()),
+        url: Some(url.to_owned()),
+        ..bare_codebase(name)
+    }
 }
 
 pub fn full_codebase(name: &str) -> Codebase {
@@ -85,7 +96,11 @@ pub fn wish(codebase: &str, bucket: Bucket, offset: f64) -> Enqueue {
 }
 
 pub fn batch(items: Vec<Enqueue>) -> EnqueueBatch {
-    EnqueueBatch { items, settles: vec![], now: start() }
+    EnqueueBatch {
+        items,
+        settles: vec![],
+        now: start(),
+    }
 }
 
 pub fn claim(run: &str) -> ClaimRequest {
@@ -94,7 +109,9 @@ pub fn claim(run: &str) -> ClaimRequest {
         claimant: Claimant {
             worker: None,
             worker_link: Some("http://w/".into()),
-            backchannel: Some(BackchannelAddress::Jenkins { url: "http://j/".into() }),
+            backchannel: Some(BackchannelAddress::Jenkins {
+                url: "http://j/".into(),
+            }),
         },
         run_id: RunId::new(run),
         token: format!("token-{run}"),
@@ -110,7 +127,12 @@ pub fn full_run(active: &ActiveRun) -> Run {
         queue_id: active.item.id,
         codebase: active.item.key.codebase.clone(),
         campaign: active.item.key.campaign.clone(),
-        change_set: active.item.key.change_set.clone().unwrap_or_else(|| active.id.to_string()),
+        change_set: active
+            .item
+            .key
+            .change_set
+            .clone()
+            .unwrap_or_else(|| active.id.to_string()),
         command: "true".into(),
         code: ResultCode::success(),
         description: Some("did it ä ⇒".into()),
@@ -132,8 +154,16 @@ pub fn full_run(active: &ActiveRun) -> Run {
         failure_details: Some(json!({"why": "x"})),
         transient: Some(false),
         resume_from: None,
-        branches: Some(vec![ResultBranch { role: "main".into(), name: None, base: Some("r1".into()), revision: Some("r2".into()) }]),
-        tags: Some(vec![ResultTag { name: Some("t".into()), revision: "r2".into() }]),
+        branches: Some(vec![ResultBranch {
+            role: "main".into(),
+            name: None,
+            base: Some("r1".into()),
+            revision: Some("r2".into()),
+        }]),
+        tags: Some(vec![ResultTag {
+            name: Some("t".into()),
+            revision: "r2".into(),
+        }]),
         remotes: Some(json!({"origin": {"url": "u"}})),
         target: Some(Target::Debian(DebianPackage {
             source: "hello".into(),
@@ -153,7 +183,14 @@ pub fn full_run(active: &ActiveRun) -> Run {
 
 /// A run of that claim to be stored; its item goes.
 pub fn ended(active: &ActiveRun, run: Run) -> NewRun {
-    NewRun { run, token: active.token.clone(), now: start(), fate: Fate::Done, unless_seen_after: None, blames_worker: None }
+    NewRun {
+        run,
+        token: active.token.clone(),
+        now: start(),
+        fate: Fate::Done,
+        unless_seen_after: None,
+        blames_worker: None,
+    }
 }
 
 pub fn new_candidate(codebase: &str) -> ScheduledCandidate {
@@ -166,6 +203,14 @@ pub fn new_candidate(codebase: &str) -> ScheduledCandidate {
         success_chance: Some(0.25),
         publish_policy: None,
     };
-    let new = NewCandidate { candidate, bucket: None, requester: None, followup_for: vec![] };
-    ScheduledCandidate { new, enqueue: wish(codebase, Bucket::Default, 5.0) }
+    let new = NewCandidate {
+        candidate,
+        bucket: None,
+        requester: None,
+        followup_for: vec![],
+    };
+    ScheduledCandidate {
+        new,
+        enqueue: wish(codebase, Bucket::Default, 5.0),
+    }
 }

@@ -13,8 +13,17 @@ use tempfile::TempDir;
 
 pub fn git(folder: &Path, arguments: &[&str]) -> String {
     let identity = ["-c", "user.name=T", "-c", "user.email=t@localhost"];
-    let output = Command::new("git").args(identity).args(arguments).current_dir(folder).output().unwrap();
-    assert!(output.status.success(), "git {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    let output = Command::new("git")
+        .args(identity)
+        .args(arguments)
+        .current_dir(folder)
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "git {arguments:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
@@ -41,7 +50,13 @@ impl Worker {
     }
 
     pub fn signal(&self, signal: &str) {
-        assert!(Command::new("kill").args([&format!("-{signal}"), &self.0.id().to_string()]).status().unwrap().success());
+        assert!(
+            Command::new("kill")
+                .args([&format!("-{signal}"), &self.0.id().to_string()])
+                .status()
+                .unwrap()
+                .success()
+        );
     }
 
     pub fn kill(&mut self) {
@@ -76,7 +91,10 @@ impl Yard {
         let home = tempfile::tempdir().unwrap();
         repository(&home.path().join("repository"));
         std::fs::create_dir_all(home.path().join("vcs/git")).unwrap();
-        let settings = format!("public_vcs_location = \"file://{}\"\n{settings}", home.path().join("vcs").display());
+        let settings = format!(
+            "public_vcs_location = \"file://{}\"\n{settings}",
+            home.path().join("vcs").display()
+        );
         let server = Server::start(home.path(), &store(kind, home.path()).await, &settings).await;
         for worker in ["w1", "w2"] {
             server.add_worker(worker, "secret").await;
@@ -91,17 +109,48 @@ impl Yard {
     /// A codebase of the repository, with a candidate that runs a command on it.
     pub async fn queue(&self, codebase: &str, command: &str) {
         let url = format!("file://{}", self.path("repository").display());
-        assert_eq!(self.server.post("/codebases", &json!([{ "name": codebase, "url": url, "vcs_type": "git" }])).await.0, 200);
-        let stored = self.server.post("/candidates", &json!([{ "codebase": codebase, "campaign": "gen", "command": command }])).await;
-        assert_eq!(stored.1["success"].as_array().map(Vec::len), Some(1), "{stored:?}");
+        assert_eq!(
+            self.server
+                .post(
+                    "/codebases",
+                    &json!([{ "name": codebase, "url": url, "vcs_type": "git" }])
+                )
+                .await
+                .0,
+            200
+        );
+        let stored = self
+            .server
+            .post(
+                "/candidates",
+                &json!([{ "codebase": codebase, "campaign": "gen", "command": command }]),
+            )
+            .await;
+        assert_eq!(
+            stored.1["success"].as_array().map(Vec::len),
+            Some(1),
+            "{stored:?}"
+        );
     }
 
     /// How a worker is started.
     pub fn command(&self, name: &str, url: &str) -> Command {
         let mut command = Command::new(PROGRAM);
-        command.args(["worker", "--name", name, "--idle", "1", "--url", url]).arg("--work-dir").arg(self.path(&format!("work-{name}")));
-        command.env("JANITOR_WORKER_PASSWORD", "secret").stdin(Stdio::null()).stdout(Stdio::null());
-        command.stderr(std::fs::OpenOptions::new().create(true).append(true).open(self.path(&format!("{name}.log"))).unwrap());
+        command
+            .args(["worker", "--name", name, "--idle", "1", "--url", url])
+            .arg("--work-dir")
+            .arg(self.path(&format!("work-{name}")));
+        command
+            .env("JANITOR_WORKER_PASSWORD", "secret")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null());
+        command.stderr(
+            std::fs::OpenOptions::new()
+                .create(true)
+                .append(true)
+                .open(self.path(&format!("{name}.log")))
+                .unwrap(),
+        );
         command
     }
 
@@ -114,35 +163,63 @@ impl Yard {
     pub fn worker_in(&self, namespace: &str, name: &str, url: &str) -> Worker {
         let inner = self.command(name, url);
         let mut outer = Command::new("ip");
-        outer.args(["netns", "exec", namespace]).arg(inner.get_program()).args(inner.get_args()).env("JANITOR_WORKER_PASSWORD", "secret");
-        outer.stdin(Stdio::null()).stdout(Stdio::null()).stderr(std::fs::File::create(self.path(&format!("{name}.log"))).unwrap());
+        outer
+            .args(["netns", "exec", namespace])
+            .arg(inner.get_program())
+            .args(inner.get_args())
+            .env("JANITOR_WORKER_PASSWORD", "secret");
+        outer
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(std::fs::File::create(self.path(&format!("{name}.log"))).unwrap());
         Worker::start(&mut outer)
     }
 
     /// The id of the active run of a codebase, once there is one.
     pub async fn active(&self, codebase: &str) -> String {
-        let of_codebase = |runs: &Value| runs.as_array().and_then(|runs| runs.iter().find(|run| run["codebase"] == codebase).cloned());
-        let runs = self.server.until("/active-runs", |runs| of_codebase(runs).is_some()).await;
-        of_codebase(&runs).unwrap()["id"].as_str().unwrap().to_owned()
+        let of_codebase = |runs: &Value| {
+            runs.as_array()
+                .and_then(|runs| runs.iter().find(|run| run["codebase"] == codebase).cloned())
+        };
+        let runs = self
+            .server
+            .until("/active-runs", |runs| of_codebase(runs).is_some())
+            .await;
+        of_codebase(&runs).unwrap()["id"]
+            .as_str()
+            .unwrap()
+            .to_owned()
     }
 
     /// Waits until the log of an active run says something.
     pub async fn says(&self, id: &str, text: &str) {
         let text = text.to_owned();
-        self.server.until(&format!("/log/{id}/worker.log"), move |log| log.as_str().is_some_and(|log| log.contains(&text))).await;
+        self.server
+            .until(&format!("/log/{id}/worker.log"), move |log| {
+                log.as_str().is_some_and(|log| log.contains(&text))
+            })
+            .await;
     }
 
     /// The run of that id, once it is stored with that code.
     pub async fn ended(&self, id: &str, code: &str) -> Value {
-        self.server.until(&format!("/runs/{id}?full=1"), |run| run["code"] == code).await
+        self.server
+            .until(&format!("/runs/{id}?full=1"), |run| run["code"] == code)
+            .await
     }
 
     /// All runs of a codebase, as (id, code).
     pub async fn runs(&self, codebase: &str) -> Vec<(String, String)> {
         let text = |value: &Value| value.as_str().unwrap().to_owned();
         let (_, runs) = self.server.get("/runs?limit=1000").await;
-        let of_codebase = runs.as_array().unwrap().iter().filter(|run| run["codebase"] == codebase);
-        of_codebase.map(|run| (text(&run["log_id"]), text(&run["code"]))).collect()
+        let of_codebase = runs
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|run| run["codebase"] == codebase);
+        of_codebase
+            .map(|run| (text(&run["log_id"]), text(&run["code"])))
+            .collect()
     }
 }
 

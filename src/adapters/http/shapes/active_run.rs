@@ -70,7 +70,9 @@ fn backchannel(address: Option<&BackchannelAddress>) -> BTreeMap<&'static str, O
     match address {
         None => BTreeMap::new(),
         Some(BackchannelAddress::Http { url }) => BTreeMap::from([("my_url", Some(url.clone()))]),
-        Some(BackchannelAddress::Jenkins { url }) => BTreeMap::from([("my_url", Some(url.clone())), ("jenkins", None)]),
+        Some(BackchannelAddress::Jenkins { url }) => {
+            BTreeMap::from([("my_url", Some(url.clone())), ("jenkins", None)])
+        }
     }
 }
 
@@ -108,8 +110,15 @@ impl ActiveRunShape {
     pub fn watched(run: &ActiveRun, now: Time, timeout: TimeDelta) -> Self {
         let age = seconds_between(run.keepalive, now);
         let timeout = seconds_between(now, now + timeout);
-        let watched = WatchedShape { last_keepalive: iso_seconds(run.keepalive), keepalive_age: age, mia: age / timeout };
-        Self { watched: Some(watched), ..Self::new(run, now) }
+        let watched = WatchedShape {
+            last_keepalive: iso_seconds(run.keepalive),
+            keepalive_age: age,
+            mia: age / timeout,
+        };
+        Self {
+            watched: Some(watched),
+            ..Self::new(run, now)
+        }
     }
 }
 
@@ -127,9 +136,17 @@ impl StatusShape {
     /// The shape of a status.
     pub fn new(status: &Status, timeout: TimeDelta) -> Self {
         Self {
-            processing: status.processing.iter().map(|run| ActiveRunShape::watched(run, status.now, timeout)).collect(),
+            processing: status
+                .processing
+                .iter()
+                .map(|run| ActiveRunShape::watched(run, status.now, timeout))
+                .collect(),
             avoid_hosts: status.avoid_hosts.clone(),
-            rate_limit_hosts: status.rate_limit_hosts.iter().map(|limit| (limit.host.clone(), iso(limit.until))).collect(),
+            rate_limit_hosts: status
+                .rate_limit_hosts
+                .iter()
+                .map(|limit| (limit.host.clone(), iso(limit.until)))
+                .collect(),
         }
     }
 }
@@ -193,22 +210,37 @@ impl WatchdogShape {
             failures: run.failures,
             status,
         };
-        Self { status: stands_still.unwrap_or_else(|| "ok".to_owned()), active_runs: runs.len(), runs: runs.iter().map(shape).collect() }
+        Self {
+            status: stands_still.unwrap_or_else(|| "ok".to_owned()),
+            active_runs: runs.len(),
+            runs: runs.iter().map(shape).collect(),
+        }
     }
 }
 
 impl BackchannelBody {
     fn address(self) -> Result<Option<BackchannelAddress>, Invalid> {
-        let Some(kind) = self.kind else { return Ok(None) };
-        let url = self.url.ok_or_else(|| Invalid::new("backchannel.url", "is missing"))?;
-        let parsed = url::Url::parse(&url).map_err(|e| Invalid::new("backchannel.url", format!("is not a URL: {e}")))?;
+        let Some(kind) = self.kind else {
+            return Ok(None);
+        };
+        let url = self
+            .url
+            .ok_or_else(|| Invalid::new("backchannel.url", "is missing"))?;
+        let parsed = url::Url::parse(&url)
+            .map_err(|e| Invalid::new("backchannel.url", format!("is not a URL: {e}")))?;
         if !matches!(parsed.scheme(), "http" | "https") {
-            return Err(Invalid::new("backchannel.url", "is not an http or https URL"));
+            return Err(Invalid::new(
+                "backchannel.url",
+                "is not an http or https URL",
+            ));
         }
         match kind.as_str() {
             "http" => Ok(Some(BackchannelAddress::Http { url })),
             "jenkins" => Ok(Some(BackchannelAddress::Jenkins { url })),
-            _ => Err(Invalid::new("backchannel.kind", "is neither http nor jenkins")),
+            _ => Err(Invalid::new(
+                "backchannel.kind",
+                "is neither http nor jenkins",
+            )),
         }
     }
 }
@@ -221,12 +253,18 @@ impl AssignBody {
 
     /// The request; an authenticated worker is that one whatever the body says.
     pub fn request(self, authenticated: Option<String>) -> Result<AssignRequest, Invalid> {
-        let clean = |field: &str, value: Option<String>| value.map(|value| text(field, value)).transpose();
+        let clean =
+            |field: &str, value: Option<String>| value.map(|value| text(field, value)).transpose();
         let claimant = Claimant {
             worker: clean("worker", authenticated.or(self.worker).or(self.node))?,
             worker_link: clean("worker_link", self.worker_link)?,
             backchannel: self.backchannel.unwrap_or_default().address()?,
         };
-        Ok(AssignRequest { claimant, codebase: self.codebase, campaign: self.campaign, lease: self.lease.unwrap_or(false) })
+        Ok(AssignRequest {
+            claimant,
+            codebase: self.codebase,
+            campaign: self.campaign,
+            lease: self.lease.unwrap_or(false),
+        })
     }
 }

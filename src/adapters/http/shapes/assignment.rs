@@ -81,8 +81,15 @@ impl AssignmentShape {
     /// The shape for a worker; those of the newer generation read neither a null VCS type nor a null subpath.
     pub fn new(assignment: Assignment, newer: bool) -> Self {
         let key = assignment.run.item.key;
-        let vcs_type = assignment.vcs_type.map(|vcs| vcs.to_string()).or_else(|| newer.then(|| "git".to_owned()));
-        let Build { target, environment, config } = assignment.build;
+        let vcs_type = assignment
+            .vcs_type
+            .map(|vcs| vcs.to_string())
+            .or_else(|| newer.then(|| "git".to_owned()));
+        let Build {
+            target,
+            environment,
+            config,
+        } = assignment.build;
         Self {
             id: assignment.run.id.to_string(),
             description: format!("{} on {}", key.campaign, key.codebase),
@@ -101,8 +108,15 @@ impl AssignmentShape {
                 branch_url: resume.branch_url,
                 branches: resume.branches,
             }),
-            build: BuildShape { target, environment, config },
-            codemod: CodemodShape { command: assignment.command.clone(), environment: BTreeMap::new() },
+            build: BuildShape {
+                target,
+                environment,
+                config,
+            },
+            codemod: CodemodShape {
+                command: assignment.command.clone(),
+                environment: BTreeMap::new(),
+            },
             command: assignment.command,
             codebase: key.codebase.to_string(),
             env: assignment.env,
@@ -110,7 +124,10 @@ impl AssignmentShape {
             force_build: assignment.force_build,
             skip_setup_validation: assignment.skip_setup_validation,
             lease_until: assignment.run.lease_until.map(iso),
-            target_repository: TargetRepositoryShape { url: assignment.target_repository_url, vcs_type },
+            target_repository: TargetRepositoryShape {
+                url: assignment.target_repository_url,
+                vcs_type,
+            },
         }
     }
 }

@@ -112,14 +112,28 @@ fn present<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Option<String>>,
 }
 
 fn whole<'de, D: Deserializer<'de>>(from: D) -> Result<Option<i64>, D::Error> {
-    let Some(number) = Option::<serde_json::Number>::deserialize(from)? else { return Ok(None) };
-    let float = || number.as_f64().filter(|f| f.fract() == 0.0 && f.abs() < 1e15).and_then(|f| format!("{f:.0}").parse().ok());
-    number.as_i64().or_else(float).map(Some).ok_or_else(|| serde::de::Error::custom("is not a whole number of 64 bits"))
+    let Some(number) = Option::<serde_json::Number>::deserialize(from)? else {
+        return Ok(None);
+    };
+    let float = || {
+        number
+            .as_f64()
+            .filter(|f| f.fract() == 0.0 && f.abs() < 1e15)
+            .and_then(|f| format!("{f:.0}").parse().ok())
+    };
+    number
+        .as_i64()
+        .or_else(float)
+        .map(Some)
+        .ok_or_else(|| serde::de::Error::custom("is not a whole number of 64 bits"))
 }
 
 /// A candidate as it is uploaded.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
-#[expect(clippy::option_option, reason = "a null codebase is refused in other words than a missing one")]
+#[expect(
+    clippy::option_option,
+    reason = "a null codebase is refused in other words than a missing one"
+)]
 pub struct CandidateUploadBody {
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = String, required)]
@@ -152,7 +166,9 @@ impl CandidateUploadBody {
             Some(None) => return Err(format!("codebase field is None for candidate [{place}]")),
             Some(Some(codebase)) => codebase,
         };
-        let campaign = self.campaign.ok_or_else(|| format!("no campaign field for candidate [{place}]"))?;
+        let campaign = self
+            .campaign
+            .ok_or_else(|| format!("no campaign field for candidate [{place}]"))?;
         Ok(CandidateEntry {
             codebase,
             campaign,

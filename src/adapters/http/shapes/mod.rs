@@ -9,10 +9,15 @@ mod schedule;
 
 pub use active_run::{ActiveRunShape, AssignBody, BackchannelBody, StatusShape, WatchdogShape};
 pub use assignment::AssignmentShape;
-pub use catalog::{CandidateShape, CandidateUploadBody, CandidatesUploaded, CodebaseBody, CodebaseShape};
+pub use catalog::{
+    CandidateShape, CandidateUploadBody, CandidatesUploaded, CodebaseBody, CodebaseShape,
+};
 pub use restraint::{
-    ExplanationShape, LimitBody, LimitShape, LimitsShape, ParkedPageShape, ParkedShape, PauseBody, PauseShape, PausesShape, ReleaseBody,
-    ReleasedShape,
+    ExplanationShape, LimitBody, LimitShape, LimitsShape, ParkedPageShape, ParkedShape, PauseBody,
+    PauseShape, PausesShape, ReleaseBody, ReleasedShape,
 };
 pub use run::{FinishShape, PublishStatusShape, ResultShape, RunShape};
-pub use schedule::{BulkShape, FinishedShape, PositionShape, QueueItemShape, QueueStatsShape, ScheduleBody, ScheduleShape};
+pub use schedule::{
+    BulkShape, FinishedShape, PositionShape, QueueItemShape, QueueStatsShape, ScheduleBody,
+    ScheduleShape,
+};

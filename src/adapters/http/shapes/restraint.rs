@@ -32,8 +32,15 @@ pub struct PauseBody {
 impl PauseBody {
     /// Its parts, read.
     pub fn parts(self) -> Result<(Scope, String, Option<Time>), Invalid> {
-        let until = self.until.map(|until| time::parse("until", &until)).transpose()?;
-        Ok((Scope::parse(&self.kind, self.name.as_deref())?, self.reason, until))
+        let until = self
+            .until
+            .map(|until| time::parse("until", &until))
+            .transpose()?;
+        Ok((
+            Scope::parse(&self.kind, self.name.as_deref())?,
+            self.reason,
+            until,
+        ))
     }
 }
 
@@ -51,7 +58,13 @@ pub struct PauseShape {
 impl From<Pause> for PauseShape {
     fn from(pause: Pause) -> Self {
         let name = Some(pause.scope.name().to_owned()).filter(|name| !name.is_empty());
-        Self { kind: pause.scope.kind(), name, reason: pause.reason, since: iso(pause.since), until: pause.until.map(iso) }
+        Self {
+            kind: pause.scope.kind(),
+            name,
+            reason: pause.reason,
+            since: iso(pause.since),
+            until: pause.until.map(iso),
+        }
     }
 }
 
@@ -75,13 +88,20 @@ pub struct LimitBody {
 impl LimitBody {
     /// The limit, read.
     pub fn limit(&self) -> Result<RunLimit, Invalid> {
-        Ok(RunLimit { scope: Scope::parse(&self.kind, Some(&self.name))?, most: self.most })
+        Ok(RunLimit {
+            scope: Scope::parse(&self.kind, Some(&self.name))?,
+            most: self.most,
+        })
     }
 }
 
 impl From<RunLimit> for LimitBody {
     fn from(limit: RunLimit) -> Self {
-        Self { kind: limit.scope.kind().to_owned(), name: limit.scope.name().to_owned(), most: limit.most }
+        Self {
+            kind: limit.scope.kind().to_owned(),
+            name: limit.scope.name().to_owned(),
+            most: limit.most,
+        }
     }
 }
 
@@ -95,7 +115,10 @@ pub struct LimitShape {
 
 impl From<Usage> for LimitShape {
     fn from(usage: Usage) -> Self {
-        Self { limit: usage.limit.into(), running: usage.running }
+        Self {
+            limit: usage.limit.into(),
+            running: usage.running,
+        }
     }
 }
 
@@ -122,7 +145,10 @@ pub struct ParkedShape {
 
 impl From<QueueEntry> for ParkedShape {
     fn from(QueueEntry { item, state }: QueueEntry) -> Self {
-        let (reason, since) = state.parked.map(|parked| (parked.reason, iso(parked.since))).unzip();
+        let (reason, since) = state
+            .parked
+            .map(|parked| (parked.reason, iso(parked.since)))
+            .unzip();
         Self {
             queue_id: item.id,
             codebase: item.key.codebase.to_string(),
@@ -160,13 +186,25 @@ impl ReleaseBody {
     /// The wish, read. Nothing named is a mistake, not a wish for all.
     pub fn which(self) -> Result<Which, Invalid> {
         match self {
-            Self { queue_ids: Some(ids), .. } => Ok(Which::Ids(ids)),
-            Self { campaign: None, codebase: None, all: false, .. } => {
-                Err(Invalid::new("queue_ids", "name items by queue_ids, campaign or codebase, or say all"))
-            }
-            Self { campaign, codebase, .. } => {
-                Ok(Which::Matching { campaign: campaign.map(CampaignName::new).transpose()?, codebase: codebase.map(CodebaseName::new).transpose()? })
-            }
+            Self {
+                queue_ids: Some(ids),
+                ..
+            } => Ok(Which::Ids(ids)),
+            Self {
+                campaign: None,
+                codebase: None,
+                all: false,
+                ..
+            } => Err(Invalid::new(
+                "queue_ids",
+                "name items by queue_ids, campaign or codebase, or say all",
+            )),
+            Self {
+                campaign, codebase, ..
+            } => Ok(Which::Matching {
+                campaign: campaign.map(CampaignName::new).transpose()?,
+                codebase: codebase.map(CodebaseName::new).transpose()?,
+            }),
         }
     }
 }
@@ -191,8 +229,20 @@ struct ScoreShape {
 
 impl From<Score> for ScoreShape {
     fn from(score: Score) -> Self {
-        let Score { codebase_value, probability, candidate_value, estimated_duration, offset } = score;
-        Self { codebase_value, probability, candidate_value, estimated_duration, offset }
+        let Score {
+            codebase_value,
+            probability,
+            candidate_value,
+            estimated_duration,
+            offset,
+        } = score;
+        Self {
+            codebase_value,
+            probability,
+            candidate_value,
+            estimated_duration,
+            offset,
+        }
     }
 }
 
@@ -228,7 +278,14 @@ pub struct ExplanationShape {
 }
 
 impl From<Explanation> for ExplanationShape {
-    fn from(Explanation { item, position, score, blockers }: Explanation) -> Self {
+    fn from(
+        Explanation {
+            item,
+            position,
+            score,
+            blockers,
+        }: Explanation,
+    ) -> Self {
         Self {
             queue_id: item.id,
             codebase: item.key.codebase.to_string(),
@@ -241,7 +298,14 @@ impl From<Explanation> for ExplanationShape {
             cumulative_wait_time: position.wait_time,
             score: score.map(Into::into),
             can_be_handed_out: blockers.is_empty(),
-            blockers: blockers.into_iter().map(|b| BlockerShape { kind: b.kind, detail: b.detail, until: b.until.map(iso) }).collect(),
+            blockers: blockers
+                .into_iter()
+                .map(|b| BlockerShape {
+                    kind: b.kind,
+                    detail: b.detail,
+                    until: b.until.map(iso),
+                })
+                .collect(),
         }
     }
 }

@@ -90,7 +90,9 @@ impl From<&Run> for ResultShape {
             value: run.value,
             remotes: run.remotes.clone(),
             branch_url: run.branch_url.clone(),
-            resume: run.resume_from.as_ref().map(|id| ResumedShape { run_id: id.to_string() }),
+            resume: run.resume_from.as_ref().map(|id| ResumedShape {
+                run_id: id.to_string(),
+            }),
             branches: run.branches.clone(),
             tags: run.tags.clone(),
             revision: run.revision.clone(),

@@ -100,8 +100,16 @@ impl ScheduleBody {
     pub fn single(self) -> Result<(Subject, Option<String>, Options), Invalid> {
         let subject = match (self.run_id.clone(), self.codebase()?) {
             (Some(id), _) => Subject::Run(RunId::new(id)),
-            (None, Some(codebase)) => Subject::Pair { codebase, campaign: self.campaign()? },
-            (None, None) => return Err(Invalid::new("codebase", "neither run_id nor codebase is given")),
+            (None, Some(codebase)) => Subject::Pair {
+                codebase,
+                campaign: self.campaign()?,
+            },
+            (None, None) => {
+                return Err(Invalid::new(
+                    "codebase",
+                    "neither run_id nor codebase is given",
+                ));
+            }
         };
         let options = Options {
             bucket: self.bucket()?,
@@ -120,11 +128,18 @@ impl ScheduleBody {
             Some("reschedule") => BulkAction::Reschedule,
             Some("deschedule") => BulkAction::Deschedule,
             Some("reset") => BulkAction::Reset,
-            _ => return Err(Invalid::new("action", "is none of reschedule, deschedule, reset")),
+            _ => {
+                return Err(Invalid::new(
+                    "action",
+                    "is none of reschedule, deschedule, reset",
+                ));
+            }
         };
         Ok(BulkRequest {
             action,
-            campaign: self.campaign()?.ok_or_else(|| Invalid::new("campaign", "is missing"))?,
+            campaign: self
+                .campaign()?
+                .ok_or_else(|| Invalid::new("campaign", "is missing"))?,
             codebase: self.codebase()?,
             bucket: self.bucket()?,
             result_code: self.result_code.map(ResultCode::new),
@@ -193,7 +208,12 @@ impl BulkShape {
             result_code: affected.result_code.map(|code| code.to_string()),
         });
         let items: Vec<_> = items.collect();
-        Self { action, affected_count: items.len(), dry_run, items }
+        Self {
+            action,
+            affected_count: items.len(),
+            dry_run,
+            items,
+        }
     }
 }
 
@@ -209,13 +229,22 @@ pub struct FinishedShape {
 
 impl From<&FinishedCounts> for FinishedShape {
     fn from(counts: &FinishedCounts) -> Self {
-        let sum = |wanted: &dyn Fn(&ResultCode) -> bool| counts.iter().filter(|(code, _)| wanted(code)).map(|(_, count)| count).sum();
+        let sum = |wanted: &dyn Fn(&ResultCode) -> bool| {
+            counts
+                .iter()
+                .filter(|(code, _)| wanted(code))
+                .map(|(_, count)| count)
+                .sum()
+        };
         Self {
             total: sum(&|_| true),
             success: sum(&ResultCode::is_success),
             nothing_to_do: sum(&|code| !code.is_success() && !code.is_failure()),
             failure: sum(&ResultCode::is_failure),
-            by_code: counts.iter().map(|(code, count)| (code.to_string(), *count)).collect(),
+            by_code: counts
+                .iter()
+                .map(|(code, count)| (code.to_string(), *count))
+                .collect(),
         }
     }
 }
@@ -244,7 +273,10 @@ impl QueueStatsShape {
             by_bucket: figures.by_bucket,
             by_campaign: with_names.then_some(figures.by_campaign),
             oldest_wait_seconds: figures.oldest_wait_seconds,
-            finished: BTreeMap::from([("last_hour", (&figures.last_hour).into()), ("last_day", (&figures.last_day).into())]),
+            finished: BTreeMap::from([
+                ("last_hour", (&figures.last_hour).into()),
+                ("last_day", (&figures.last_day).into()),
+            ]),
         }
     }
 }
