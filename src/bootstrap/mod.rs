@@ -4,34 +4,34 @@ mod ports;
 
 use crate::{
     adapters::{
-        backup::Mover,
-        http::{self, App},
+        fallback::Drainer,
+        http::{self, AppState},
         postgres::schema::{self, Plan},
-        redis::Coordination,
+        redis::ClaimMirror,
     },
     metrics::Metrics,
     ports::ArtifactStore,
     services::{
-        Deployment,
-        announce::Announcer,
+        CoordinatorConfig,
         assign::Assigner,
         explain::Explainer,
-        fate::Fates,
-        finish::{Finisher, Turns},
+        finish::{Finisher, RunLocks},
         follow_up::FollowUps,
         health::{Check, Health},
         ingest::Ingest,
         keepalive::Keepalive,
-        lead::Leader,
-        live::Live,
+        leadership::Leader,
+        live_log::LiveLogIngest,
         logs::Logs,
+        long_poll::LongPoll,
+        outbox_publisher::OutboxPublisher,
         overview::Overview,
         parking::ParkedItems,
         pauses::Restraints,
-        relay::Relay,
+        retry::RetryPolicy,
         runs::Runs,
         schedule::Scheduler,
-        waiting::WaitingRoom,
+        status_publisher::StatusPublisher,
         watch::{Watcher, WatcherPorts},
         workers::Workers,
     },
@@ -48,14 +48,14 @@ const RESTART_AFTER: Duration = Duration::from_secs(1);
 
 /// What runs beside the requests.
 struct Background {
-    announcer: Arc<Announcer>,
+    announcer: Arc<StatusPublisher>,
     follow_ups: Arc<FollowUps>,
     leader: Arc<Leader>,
-    relay: Arc<Relay>,
+    relay: Arc<OutboxPublisher>,
     watcher: Arc<Watcher>,
-    waiting_room: Arc<WaitingRoom>,
-    coordination: Option<Arc<Coordination>>,
-    mover: Option<Arc<Mover>>,
+    waiting_room: Arc<LongPoll>,
+    coordination: Option<Arc<ClaimMirror>>,
+    mover: Option<Arc<Drainer>>,
     /// The end has come: nothing new is begun.
     ending: CancellationToken,
     /// What was begun for clients, and goes on without them.
@@ -64,8 +64,12 @@ struct Background {
 
 // One line for each thing that is made, in the order in which they need each other.
 #[expect(clippy::too_many_lines)]
-fn services(ports: Ports, settings: &Settings, metrics: Arc<Metrics>) -> (Arc<App>, Background) {
-    let deployment: Arc<Deployment> = Arc::new(settings.deployment.clone());
+fn services(
+    ports: Ports,
+    settings: &Settings,
+    metrics: Arc<Metrics>,
+) -> (Arc<AppState>, Background) {
+    let deployment: Arc<CoordinatorConfig> = Arc::new(settings.deployment.clone());
     let Ports {
         queue,
         claims,
@@ -95,14 +99,14 @@ fn services(ports: Ports, settings: &Settings, metrics: Arc<Metrics>) -> (Arc<Ap
         ..
     } = ports;
     let (ending, tasks) = (CancellationToken::new(), TaskTracker::new());
-    let announcer = Arc::new(Announcer::new(
+    let announcer = Arc::new(StatusPublisher::new(
         claims.clone(),
         events.clone(),
         clock.clone(),
         deployment.clone(),
     ));
     let leader = Arc::new(Leader::new(leases, ids.fresh()));
-    let relay = Arc::new(Relay::new(
+    let relay = Arc::new(OutboxPublisher::new(
         outbox,
         events.clone(),
         leader.clone(),
@@ -120,8 +124,12 @@ fn services(ports: Ports, settings: &Settings, metrics: Arc<Metrics>) -> (Arc<Ap
         clock.clone(),
         deployment.clone(),
     ));
-    let live = Arc::new(Live::new(live_logs, keepalive.clone(), deployment.clone()));
-    let fates = Fates {
+    let live = Arc::new(LiveLogIngest::new(
+        live_logs,
+        keepalive.clone(),
+        deployment.clone(),
+    ));
+    let fates = RetryPolicy {
         parking: parking.clone(),
         pauses: pauses.clone(),
         credentials: credentials.clone(),
@@ -141,7 +149,7 @@ fn services(ports: Ports, settings: &Settings, metrics: Arc<Metrics>) -> (Arc<Ap
         announcer: announcer.clone(),
         clock: clock.clone(),
         metrics: metrics.clone(),
-        turns: Turns::default(),
+        turns: RunLocks::default(),
     });
     let assigner = Arc::new(Assigner {
         queue: queue.clone(),
@@ -167,7 +175,7 @@ fn services(ports: Ports, settings: &Settings, metrics: Arc<Metrics>) -> (Arc<Ap
         metrics: metrics.clone(),
     };
     let watcher = Arc::new(Watcher::new(watched, settings.pace));
-    let waiting_room = Arc::new(WaitingRoom::new(
+    let waiting_room = Arc::new(LongPoll::new(
         assigner.clone(),
         openings,
         pauses.clone(),
@@ -202,7 +210,7 @@ fn services(ports: Ports, settings: &Settings, metrics: Arc<Metrics>) -> (Arc<Ap
         watcher: watcher.clone(),
         ending: ending.clone(),
     };
-    let app = App {
+    let app = AppState {
         overview: Overview::new(
             queue.clone(),
             claims.clone(),

@@ -2,28 +2,28 @@
 
 use crate::{
     adapters::{
-        backchannels::Backchannels,
-        backup::{BackedArtifacts, BackedLogs, Mover, Waiting},
-        calls::Caller,
+        backchannel::Backchannels,
         clock::{RandomIds, SystemClock},
-        credentials_cache::CachedCredentials,
         embedded::Embedded,
+        fallback::{Drainer, FallbackArtifacts, FallbackLogs, Waiting},
         gcs::GcsBucket,
         in_process::InProcessEvents,
         local::{LocalArtifacts, LocalLogs, Spool},
         memory::MemoryKv,
-        none::NoVcs,
         objects::{ObjectArtifacts, ObjectLogs},
         postgres::Postgres,
-        redis::{self, Coordinated, Coordination, RedisEvents},
+        redis::{self, ClaimMirror, MirroredStores, RedisEvents},
         s3::S3Bucket,
         sled::SledKv,
+        support::credentials_cache::CachedCredentials,
+        support::guarded_http::GuardedClient,
+        vcs::none::NoVcs,
     },
     metrics::Metrics,
     ports::{
-        ArtifactStore, Backchannel, Catalog, Claims, Clock, Credentials, EventBus, Fault, Ids,
-        Leases, LiveLogs, LogStore, Openings, Outbox, Parking, Pauses, QueueStore, ResultStore,
-        ScheduleStore, Vcs,
+        ActiveRunStore, ArtifactStore, Backchannel, Catalog, Clock, Credentials, EventBus, Fault,
+        Ids, LeaderElection, LiveLogs, LogStore, Outbox, Parking, Pauses, QueueNotifier,
+        QueueStore, RunStore, ScheduleStore, Vcs,
     },
     settings::{FileStore, Settings, StoreChoice},
 };
@@ -37,13 +37,13 @@ const PATIENCE: usize = 30;
 /// One adapter for each port.
 pub(super) struct Ports {
     pub(super) queue: Arc<dyn QueueStore>,
-    pub(super) claims: Arc<dyn Claims>,
-    pub(super) results: Arc<dyn ResultStore>,
+    pub(super) claims: Arc<dyn ActiveRunStore>,
+    pub(super) results: Arc<dyn RunStore>,
     pub(super) schedules: Arc<dyn ScheduleStore>,
     pub(super) outbox: Arc<dyn Outbox>,
-    pub(super) leases: Arc<dyn Leases>,
+    pub(super) leases: Arc<dyn LeaderElection>,
     pub(super) live_logs: Arc<dyn LiveLogs>,
-    pub(super) openings: Arc<dyn Openings>,
+    pub(super) openings: Arc<dyn QueueNotifier>,
     pub(super) parking: Arc<dyn Parking>,
     pub(super) pauses: Arc<dyn Pauses>,
     pub(super) catalog: Arc<dyn Catalog>,
@@ -56,20 +56,20 @@ pub(super) struct Ports {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) ids: Arc<dyn Ids>,
     pub(super) spool: Spool,
-    pub(super) coordination: Option<Arc<Coordination>>,
-    pub(super) mover: Option<Arc<Mover>>,
+    pub(super) coordination: Option<Arc<ClaimMirror>>,
+    pub(super) mover: Option<Arc<Drainer>>,
 }
 
 /// The ports that one store serves.
 struct StorePorts {
     queue: Arc<dyn QueueStore>,
-    claims: Arc<dyn Claims>,
-    results: Arc<dyn ResultStore>,
+    claims: Arc<dyn ActiveRunStore>,
+    results: Arc<dyn RunStore>,
     schedules: Arc<dyn ScheduleStore>,
     outbox: Arc<dyn Outbox>,
-    leases: Arc<dyn Leases>,
+    leases: Arc<dyn LeaderElection>,
     live_logs: Arc<dyn LiveLogs>,
-    openings: Arc<dyn Openings>,
+    openings: Arc<dyn QueueNotifier>,
     parking: Arc<dyn Parking>,
     pauses: Arc<dyn Pauses>,
     catalog: Arc<dyn Catalog>,
@@ -80,13 +80,13 @@ impl StorePorts {
     fn of<S>(store: S) -> Self
     where
         S: QueueStore
-            + Claims
-            + ResultStore
+            + ActiveRunStore
+            + RunStore
             + ScheduleStore
             + Outbox
-            + Leases
+            + LeaderElection
             + LiveLogs
-            + Openings
+            + QueueNotifier
             + Parking
             + Pauses
             + Catalog
@@ -174,7 +174,7 @@ async fn logs(choice: &FileStore) -> anyhow::Result<Arc<dyn LogStore>> {
 struct Backed {
     artifacts: Arc<dyn ArtifactStore>,
     logs: Arc<dyn LogStore>,
-    mover: Arc<Mover>,
+    mover: Arc<Drainer>,
 }
 
 fn backed(
@@ -184,10 +184,10 @@ fn backed(
     metrics: &Arc<Metrics>,
 ) -> anyhow::Result<Backed> {
     let (artifacts, waiting_artifacts) =
-        BackedArtifacts::new(artifacts, directory.join("artifacts"));
-    let (logs, waiting_logs) = BackedLogs::new(logs, directory.join("logs"));
+        FallbackArtifacts::new(artifacts, directory.join("artifacts"));
+    let (logs, waiting_logs) = FallbackLogs::new(logs, directory.join("logs"));
     let waiting: Vec<Arc<dyn Waiting>> = vec![Arc::new(waiting_logs), Arc::new(waiting_artifacts)];
-    let mover = Mover::new(directory, waiting, metrics.clone())
+    let mover = Drainer::new(directory, waiting, metrics.clone())
         .with_context(|| format!("backup directory {}", directory.display()))?;
     Ok(Backed {
         artifacts: Arc::new(artifacts),
@@ -208,7 +208,7 @@ impl Ports {
                 store.claims.clone(),
                 store.results.clone(),
             );
-            anyhow::Ok(Arc::new(Coordination::new(
+            anyhow::Ok(Arc::new(ClaimMirror::new(
                 redis::connect(url)?,
                 queue,
                 claims,
@@ -219,7 +219,7 @@ impl Ports {
         });
         let coordination = coordination.transpose()?;
         if let Some(coordination) = &coordination {
-            let coordinated = Arc::new(Coordinated(coordination.clone()));
+            let coordinated = Arc::new(MirroredStores(coordination.clone()));
             (store.queue, store.claims, store.results) =
                 (coordinated.clone(), coordinated.clone(), coordinated);
         }
@@ -273,7 +273,9 @@ impl Ports {
             artifacts,
             logs,
             events,
-            backchannel: Arc::new(Backchannels::new(Caller::new(settings.calls.clone())?)),
+            backchannel: Arc::new(Backchannels::new(GuardedClient::new(
+                settings.calls.clone(),
+            )?)),
             vcs: Arc::new(NoVcs),
             clock,
             ids,

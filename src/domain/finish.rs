@@ -93,14 +93,14 @@ pub fn vanished(run: &ActiveRun, code: &str, description: String, now: Time) -> 
 }
 
 /// What a report says was made, which artifacts to keep, and what is wrong with it.
-struct Made {
+struct TargetOutcome {
     target: Option<Target>,
     artifacts: Option<Vec<String>>,
     unsupported: Option<String>,
     problem: Option<Invalid>,
 }
 
-impl Made {
+impl TargetOutcome {
     fn nothing() -> Self {
         Self {
             target: None,
@@ -111,33 +111,33 @@ impl Made {
     }
 }
 
-fn made(target: Option<&ReportTarget>, files: &UploadedFiles) -> Made {
+fn made(target: Option<&ReportTarget>, files: &UploadedFiles) -> TargetOutcome {
     let Some(target) = target else {
-        return Made::nothing();
+        return TargetOutcome::nothing();
     };
     match target.name.as_str() {
-        "generic" => Made {
+        "generic" => TargetOutcome {
             target: Some(Target::Generic {
                 details: target.details.clone(),
             }),
             artifacts: Some(files.others.clone()),
-            ..Made::nothing()
+            ..TargetOutcome::nothing()
         },
         "debian" => debian(target, files),
-        other => Made {
+        other => TargetOutcome {
             unsupported: Some(format!(
                 "the runner cannot take in results for the target {other:?}"
             )),
-            ..Made::nothing()
+            ..TargetOutcome::nothing()
         },
     }
 }
 
-fn debian(target: &ReportTarget, files: &UploadedFiles) -> Made {
+fn debian(target: &ReportTarget, files: &UploadedFiles) -> TargetOutcome {
     let Some(changes) = &files.changes else {
-        return Made {
+        return TargetOutcome {
             artifacts: Some(vec![]),
-            ..Made::nothing()
+            ..TargetOutcome::nothing()
         };
     };
     let missing = changes
@@ -145,12 +145,12 @@ fn debian(target: &ReportTarget, files: &UploadedFiles) -> Made {
         .iter()
         .find(|file| !files.others.contains(file));
     if let Some(missing) = missing {
-        return Made {
+        return TargetOutcome {
             problem: Some(Invalid::new(
                 "target",
                 format!(".changes lists {missing:?}, which was not uploaded"),
             )),
-            ..Made::nothing()
+            ..TargetOutcome::nothing()
         };
     }
     let lintian = target
@@ -172,10 +172,10 @@ fn debian(target: &ReportTarget, files: &UploadedFiles) -> Made {
         .chain(&files.changes_filenames)
         .cloned()
         .collect();
-    Made {
+    TargetOutcome {
         target: Some(Target::Debian(package)),
         artifacts: Some(artifacts),
-        ..Made::nothing()
+        ..TargetOutcome::nothing()
     }
 }
 

@@ -5,7 +5,6 @@
 
 pub mod active_run;
 pub mod assignment;
-pub mod blame;
 pub mod build;
 pub mod campaign;
 pub mod candidate;
@@ -19,6 +18,7 @@ pub mod log_name;
 pub mod name;
 pub mod pause;
 pub mod publish;
+pub mod quarantine;
 pub mod queue;
 pub mod report;
 pub mod resume;

@@ -113,13 +113,13 @@ impl Pause {
 /// How many runs of a campaign, or on a host, there may be at the same time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(missing_docs)]
-pub struct RunLimit {
+pub struct ConcurrencyLimit {
     #[serde(flatten)]
     pub scope: Scope,
     pub most: u32,
 }
 
-impl RunLimit {
+impl ConcurrencyLimit {
     /// Checks a limit from outside.
     pub fn check(self) -> Result<Self, Invalid> {
         match self.scope {
@@ -248,7 +248,7 @@ mod tests {
         };
         assert!(!until.holds(now) && until.check().is_err());
         assert!(
-            RunLimit {
+            ConcurrencyLimit {
                 scope: Scope::All,
                 most: 1
             }

@@ -110,7 +110,7 @@ pub struct QueueItem {
 /// A wish to have something run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[expect(missing_docs)]
-pub struct Enqueue {
+pub struct EnqueueRequest {
     #[serde(flatten)]
     pub key: QueueKey,
     pub bucket: Bucket,
@@ -124,7 +124,7 @@ pub struct Enqueue {
     pub requester: Option<String>,
 }
 
-/// What is left of an [`Enqueue`] that found its item in the queue.
+/// What is left of an [`EnqueueRequest`] that found its item in the queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Merge {
     /// The item stays as it is.
@@ -136,7 +136,7 @@ pub enum Merge {
     Renewed,
 }
 
-impl Enqueue {
+impl EnqueueRequest {
     /// The priority of a new item: the smallest in the queue (0 when empty) plus the offset, fractions dropped.
     pub fn priority(&self, smallest: Option<i64>) -> i64 {
         // A float cast saturates, so no offset can wrap around.
@@ -183,7 +183,7 @@ impl QueueItem {
 
     /// The update rule: a later bucket changes nothing; the same or an earlier one brings its values. An earlier
     /// bucket brings its priority, the same keeps the smaller one.
-    pub fn merge(&mut self, wish: Enqueue, smallest: Option<i64>) -> Merge {
+    pub fn merge(&mut self, wish: EnqueueRequest, smallest: Option<i64>) -> Merge {
         if wish.bucket > self.bucket {
             return Merge::Unchanged;
         }
@@ -215,8 +215,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn wish(bucket: Bucket, offset: f64) -> Enqueue {
-        Enqueue {
+    fn wish(bucket: Bucket, offset: f64) -> EnqueueRequest {
+        EnqueueRequest {
             key: QueueKey {
                 codebase: CodebaseName::new("cb").unwrap(),
                 campaign: CampaignName::new("gen").unwrap(),

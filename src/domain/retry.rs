@@ -77,7 +77,7 @@ impl ItemState {
 
 /// What becomes of the item of an ended run.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Fate {
+pub enum Disposition {
     /// It goes, and a follow-up schedule is noted.
     Done,
     /// It goes back to its own place, in this state.
@@ -115,28 +115,28 @@ impl RetryRule {
         TimeDelta::milliseconds((pause * 1000.0) as i64)
     }
 
-    fn decide(&self, run: &Run, mut tries: Tries, chance: f64, now: Time) -> Fate {
+    fn decide(&self, run: &Run, mut tries: Tries, chance: f64, now: Time) -> Disposition {
         let failures = tries.entry(self.name.clone()).or_default();
         *failures = failures.saturating_add(1);
         let failures = *failures;
         if failures < self.attempts {
             let not_before =
                 (self.delay > TimeDelta::zero()).then(|| now + self.pause(failures, chance));
-            return Fate::Back(ItemState {
+            return Disposition::Back(ItemState {
                 tries,
                 not_before,
                 parked: None,
             });
         }
         match self.afterwards {
-            Afterwards::Reschedule => Fate::Done,
+            Afterwards::Reschedule => Disposition::Done,
             Afterwards::Park => {
                 let last = run.description.as_deref().unwrap_or("no description");
                 let reason = format!(
                     "{}: {failures} runs in a row, the last was {} ({last})",
                     self.name, run.code
                 );
-                Fate::Back(ItemState {
+                Disposition::Back(ItemState {
                     tries,
                     not_before: None,
                     parked: Some(Parked { reason, since: now }),
@@ -156,18 +156,19 @@ pub fn matches_code(pattern: &str, code: &ResultCode) -> bool {
 
 /// The rules, the first that matches decides.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Retries(pub Vec<RetryRule>);
+pub struct RetryRules(pub Vec<RetryRule>);
 
-impl Retries {
+impl RetryRules {
     /// The rule for a run's failure.
     pub fn rule(&self, run: &Run) -> Option<&RetryRule> {
         self.0.iter().find(|rule| rule.matches(run))
     }
 
     /// What becomes of the item of a run, which failed so often before. `chance` is from 0 to 1.
-    pub fn decide(&self, run: &Run, tries: Tries, chance: f64, now: Time) -> Fate {
-        self.rule(run)
-            .map_or(Fate::Done, |rule| rule.decide(run, tries, chance, now))
+    pub fn decide(&self, run: &Run, tries: Tries, chance: f64, now: Time) -> Disposition {
+        self.rule(run).map_or(Disposition::Done, |rule| {
+            rule.decide(run, tries, chance, now)
+        })
     }
 }
 
@@ -215,8 +216,8 @@ mod tests {
         }
     }
 
-    fn state(fate: Fate) -> ItemState {
-        let Fate::Back(state) = fate else {
+    fn state(fate: Disposition) -> ItemState {
+        let Disposition::Back(state) = fate else {
             panic!("{fate:?}")
         };
         state
@@ -264,7 +265,7 @@ mod tests {
 
     #[test]
     fn the_third_vanished_worker_parks_the_item() {
-        let retries = Retries(vec![RetryRule {
+        let retries = RetryRules(vec![RetryRule {
             name: "vanished".into(),
             ..rule(3, 0)
         }]);
@@ -296,16 +297,21 @@ mod tests {
     #[test]
     fn what_no_rule_matches_is_done() {
         assert_eq!(
-            Retries(vec![rule(9, 1)]).decide(&run("failed", false, None), Tries::new(), 0.5, now()),
-            Fate::Done
+            RetryRules(vec![rule(9, 1)]).decide(
+                &run("failed", false, None),
+                Tries::new(),
+                0.5,
+                now()
+            ),
+            Disposition::Done
         );
         let over = RetryRule {
             afterwards: Afterwards::Reschedule,
             ..rule(1, 1)
         };
         assert_eq!(
-            Retries(vec![over]).decide(&run("failed", true, None), Tries::new(), 0.5, now()),
-            Fate::Done
+            RetryRules(vec![over]).decide(&run("failed", true, None), Tries::new(), 0.5, now()),
+            Disposition::Done
         );
     }
 

@@ -3,7 +3,7 @@
 use super::{
     candidate::Candidate,
     name::{CampaignName, CodebaseName},
-    queue::{Bucket, Enqueue, QueueKey},
+    queue::{Bucket, EnqueueRequest, QueueKey},
     run::{ResultCode, WORKER_FAILURE},
     time::Time,
 };
@@ -193,10 +193,10 @@ pub fn regular(
     facts: &ScheduleFacts,
     request: ScheduleRequest,
     now: Time,
-) -> (Enqueue, Score) {
+) -> (EnqueueRequest, Score) {
     let context = request.context.or_else(|| candidate.context.clone());
     let score = score(candidate, context.as_deref(), facts, now);
-    let enqueue = Enqueue {
+    let enqueue = EnqueueRequest {
         key: candidate.key.clone(),
         bucket: request.bucket,
         offset: score.offset,
@@ -230,8 +230,8 @@ impl ManualSchedule {
         context: Option<String>,
         default_bucket: Bucket,
         means: MeanDurations,
-    ) -> Enqueue {
-        Enqueue {
+    ) -> EnqueueRequest {
+        EnqueueRequest {
             key: self.key,
             bucket: self.bucket.unwrap_or(default_bucket),
             offset: self.offset.unwrap_or(MANUAL_OFFSET),

@@ -6,7 +6,7 @@ use crate::domain::{
     codebase::Codebase,
     name::{CodebaseName, RunId},
     publish::PublishPolicy,
-    queue::Enqueue,
+    queue::EnqueueRequest,
     time::Time,
 };
 use async_trait::async_trait;
@@ -18,7 +18,7 @@ pub enum CatalogError {
     /// Two codebases cannot be the same place.
     #[error("{branch_url} with subpath {subpath} is already the codebase {holder}")]
     #[expect(missing_docs)]
-    SamePlace {
+    DuplicateLocation {
         branch_url: String,
         subpath: String,
         holder: String,
@@ -39,7 +39,7 @@ pub enum CatalogError {
 #[expect(missing_docs)]
 pub struct ScheduledCandidate {
     pub new: NewCandidate,
-    pub enqueue: Enqueue,
+    pub enqueue: EnqueueRequest,
 }
 
 /// Which of some names are there.
@@ -73,7 +73,7 @@ pub trait Catalog: Send + Sync {
     /// and subpath) is replaced. Answers the names of those whose branch or subpath changed.
     ///
     /// # Errors
-    /// `SamePlace` when a codebase of another name has the same branch URL and subpath; nothing is stored then.
+    /// `DuplicateLocation` when a codebase of another name has the same branch URL and subpath; nothing is stored then.
     async fn upload_codebases(
         &self,
         codebases: Vec<Codebase>,

@@ -1,6 +1,6 @@
 //! Tells the other services what happened.
 
-use super::{Fault, claims::HostLimit};
+use super::{Fault, active_runs::HostBackoff};
 use crate::domain::{active_run::ActiveRun, publish::PublishStatus, run::Run, time::Time};
 use async_trait::async_trait;
 
@@ -34,7 +34,7 @@ impl Event {
 pub struct Status {
     pub processing: Vec<ActiveRun>,
     pub avoid_hosts: Vec<String>,
-    pub rate_limit_hosts: Vec<HostLimit>,
+    pub rate_limit_hosts: Vec<HostBackoff>,
     pub now: Time,
 }
 

@@ -3,42 +3,42 @@
 //!
 //! One method is one atomic step: there is no begin and commit, since not every store could honour them.
 
+pub mod active_runs;
 pub mod artifact_store;
 pub mod backchannel;
 pub mod catalog;
-pub mod claims;
 pub mod clock;
 pub mod credentials;
 pub mod event_bus;
 pub mod fault;
-pub mod leases;
+pub mod leadership;
 pub mod live_logs;
 pub mod log_store;
-pub mod openings;
 pub mod outbox;
 pub mod parking;
 pub mod pauses;
+pub mod queue_notifier;
 pub mod queue_store;
-pub mod result_store;
+pub mod run_store;
 pub mod schedule_store;
 pub mod vcs;
 
+pub use active_runs::{ActiveRunStore, ActiveRunStoreError};
 pub use artifact_store::{ArtifactStore, SpooledFile};
 pub use backchannel::{Backchannel, BackchannelError};
 pub use catalog::{Catalog, CatalogError};
-pub use claims::{Claims, ClaimsError};
 pub use clock::{Clock, Ids};
 pub use credentials::{Credentials, CredentialsError};
 pub use event_bus::{Event, EventBus};
 pub use fault::Fault;
-pub use leases::Leases;
+pub use leadership::LeaderElection;
 pub use live_logs::LiveLogs;
 pub use log_store::LogStore;
-pub use openings::Openings;
 pub use outbox::Outbox;
 pub use parking::Parking;
 pub use pauses::Pauses;
+pub use queue_notifier::QueueNotifier;
 pub use queue_store::{QueueStore, QueueStoreError};
-pub use result_store::{ResultStore, ResultStoreError};
+pub use run_store::{RunStore, RunStoreError};
 pub use schedule_store::ScheduleStore;
 pub use vcs::Vcs;

@@ -4,24 +4,24 @@ use super::{Event, Fault};
 use async_trait::async_trait;
 
 /// The id of a piece of news.
-pub type NewsId = u64;
+pub type OutboxId = u64;
 
 /// News to be told.
 #[derive(Debug, Clone, PartialEq)]
 #[expect(missing_docs)]
-pub struct News {
-    pub id: NewsId,
+pub struct OutboxEntry {
+    pub id: OutboxId,
     pub event: Event,
 }
 
-/// News in the order in which it was stored. `ResultStore` notes it; whoever tells it settles it after that, so that a
+/// News in the order in which it was stored. `RunStore` notes it; whoever tells it settles it after that, so that a
 /// crash in between tells it twice rather than never.
 #[cfg_attr(any(test, feature = "test-support"), mockall::automock)]
 #[async_trait]
 pub trait Outbox: Send + Sync {
     /// The oldest news that is not settled.
-    async fn untold(&self, limit: usize) -> Result<Vec<News>, Fault>;
+    async fn pending(&self, limit: usize) -> Result<Vec<OutboxEntry>, Fault>;
 
     /// Settles news. Absent ids are ignored.
-    async fn told(&self, ids: &[NewsId]) -> Result<(), Fault>;
+    async fn told(&self, ids: &[OutboxId]) -> Result<(), Fault>;
 }

@@ -26,5 +26,5 @@ pub trait Parking: Send + Sync {
     async fn parked(&self, after: Option<QueueId>, limit: usize) -> Result<Vec<QueueEntry>, Fault>;
 
     /// Forgets what is known of items, so that they can be handed out; answers those that were parked or snoozed.
-    async fn release_items(&self, ids: &[QueueId]) -> Result<Vec<QueueId>, Fault>;
+    async fn unpark(&self, ids: &[QueueId]) -> Result<Vec<QueueId>, Fault>;
 }

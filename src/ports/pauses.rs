@@ -2,7 +2,7 @@
 
 use super::Fault;
 use crate::domain::{
-    pause::{Pause, RunLimit, Scope},
+    pause::{ConcurrencyLimit, Pause, Scope},
     time::Time,
 };
 use async_trait::async_trait;
@@ -21,11 +21,11 @@ pub trait Pauses: Send + Sync {
     async fn pauses(&self, now: Time) -> Result<Vec<Pause>, Fault>;
 
     /// Limits something, in place of an earlier limit of the same. What runs already goes on.
-    async fn limit(&self, limit: RunLimit) -> Result<(), Fault>;
+    async fn limit(&self, limit: ConcurrencyLimit) -> Result<(), Fault>;
 
     /// Takes a limit away; false when there is none.
     async fn unlimit(&self, scope: &Scope) -> Result<bool, Fault>;
 
     /// All limits, by kind and name.
-    async fn limits(&self) -> Result<Vec<RunLimit>, Fault>;
+    async fn limits(&self) -> Result<Vec<ConcurrencyLimit>, Fault>;
 }

@@ -5,7 +5,7 @@ use crate::domain::{
     active_run::{ActiveRun, Claimant},
     codebase::Codebase,
     name::{CampaignName, CodebaseName, RunId},
-    queue::{Bucket, Enqueue, QueueId, QueueItem, QueueKey},
+    queue::{Bucket, EnqueueRequest, QueueId, QueueItem, QueueKey},
     schedule::Pair,
     time::Time,
 };
@@ -31,7 +31,7 @@ pub enum QueueStoreError {
 #[derive(Debug, Clone, PartialEq)]
 pub struct EnqueueBatch {
     /// What to queue, in this order.
-    pub items: Vec<Enqueue>,
+    pub items: Vec<EnqueueRequest>,
     /// Follow-ups that are settled by it.
     pub settles: Vec<FollowUpId>,
     /// When.

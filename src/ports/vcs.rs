@@ -8,7 +8,7 @@ use async_trait::async_trait;
 pub enum Probe {
     /// It is there.
     #[expect(missing_docs)]
-    Opened { url: String, vcs_type: VcsType },
+    Availability { url: String, vcs_type: VcsType },
     /// Nothing is known; why.
     Unknown(String),
     /// The host wants to be left alone until then.

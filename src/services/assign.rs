@@ -1,6 +1,6 @@
 //! Hands out work.
 
-use super::{Deployment, ServiceError, announce::Announcer, finish::Finisher};
+use super::{CoordinatorConfig, ServiceError, finish::Finisher, status_publisher::StatusPublisher};
 use crate::{
     domain::{
         Invalid,
@@ -16,8 +16,8 @@ use crate::{
     },
     metrics::Metrics,
     ports::{
-        Claims, Clock, Ids, QueueStore, ResultStore, Vcs,
-        claims::{ClaimDetails, HostLimit},
+        ActiveRunStore, Clock, Ids, QueueStore, RunStore, Vcs,
+        active_runs::{ClaimDetails, HostBackoff},
         queue_store::{ClaimFilter, ClaimRequest, Claimed, NextItem},
         vcs::Probe,
     },
@@ -46,7 +46,7 @@ pub struct AssignRequest {
 enum Prepared {
     Ready(Box<Assignment>),
     Unassignable(Unassignable),
-    RateLimited(HostLimit),
+    RateLimited(HostBackoff),
 }
 
 /// Ports and settings that handing out work needs.
@@ -54,21 +54,21 @@ pub struct Assigner {
     /// The queue.
     pub queue: Arc<dyn QueueStore>,
     /// The active runs.
-    pub claims: Arc<dyn Claims>,
+    pub claims: Arc<dyn ActiveRunStore>,
     /// The finished runs.
-    pub results: Arc<dyn ResultStore>,
+    pub results: Arc<dyn RunStore>,
     /// The branches.
     pub vcs: Arc<dyn Vcs>,
     /// Ends what cannot be handed out.
     pub finisher: Arc<Finisher>,
     /// Tells of each claim.
-    pub announcer: Arc<Announcer>,
+    pub announcer: Arc<StatusPublisher>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Ids of runs.
     pub ids: Arc<dyn Ids>,
     /// The deployment.
-    pub deployment: Arc<Deployment>,
+    pub deployment: Arc<CoordinatorConfig>,
     /// Counts.
     pub metrics: Arc<Metrics>,
     /// What goes on when the caller has gone.
@@ -76,7 +76,7 @@ pub struct Assigner {
 }
 
 impl AssignRequest {
-    fn filter(&self, deployment: &Deployment) -> Result<ClaimFilter, Invalid> {
+    fn filter(&self, deployment: &CoordinatorConfig) -> Result<ClaimFilter, Invalid> {
         Ok(ClaimFilter {
             codebase: self.codebase.clone().map(CodebaseName::new).transpose()?,
             campaign: self.campaign.clone().map(CampaignName::new).transpose()?,
@@ -155,9 +155,9 @@ impl Assigner {
         assignment
     }
 
-    async fn rate_limited(&self, run: &ActiveRun, limit: HostLimit) -> Result<(), ServiceError> {
+    async fn rate_limited(&self, run: &ActiveRun, limit: HostBackoff) -> Result<(), ServiceError> {
         self.metrics.host_rate_limited(&limit.host);
-        let noted = self.claims.limit_host(limit).await;
+        let noted = self.claims.back_off_host(limit).await;
         self.let_go(run).await;
         Ok(noted?)
     }
@@ -303,17 +303,17 @@ impl Assigner {
     }
 
     /// Looks at the branch; answers the limit if its host wants to be left alone.
-    async fn probe(&self, codebase: &Codebase, vcs: &mut RunVcs) -> Option<HostLimit> {
+    async fn probe(&self, codebase: &Codebase, vcs: &mut RunVcs) -> Option<HostBackoff> {
         if codebase.branch_url.is_none() || self.deployment.use_cached_only {
             return None;
         }
         match timeout(PROBE_PATIENCE, self.vcs.probe(codebase)).await {
-            Ok(Probe::Opened { url, vcs_type }) => {
+            Ok(Probe::Availability { url, vcs_type }) => {
                 vcs.branch_url = Some(url);
                 vcs.vcs_type = Some(vcs_type);
                 None
             }
-            Ok(Probe::RateLimited(until)) => Some(HostLimit {
+            Ok(Probe::RateLimited(until)) => Some(HostBackoff {
                 host: codebase.host()?.to_owned(),
                 until,
             }),

@@ -3,8 +3,8 @@
 use crate::{
     domain::{Invalid, name::RunId, time::Time},
     ports::{
-        BackchannelError, CatalogError, ClaimsError, CredentialsError, Fault, QueueStoreError,
-        ResultStoreError,
+        ActiveRunStoreError, BackchannelError, CatalogError, CredentialsError, Fault,
+        QueueStoreError, RunStoreError,
     },
 };
 
@@ -82,22 +82,22 @@ impl From<QueueStoreError> for ServiceError {
     }
 }
 
-impl From<ClaimsError> for ServiceError {
-    fn from(error: ClaimsError) -> Self {
+impl From<ActiveRunStoreError> for ServiceError {
+    fn from(error: ActiveRunStoreError) -> Self {
         match error {
-            ClaimsError::ClaimLost(id) => Self::not_found("active run", id),
-            ClaimsError::Fault(fault) => fault.into(),
+            ActiveRunStoreError::ClaimLost(id) => Self::not_found("active run", id),
+            ActiveRunStoreError::Fault(fault) => fault.into(),
         }
     }
 }
 
-impl From<ResultStoreError> for ServiceError {
-    fn from(error: ResultStoreError) -> Self {
+impl From<RunStoreError> for ServiceError {
+    fn from(error: RunStoreError) -> Self {
         match error {
-            ResultStoreError::ClaimLost(id) => Self::not_found("active run", id),
-            ResultStoreError::UnknownWorker(name) => Self::not_found("worker", name),
-            ResultStoreError::Refused(rule) => Invalid::new("run", rule).into(),
-            ResultStoreError::Fault(fault) => fault.into(),
+            RunStoreError::ClaimLost(id) => Self::not_found("active run", id),
+            RunStoreError::UnknownWorker(name) => Self::not_found("worker", name),
+            RunStoreError::Refused(rule) => Invalid::new("run", rule).into(),
+            RunStoreError::Fault(fault) => fault.into(),
         }
     }
 }
@@ -105,7 +105,9 @@ impl From<ResultStoreError> for ServiceError {
 impl From<CatalogError> for ServiceError {
     fn from(error: CatalogError) -> Self {
         match error {
-            CatalogError::SamePlace { .. } => Invalid::new("branch_url", error.to_string()).into(),
+            CatalogError::DuplicateLocation { .. } => {
+                Invalid::new("branch_url", error.to_string()).into()
+            }
             CatalogError::UnknownRun(id) => {
                 Invalid::new("followup_for", format!("no run {id}")).into()
             }

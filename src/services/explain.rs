@@ -1,15 +1,16 @@
 //! Why an item is where it is in the queue, and what keeps it from being handed out.
 
-use super::{Deployment, ServiceError};
+use super::{CoordinatorConfig, ServiceError};
 use crate::{
     domain::{
-        pause::{Pauses as PauseSet, RunLimit},
+        pause::{ConcurrencyLimit, Pauses as PauseSet},
         queue::{QueueId, QueueItem},
         schedule::{Score, score},
         time::{Time, iso},
     },
     ports::{
-        Catalog, Claims, Clock, Parking, Pauses, QueueStore, ScheduleStore, queue_store::Position,
+        ActiveRunStore, Catalog, Clock, Parking, Pauses, QueueStore, ScheduleStore,
+        queue_store::Position,
     },
 };
 use std::sync::Arc;
@@ -45,7 +46,7 @@ pub struct Explainer {
     /// What somebody paused.
     pub pauses: Arc<dyn Pauses>,
     /// What runs.
-    pub claims: Arc<dyn Claims>,
+    pub claims: Arc<dyn ActiveRunStore>,
     /// Codebases.
     pub catalog: Arc<dyn Catalog>,
     /// What scores depend on.
@@ -53,7 +54,7 @@ pub struct Explainer {
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Campaigns, and hosts to avoid.
-    pub deployment: Arc<Deployment>,
+    pub deployment: Arc<CoordinatorConfig>,
 }
 
 fn blocker(kind: &'static str, detail: impl Into<String>, until: Option<Time>) -> Blocker {
@@ -171,7 +172,7 @@ impl Explainer {
                 None,
             ));
         }
-        let limited = self.claims.limited_hosts(now).await?;
+        let limited = self.claims.backed_off_hosts(now).await?;
         if let Some(limited) = limited
             .into_iter()
             .find(|limited| Some(limited.host.as_str()) == host)
@@ -186,7 +187,7 @@ impl Explainer {
     }
 }
 
-fn concerns(limit: &RunLimit, item: &QueueItem, host: Option<&str>) -> bool {
+fn concerns(limit: &ConcurrencyLimit, item: &QueueItem, host: Option<&str>) -> bool {
     let name = limit.scope.name();
     match limit.scope.kind() {
         "campaign" => item.key.campaign.as_str() == name,

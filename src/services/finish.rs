@@ -1,8 +1,8 @@
 //! Takes results in: logs and artifacts to their stores, the run to its own, and the news to whoever listens.
 
 use super::{
-    ServiceError, announce::Announcer, fate::Fates, follow_up::FollowUps, keepalive::is_mine,
-    live::Live, relay::Relay,
+    ServiceError, follow_up::FollowUps, keepalive::is_mine, live_log::LiveLogIngest,
+    outbox_publisher::OutboxPublisher, retry::RetryPolicy, status_publisher::StatusPublisher,
 };
 use crate::{
     domain::{
@@ -18,9 +18,10 @@ use crate::{
     },
     metrics::Metrics,
     ports::{
-        ArtifactStore, Claims, Clock, Fault, LogStore, ResultStore, ResultStoreError, SpooledFile,
+        ActiveRunStore, ArtifactStore, Clock, Fault, LogStore, RunStore, RunStoreError,
+        SpooledFile,
         log_store::LogFolder,
-        result_store::{Late, LateRun, NewRun, Recorded},
+        run_store::{LateOutcome, LateRun, NewRun, Recorded},
     },
 };
 use std::{
@@ -55,7 +56,7 @@ pub struct Held {
     pub run: ActiveRun,
     /// It was given up meanwhile.
     late: bool,
-    turn: Arc<Turn>,
+    turn: Arc<RunLock>,
 }
 
 /// A stored run, and whether this call stored it.
@@ -69,42 +70,42 @@ pub struct Finished {
 /// Takes results in.
 pub struct Finisher {
     /// The active runs.
-    pub claims: Arc<dyn Claims>,
+    pub claims: Arc<dyn ActiveRunStore>,
     /// The finished runs.
-    pub results: Arc<dyn ResultStore>,
+    pub results: Arc<dyn RunStore>,
     /// Artifacts.
     pub artifacts: Arc<dyn ArtifactStore>,
     /// Logs.
     pub logs: Arc<dyn LogStore>,
     /// Logs that workers sent while their runs were active.
-    pub live: Arc<Live>,
+    pub live: Arc<LiveLogIngest>,
     /// What becomes of items and workers.
-    pub fates: Arc<Fates>,
+    pub fates: Arc<RetryPolicy>,
     /// Schedules the next run.
     pub follow_ups: Arc<FollowUps>,
     /// Tells of each result.
-    pub relay: Arc<Relay>,
+    pub relay: Arc<OutboxPublisher>,
     /// Tells what runs now.
-    pub announcer: Arc<Announcer>,
+    pub announcer: Arc<StatusPublisher>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Counts.
     pub metrics: Arc<Metrics>,
     /// Uploads of one run take turns, so that a repeat cannot overwrite the files of the first.
-    pub turns: Turns,
+    pub turns: RunLocks,
 }
 
 /// One turn at a time for each run.
 #[derive(Debug, Default)]
-pub struct Turns {
-    runs: Mutex<HashMap<RunId, Weak<Turn>>>,
+pub struct RunLocks {
+    runs: Mutex<HashMap<RunId, Weak<RunLock>>>,
 }
 
 /// Locked by whoever stores files and result of a run; tells whether somebody has done so.
-type Turn = tokio::sync::Mutex<bool>;
+type RunLock = tokio::sync::Mutex<bool>;
 
-impl Turns {
-    fn of(&self, id: &RunId) -> Arc<Turn> {
+impl RunLocks {
+    fn of(&self, id: &RunId) -> Arc<RunLock> {
         let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(turn) = runs.get(id).and_then(Weak::upgrade) {
             return turn;
@@ -332,7 +333,7 @@ impl Finisher {
         unless_seen_after: Option<Time>,
     ) -> Result<Finished, ServiceError> {
         let record = async |run: &Run| {
-            let (fate, blames_worker) = (
+            let (fate, worker_at_fault) = (
                 self.fates.of(run).await?,
                 self.fates.deployment.blame.blames(run),
             );
@@ -342,17 +343,17 @@ impl Finisher {
                 now: self.clock.now(),
                 fate,
                 unless_seen_after,
-                blames_worker,
+                worker_at_fault,
             };
             Ok::<_, ServiceError>(self.results.record(new).await)
         };
         let (run, recorded) = match record(&run).await? {
-            Err(ResultStoreError::UnknownWorker(name)) => {
+            Err(RunStoreError::UnknownWorker(name)) => {
                 let run = by_unknown_worker(run, &name, report);
                 let recorded = record(&run).await??;
                 (run, recorded)
             }
-            Err(ResultStoreError::Refused(rule)) => {
+            Err(RunStoreError::Refused(rule)) => {
                 let run = broken(active, run, &rule, report);
                 let recorded = record(&run).await??;
                 (run, recorded)
@@ -386,12 +387,12 @@ impl Finisher {
                 .await
         };
         let (run, late) = match record(&run).await {
-            Err(ResultStoreError::UnknownWorker(name)) => {
+            Err(RunStoreError::UnknownWorker(name)) => {
                 let run = by_unknown_worker(run, &name, Some(report));
                 let late = record(&run).await?;
                 (run, late)
             }
-            Err(ResultStoreError::Refused(rule)) => {
+            Err(RunStoreError::Refused(rule)) => {
                 let run = broken(&ActiveRun::of_ended(&run), run, &rule, Some(report));
                 let late = record(&run).await?;
                 (run, late)
@@ -399,12 +400,12 @@ impl Finisher {
             late => (run, late?),
         };
         match late {
-            Late::Known(known) => Ok(Finished {
+            LateOutcome::Known(known) => Ok(Finished {
                 run: *known,
                 first_time: false,
             }),
-            Late::Kept | Late::Beside => {
-                tracing::info!(run.id = %run.id, kept = late == Late::Kept, "a result came after its run was given up");
+            LateOutcome::Kept | LateOutcome::Beside => {
+                tracing::info!(run.id = %run.id, kept = late == LateOutcome::Kept, "a result came after its run was given up");
                 self.tell(&run);
                 Ok(Finished {
                     run,

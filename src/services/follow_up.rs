@@ -1,7 +1,7 @@
 //! After a run ends, its candidate is scheduled again. The wish is stored with the run; this carries it out, many at a
 //! time, and picks up what a crash left.
 
-use super::{ServiceError, lead::Leader};
+use super::{ServiceError, leadership::Leader};
 use crate::{
     domain::{
         name::CodebaseName,

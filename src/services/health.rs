@@ -1,7 +1,7 @@
 //! Whether everything that the runner needs can be used right now.
 
 use super::watch::Watcher;
-use crate::ports::{ArtifactStore, Claims, EventBus, LogStore, ResultStore};
+use crate::ports::{ActiveRunStore, ArtifactStore, EventBus, LogStore, RunStore};
 use std::{sync::Arc, time::Duration};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -22,9 +22,9 @@ pub struct Check {
 /// Asks every adapter in use.
 pub struct Health {
     /// The store of queue and runs.
-    pub results: Arc<dyn ResultStore>,
+    pub results: Arc<dyn RunStore>,
     /// Who shares the claims.
-    pub claims: Arc<dyn Claims>,
+    pub claims: Arc<dyn ActiveRunStore>,
     /// Artifacts.
     pub artifacts: Arc<dyn ArtifactStore>,
     /// Logs.

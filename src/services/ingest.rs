@@ -1,6 +1,6 @@
 //! Takes in codebases and candidates.
 
-use super::{Deployment, ServiceError};
+use super::{CoordinatorConfig, ServiceError};
 use crate::{
     domain::{
         Invalid,
@@ -44,7 +44,7 @@ pub struct Ingest {
     schedules: Arc<dyn ScheduleStore>,
     queue: Arc<dyn QueueStore>,
     clock: Arc<dyn Clock>,
-    deployment: Arc<Deployment>,
+    deployment: Arc<CoordinatorConfig>,
 }
 
 impl Ingest {
@@ -54,7 +54,7 @@ impl Ingest {
         schedules: Arc<dyn ScheduleStore>,
         queue: Arc<dyn QueueStore>,
         clock: Arc<dyn Clock>,
-        deployment: Arc<Deployment>,
+        deployment: Arc<CoordinatorConfig>,
     ) -> Self {
         Self {
             catalog,

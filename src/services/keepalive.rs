@@ -1,9 +1,9 @@
 //! Signs of life of workers: they renew leases.
 
-use super::{Deployment, ServiceError};
+use super::{CoordinatorConfig, ServiceError};
 use crate::{
     domain::{active_run::ActiveRun, name::RunId},
-    ports::{Claims, ClaimsError, Clock, Fault, ResultStore, claims::Renewal},
+    ports::{ActiveRunStore, ActiveRunStoreError, Clock, Fault, RunStore, active_runs::Renewal},
 };
 use chrono::TimeDelta;
 use std::sync::Arc;
@@ -13,10 +13,10 @@ const SHARE: i32 = 6;
 
 /// Notes signs of life.
 pub struct Keepalive {
-    claims: Arc<dyn Claims>,
-    results: Arc<dyn ResultStore>,
+    claims: Arc<dyn ActiveRunStore>,
+    results: Arc<dyn RunStore>,
     clock: Arc<dyn Clock>,
-    deployment: Arc<Deployment>,
+    deployment: Arc<CoordinatorConfig>,
 }
 
 /// Whether a run belongs to a worker; without one, the caller is the operator.
@@ -27,10 +27,10 @@ pub(super) fn is_mine(holder: Option<&str>, worker: Option<&str>) -> bool {
 impl Keepalive {
     /// Notes them through these ports.
     pub fn new(
-        claims: Arc<dyn Claims>,
-        results: Arc<dyn ResultStore>,
+        claims: Arc<dyn ActiveRunStore>,
+        results: Arc<dyn RunStore>,
         clock: Arc<dyn Clock>,
-        deployment: Arc<Deployment>,
+        deployment: Arc<CoordinatorConfig>,
     ) -> Self {
         Self {
             claims,
@@ -79,12 +79,12 @@ impl Keepalive {
         let run = self.active(id, worker).await?;
         match self.note(&run).await {
             Ok(renewed) => Ok(renewed),
-            Err(ClaimsError::ClaimLost(_)) => Err(self.gone(id, worker).await?),
-            Err(ClaimsError::Fault(fault)) => Err(fault.into()),
+            Err(ActiveRunStoreError::ClaimLost(_)) => Err(self.gone(id, worker).await?),
+            Err(ActiveRunStoreError::Fault(fault)) => Err(fault.into()),
         }
     }
 
-    async fn note(&self, run: &ActiveRun) -> Result<ActiveRun, ClaimsError> {
+    async fn note(&self, run: &ActiveRun) -> Result<ActiveRun, ActiveRunStoreError> {
         let renewal = Renewal {
             now: self.clock.now(),
             lease: self.deployment.watch.lease,
@@ -99,8 +99,8 @@ impl Keepalive {
         }
         match self.note(run).await {
             Ok(renewed) => Ok(Some(renewed)),
-            Err(ClaimsError::ClaimLost(_)) => Ok(None),
-            Err(ClaimsError::Fault(fault)) => Err(fault),
+            Err(ActiveRunStoreError::ClaimLost(_)) => Ok(None),
+            Err(ActiveRunStoreError::Fault(fault)) => Err(fault),
         }
     }
 

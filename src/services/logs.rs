@@ -1,11 +1,11 @@
 //! Logs wherever they are: of an active run, what its worker sent or what it shows through its backchannel; of a finished
 //! one, from the store. And the order to stop a run.
 
-use super::{ServiceError, live::Live};
+use super::{ServiceError, live_log::LiveLogIngest};
 use crate::{
     domain::{active_run::ActiveRun, name::RunId},
     ports::{
-        Backchannel, Claims, Fault, LogStore, ResultStore, artifact_store::FileReader,
+        ActiveRunStore, Backchannel, Fault, LogStore, RunStore, artifact_store::FileReader,
         log_store::LogFolder,
     },
 };
@@ -39,13 +39,13 @@ pub struct LogPart {
 /// Finds logs, and reaches workers.
 pub struct Logs {
     /// The active runs.
-    pub claims: Arc<dyn Claims>,
+    pub claims: Arc<dyn ActiveRunStore>,
     /// The finished ones.
-    pub results: Arc<dyn ResultStore>,
+    pub results: Arc<dyn RunStore>,
     /// Their logs.
     pub stored: Arc<dyn LogStore>,
     /// What workers sent of theirs.
-    pub live: Arc<Live>,
+    pub live: Arc<LiveLogIngest>,
     /// What else they show.
     pub backchannel: Arc<dyn Backchannel>,
     /// Nobody follows a log longer than this process runs.

@@ -1,6 +1,6 @@
 //! What is queued and what runs.
 
-use super::{Deployment, ServiceError, keepalive::is_mine};
+use super::{CoordinatorConfig, ServiceError, keepalive::is_mine};
 use crate::{
     domain::{
         active_run::ActiveRun,
@@ -10,7 +10,7 @@ use crate::{
         time::{Time, seconds_between},
     },
     ports::{
-        Claims, Clock, QueueStore, ResultStore, event_bus::Status, result_store::FinishedCounts,
+        ActiveRunStore, Clock, QueueStore, RunStore, event_bus::Status, run_store::FinishedCounts,
     },
 };
 use chrono::TimeDelta;
@@ -18,14 +18,14 @@ use std::{collections::BTreeMap, sync::Arc};
 
 /// What runs now, and which hosts are left alone.
 pub async fn status(
-    claims: &dyn Claims,
-    deployment: &Deployment,
+    claims: &dyn ActiveRunStore,
+    deployment: &CoordinatorConfig,
     now: Time,
 ) -> Result<Status, ServiceError> {
     Ok(Status {
         processing: claims.list().await?,
         avoid_hosts: deployment.avoid_hosts.clone(),
-        rate_limit_hosts: claims.limited_hosts(now).await?,
+        rate_limit_hosts: claims.backed_off_hosts(now).await?,
         now,
     })
 }
@@ -57,20 +57,20 @@ pub struct QueueFigures {
 /// Looks at the queue and the active runs.
 pub struct Overview {
     queue: Arc<dyn QueueStore>,
-    claims: Arc<dyn Claims>,
-    results: Arc<dyn ResultStore>,
+    claims: Arc<dyn ActiveRunStore>,
+    results: Arc<dyn RunStore>,
     clock: Arc<dyn Clock>,
-    deployment: Arc<Deployment>,
+    deployment: Arc<CoordinatorConfig>,
 }
 
 impl Overview {
     /// Looks through these ports.
     pub fn new(
         queue: Arc<dyn QueueStore>,
-        claims: Arc<dyn Claims>,
-        results: Arc<dyn ResultStore>,
+        claims: Arc<dyn ActiveRunStore>,
+        results: Arc<dyn RunStore>,
         clock: Arc<dyn Clock>,
-        deployment: Arc<Deployment>,
+        deployment: Arc<CoordinatorConfig>,
     ) -> Self {
         Self {
             queue,

@@ -53,7 +53,7 @@ impl ParkedItems {
     /// Releases items; answers those that were parked or snoozed.
     pub async fn release(&self, which: Which) -> Result<Vec<QueueId>, ServiceError> {
         let (campaign, codebase) = match which {
-            Which::Ids(ids) => return Ok(self.parking.release_items(&ids).await?),
+            Which::Ids(ids) => return Ok(self.parking.unpark(&ids).await?),
             Which::Matching { campaign, codebase } => (campaign, codebase),
         };
         let wanted = |entry: &QueueEntry| {
@@ -77,7 +77,7 @@ impl ParkedItems {
                 .filter(|entry| wanted(entry))
                 .map(|entry| entry.item.id)
                 .collect();
-            released.extend(self.parking.release_items(&ids).await?);
+            released.extend(self.parking.unpark(&ids).await?);
         }
     }
 }

@@ -3,10 +3,10 @@
 use super::ServiceError;
 use crate::{
     domain::{
-        pause::{Pause, RunLimit, Scope},
+        pause::{ConcurrencyLimit, Pause, Scope},
         time::Time,
     },
-    ports::{Claims, Clock, Pauses},
+    ports::{ActiveRunStore, Clock, Pauses},
 };
 use std::sync::Arc;
 
@@ -14,20 +14,24 @@ use std::sync::Arc;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(missing_docs)]
 pub struct Usage {
-    pub limit: RunLimit,
+    pub limit: ConcurrencyLimit,
     pub running: usize,
 }
 
 /// Sets and lists them.
 pub struct Restraints {
     pauses: Arc<dyn Pauses>,
-    claims: Arc<dyn Claims>,
+    claims: Arc<dyn ActiveRunStore>,
     clock: Arc<dyn Clock>,
 }
 
 impl Restraints {
     /// Through these ports.
-    pub fn new(pauses: Arc<dyn Pauses>, claims: Arc<dyn Claims>, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(
+        pauses: Arc<dyn Pauses>,
+        claims: Arc<dyn ActiveRunStore>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
         Self {
             pauses,
             claims,
@@ -70,7 +74,7 @@ impl Restraints {
     }
 
     /// Limits a campaign or a host.
-    pub async fn limit(&self, limit: RunLimit) -> Result<RunLimit, ServiceError> {
+    pub async fn limit(&self, limit: ConcurrencyLimit) -> Result<ConcurrencyLimit, ServiceError> {
         let limit = limit.check()?;
         self.pauses.limit(limit.clone()).await?;
         Ok(limit)

@@ -1,21 +1,21 @@
 //! Finished runs.
 
-use super::{ServiceError, relay::Relay};
+use super::{ServiceError, outbox_publisher::OutboxPublisher};
 use crate::{
     domain::{name::RunId, publish::PublishStatus, run::Run},
-    ports::ResultStore,
+    ports::RunStore,
 };
 use std::sync::Arc;
 
 /// Looks up runs, and notes what was decided about them.
 pub struct Runs {
-    results: Arc<dyn ResultStore>,
-    relay: Arc<Relay>,
+    results: Arc<dyn RunStore>,
+    relay: Arc<OutboxPublisher>,
 }
 
 impl Runs {
     /// Looks through these ports.
-    pub fn new(results: Arc<dyn ResultStore>, relay: Arc<Relay>) -> Self {
+    pub fn new(results: Arc<dyn RunStore>, relay: Arc<OutboxPublisher>) -> Self {
         Self { results, relay }
     }
 

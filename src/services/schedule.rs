@@ -1,16 +1,16 @@
 //! Queues runs that somebody asks for, one or many.
 
-use super::{Deployment, ServiceError};
+use super::{CoordinatorConfig, ServiceError};
 use crate::{
     domain::{
         Invalid,
         candidate::Candidate,
         name::{CampaignName, CodebaseName, RunId},
-        queue::{Bucket, Enqueue, QueueId, QueueItem, QueueKey},
+        queue::{Bucket, EnqueueRequest, QueueId, QueueItem, QueueKey},
         run::{ResultCode, Run},
         schedule::{ManualSchedule, ScheduleFacts, ScheduleRequest, control_command, regular},
     },
-    ports::{Catalog, Clock, QueueStore, ResultStore, ScheduleStore, queue_store::EnqueueBatch},
+    ports::{Catalog, Clock, QueueStore, RunStore, ScheduleStore, queue_store::EnqueueBatch},
 };
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -94,10 +94,10 @@ pub struct Affected {
 pub struct Scheduler {
     catalog: Arc<dyn Catalog>,
     schedules: Arc<dyn ScheduleStore>,
-    results: Arc<dyn ResultStore>,
+    results: Arc<dyn RunStore>,
     queue: Arc<dyn QueueStore>,
     clock: Arc<dyn Clock>,
-    deployment: Arc<Deployment>,
+    deployment: Arc<CoordinatorConfig>,
 }
 
 fn check(options: &Options) -> Result<(), Invalid> {
@@ -133,10 +133,10 @@ impl Scheduler {
     pub fn new(
         catalog: Arc<dyn Catalog>,
         schedules: Arc<dyn ScheduleStore>,
-        results: Arc<dyn ResultStore>,
+        results: Arc<dyn RunStore>,
         queue: Arc<dyn QueueStore>,
         clock: Arc<dyn Clock>,
-        deployment: Arc<Deployment>,
+        deployment: Arc<CoordinatorConfig>,
     ) -> Self {
         Self {
             catalog,
@@ -163,7 +163,7 @@ impl Scheduler {
         facts.ok_or_else(|| ServiceError::not_found("codebase", &key.codebase))
     }
 
-    async fn queue(&self, enqueue: Enqueue) -> Result<Scheduled, ServiceError> {
+    async fn queue(&self, enqueue: EnqueueRequest) -> Result<Scheduled, ServiceError> {
         let (codebase, campaign, offset) = (
             enqueue.key.codebase.clone(),
             enqueue.key.campaign.clone(),

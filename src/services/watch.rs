@@ -1,7 +1,9 @@
 //! Watches active runs: ends those whose lease ran out, asks the other workers for a sign of life, and ends the runs of
 //! those that are gone.
 
-use super::{Deployment, ServiceError, finish::Finisher, lead::Leader, live::Live};
+use super::{
+    CoordinatorConfig, ServiceError, finish::Finisher, leadership::Leader, live_log::LiveLogIngest,
+};
 use crate::{
     domain::{
         active_run::ActiveRun,
@@ -10,7 +12,7 @@ use crate::{
         watch::{Ping, Verdict, WORKER_TIMEOUT},
     },
     metrics::Metrics,
-    ports::{Backchannel, Claims, ClaimsError, Clock, claims::Renewal},
+    ports::{ActiveRunStore, ActiveRunStoreError, Backchannel, Clock, active_runs::Renewal},
 };
 use std::{
     collections::{HashMap, HashSet},
@@ -26,17 +28,17 @@ const LONGEST_ROUND: Duration = Duration::from_secs(90);
 /// What a watcher needs.
 pub struct WatcherPorts {
     /// The active runs.
-    pub claims: Arc<dyn Claims>,
+    pub claims: Arc<dyn ActiveRunStore>,
     /// The way to their workers.
     pub backchannel: Arc<dyn Backchannel>,
     /// Ends them.
     pub finisher: Arc<Finisher>,
     /// What their workers sent.
-    pub live: Arc<Live>,
+    pub live: Arc<LiveLogIngest>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// The rules.
-    pub deployment: Arc<Deployment>,
+    pub deployment: Arc<CoordinatorConfig>,
     /// Whether this process watches.
     pub leader: Arc<Leader>,
     /// Counts.
@@ -46,7 +48,7 @@ pub struct WatcherPorts {
 /// How often it looks, and how many workers it asks at the same time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs)]
-pub struct Pace {
+pub struct PollConfig {
     pub interval: Duration,
     pub at_once: usize,
 }
@@ -54,7 +56,7 @@ pub struct Pace {
 /// Watches active runs.
 pub struct Watcher {
     ports: WatcherPorts,
-    pace: Pace,
+    pace: PollConfig,
     turns: Arc<Semaphore>,
     /// When each worker was last asked.
     asked: Mutex<HashMap<RunId, Time>>,
@@ -73,7 +75,7 @@ pub struct Watched {
 
 impl Watcher {
     /// Not yet running; see [`Watcher::run`].
-    pub fn new(ports: WatcherPorts, pace: Pace) -> Self {
+    pub fn new(ports: WatcherPorts, pace: PollConfig) -> Self {
         let turns = Arc::new(Semaphore::new(pace.at_once));
         Self {
             ports,
@@ -215,7 +217,7 @@ impl Watcher {
         };
         match done {
             // It ended meanwhile.
-            Err(ClaimsError::ClaimLost(_)) => Ok(()),
+            Err(ActiveRunStoreError::ClaimLost(_)) => Ok(()),
             done => Ok(done?),
         }
     }

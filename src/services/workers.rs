@@ -7,7 +7,7 @@ use crate::{
         name::RunId,
         pause::{Pause, Scope},
     },
-    ports::{Claims, Clock, Credentials, Ids, Pauses, credentials::WorkerAccount},
+    ports::{ActiveRunStore, Clock, Credentials, Ids, Pauses, credentials::WorkerAccount},
 };
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -26,7 +26,7 @@ pub struct WorkerState {
 /// Keeps the workers' accounts.
 pub struct Workers {
     credentials: Arc<dyn Credentials>,
-    claims: Arc<dyn Claims>,
+    claims: Arc<dyn ActiveRunStore>,
     pauses: Arc<dyn Pauses>,
     clock: Arc<dyn Clock>,
     ids: Arc<dyn Ids>,
@@ -36,7 +36,7 @@ impl Workers {
     /// Works through these ports.
     pub fn new(
         credentials: Arc<dyn Credentials>,
-        claims: Arc<dyn Claims>,
+        claims: Arc<dyn ActiveRunStore>,
         pauses: Arc<dyn Pauses>,
         clock: Arc<dyn Clock>,
         ids: Arc<dyn Ids>,

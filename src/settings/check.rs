@@ -5,19 +5,19 @@ use super::{
     stores::{self, FileStore, StoreChoice},
 };
 use crate::{
-    adapters::{calls::CallSettings, http::Limits},
+    adapters::{http::RequestLimits, support::guarded_http::GuardedHttpSettings},
     domain::{
         Invalid,
-        blame::BlameRules,
         build::BuildSettings,
         campaign::{BuildTarget, Campaign, Campaigns, DebianBuild, Distribution},
         name::CampaignName,
         publish::PublishPolicy,
-        retry::{Retries, RetryRule},
+        quarantine::QuarantinePolicy,
+        retry::{RetryRule, RetryRules},
         vcs::VcsStore,
         watch::WatchRules,
     },
-    services::{Deployment, watch::Pace},
+    services::{CoordinatorConfig, watch::PollConfig},
 };
 use chrono::TimeDelta;
 use std::{collections::BTreeSet, net::IpAddr, path::PathBuf, time::Duration};
@@ -54,15 +54,15 @@ pub struct Settings {
     pub listen_address: IpAddr,
     pub port: u16,
     pub public_port: u16,
-    pub pace: Pace,
-    pub calls: CallSettings,
+    pub pace: PollConfig,
+    pub calls: GuardedHttpSettings,
     /// How long requests under way may take once the end has come.
     pub shutdown: Duration,
     pub publish_policies: Vec<PublishPolicy>,
-    pub limits: Limits,
+    pub limits: RequestLimits,
     pub log: String,
     pub log_format: LogFormat,
-    pub deployment: Deployment,
+    pub deployment: CoordinatorConfig,
 }
 
 pub(super) fn at_least_one(field: &str, number: u32) -> Result<u32, Invalid> {
@@ -210,7 +210,7 @@ fn retry(place: usize, raw: RawRetry) -> Result<RetryRule, Invalid> {
     })
 }
 
-fn calls(raw: &RawBackchannel, user_agent: Option<String>) -> Result<CallSettings, Invalid> {
+fn calls(raw: &RawBackchannel, user_agent: Option<String>) -> Result<GuardedHttpSettings, Invalid> {
     let seconds = |field: &str, number| {
         at_least_one(field, number).map(|seconds| Duration::from_secs(seconds.into()))
     };
@@ -222,7 +222,7 @@ fn calls(raw: &RawBackchannel, user_agent: Option<String>) -> Result<CallSetting
             )
         })
     };
-    Ok(CallSettings {
+    Ok(GuardedHttpSettings {
         patience: seconds("backchannel.patience_seconds", raw.patience_seconds)?,
         log_stall: seconds("backchannel.log_stall_seconds", raw.log_stall_seconds)?,
         log_total: seconds("backchannel.log_total_seconds", raw.log_total_seconds)?,
@@ -257,7 +257,7 @@ pub(super) fn check(raw: Raw) -> Result<Settings, Invalid> {
             per_branch,
             rate_limit_bucket: None,
         });
-    let deployment = Deployment {
+    let deployment = CoordinatorConfig {
         campaigns: campaigns(raw.campaign, raw.distribution)?,
         build: BuildSettings {
             dep_server_url: filled(raw.dep_server_url),
@@ -270,14 +270,14 @@ pub(super) fn check(raw: Raw) -> Result<Settings, Invalid> {
         committer: filled(raw.committer),
         avoid_hosts: raw.avoid_hosts,
         watch: watch_rules(&raw.watch, raw.run_timeout_minutes)?,
-        retries: Retries(
+        retries: RetryRules(
             raw.retry
                 .into_iter()
                 .enumerate()
                 .map(|(place, rule)| retry(place, rule))
                 .collect::<Result<_, _>>()?,
         ),
-        blame: BlameRules {
+        blame: QuarantinePolicy {
             codes: raw.workers.quarantine_codes,
             quarantine_after: raw.workers.quarantine_after,
         },
@@ -297,7 +297,7 @@ pub(super) fn check(raw: Raw) -> Result<Settings, Invalid> {
         listen_address: raw.listen_address,
         port: raw.port,
         public_port: raw.public_port,
-        pace: Pace {
+        pace: PollConfig {
             interval: Duration::from_secs(
                 at_least_one("keepalive_interval_seconds", raw.keepalive_interval_seconds)?.into(),
             ),
@@ -306,7 +306,7 @@ pub(super) fn check(raw: Raw) -> Result<Settings, Invalid> {
         calls: calls(&raw.backchannel, filled(raw.user_agent))?,
         shutdown: Duration::from_secs(raw.shutdown_seconds.into()),
         publish_policies: policies.collect(),
-        limits: Limits {
+        limits: RequestLimits {
             json_body: raw.limits.json_body.0,
             upload_file: raw.limits.upload_file.0,
             upload: raw.limits.upload.0,

@@ -4,9 +4,9 @@ mod api;
 mod backchannel;
 mod codemod;
 mod git;
+mod heartbeat;
 mod log;
 mod run;
-mod signs;
 
 pub use api::http_client;
 pub use codemod::PASSWORD_VARIABLE;

@@ -5,8 +5,8 @@ use super::{
     backchannel::{Backchannel, Current},
     codemod::{self, Ended},
     git::{Checkout, GitError},
+    heartbeat::Signs,
     log::{self, RunLog},
-    signs::Signs,
 };
 use crate::{adapters::clock::SystemClock, ports::Clock};
 use chrono::SecondsFormat;

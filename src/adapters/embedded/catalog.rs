@@ -1,6 +1,6 @@
 //! Codebases, candidates and publish policies on the embedded stores.
 
-use super::{Embedded, hot::Hot, keys, queue, records::StoredCodebase, txn::Txn};
+use super::{Embedded, keys, memory_index::MemoryIndex, queue, records::StoredCodebase, txn::Txn};
 use crate::{
     domain::{
         candidate::{Candidate, CandidateId},
@@ -57,7 +57,7 @@ fn existing(txn: &Txn<'_>, new: &Codebase) -> Result<Option<StoredCodebase>, Cat
         return Ok(there.filter(|stored| stored.codebase.name.is_none()));
     };
     if let Some(other) = there.filter(|stored| stored.codebase.name.as_ref() != Some(name)) {
-        return Err(CatalogError::SamePlace {
+        return Err(CatalogError::DuplicateLocation {
             branch_url: new.branch_url.clone().unwrap_or_default(),
             subpath: new.subpath.clone().unwrap_or_default(),
             holder: other
@@ -126,7 +126,7 @@ fn check_candidate(txn: &Txn<'_>, scheduled: &ScheduledCandidate) -> Result<(), 
 
 fn upload_candidate(
     txn: &mut Txn<'_>,
-    hot: &mut Hot,
+    hot: &mut MemoryIndex,
     scheduled: ScheduledCandidate,
     now: Time,
 ) -> Result<Enqueued, CatalogError> {
@@ -134,7 +134,7 @@ fn upload_candidate(
     let ScheduledCandidate { new, enqueue } = scheduled;
     let key = &new.candidate.key;
     if let Some(change_set) = &key.change_set {
-        super::results::make_change_set(txn, change_set, &key.campaign)?;
+        super::runs::make_change_set(txn, change_set, &key.campaign)?;
     }
     let of_key = keys::candidate_of(key);
     let id = match txn.get::<CandidateId>(&of_key)? {
@@ -167,7 +167,11 @@ fn candidates_of(txn: &Txn<'_>, codebase: &CodebaseName) -> Result<Vec<Candidate
         .collect())
 }
 
-fn delete_candidate(txn: &mut Txn<'_>, hot: &mut Hot, id: CandidateId) -> Result<bool, Fault> {
+fn delete_candidate(
+    txn: &mut Txn<'_>,
+    hot: &mut MemoryIndex,
+    id: CandidateId,
+) -> Result<bool, Fault> {
     let Some(candidate) = txn.get::<Candidate>(&keys::candidate(id))? else {
         return Ok(false);
     };
@@ -259,7 +263,7 @@ impl Catalog for Embedded {
         candidates: Vec<ScheduledCandidate>,
         now: Time,
     ) -> Result<Vec<Enqueued>, CatalogError> {
-        let store = move |txn: &mut Txn<'_>, hot: &mut Hot| {
+        let store = move |txn: &mut Txn<'_>, hot: &mut MemoryIndex| {
             candidates
                 .into_iter()
                 .map(|new| upload_candidate(txn, hot, new, now))

@@ -6,7 +6,7 @@ use super::{
     txn::{Txn, decode},
 };
 use crate::{
-    adapters::{off_thread, password},
+    adapters::{off_thread, support::password},
     ports::{Credentials, CredentialsError, Fault, credentials::WorkerAccount},
 };
 use async_trait::async_trait;

@@ -6,26 +6,26 @@
 //! The rules live here once; `adapters/sled` and `adapters/memory` only bring the key-value store.
 //! A new kind of record gets a table in `keys.rs`.
 
+mod active_runs;
 mod catalog;
-mod claims;
 mod credentials;
-mod hot;
 mod keys;
 mod live_logs;
+mod memory_index;
 mod outbox;
 mod pauses;
 mod queue;
 mod records;
-mod results;
+mod runs;
 mod schedule;
 mod txn;
 
 pub use txn::{Batch, Kv, KvError};
 
-use super::openings::Opened;
+use super::support::availability::Availability;
 use crate::{adapters::off_thread, metrics::Metrics, ports::Fault};
-use hot::Hot;
 use keys::Key;
+use memory_index::MemoryIndex;
 use std::{
     collections::BTreeMap,
     sync::{Arc, PoisonError, RwLock, mpsc},
@@ -42,19 +42,19 @@ const FORMAT: u64 = 1;
 
 /// Tells a waiting caller what became of its change, once that is known for the whole group.
 type Answer = Box<dyn FnOnce(Result<(), String>) + Send>;
-type Job = Box<dyn FnOnce(&mut Txn<'_>, &mut Hot) -> Answer + Send>;
+type Job = Box<dyn FnOnce(&mut Txn<'_>, &mut MemoryIndex) -> Answer + Send>;
 
 /// The embedded stores; clones share the data.
 #[derive(Clone)]
 pub struct Embedded {
     kv: Arc<dyn Kv>,
     /// Changed by the writer alone.
-    hot: Arc<RwLock<Hot>>,
+    hot: Arc<RwLock<MemoryIndex>>,
     /// Held for writing while a batch is applied, and for reading while a read goes on: reads see whole changes.
     gate: Arc<RwLock<()>>,
     jobs: mpsc::Sender<Job>,
     /// What was opened.
-    opened: Arc<Opened>,
+    opened: Arc<Availability>,
     /// What the store is called in the figures.
     name: &'static str,
     metrics: Arc<Metrics>,
@@ -64,7 +64,7 @@ impl Embedded {
     /// Opens the stores on `kv`, and starts their writer, which ends with the last clone.
     pub fn open(kv: Arc<dyn Kv>, name: &'static str, metrics: Arc<Metrics>) -> Result<Self, Fault> {
         check_format(kv.as_ref()).map_err(|e| Fault::backend("open the store", e))?;
-        let hot = Arc::new(RwLock::new(Hot::load(&Txn::new(kv.as_ref()))?));
+        let hot = Arc::new(RwLock::new(MemoryIndex::load(&Txn::new(kv.as_ref()))?));
         let gate = Arc::new(RwLock::new(()));
         let (jobs, waiting) = mpsc::channel();
         let writer = Writer {
@@ -112,7 +112,7 @@ impl Embedded {
     async fn write<T, E>(
         &self,
         action: &'static str,
-        change: impl FnOnce(&mut Txn<'_>, &mut Hot) -> Result<T, E> + Send + 'static,
+        change: impl FnOnce(&mut Txn<'_>, &mut MemoryIndex) -> Result<T, E> + Send + 'static,
     ) -> Result<T, E>
     where
         T: Send + 'static,
@@ -149,7 +149,7 @@ impl Embedded {
     /// Looks at what is in memory: at once where possible, off the async threads while a change is being made.
     async fn look<T: Send + 'static, E: From<Fault>>(
         &self,
-        look: impl FnOnce(&Hot) -> T + Send + 'static,
+        look: impl FnOnce(&MemoryIndex) -> T + Send + 'static,
     ) -> Result<T, E> {
         if let Ok(hot) = self.hot.try_read() {
             return Ok(look(&hot));
@@ -165,7 +165,7 @@ impl Embedded {
     async fn read<T, E>(
         &self,
         action: &'static str,
-        read: impl FnOnce(&Txn<'_>, &Hot) -> Result<T, E> + Send + 'static,
+        read: impl FnOnce(&Txn<'_>, &MemoryIndex) -> Result<T, E> + Send + 'static,
     ) -> Result<T, E>
     where
         T: Send + 'static,
@@ -207,7 +207,7 @@ fn check_format(kv: &dyn Kv) -> Result<(), KvError> {
 
 struct Writer {
     kv: Arc<dyn Kv>,
-    hot: Arc<RwLock<Hot>>,
+    hot: Arc<RwLock<MemoryIndex>>,
     gate: Arc<RwLock<()>>,
     waiting: mpsc::Receiver<Job>,
 }
@@ -317,7 +317,7 @@ mod tests {
     async fn what_the_store_does_not_take_is_taken_back() {
         use crate::{
             domain::{active_run::Claimant, name::RunId, time},
-            ports::{Claims, QueueStore, queue_store::ClaimRequest},
+            ports::{ActiveRunStore, QueueStore, queue_store::ClaimRequest},
         };
         let now = time::parse("now", "2026-11-23T10:00:00").unwrap();
         let item = crate::domain::finish::tests::item();
@@ -361,7 +361,7 @@ mod tests {
             assert!(
                 matches!(refused, Err(crate::ports::QueueStoreError::Fault(fault)) if fault.is_unavailable())
             );
-            assert_eq!(Claims::list(&store).await.unwrap(), vec![]);
+            assert_eq!(ActiveRunStore::list(&store).await.unwrap(), vec![]);
             assert_eq!(
                 QueueStore::list(&store, 9).await.unwrap(),
                 std::slice::from_ref(&item)

@@ -2,20 +2,20 @@
 
 use super::{
     Embedded, keys,
-    records::StoredNews,
+    records::StoredOutboxEntry,
     txn::{Txn, decode},
 };
 use crate::{
     domain::run::Run,
     ports::{
-        Event, Fault, Leases, Outbox,
-        outbox::{News, NewsId},
+        Event, Fault, LeaderElection, Outbox,
+        outbox::{OutboxEntry, OutboxId},
     },
 };
 use async_trait::async_trait;
 use std::{ops::ControlFlow, time::Duration};
 
-fn untold(txn: &Txn<'_>, limit: usize) -> Result<Vec<News>, Fault> {
+fn pending(txn: &Txn<'_>, limit: usize) -> Result<Vec<OutboxEntry>, Fault> {
     let mut found = vec![];
     txn.scan(&keys::all_news(), |key, value| -> Result<_, Fault> {
         if found.len() >= limit {
@@ -23,13 +23,13 @@ fn untold(txn: &Txn<'_>, limit: usize) -> Result<Vec<News>, Fault> {
         }
         let id = key
             .last_chunk::<8>()
-            .map_or(0, |bytes| NewsId::from_be_bytes(*bytes));
-        let StoredNews {
+            .map_or(0, |bytes| OutboxId::from_be_bytes(*bytes));
+        let StoredOutboxEntry {
             run_id,
             publish_status,
         } = decode(value)?;
         if let Some(run) = txn.get::<Run>(&keys::run(&run_id))? {
-            found.push(News {
+            found.push(OutboxEntry {
                 id,
                 event: Event::of_run(run, publish_status),
             });
@@ -41,12 +41,12 @@ fn untold(txn: &Txn<'_>, limit: usize) -> Result<Vec<News>, Fault> {
 
 #[async_trait]
 impl Outbox for Embedded {
-    async fn untold(&self, limit: usize) -> Result<Vec<News>, Fault> {
-        self.read("look for news", move |txn, _| untold(txn, limit))
+    async fn pending(&self, limit: usize) -> Result<Vec<OutboxEntry>, Fault> {
+        self.read("look for news", move |txn, _| pending(txn, limit))
             .await
     }
 
-    async fn told(&self, ids: &[NewsId]) -> Result<(), Fault> {
+    async fn told(&self, ids: &[OutboxId]) -> Result<(), Fault> {
         let ids = ids.to_vec();
         self.write("settle news", move |txn, _| {
             for id in ids {
@@ -59,7 +59,7 @@ impl Outbox for Embedded {
 }
 
 #[async_trait]
-impl Leases for Embedded {
+impl LeaderElection for Embedded {
     async fn hold(&self, _: &str, _: &str, _: Duration) -> Result<bool, Fault> {
         Ok(true)
     }

@@ -3,12 +3,12 @@
 use super::{Embedded, keys, queue, records::StoredItem};
 use crate::{
     domain::{
-        pause::{Pause, RunLimit, Scope},
+        pause::{ConcurrencyLimit, Pause, Scope},
         queue::QueueId,
         retry::ItemState,
         time::Time,
     },
-    ports::{Fault, Openings, Parking, Pauses, parking::QueueEntry},
+    ports::{Fault, Parking, Pauses, QueueNotifier, parking::QueueEntry},
 };
 use async_trait::async_trait;
 
@@ -43,7 +43,7 @@ impl Pauses for Embedded {
             .await
     }
 
-    async fn limit(&self, limit: RunLimit) -> Result<(), Fault> {
+    async fn limit(&self, limit: ConcurrencyLimit) -> Result<(), Fault> {
         let limited = self.write("limit", move |txn, hot| {
             txn.put(keys::limit(&limit.scope), &limit)?;
             hot.set_limit(&limit.scope, Some(limit.most));
@@ -65,7 +65,7 @@ impl Pauses for Embedded {
         Ok(lifted)
     }
 
-    async fn limits(&self) -> Result<Vec<RunLimit>, Fault> {
+    async fn limits(&self) -> Result<Vec<ConcurrencyLimit>, Fault> {
         self.look(|hot| hot.limits().collect()).await
     }
 }
@@ -85,7 +85,7 @@ impl Parking for Embedded {
             .await
     }
 
-    async fn release_items(&self, ids: &[QueueId]) -> Result<Vec<QueueId>, Fault> {
+    async fn unpark(&self, ids: &[QueueId]) -> Result<Vec<QueueId>, Fault> {
         let ids = ids.to_vec();
         let released = self.write("release items", move |txn, hot| {
             let mut released = vec![];
@@ -113,7 +113,7 @@ impl Parking for Embedded {
 }
 
 #[async_trait]
-impl Openings for Embedded {
+impl QueueNotifier for Embedded {
     async fn opened(&self) -> usize {
         self.opened.take().await
     }

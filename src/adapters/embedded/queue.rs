@@ -1,9 +1,8 @@
 //! The queue on the embedded stores.
 
 use super::{
-    Embedded,
-    hot::Hot,
-    keys,
+    Embedded, keys,
+    memory_index::MemoryIndex,
     records::{Moment, StoredItem},
     txn::Txn,
 };
@@ -12,7 +11,7 @@ use crate::{
         active_run::ActiveRun,
         name::{CampaignName, CodebaseName},
         pause::Scope,
-        queue::{Enqueue, Merge, QueueId, QueueItem},
+        queue::{EnqueueRequest, Merge, QueueId, QueueItem},
         retry::ItemState,
         schedule::Pair,
         time::Time,
@@ -27,13 +26,22 @@ use crate::{
 };
 use async_trait::async_trait;
 
-pub(super) fn put(txn: &mut Txn<'_>, hot: &mut Hot, stored: StoredItem) -> Result<(), Fault> {
+pub(super) fn put(
+    txn: &mut Txn<'_>,
+    hot: &mut MemoryIndex,
+    stored: StoredItem,
+) -> Result<(), Fault> {
     txn.put(keys::item(stored.item.id), &stored)?;
     hot.set_item(stored.item.id, Some(stored));
     Ok(())
 }
 
-fn insert(txn: &mut Txn<'_>, hot: &mut Hot, wish: Enqueue, now: Time) -> Result<Enqueued, Fault> {
+fn insert(
+    txn: &mut Txn<'_>,
+    hot: &mut MemoryIndex,
+    wish: EnqueueRequest,
+    now: Time,
+) -> Result<Enqueued, Fault> {
     let id = txn.add(keys::meta("last_queue_id"), 1)?.cast_signed();
     let item = wish.into_item(id, hot.smallest_priority());
     let answer = Enqueued {
@@ -56,8 +64,8 @@ fn insert(txn: &mut Txn<'_>, hot: &mut Hot, wish: Enqueue, now: Time) -> Result<
 /// Queues one wish, by the update rule; a held item keeps the wish until it is free.
 pub(super) fn enqueue(
     txn: &mut Txn<'_>,
-    hot: &mut Hot,
-    wish: Enqueue,
+    hot: &mut MemoryIndex,
+    wish: EnqueueRequest,
     now: Time,
 ) -> Result<Enqueued, Fault> {
     let Some(stored) = hot.item_of(&wish.key) else {
@@ -88,7 +96,11 @@ pub(super) fn enqueue(
 }
 
 /// Takes an item off the queue for good.
-pub(super) fn take_off(txn: &mut Txn<'_>, hot: &mut Hot, id: QueueId) -> Option<StoredItem> {
+pub(super) fn take_off(
+    txn: &mut Txn<'_>,
+    hot: &mut MemoryIndex,
+    id: QueueId,
+) -> Option<StoredItem> {
     let stored = hot.item(id)?.clone();
     txn.delete(keys::item(id));
     hot.set_item(id, None);
@@ -98,7 +110,7 @@ pub(super) fn take_off(txn: &mut Txn<'_>, hot: &mut Hot, id: QueueId) -> Option<
 /// Takes the item of an ended run off the queue, and queues the wish that waited for it.
 pub(super) fn end_item(
     txn: &mut Txn<'_>,
-    hot: &mut Hot,
+    hot: &mut MemoryIndex,
     id: QueueId,
     now: Time,
 ) -> Result<(), Fault> {
@@ -111,7 +123,7 @@ pub(super) fn end_item(
 /// An item that was held is free: the wish that waited for it updates it.
 pub(super) fn free_item(
     txn: &mut Txn<'_>,
-    hot: &mut Hot,
+    hot: &mut MemoryIndex,
     id: QueueId,
     now: Time,
 ) -> Result<(), Fault> {
@@ -128,7 +140,7 @@ pub(super) fn free_item(
 /// An item that was held is free, and in this state.
 pub(super) fn send_back(
     txn: &mut Txn<'_>,
-    hot: &mut Hot,
+    hot: &mut MemoryIndex,
     id: QueueId,
     state: ItemState,
     now: Time,
@@ -143,7 +155,7 @@ pub(super) fn send_back(
 /// The first item that the filter allows and nobody holds, with its codebase.
 fn next(
     txn: &Txn<'_>,
-    hot: &Hot,
+    hot: &MemoryIndex,
     filter: &ClaimFilter,
     now: Time,
 ) -> Result<Option<NextItem>, Fault> {
@@ -153,7 +165,11 @@ fn next(
         return Ok(None);
     }
     let mut closed_hosts = filter.avoid_hosts.clone();
-    closed_hosts.extend(hot.limited_hosts(now).into_iter().map(|limit| limit.host));
+    closed_hosts.extend(
+        hot.backed_off_hosts(now)
+            .into_iter()
+            .map(|limit| limit.host),
+    );
     closed_hosts.extend(closed.iter().filter_map(|scope| {
         if let Scope::Host(host) = scope {
             Some(host.clone())
@@ -216,7 +232,7 @@ fn next(
 
 fn claim(
     txn: &mut Txn<'_>,
-    hot: &mut Hot,
+    hot: &mut MemoryIndex,
     request: ClaimRequest,
 ) -> Result<Option<Claimed>, Fault> {
     if request
@@ -244,11 +260,11 @@ fn claim(
             request.now,
         )
     };
-    let run = super::claims::keep(txn, hot, run)?;
+    let run = super::active_runs::keep(txn, hot, run)?;
     Ok(Some(Claimed { run, codebase }))
 }
 
-fn position(hot: &Hot, item: &QueueItem) -> Position {
+fn position(hot: &MemoryIndex, item: &QueueItem) -> Position {
     let start = Position {
         position: 1,
         wait_time: 0.0,
@@ -260,7 +276,11 @@ fn position(hot: &Hot, item: &QueueItem) -> Position {
         })
 }
 
-fn waiting(hot: &Hot, campaign: &CampaignName, codebase: Option<&CodebaseName>) -> Vec<QueueItem> {
+fn waiting(
+    hot: &MemoryIndex,
+    campaign: &CampaignName,
+    codebase: Option<&CodebaseName>,
+) -> Vec<QueueItem> {
     let wanted = |item: &&QueueItem| {
         item.key.campaign == *campaign
             && codebase.is_none_or(|codebase| *codebase == item.key.codebase)
@@ -268,7 +288,7 @@ fn waiting(hot: &Hot, campaign: &CampaignName, codebase: Option<&CodebaseName>) 
     hot.free_items().filter(wanted).cloned().collect()
 }
 
-fn stats(hot: &Hot) -> QueueStats {
+fn stats(hot: &MemoryIndex) -> QueueStats {
     QueueStats {
         length: hot.length() as u64,
         by_bucket: hot

@@ -4,7 +4,7 @@ use crate::domain::{
     codebase::Codebase,
     name::{CampaignName, RunId},
     publish::PublishStatus,
-    queue::{Enqueue, QueueItem, QueueKey},
+    queue::{EnqueueRequest, QueueItem, QueueKey},
     retry::ItemState,
     run::RunBrief,
     schedule::PastRun,
@@ -17,7 +17,7 @@ pub(super) struct StoredItem {
     #[serde(flatten)]
     pub(super) item: QueueItem,
     /// A wish that came while it was held.
-    pub(super) wish: Option<Enqueue>,
+    pub(super) wish: Option<EnqueueRequest>,
     #[serde(default)]
     pub(super) state: ItemState,
     #[serde(with = "crate::domain::time::as_iso")]
@@ -76,7 +76,7 @@ pub(super) struct StoredFollowUp {
 
 /// News of a run: its result, or a publish status that it got.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct StoredNews {
+pub(super) struct StoredOutboxEntry {
     pub(super) run_id: RunId,
     pub(super) publish_status: Option<PublishStatus>,
 }

@@ -1,12 +1,14 @@
 //! Active runs: handing out, looking, finishing.
 
 use super::{
-    App,
-    error::{ApiError, absent},
-    extract::{Answer, Body, InPath, InQuery},
+    AppState,
+    error::{ApiError, map_not_found},
+    extract::{ApiResult, AppJson, AppPath, AppQuery},
     public::Login,
-    shapes::{ActiveRunShape, AssignBody, AssignmentShape, FinishShape},
     upload::receive,
+};
+use crate::adapters::wire::{
+    ActiveRunResponse, AssignmentRequest, AssignmentResponse, FinishResponse,
 };
 use crate::{
     domain::name::RunId,
@@ -27,14 +29,14 @@ use std::{sync::Arc, time::Duration};
 use utoipa::IntoParams;
 
 fn no_such_run(id: &RunId) -> impl FnOnce(ServiceError) -> ApiError {
-    absent(ApiError::text(
+    map_not_found(ApiError::text(
         StatusCode::NOT_FOUND,
         format!("no such run {id}"),
     ))
 }
 
 /// Rate limits say when they end, in seconds.
-fn cannot_assign(app: &App, error: ServiceError) -> ApiError {
+fn cannot_assign(app: &AppState, error: ServiceError) -> ApiError {
     match error {
         ServiceError::RateLimited(until) => {
             let seconds = (until - app.clock.now()).num_seconds().max(1);
@@ -45,30 +47,30 @@ fn cannot_assign(app: &App, error: ServiceError) -> ApiError {
 }
 
 /// What runs now, the oldest first.
-#[utoipa::path(get, path = "/active-runs", tag = "active runs", responses((status = 200, body = [ActiveRunShape])))]
-pub async fn list(State(app): State<Arc<App>>) -> Answer<Vec<ActiveRunShape>> {
+#[utoipa::path(get, path = "/active-runs", tag = "active runs", responses((status = 200, body = [ActiveRunResponse])))]
+pub async fn list(State(app): State<Arc<AppState>>) -> ApiResult<Vec<ActiveRunResponse>> {
     Ok(Json(app.status_shape().await?.processing))
 }
 
 /// One active run.
 #[utoipa::path(get, path = "/active-runs/{run_id}", tag = "active runs", params(("run_id" = String, Path)),
-    responses((status = 200, body = ActiveRunShape), (status = 404, description = "text: no such run")))]
+    responses((status = 200, body = ActiveRunResponse), (status = 404, description = "text: no such run")))]
 pub async fn show(
-    State(app): State<Arc<App>>,
-    InPath(id): InPath<RunId>,
-) -> Answer<ActiveRunShape> {
+    State(app): State<Arc<AppState>>,
+    AppPath(id): AppPath<RunId>,
+) -> ApiResult<ActiveRunResponse> {
     let run = app
         .overview
         .active_run(&id, None)
         .await
         .map_err(no_such_run(&id))?;
-    Ok(Json(ActiveRunShape::new(&run, app.clock.now())))
+    Ok(Json(ActiveRunResponse::new(&run, app.clock.now())))
 }
 
 /// What would be handed out next. Nothing is claimed.
 #[utoipa::path(get, path = "/active-runs/+peek", tag = "active runs",
-    responses((status = 201, body = AssignmentShape), (status = 503, description = "{reason: queue empty}"), (status = 429)))]
-pub async fn peek(State(app): State<Arc<App>>) -> Result<Response, ApiError> {
+    responses((status = 201, body = AssignmentResponse), (status = 503, description = "{reason: queue empty}"), (status = 429)))]
+pub async fn peek(State(app): State<Arc<AppState>>) -> Result<Response, ApiError> {
     let assignment = app
         .assigner
         .peek()
@@ -76,7 +78,7 @@ pub async fn peek(State(app): State<Arc<App>>) -> Result<Response, ApiError> {
         .map_err(|e| cannot_assign(&app, e))?;
     Ok((
         StatusCode::CREATED,
-        Json(AssignmentShape::new(assignment, false)),
+        Json(AssignmentResponse::new(assignment, false)),
     )
         .into_response())
 }
@@ -90,8 +92,8 @@ pub struct WaitQuery {
 }
 
 async fn hand_out(
-    app: &Arc<App>,
-    body: Option<AssignBody>,
+    app: &Arc<AppState>,
+    body: Option<AssignmentRequest>,
     worker: Option<String>,
     base: &str,
     query: WaitQuery,
@@ -105,52 +107,52 @@ async fn hand_out(
         .assign(request, wait)
         .await
         .map_err(|e| cannot_assign(app, e))?;
-    let shape = AssignmentShape::new(*assignment, newer);
+    let shape = AssignmentResponse::new(*assignment, newer);
     let location = [(header::LOCATION, format!("{base}/{}", shape.id))];
     Ok((StatusCode::CREATED, location, Json(shape)).into_response())
 }
 
 /// Hands out the next queue item.
-#[utoipa::path(post, path = "/active-runs", tag = "active runs", params(WaitQuery), request_body = AssignBody,
-    responses((status = 201, body = AssignmentShape), (status = 503, description = "{reason: queue empty}"), (status = 429, description = "{reason}; Retry-After")))]
+#[utoipa::path(post, path = "/active-runs", tag = "active runs", params(WaitQuery), request_body = AssignmentRequest,
+    responses((status = 201, body = AssignmentResponse), (status = 503, description = "{reason: queue empty}"), (status = 429, description = "{reason}; Retry-After")))]
 pub async fn assign(
-    State(app): State<Arc<App>>,
-    InQuery(query): InQuery<WaitQuery>,
-    Body(body): Body<Option<AssignBody>>,
+    State(app): State<Arc<AppState>>,
+    AppQuery(query): AppQuery<WaitQuery>,
+    AppJson(body): AppJson<Option<AssignmentRequest>>,
 ) -> Result<Response, ApiError> {
     hand_out(&app, body, None, "/active-runs", query).await
 }
 
 /// Hands out the next queue item to the worker that is logged in.
-#[utoipa::path(post, path = "/runner/active-runs", tag = "workers", params(WaitQuery), request_body = AssignBody,
-    responses((status = 201, body = AssignmentShape), (status = 401), (status = 503, description = "{reason: queue empty}"), (status = 429, description = "{reason}; Retry-After")))]
+#[utoipa::path(post, path = "/runner/active-runs", tag = "workers", params(WaitQuery), request_body = AssignmentRequest,
+    responses((status = 201, body = AssignmentResponse), (status = 401), (status = 503, description = "{reason: queue empty}"), (status = 429, description = "{reason}; Retry-After")))]
 pub async fn assign_public(
-    State(app): State<Arc<App>>,
+    State(app): State<Arc<AppState>>,
     Extension(Login(worker)): Extension<Login>,
-    InQuery(query): InQuery<WaitQuery>,
-    Body(body): Body<Option<AssignBody>>,
+    AppQuery(query): AppQuery<WaitQuery>,
+    AppJson(body): AppJson<Option<AssignmentRequest>>,
 ) -> Result<Response, ApiError> {
     hand_out(&app, body, Some(worker), "/runner/active-runs", query).await
 }
 
 /// An active run of the worker that is logged in.
 #[utoipa::path(get, path = "/runner/active-runs/{run_id}", tag = "workers", params(("run_id" = String, Path)),
-    responses((status = 200, body = ActiveRunShape), (status = 401), (status = 403), (status = 404, description = "text: no such run")))]
+    responses((status = 200, body = ActiveRunResponse), (status = 401), (status = 403), (status = 404, description = "text: no such run")))]
 pub async fn show_public(
-    State(app): State<Arc<App>>,
+    State(app): State<Arc<AppState>>,
     Extension(Login(worker)): Extension<Login>,
-    InPath(id): InPath<RunId>,
-) -> Answer<ActiveRunShape> {
+    AppPath(id): AppPath<RunId>,
+) -> ApiResult<ActiveRunResponse> {
     let run = app
         .overview
         .active_run(&id, Some(&worker))
         .await
         .map_err(no_such_run(&id))?;
-    Ok(Json(ActiveRunShape::new(&run, app.clock.now())))
+    Ok(Json(ActiveRunResponse::new(&run, app.clock.now())))
 }
 
 /// Reads what is left of a body, so that a client that is still sending gets to see the answer.
-async fn drain(app: &App, request: Request) {
+async fn drain(app: &AppState, request: Request) {
     let mut body = request.into_body().into_data_stream();
     let mut left = app.limits.upload;
     while let Some(Ok(chunk)) = body.next().await {
@@ -162,13 +164,13 @@ async fn drain(app: &App, request: Request) {
 }
 
 async fn finish_run(
-    app: Arc<App>,
+    app: Arc<AppState>,
     id: RunId,
     worker: Option<String>,
     request: Request,
 ) -> Result<Finished, ApiError> {
     let no_such_run = || {
-        absent(ApiError::reason(
+        map_not_found(ApiError::reason(
             StatusCode::NOT_FOUND,
             format!("no such run {id}"),
         ))
@@ -215,11 +217,11 @@ fn status(finished: &Finished) -> StatusCode {
 /// Stores a run's result: a multipart upload with `result.json`, logs and artifacts. Finishing again answers what was stored.
 #[utoipa::path(post, path = "/active-runs/{run_id}/finish", tag = "active runs", params(("run_id" = String, Path)),
     request_body(content_type = "multipart/form-data", content = String),
-    responses((status = 201, body = FinishShape), (status = 200, body = FinishShape, description = "it was finished before"),
+    responses((status = 201, body = FinishResponse), (status = 200, body = FinishResponse, description = "it was finished before"),
         (status = 400, description = "text"), (status = 404, description = "{reason}"), (status = 413)))]
 pub async fn finish(
-    State(app): State<Arc<App>>,
-    InPath(id): InPath<RunId>,
+    State(app): State<Arc<AppState>>,
+    AppPath(id): AppPath<RunId>,
     request: Request,
 ) -> Result<Response, ApiError> {
     let location = format!("/runs/{id}");
@@ -227,7 +229,7 @@ pub async fn finish(
     Ok((
         status(&finished),
         [(header::LOCATION, location)],
-        Json(FinishShape::from(&finished)),
+        Json(FinishResponse::from(&finished)),
     )
         .into_response())
 }
@@ -235,14 +237,14 @@ pub async fn finish(
 /// Stores a run's result; only the worker that holds the run may.
 #[utoipa::path(post, path = "/runner/active-runs/{run_id}/finish", tag = "workers", params(("run_id" = String, Path)),
     request_body(content_type = "multipart/form-data", content = String),
-    responses((status = 201, body = FinishShape), (status = 200, body = FinishShape, description = "it was finished before"),
+    responses((status = 201, body = FinishResponse), (status = 200, body = FinishResponse, description = "it was finished before"),
         (status = 400, description = "text"), (status = 401), (status = 403), (status = 404, description = "{reason}"), (status = 413)))]
 pub async fn finish_public(
-    State(app): State<Arc<App>>,
+    State(app): State<Arc<AppState>>,
     Extension(Login(worker)): Extension<Login>,
-    InPath(id): InPath<RunId>,
+    AppPath(id): AppPath<RunId>,
     request: Request,
 ) -> Result<Response, ApiError> {
     let finished = finish_run(app, id, Some(worker), request).await?;
-    Ok((status(&finished), Json(FinishShape::from(&finished))).into_response())
+    Ok((status(&finished), Json(FinishResponse::from(&finished))).into_response())
 }

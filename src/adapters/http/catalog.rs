@@ -1,24 +1,24 @@
 //! Codebases and candidates.
 
 use super::{
-    App,
+    AppState,
     error::ApiError,
-    extract::{Answer, Body, InPath, InQuery},
-    queue::Limit,
-    shapes::{
-        CandidateShape, CandidateUploadBody, CandidatesUploaded, CodebaseBody, CodebaseShape,
-    },
+    extract::{ApiResult, AppJson, AppPath, AppQuery},
+    queue::PageQuery,
+};
+use crate::adapters::wire::{
+    CandidateRequest, CandidateResponse, CandidatesResponse, CodebaseRequest, CodebaseResponse,
 };
 use axum::{Json, extract::State, http::StatusCode};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
 /// All codebases, in the order of their first upload.
-#[utoipa::path(get, path = "/codebases", tag = "catalog", params(Limit), responses((status = 200, body = [CodebaseShape])))]
+#[utoipa::path(get, path = "/codebases", tag = "catalog", params(PageQuery), responses((status = 200, body = [CodebaseResponse])))]
 pub async fn codebases(
-    State(app): State<Arc<App>>,
-    InQuery(limit): InQuery<Limit>,
-) -> Answer<Vec<CodebaseShape>> {
+    State(app): State<Arc<AppState>>,
+    AppQuery(limit): AppQuery<PageQuery>,
+) -> ApiResult<Vec<CodebaseResponse>> {
     let codebases = app.ingest.codebases().await?;
     Ok(Json(
         codebases
@@ -30,12 +30,12 @@ pub async fn codebases(
 }
 
 /// Stores codebases, all or none. One that is there already is replaced.
-#[utoipa::path(post, path = "/codebases", tag = "catalog", request_body = [CodebaseBody],
+#[utoipa::path(post, path = "/codebases", tag = "catalog", request_body = [CodebaseRequest],
     responses((status = 200, description = "{}"), (status = 400), (status = 422)))]
 pub async fn upload_codebases(
-    State(app): State<Arc<App>>,
-    Body(list): Body<Vec<CodebaseBody>>,
-) -> Answer<Value> {
+    State(app): State<Arc<AppState>>,
+    AppJson(list): AppJson<Vec<CodebaseRequest>>,
+) -> ApiResult<Value> {
     app.ingest
         .upload_codebases(list.into_iter().map(Into::into).collect())
         .await?;
@@ -43,11 +43,11 @@ pub async fn upload_codebases(
 }
 
 /// All candidates, by id.
-#[utoipa::path(get, path = "/candidates", tag = "catalog", params(Limit), responses((status = 200, body = [CandidateShape])))]
+#[utoipa::path(get, path = "/candidates", tag = "catalog", params(PageQuery), responses((status = 200, body = [CandidateResponse])))]
 pub async fn candidates(
-    State(app): State<Arc<App>>,
-    InQuery(limit): InQuery<Limit>,
-) -> Answer<Vec<CandidateShape>> {
+    State(app): State<Arc<AppState>>,
+    AppQuery(limit): AppQuery<PageQuery>,
+) -> ApiResult<Vec<CandidateResponse>> {
     let candidates = app.ingest.candidates().await?;
     Ok(Json(
         candidates
@@ -59,12 +59,12 @@ pub async fn candidates(
 }
 
 /// Stores candidates and schedules them; each entry for itself, in one step for the list.
-#[utoipa::path(post, path = "/candidates", tag = "catalog", request_body = [CandidateUploadBody],
-    responses((status = 200, body = CandidatesUploaded), (status = 400, description = "text: no codebase or campaign"), (status = 422)))]
+#[utoipa::path(post, path = "/candidates", tag = "catalog", request_body = [CandidateRequest],
+    responses((status = 200, body = CandidatesResponse), (status = 400, description = "text: no codebase or campaign"), (status = 422)))]
 pub async fn upload_candidates(
-    State(app): State<Arc<App>>,
-    Body(list): Body<Vec<CandidateUploadBody>>,
-) -> Answer<CandidatesUploaded> {
+    State(app): State<Arc<AppState>>,
+    AppJson(list): AppJson<Vec<CandidateRequest>>,
+) -> ApiResult<CandidatesResponse> {
     let entries = list
         .into_iter()
         .enumerate()
@@ -79,9 +79,9 @@ pub async fn upload_candidates(
 #[utoipa::path(delete, path = "/candidates/{id}", tag = "catalog", params(("id" = i64, Path)),
     responses((status = 200, description = "{}"), (status = 400), (status = 404)))]
 pub async fn delete_candidate(
-    State(app): State<Arc<App>>,
-    InPath(id): InPath<i64>,
-) -> Answer<Value> {
+    State(app): State<Arc<AppState>>,
+    AppPath(id): AppPath<i64>,
+) -> ApiResult<Value> {
     app.ingest.delete_candidate(id).await?;
     Ok(Json(json!({})))
 }

@@ -90,7 +90,7 @@ impl ApiError {
 }
 
 /// Answers "absent" with other words, all else as usual.
-pub fn absent(answer: ApiError) -> impl FnOnce(ServiceError) -> ApiError {
+pub fn map_not_found(answer: ApiError) -> impl FnOnce(ServiceError) -> ApiError {
     move |error| {
         if matches!(error, ServiceError::NotFound { .. }) {
             answer

@@ -1,6 +1,6 @@
 //! What handlers take out of a request, with failures that say what is wrong.
 
-use super::{App, error::ApiError};
+use super::{AppState, error::ApiError};
 use crate::adapters::off_thread;
 use axum::{
     Json,
@@ -20,7 +20,7 @@ const BODY_PATIENCE: Duration = Duration::from_secs(60);
 const LARGE: usize = 64 << 10;
 
 /// A JSON body, up to the limit of the settings. An empty body is null.
-pub struct Body<T>(pub T);
+pub struct AppJson<T>(pub T);
 
 fn is_json(request: &Request) -> bool {
     let kind = request
@@ -97,10 +97,10 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     Ok(value)
 }
 
-impl<T: DeserializeOwned + Send + 'static> FromRequest<Arc<App>> for Body<T> {
+impl<T: DeserializeOwned + Send + 'static> FromRequest<Arc<AppState>> for AppJson<T> {
     type Rejection = ApiError;
 
-    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, ApiError> {
+    async fn from_request(request: Request, app: &Arc<AppState>) -> Result<Self, ApiError> {
         if !is_json(&request) {
             return Err(ApiError::problem(
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -120,12 +120,12 @@ impl<T: DeserializeOwned + Send + 'static> FromRequest<Arc<App>> for Body<T> {
 }
 
 /// Parameters of the path.
-pub struct InPath<T>(pub T);
+pub struct AppPath<T>(pub T);
 
-impl<T: DeserializeOwned + Send> FromRequestParts<Arc<App>> for InPath<T> {
+impl<T: DeserializeOwned + Send> FromRequestParts<Arc<AppState>> for AppPath<T> {
     type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<AppState>) -> Result<Self, ApiError> {
         let path = Path::<T>::from_request_parts(parts, app).await;
         path.map(|Path(value)| Self(value))
             .map_err(|error| ApiError::problem(StatusCode::BAD_REQUEST, error.body_text()))
@@ -133,12 +133,12 @@ impl<T: DeserializeOwned + Send> FromRequestParts<Arc<App>> for InPath<T> {
 }
 
 /// Parameters of the query.
-pub struct InQuery<T>(pub T);
+pub struct AppQuery<T>(pub T);
 
-impl<T: DeserializeOwned + Send> FromRequestParts<Arc<App>> for InQuery<T> {
+impl<T: DeserializeOwned + Send> FromRequestParts<Arc<AppState>> for AppQuery<T> {
     type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<AppState>) -> Result<Self, ApiError> {
         let query = Query::<T>::from_request_parts(parts, app).await;
         query
             .map(|Query(value)| Self(value))
@@ -147,4 +147,4 @@ impl<T: DeserializeOwned + Send> FromRequestParts<Arc<App>> for InQuery<T> {
 }
 
 /// What most handlers answer.
-pub type Answer<T> = Result<Json<T>, ApiError>;
+pub type ApiResult<T> = Result<Json<T>, ApiError>;

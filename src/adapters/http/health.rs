@@ -1,6 +1,7 @@
 //! Health, readiness and figures.
 
-use super::{App, error::ApiError, shapes::WatchdogShape};
+use super::{AppState, error::ApiError};
+use crate::adapters::wire::WatchdogResponse;
 use crate::domain::time::iso;
 use axum::{
     Json,
@@ -28,7 +29,7 @@ fn healthy(well: bool) -> StatusCode {
 
 /// Whether the process answers; with `Accept: application/json`, a check of each adapter in use.
 #[utoipa::path(get, path = "/health", tag = "health", responses((status = 200, description = "`ok`, or {status, version, timestamp, checks}"), (status = 503)))]
-pub async fn health(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
+pub async fn health(State(app): State<Arc<AppState>>, headers: HeaderMap) -> Response {
     if !wants_json(&headers) {
         return "ok".into_response();
     }
@@ -50,7 +51,7 @@ pub async fn health(State(app): State<Arc<App>>, headers: HeaderMap) -> Response
 
 /// Whether work can be done: 503 while a store cannot be used that nothing stands in for.
 #[utoipa::path(get, path = "/ready", tag = "health", responses((status = 200, description = "`ok`"), (status = 503, description = "text: what is wrong")))]
-pub async fn ready(State(app): State<Arc<App>>) -> Response {
+pub async fn ready(State(app): State<Arc<AppState>>) -> Response {
     let checks = app.health.checks().await;
     let failing: Vec<String> = checks
         .into_iter()
@@ -65,20 +66,20 @@ pub async fn ready(State(app): State<Arc<App>>) -> Response {
 }
 
 /// How the watching of the active runs goes.
-#[utoipa::path(get, path = "/watchdog/health", tag = "health", responses((status = 200, body = WatchdogShape), (status = 503, body = WatchdogShape, description = "nobody watches")))]
+#[utoipa::path(get, path = "/watchdog/health", tag = "health", responses((status = 200, body = WatchdogResponse), (status = 503, body = WatchdogResponse, description = "nobody watches")))]
 pub async fn watchdog(
-    State(app): State<Arc<App>>,
-) -> Result<(StatusCode, Json<WatchdogShape>), ApiError> {
+    State(app): State<Arc<AppState>>,
+) -> Result<(StatusCode, Json<WatchdogResponse>), ApiError> {
     let (runs, stands_still) = (app.watcher.overview().await?, app.watcher.stands_still());
     Ok((
         healthy(stands_still.is_none()),
-        Json(WatchdogShape::new(&runs, stands_still, app.clock.now())),
+        Json(WatchdogResponse::new(&runs, stands_still, app.clock.now())),
     ))
 }
 
 /// Figures for Prometheus.
 #[utoipa::path(get, path = "/metrics", tag = "health", responses((status = 200, body = String, content_type = "text/plain")))]
-pub async fn metrics(State(app): State<Arc<App>>) -> Result<Response, ApiError> {
+pub async fn metrics(State(app): State<Arc<AppState>>) -> Result<Response, ApiError> {
     // Figures about the store are left out while it is away; all others are wanted then more than ever.
     let queued = app
         .overview

@@ -1,9 +1,9 @@
 //! Signs of life of workers: keepalives, and the logs that they send while a run is active.
 
 use super::{
-    App,
+    AppState,
     error::ApiError,
-    extract::{Answer, InPath, received},
+    extract::{ApiResult, AppPath, received},
     public::Login,
 };
 use crate::domain::{
@@ -25,14 +25,14 @@ const LARGEST_BIT: u64 = 1 << 20;
 
 /// How a run stands.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct KeepaliveShape {
+pub struct KeepaliveResponse {
     /// Until when the worker has the run for sure; null without a lease.
     lease_until: Option<String>,
     /// Why the worker is to stop; null: it is not.
     cancel: Option<String>,
 }
 
-impl From<ActiveRun> for KeepaliveShape {
+impl From<ActiveRun> for KeepaliveResponse {
     fn from(run: ActiveRun) -> Self {
         Self {
             lease_until: run.lease_until.map(|until: Time| iso(until)),
@@ -43,7 +43,7 @@ impl From<ActiveRun> for KeepaliveShape {
 
 /// What there is of a log.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct SizeShape {
+pub struct SizeResponse {
     /// Bytes.
     size: u64,
     /// Why the worker is to stop; null: it is not.
@@ -52,22 +52,22 @@ pub struct SizeShape {
 
 /// Notes a sign of life, which renews the lease of the run.
 #[utoipa::path(post, path = "/active-runs/{run_id}/keepalive", tag = "active runs", params(("run_id" = String, Path)),
-    responses((status = 200, body = KeepaliveShape), (status = 404), (status = 410, description = "it is not active any more; {run_id, stop}: whether its result is of no use")))]
+    responses((status = 200, body = KeepaliveResponse), (status = 404), (status = 410, description = "it is not active any more; {run_id, stop}: whether its result is of no use")))]
 pub async fn keepalive(
-    State(app): State<Arc<App>>,
-    InPath(id): InPath<RunId>,
-) -> Answer<KeepaliveShape> {
+    State(app): State<Arc<AppState>>,
+    AppPath(id): AppPath<RunId>,
+) -> ApiResult<KeepaliveResponse> {
     Ok(Json(app.keepalive.renew(&id, None).await?.into()))
 }
 
 /// Notes a sign of life of the worker that is logged in.
 #[utoipa::path(post, path = "/runner/active-runs/{run_id}/keepalive", tag = "workers", params(("run_id" = String, Path)),
-    responses((status = 200, body = KeepaliveShape), (status = 401), (status = 403), (status = 404), (status = 410, description = "it is not active any more; {run_id, stop}")))]
+    responses((status = 200, body = KeepaliveResponse), (status = 401), (status = 403), (status = 404), (status = 410, description = "it is not active any more; {run_id, stop}")))]
 pub async fn keepalive_public(
-    State(app): State<Arc<App>>,
+    State(app): State<Arc<AppState>>,
     Extension(Login(worker)): Extension<Login>,
-    InPath(id): InPath<RunId>,
-) -> Answer<KeepaliveShape> {
+    AppPath(id): AppPath<RunId>,
+) -> ApiResult<KeepaliveResponse> {
     Ok(Json(app.keepalive.renew(&id, Some(&worker)).await?.into()))
 }
 
@@ -100,12 +100,12 @@ fn content_range(headers: &HeaderMap) -> Result<(u64, u64), ApiError> {
 }
 
 async fn append(
-    app: &App,
+    app: &AppState,
     id: &RunId,
     worker: Option<&str>,
     name: &str,
     request: Request,
-) -> Result<(StatusCode, Json<SizeShape>), ApiError> {
+) -> Result<(StatusCode, Json<SizeResponse>), ApiError> {
     let (first, length) = content_range(request.headers())?;
     let bytes = received(request, LARGEST_BIT).await?;
     if bytes.len() as u64 != length {
@@ -120,7 +120,7 @@ async fn append(
     let (size, run) = app.live.append(id, worker, name, first, bytes).await?;
     Ok((
         StatusCode::ACCEPTED,
-        Json(SizeShape {
+        Json(SizeResponse {
             size,
             cancel: run.cancel,
         }),
@@ -130,25 +130,25 @@ async fn append(
 /// Adds a bit to a log of an active run, at the place that `Content-Range: bytes FIRST-LAST/*` names. A repeat is harmless. It is a sign of life too.
 #[utoipa::path(patch, path = "/active-runs/{run_id}/logs/{name}", tag = "active runs", params(("run_id" = String, Path), ("name" = String, Path)),
     request_body(content_type = "text/plain", content = String),
-    responses((status = 202, body = SizeShape), (status = 400), (status = 404), (status = 410), (status = 413), (status = 416, description = "{size}: there is a gap; so much is there"), (status = 422)))]
+    responses((status = 202, body = SizeResponse), (status = 400), (status = 404), (status = 410), (status = 413), (status = 416, description = "{size}: there is a gap; so much is there"), (status = 422)))]
 pub async fn append_log(
-    State(app): State<Arc<App>>,
-    InPath((id, name)): InPath<(RunId, String)>,
+    State(app): State<Arc<AppState>>,
+    AppPath((id, name)): AppPath<(RunId, String)>,
     request: Request,
-) -> Result<(StatusCode, Json<SizeShape>), ApiError> {
+) -> Result<(StatusCode, Json<SizeResponse>), ApiError> {
     append(&app, &id, None, &name, request).await
 }
 
 /// Adds a bit to a log of an active run of the worker that is logged in.
 #[utoipa::path(patch, path = "/runner/active-runs/{run_id}/logs/{name}", tag = "workers", params(("run_id" = String, Path), ("name" = String, Path)),
     request_body(content_type = "text/plain", content = String),
-    responses((status = 202, body = SizeShape), (status = 400), (status = 401), (status = 403), (status = 404), (status = 410), (status = 413), (status = 416, description = "{size}"), (status = 422)))]
+    responses((status = 202, body = SizeResponse), (status = 400), (status = 401), (status = 403), (status = 404), (status = 410), (status = 413), (status = 416, description = "{size}"), (status = 422)))]
 pub async fn append_log_public(
-    State(app): State<Arc<App>>,
+    State(app): State<Arc<AppState>>,
     Extension(Login(worker)): Extension<Login>,
-    InPath((id, name)): InPath<(RunId, String)>,
+    AppPath((id, name)): AppPath<(RunId, String)>,
     request: Request,
-) -> Result<(StatusCode, Json<SizeShape>), ApiError> {
+) -> Result<(StatusCode, Json<SizeResponse>), ApiError> {
     append(&app, &id, Some(&worker), &name, request).await
 }
 

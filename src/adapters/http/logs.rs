@@ -1,11 +1,11 @@
 //! Logs of all runs, and the order to stop one.
 
 use super::{
-    App,
-    error::{ApiError, absent},
-    extract::{Answer, InPath, InQuery},
-    shapes::ActiveRunShape,
+    AppState,
+    error::{ApiError, map_not_found},
+    extract::{ApiResult, AppPath, AppQuery},
 };
+use crate::adapters::wire::ActiveRunResponse;
 use crate::{
     domain::{log_name::check_file_name, name::RunId},
     services::{
@@ -47,14 +47,17 @@ fn no_current_run(id: &RunId) -> impl FnOnce(ServiceError) -> ApiError {
         ServiceError::NotFound { what: "log", .. } => {
             ApiError::text(StatusCode::NOT_FOUND, "No such log file")
         }
-        error => absent(ApiError::text(StatusCode::NOT_FOUND, text))(error).in_text(),
+        error => map_not_found(ApiError::text(StatusCode::NOT_FOUND, text))(error).in_text(),
     }
 }
 
 /// The names of a run's logs.
 #[utoipa::path(get, path = "/log/{run_id}", tag = "runs", params(("run_id" = String, Path)),
     responses((status = 200, body = [String]), (status = 404, description = "text"), (status = 501, description = "text: the worker cannot be asked"), (status = 502)))]
-pub async fn list(State(app): State<Arc<App>>, InPath(id): InPath<RunId>) -> Answer<Vec<String>> {
+pub async fn list(
+    State(app): State<Arc<AppState>>,
+    AppPath(id): AppPath<RunId>,
+) -> ApiResult<Vec<String>> {
     Ok(Json(app.logs.list(&id).await.map_err(no_current_run(&id))?))
 }
 
@@ -139,9 +142,9 @@ fn plain(log: LogStream) -> Response {
 #[utoipa::path(get, path = "/log/{run_id}/{name}", tag = "runs", params(("run_id" = String, Path), ("name" = String, Path), PartQuery),
     responses((status = 200, body = String, content_type = "text/plain"), (status = 400, description = "text"), (status = 404, description = "text"), (status = 501, description = "text"), (status = 502)))]
 pub async fn show(
-    State(app): State<Arc<App>>,
-    InPath((id, name)): InPath<(RunId, String)>,
-    InQuery(query): InQuery<PartQuery>,
+    State(app): State<Arc<AppState>>,
+    AppPath((id, name)): AppPath<(RunId, String)>,
+    AppQuery(query): AppQuery<PartQuery>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     check_file_name(&name).map_err(|e| ApiError::text(StatusCode::BAD_REQUEST, e.to_string()))?;
@@ -171,14 +174,14 @@ pub async fn show(
 
 /// Says that an active run is to stop. Its claim is marked, which its worker is told with its next keepalive, and by its backchannel at once.
 #[utoipa::path(post, path = "/kill/{run_id}", tag = "active runs", params(("run_id" = String, Path)),
-    responses((status = 200, body = ActiveRunShape), (status = 404, description = "text"),
+    responses((status = 200, body = ActiveRunResponse), (status = 404, description = "text"),
         (status = 501, description = "text: its worker cannot be told; the claim is marked all the same"), (status = 502, description = "its worker was not reached; the claim is marked all the same")))]
 pub async fn kill(
-    State(app): State<Arc<App>>,
-    InPath(id): InPath<RunId>,
-) -> Answer<ActiveRunShape> {
+    State(app): State<Arc<AppState>>,
+    AppPath(id): AppPath<RunId>,
+) -> ApiResult<ActiveRunResponse> {
     let run = app.logs.kill(&id).await.map_err(no_current_run(&id))?;
-    Ok(Json(ActiveRunShape::new(&run, app.clock.now())))
+    Ok(Json(ActiveRunResponse::new(&run, app.clock.now())))
 }
 
 #[cfg(test)]

@@ -13,7 +13,6 @@ mod queue;
 mod restraints;
 mod runs;
 mod serve;
-pub mod shapes;
 mod upload;
 mod workers;
 
@@ -24,10 +23,10 @@ use crate::{
     metrics::Metrics,
     ports::Clock,
     services::{
-        Deployment, ServiceError, assign::Assigner, explain::Explainer, finish::Finisher,
-        health::Health, ingest::Ingest, keepalive::Keepalive, live::Live, logs::Logs,
-        overview::Overview, parking::ParkedItems, pauses::Restraints, runs::Runs,
-        schedule::Scheduler, waiting::WaitingRoom, watch::Watcher, workers::Workers,
+        CoordinatorConfig, ServiceError, assign::Assigner, explain::Explainer, finish::Finisher,
+        health::Health, ingest::Ingest, keepalive::Keepalive, live_log::LiveLogIngest, logs::Logs,
+        long_poll::LongPoll, overview::Overview, parking::ParkedItems, pauses::Restraints,
+        runs::Runs, schedule::Scheduler, watch::Watcher, workers::Workers,
     },
 };
 use axum::{
@@ -53,7 +52,7 @@ use utoipa_swagger_ui::SwaggerUi;
 /// What clients may send. Sizes in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(missing_docs)]
-pub struct Limits {
+pub struct RequestLimits {
     pub json_body: u64,
     pub upload_file: u64,
     pub upload: u64,
@@ -64,7 +63,7 @@ pub struct Limits {
 
 /// What the handlers work with.
 #[expect(missing_docs)]
-pub struct App {
+pub struct AppState {
     pub overview: Overview,
     pub assigner: Arc<Assigner>,
     pub finisher: Arc<Finisher>,
@@ -72,9 +71,9 @@ pub struct App {
     pub scheduler: Scheduler,
     pub runs: Runs,
     pub logs: Arc<Logs>,
-    pub live: Arc<Live>,
+    pub live: Arc<LiveLogIngest>,
     pub keepalive: Arc<Keepalive>,
-    pub waiting_room: Arc<WaitingRoom>,
+    pub waiting_room: Arc<LongPoll>,
     pub explainer: Explainer,
     pub parked: ParkedItems,
     pub restraints: Restraints,
@@ -83,16 +82,16 @@ pub struct App {
     pub health: Health,
     pub metrics: Arc<Metrics>,
     pub clock: Arc<dyn Clock>,
-    pub deployment: Arc<Deployment>,
+    pub deployment: Arc<CoordinatorConfig>,
     pub spool: Spool,
-    pub limits: Limits,
+    pub limits: RequestLimits,
     /// What goes on when the client has gone; the process ends after it.
     pub tasks: TaskTracker,
 }
 
-impl App {
-    async fn status_shape(&self) -> Result<shapes::StatusShape, ServiceError> {
-        Ok(shapes::StatusShape::new(
+impl AppState {
+    async fn status_shape(&self) -> Result<crate::adapters::wire::StatusResponse, ServiceError> {
+        Ok(crate::adapters::wire::StatusResponse::new(
             &self.overview.status().await?,
             self.deployment.watch.run_timeout,
         ))
@@ -108,7 +107,7 @@ impl App {
 struct Description;
 
 /// The routes for the operator's network, the site and the publisher.
-pub fn admin(app: Arc<App>) -> Router {
+pub fn admin(app: Arc<AppState>) -> Router {
     let (router, description) = OpenApiRouter::with_openapi(Description::openapi())
         .routes(routes!(health::health))
         .routes(routes!(health::ready))
@@ -164,7 +163,7 @@ pub fn admin(app: Arc<App>) -> Router {
     layered(router.merge(page), app)
 }
 
-fn public_routes() -> OpenApiRouter<Arc<App>> {
+fn public_routes() -> OpenApiRouter<Arc<AppState>> {
     OpenApiRouter::new()
         .routes(routes!(active_runs::assign_public))
         .routes(routes!(active_runs::show_public))
@@ -178,7 +177,7 @@ fn public_routes() -> OpenApiRouter<Arc<App>> {
 }
 
 /// The routes for workers.
-pub fn public(app: Arc<App>) -> Router {
+pub fn public(app: Arc<AppState>) -> Router {
     let (workers, _) = public_routes().split_for_parts();
     let workers = workers.route_layer(middleware::from_fn_with_state(
         app.clone(),
@@ -191,7 +190,7 @@ pub fn public(app: Arc<App>) -> Router {
 }
 
 /// What holds for every route.
-fn layered(router: Router<Arc<App>>, app: Arc<App>) -> Router {
+fn layered(router: Router<Arc<AppState>>, app: Arc<AppState>) -> Router {
     let request_id = HeaderName::from_static("x-request-id");
     router
         .fallback(|| async {
@@ -221,7 +220,7 @@ fn named(route: Option<&MatchedPath>) -> &str {
 
 /// Counts and traces each request. Thousands may wait, so only what is needed for that is kept until the answer.
 fn observe(
-    State(app): State<Arc<App>>,
+    State(app): State<Arc<AppState>>,
     request: Request,
     next: Next,
 ) -> impl Future<Output = Response> {

@@ -1,6 +1,6 @@
 //! Who is on the public API: workers, by Basic authentication, before anything else is read.
 
-use super::{App, error::ApiError};
+use super::{AppState, error::ApiError};
 use axum::{
     extract::{Request, State},
     http::{HeaderMap, StatusCode, header},
@@ -32,7 +32,7 @@ fn credentials(headers: &HeaderMap) -> Option<(String, String)> {
 
 /// Lets workers pass that log in rightly.
 pub async fn require_login(
-    State(app): State<Arc<App>>,
+    State(app): State<Arc<AppState>>,
     mut request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {

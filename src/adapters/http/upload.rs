@@ -1,6 +1,6 @@
 //! Receives a worker's upload part by part into the spool; nothing but the report is kept in memory.
 
-use super::{App, error::ApiError};
+use super::{AppState, error::ApiError};
 use crate::{
     adapters::local::SpoolFolder,
     domain::{
@@ -50,7 +50,7 @@ fn spool_failed(error: io::Error) -> ApiError {
 }
 
 struct Receiver<'a> {
-    app: &'a App,
+    app: &'a AppState,
     folder: SpoolFolder,
     report: Option<Vec<u8>>,
     received: u64,
@@ -172,7 +172,7 @@ impl Receiver<'_> {
 
 /// Receives a whole upload.
 pub async fn receive(
-    app: &Arc<App>,
+    app: &Arc<AppState>,
     run: &ActiveRun,
     request: Request,
 ) -> Result<Received, ApiError> {

@@ -1,11 +1,11 @@
 //! Workers and their accounts.
 
 use super::{
-    App,
+    AppState,
     error::ApiError,
-    extract::{Answer, Body, InPath, InQuery},
-    shapes::PauseShape,
+    extract::{ApiResult, AppJson, AppPath, AppQuery},
 };
+use crate::adapters::wire::PauseResponse;
 use crate::{domain::time::iso, services::workers::WorkerState};
 use axum::{Json, extract::State, http::StatusCode};
 use serde::{Deserialize, Serialize};
@@ -27,7 +27,7 @@ pub struct Page {
 
 /// A worker, and whether it is busy.
 #[derive(Debug, Serialize, ToSchema)]
-struct BusyShape {
+struct BusyResponse {
     name: String,
     /// `active` or `idle`.
     status: &'static str,
@@ -35,8 +35,8 @@ struct BusyShape {
 
 /// All workers.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct WorkersShape {
-    workers: Vec<BusyShape>,
+pub struct WorkersResponse {
+    workers: Vec<BusyResponse>,
     total: usize,
     active: usize,
     idle: usize,
@@ -46,7 +46,7 @@ pub struct WorkersShape {
 
 /// A worker's account.
 #[derive(Debug, Serialize, ToSchema)]
-struct AccountShape {
+struct AccountResponse {
     name: String,
     link: Option<String>,
     /// Ids of the runs that it holds.
@@ -55,20 +55,20 @@ struct AccountShape {
     /// Its last runs in a row that failed because of the worker.
     failures: u32,
     /// Why it gets no work; null while it does.
-    paused: Option<PauseShape>,
+    paused: Option<PauseResponse>,
 }
 
 /// Workers' accounts.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct AccountsShape {
-    workers: Vec<AccountShape>,
+pub struct AccountsResponse {
+    workers: Vec<AccountResponse>,
     /// The cursor of the next page.
     next: Option<String>,
 }
 
 /// A worker to be.
 #[derive(Debug, Deserialize, ToSchema)]
-pub struct NewWorkerBody {
+pub struct NewWorkerRequest {
     name: String,
     /// One is made when it is left out.
     password: Option<String>,
@@ -77,7 +77,7 @@ pub struct NewWorkerBody {
 
 /// A worker that was added, or that has a new password.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct PasswordShape {
+pub struct PasswordResponse {
     name: String,
     /// Shown this once.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -112,11 +112,11 @@ impl Page {
 }
 
 /// Which workers are busy.
-#[utoipa::path(get, path = "/workers", tag = "admin", params(Page), responses((status = 200, body = WorkersShape)))]
+#[utoipa::path(get, path = "/workers", tag = "admin", params(Page), responses((status = 200, body = WorkersResponse)))]
 pub async fn busy(
-    State(app): State<Arc<App>>,
-    InQuery(page): InQuery<Page>,
-) -> Answer<WorkersShape> {
+    State(app): State<Arc<AppState>>,
+    AppQuery(page): AppQuery<Page>,
+) -> ApiResult<WorkersResponse> {
     let all = app.workers.list().await?;
     let (total, active) = (
         all.len(),
@@ -132,12 +132,12 @@ pub async fn busy(
     };
     let workers = page
         .into_iter()
-        .map(|worker| BusyShape {
+        .map(|worker| BusyResponse {
             status: status(&worker),
             name: worker.account.name,
         })
         .collect();
-    Ok(Json(WorkersShape {
+    Ok(Json(WorkersResponse {
         workers,
         total,
         active,
@@ -147,13 +147,13 @@ pub async fn busy(
 }
 
 /// The workers' accounts.
-#[utoipa::path(get, path = "/admin/workers", tag = "admin", params(Page), responses((status = 200, body = AccountsShape)))]
+#[utoipa::path(get, path = "/admin/workers", tag = "admin", params(Page), responses((status = 200, body = AccountsResponse)))]
 pub async fn list(
-    State(app): State<Arc<App>>,
-    InQuery(page): InQuery<Page>,
-) -> Answer<AccountsShape> {
+    State(app): State<Arc<AppState>>,
+    AppQuery(page): AppQuery<Page>,
+) -> ApiResult<AccountsResponse> {
     let (page, next) = page.of(app.workers.list().await?);
-    let workers = page.into_iter().map(|worker| AccountShape {
+    let workers = page.into_iter().map(|worker| AccountResponse {
         name: worker.account.name,
         link: worker.account.link,
         runs: worker.holds.iter().map(ToString::to_string).collect(),
@@ -161,26 +161,26 @@ pub async fn list(
         failures: worker.account.failures,
         paused: worker.pause.map(Into::into),
     });
-    Ok(Json(AccountsShape {
+    Ok(Json(AccountsResponse {
         workers: workers.collect(),
         next,
     }))
 }
 
 /// Adds a worker; a password that is made is shown this once.
-#[utoipa::path(post, path = "/admin/workers", tag = "admin", request_body = NewWorkerBody,
-    responses((status = 201, body = PasswordShape), (status = 409), (status = 422)))]
+#[utoipa::path(post, path = "/admin/workers", tag = "admin", request_body = NewWorkerRequest,
+    responses((status = 201, body = PasswordResponse), (status = 409), (status = 422)))]
 pub async fn add(
-    State(app): State<Arc<App>>,
-    Body(body): Body<NewWorkerBody>,
-) -> Result<(StatusCode, Json<PasswordShape>), ApiError> {
+    State(app): State<Arc<AppState>>,
+    AppJson(body): AppJson<NewWorkerRequest>,
+) -> Result<(StatusCode, Json<PasswordResponse>), ApiError> {
     let password = app
         .workers
         .add(&body.name, body.password, body.link)
         .await?;
     Ok((
         StatusCode::CREATED,
-        Json(PasswordShape {
+        Json(PasswordResponse {
             name: body.name,
             password,
         }),
@@ -191,10 +191,10 @@ pub async fn add(
 #[utoipa::path(delete, path = "/admin/workers/{name}", tag = "admin", params(("name" = String, Path), Force),
     responses((status = 200, description = "{}"), (status = 404), (status = 409)))]
 pub async fn remove(
-    State(app): State<Arc<App>>,
-    InPath(name): InPath<String>,
-    InQuery(force): InQuery<Force>,
-) -> Answer<Value> {
+    State(app): State<Arc<AppState>>,
+    AppPath(name): AppPath<String>,
+    AppQuery(force): AppQuery<Force>,
+) -> ApiResult<Value> {
     app.workers
         .remove(&name, force.force.is_some_and(|force| force != 0))
         .await?;
@@ -203,11 +203,11 @@ pub async fn remove(
 
 /// Gives a worker a new password.
 #[utoipa::path(post, path = "/admin/workers/{name}/rotate", tag = "admin", params(("name" = String, Path)),
-    responses((status = 200, body = PasswordShape), (status = 404)))]
+    responses((status = 200, body = PasswordResponse), (status = 404)))]
 pub async fn rotate(
-    State(app): State<Arc<App>>,
-    InPath(name): InPath<String>,
-) -> Answer<PasswordShape> {
+    State(app): State<Arc<AppState>>,
+    AppPath(name): AppPath<String>,
+) -> ApiResult<PasswordResponse> {
     let password = Some(app.workers.rotate(&name).await?);
-    Ok(Json(PasswordShape { name, password }))
+    Ok(Json(PasswordResponse { name, password }))
 }

@@ -2,7 +2,7 @@
 
 use super::{absent_is_none, blocking, check_writable, write_whole};
 use crate::{
-    adapters::gzip,
+    adapters::support::gzip,
     domain::{log_name::check_file_name, time::Time},
     ports::{Fault, LogStore, SpooledFile, artifact_store::FileReader, log_store::LogFolder},
 };

@@ -2,7 +2,7 @@
 
 use super::{Objects, PutError};
 use crate::{
-    adapters::{gzip, off_thread},
+    adapters::{off_thread, support::gzip},
     domain::{log_name::check_file_name, time::Time},
     ports::{
         Fault, LogStore, SpooledFile,

@@ -9,7 +9,7 @@ use crate::{
         codebase::Codebase,
         name::{CodebaseName, RunId},
         publish::PublishPolicy,
-        queue::{Enqueue, QueueKey},
+        queue::{EnqueueRequest, QueueKey},
         time::Time,
     },
     ports::{
@@ -213,7 +213,7 @@ async fn upload(
             return Err(Abort::Refused(CatalogError::UnknownRun(RunId::new(run))));
         }
     }
-    let wishes: Vec<Enqueue> = new
+    let wishes: Vec<EnqueueRequest> = new
         .iter()
         .map(|scheduled| scheduled.enqueue.clone())
         .collect();
@@ -285,12 +285,12 @@ impl Postgres {
             )
             .await
         {
-            Ok(Some((branch_url, subpath, holder))) => CatalogError::SamePlace {
+            Ok(Some((branch_url, subpath, holder))) => CatalogError::DuplicateLocation {
                 branch_url,
                 subpath,
                 holder,
             },
-            Ok(None) => CatalogError::SamePlace {
+            Ok(None) => CatalogError::DuplicateLocation {
                 branch_url: "a branch of the list".into(),
                 subpath: String::new(),
                 holder: "another one of the list".into(),

@@ -11,30 +11,30 @@
 //! Locks are taken in one order, or two runners would wait for each other: rows of `queue` by id, then rows of
 //! `runner_claim` by queue id, then all else.
 
+mod active_runs;
 mod batch;
 mod catalog;
-mod claims;
 mod claims_sql;
 mod credentials;
-mod frontier;
-mod link;
+mod last_seen;
 mod live_logs;
 mod outbox;
 mod pauses;
+mod pool;
 mod queue;
 mod results;
 mod runs;
+mod scan_cursor;
 mod schedule;
 pub mod schema;
-mod seen;
 
-pub use link::PostgresSettings;
+pub use pool::PostgresSettings;
 
-use super::openings::Opened;
+use super::support::availability::Availability;
 use crate::{metrics::Metrics, ports::Fault};
 use batch::Batcher;
 use futures::future::BoxFuture;
-use link::Link;
+use pool::Link;
 use serde::de::DeserializeOwned;
 use sqlx::{PgConnection, error::DatabaseError};
 use std::{
@@ -52,7 +52,7 @@ const RESULTS_AT_ONCE: usize = 64;
 #[derive(Clone)]
 pub struct Postgres {
     tables: Tables,
-    claims: Arc<Batcher<claims::Wanted, claims::Got>>,
+    claims: Arc<Batcher<active_runs::Wanted, active_runs::Got>>,
     results: Arc<Batcher<results::New, results::Done>>,
     _telling: Arc<pauses::Telling>,
 }
@@ -61,14 +61,14 @@ pub struct Postgres {
 #[derive(Clone)]
 struct Tables {
     link: Arc<Link>,
-    seen: Arc<seen::Seen>,
-    orphans: Arc<claims::Orphans>,
-    frontier: Arc<frontier::Frontier>,
+    seen: Arc<last_seen::Seen>,
+    orphans: Arc<active_runs::Orphans>,
+    frontier: Arc<scan_cursor::Frontier>,
     /// There were limits when this process last claimed.
     limited: Arc<AtomicBool>,
     /// Items that were opened, for this process and to be told to others.
-    opened: Arc<Opened>,
-    to_tell: Arc<Opened>,
+    opened: Arc<Availability>,
+    to_tell: Arc<Availability>,
     /// `last_run` is kept by triggers of our own migration.
     has_our_triggers: bool,
     metrics: Arc<Metrics>,
@@ -213,7 +213,7 @@ impl Postgres {
             has_our_triggers,
             metrics,
         };
-        let telling = pauses::Telling::start(&tables, link::options(settings)?);
+        let telling = pauses::Telling::start(&tables, pool::options(settings)?);
         let (claims, results) = (tables.clone(), tables.clone());
         Ok(Self {
             claims: Arc::new(Batcher::start(LANES, CLAIMS_AT_ONCE, move |batch| {

@@ -5,15 +5,15 @@ use super::{
     runs::{self, own, run_json},
 };
 use crate::ports::{
-    Event, Fault, Leases, Outbox,
-    outbox::{News, NewsId},
+    Event, Fault, LeaderElection, Outbox,
+    outbox::{OutboxEntry, OutboxId},
 };
 use async_trait::async_trait;
 use std::time::Duration;
 
 #[async_trait]
 impl Outbox for Postgres {
-    async fn untold(&self, limit: usize) -> Result<Vec<News>, Fault> {
+    async fn pending(&self, limit: usize) -> Result<Vec<OutboxEntry>, Fault> {
         let query = sqlx::query_as(concat!(
             "SELECT news.id, news.publish_status, ",
             run_json!(),
@@ -33,7 +33,7 @@ impl Outbox for Postgres {
                 .map(|status| status.parse())
                 .transpose()
                 .map_err(|e| Fault::backend("look for news", e))?;
-            Ok(News {
+            Ok(OutboxEntry {
                 id: id.cast_unsigned(),
                 event: Event::of_run(run, status),
             })
@@ -41,7 +41,7 @@ impl Outbox for Postgres {
         news.collect()
     }
 
-    async fn told(&self, ids: &[NewsId]) -> Result<(), Fault> {
+    async fn told(&self, ids: &[OutboxId]) -> Result<(), Fault> {
         let ids: Vec<i64> = ids.iter().map(|id| id.cast_signed()).collect();
         let delete = sqlx::query("DELETE FROM runner_outbox WHERE id = ANY ($1)").bind(ids);
         self.tables
@@ -52,7 +52,7 @@ impl Outbox for Postgres {
 }
 
 #[async_trait]
-impl Leases for Postgres {
+impl LeaderElection for Postgres {
     async fn hold(&self, role: &str, holder: &str, time: Duration) -> Result<bool, Fault> {
         // By the database's clock: those of the runners' machines may differ.
         let take = sqlx::query(

@@ -4,12 +4,12 @@ use super::{Postgres, Tables, claims_sql::item_json, read};
 use crate::{
     domain::{
         Invalid,
-        pause::{Pause, RunLimit, Scope},
+        pause::{ConcurrencyLimit, Pause, Scope},
         queue::{QueueId, QueueItem},
         retry::ItemState,
         time::Time,
     },
-    ports::{Fault, Openings, Parking, Pauses, parking::QueueEntry},
+    ports::{Fault, Parking, Pauses, QueueNotifier, parking::QueueEntry},
 };
 use async_trait::async_trait;
 use chrono::NaiveDateTime;
@@ -92,7 +92,7 @@ impl Telling {
 
 impl Tables {
     /// Items may be handed out now that could not before.
-    pub(super) fn tell_opened(&self, items: usize) {
+    pub(super) fn notify_available(&self, items: usize) {
         self.opened.add(items);
         self.to_tell.add(items);
     }
@@ -116,7 +116,7 @@ impl Postgres {
             .ask(action, delete.execute(self.tables.link.pool()))
             .await?;
         self.tables.frontier.opened(None);
-        self.tables.tell_opened(SOME);
+        self.tables.notify_available(SOME);
         Ok(deleted.rows_affected() > 0)
     }
 }
@@ -174,7 +174,7 @@ impl Pauses for Postgres {
         rows.into_iter().map(pause).collect()
     }
 
-    async fn limit(&self, limit: RunLimit) -> Result<(), Fault> {
+    async fn limit(&self, limit: ConcurrencyLimit) -> Result<(), Fault> {
         let write = sqlx::query(
             "INSERT INTO runner_limit (kind, name, most) VALUES ($1, $2, $3) ON CONFLICT (kind, name) DO UPDATE SET most = excluded.most",
         )
@@ -184,7 +184,7 @@ impl Pauses for Postgres {
         self.tables
             .ask("limit", write.execute(self.tables.link.pool()))
             .await?;
-        self.tables.tell_opened(SOME);
+        self.tables.notify_available(SOME);
         Ok(())
     }
 
@@ -197,7 +197,7 @@ impl Pauses for Postgres {
         .await
     }
 
-    async fn limits(&self) -> Result<Vec<RunLimit>, Fault> {
+    async fn limits(&self) -> Result<Vec<ConcurrencyLimit>, Fault> {
         let query = sqlx::query_as(
             "SELECT kind, name, most FROM runner_limit ORDER BY kind COLLATE \"C\", name COLLATE \"C\"",
         );
@@ -206,7 +206,7 @@ impl Pauses for Postgres {
             .ask("list the limits", query.fetch_all(self.tables.link.pool()))
             .await?;
         let limit = |(kind, name, most): (String, String, i64)| {
-            Ok(RunLimit {
+            Ok(ConcurrencyLimit {
                 scope: scope(&kind, &name)?,
                 most: u32::try_from(most).unwrap_or(u32::MAX),
             })
@@ -266,7 +266,7 @@ impl Parking for Postgres {
         self.tables.ask("list parked items", look).await
     }
 
-    async fn release_items(&self, ids: &[QueueId]) -> Result<Vec<QueueId>, Fault> {
+    async fn unpark(&self, ids: &[QueueId]) -> Result<Vec<QueueId>, Fault> {
         let query = sqlx::query_as(
             "DELETE FROM runner_item WHERE queue_id = ANY ($1) AND (SELECT true FROM queue WHERE id = queue_id) IS NOT NULL
                  AND (SELECT run_id FROM runner_claim WHERE runner_claim.queue_id = runner_item.queue_id) IS NULL
@@ -280,7 +280,7 @@ impl Parking for Postgres {
             )
             .await?;
         self.tables.frontier.opened(None);
-        self.tables.tell_opened(rows.len());
+        self.tables.notify_available(rows.len());
         let mut released: Vec<QueueId> = rows
             .into_iter()
             .filter(|(_, waited)| *waited)
@@ -292,7 +292,7 @@ impl Parking for Postgres {
 }
 
 #[async_trait]
-impl Openings for Postgres {
+impl QueueNotifier for Postgres {
     async fn opened(&self) -> usize {
         self.tables.opened.take().await
     }

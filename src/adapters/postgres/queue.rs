@@ -2,12 +2,13 @@
 //! by one statement and all changed ones updated by another.
 
 use super::{
-    Abort, Postgres, Tables, claims::json, claims_sql::item_json, frontier::Place, read, read_all,
+    Abort, Postgres, Tables, active_runs::json, claims_sql::item_json, read, read_all,
+    scan_cursor::Place,
 };
 use crate::{
     domain::{
         name::{CampaignName, CodebaseName},
-        queue::{Bucket, Enqueue, Merge, QueueId, QueueItem, QueueKey},
+        queue::{Bucket, EnqueueRequest, Merge, QueueId, QueueItem, QueueKey},
         schedule::Pair,
         time::Time,
     },
@@ -53,7 +54,7 @@ enum State {
     Changed,
     /// Somebody holds it: the wish waits with the claim.
     Held {
-        wish: Option<Box<Enqueue>>,
+        wish: Option<Box<EnqueueRequest>>,
         changed: bool,
     },
 }
@@ -61,7 +62,7 @@ enum State {
 /// The items of these keys, locked, with the wishes that wait for those that are held.
 async fn locked(
     connection: &mut PgConnection,
-    wishes: &[Enqueue],
+    wishes: &[EnqueueRequest],
 ) -> sqlx::Result<HashMap<QueueKey, Slot>> {
     let keys: HashSet<&QueueKey> = wishes.iter().map(|wish| &wish.key).collect();
     let (codebases, campaigns, sets) = columns_of(keys.into_iter());
@@ -121,7 +122,7 @@ fn work_in(
     slots: &mut HashMap<QueueKey, Slot>,
     order: &mut Vec<QueueKey>,
     smallest: &mut Option<i64>,
-    wish: Enqueue,
+    wish: EnqueueRequest,
 ) -> Bucket {
     let Some(slot) = slots.get_mut(&wish.key) else {
         let item = wish.into_item(0, *smallest);
@@ -297,7 +298,7 @@ pub(super) struct Queued {
 /// Queues wishes by the update rule, in order; part of a transaction.
 pub(super) async fn enqueue(
     connection: &mut PgConnection,
-    wishes: Vec<Enqueue>,
+    wishes: Vec<EnqueueRequest>,
     now: Time,
 ) -> Result<Queued, Abort<QueueStoreError>> {
     if wishes.is_empty() {
@@ -397,7 +398,7 @@ impl Tables {
     pub(super) fn tell_frontier(&self, queued: Queued) -> Vec<Enqueued> {
         if let Some(first) = queued.first {
             self.frontier.opened(Some(first));
-            self.tell_opened(queued.answers.len());
+            self.notify_available(queued.answers.len());
         }
         queued.answers
     }

@@ -3,8 +3,8 @@
 
 use super::{
     Abort, Postgres, Tables,
-    claims::again,
-    link::lost_a_race,
+    active_runs::again,
+    pool::lost_a_race,
     queue, read,
     runs::{self, own, run_json},
 };
@@ -13,15 +13,15 @@ use crate::{
         changes,
         name::{CodebaseName, RunId},
         publish::PublishStatus,
-        queue::Enqueue,
-        retry::{Fate, ItemState},
+        queue::EnqueueRequest,
+        retry::{Disposition, ItemState},
         run::{ResultCode, Run},
         schedule::Pair,
         time::Time,
     },
     ports::{
-        Fault, ResultStore, ResultStoreError,
-        result_store::{FinishedCounts, Late, LateRun, NewRun, Recorded},
+        Fault, RunStore, RunStoreError,
+        run_store::{FinishedCounts, LateOutcome, LateRun, NewRun, Recorded},
     },
 };
 use async_trait::async_trait;
@@ -30,7 +30,7 @@ use std::collections::HashSet;
 
 /// A run to be stored, and what came of it.
 pub(super) type New = NewRun;
-pub(super) type Done = Result<Recorded, ResultStoreError>;
+pub(super) type Done = Result<Recorded, RunStoreError>;
 
 /// The rows of `runs::row`.
 macro_rules! given {
@@ -41,7 +41,7 @@ macro_rules! given {
         result json, value int, vcs_type vcs_type, branch_url text, subpath text, target_branch_url text, worker text, worker_link text,
         failure_stage text, failure_details json, failure_transient bool, resume_from text, publish_status publish_status,
         logfilenames text[], facts jsonb, branches json, tags json, build json, own_change_set text, stored timestamp,
-        back jsonb, back_not_before timestamp, back_parked bool, seen timestamp, blames_worker bool))"
+        back jsonb, back_not_before timestamp, back_parked bool, seen timestamp, worker_at_fault bool))"
     };
 }
 
@@ -95,9 +95,9 @@ const STORE: &str = concat!(
         ON CONFLICT (queue_id) DO UPDATE SET state = excluded.state, not_before = excluded.not_before, parked = excluded.parked),
     claims AS (DELETE FROM runner_claim WHERE run_id = ANY (ARRAY(SELECT id FROM new))),
     well AS (UPDATE runner_worker SET failures = 0 WHERE failures > 0
-        AND name = ANY (ARRAY(SELECT worker FROM new WHERE blames_worker IS FALSE))),
+        AND name = ANY (ARRAY(SELECT worker FROM new WHERE worker_at_fault IS FALSE))),
     blamed AS (INSERT INTO runner_worker AS known (name, failures)
-        SELECT worker, count(*) FROM new WHERE blames_worker AND worker IS NOT NULL GROUP BY worker ORDER BY worker
+        SELECT worker, count(*) FROM new WHERE worker_at_fault AND worker IS NOT NULL GROUP BY worker ORDER BY worker
         ON CONFLICT (name) DO UPDATE SET failures = known.failures + excluded.failures)
     SELECT id FROM new"
 );
@@ -160,7 +160,8 @@ async fn store_one(connection: &mut PgConnection, new: &New) -> Result<bool, Abo
         .await?;
     refresh(connection, [new]).await?;
     if let Some(wish) = wish {
-        let queued = queue::enqueue(connection, vec![read::<Enqueue>(&wish)?], new.now).await;
+        let queued =
+            queue::enqueue(connection, vec![read::<EnqueueRequest>(&wish)?], new.now).await;
         queued.map_err(|abort| {
             abort.into_other(|error| Fault::backend("queue what waited", error))
         })?;
@@ -185,7 +186,7 @@ async fn refresh<'a>(
 }
 
 /// Puts a late result in its place; none when no such run is there, or it was not given up.
-async fn replace(connection: &mut PgConnection, new: &New) -> sqlx::Result<Option<Late>> {
+async fn replace(connection: &mut PgConnection, new: &New) -> sqlx::Result<Option<LateOutcome>> {
     let run = &new.run;
     sqlx::query("SELECT FROM queue WHERE id = $1 FOR UPDATE")
         .bind(run.queue_id)
@@ -201,9 +202,9 @@ async fn replace(connection: &mut PgConnection, new: &New) -> sqlx::Result<Optio
     };
     // The item of another run is left alone.
     let fate = if run_again {
-        Fate::Back(ItemState::default())
+        Disposition::Back(ItemState::default())
     } else {
-        Fate::Done
+        Disposition::Done
     };
     let new = &NewRun {
         fate,
@@ -223,7 +224,11 @@ async fn replace(connection: &mut PgConnection, new: &New) -> sqlx::Result<Optio
         .execute(&mut *connection)
         .await?;
     refresh(connection, [new]).await?;
-    Ok(Some(if run_again { Late::Beside } else { Late::Kept }))
+    Ok(Some(if run_again {
+        LateOutcome::Beside
+    } else {
+        LateOutcome::Kept
+    }))
 }
 
 /// A late result as a row: it has no claim, and what its fields for that say does not matter.
@@ -232,15 +237,15 @@ fn of_late(late: LateRun) -> New {
         run: late.run,
         token: String::new(),
         now: late.now,
-        fate: Fate::Done,
+        fate: Disposition::Done,
         unless_seen_after: None,
-        blames_worker: None,
+        worker_at_fault: None,
     }
 }
 
-fn refused(fault: Fault) -> ResultStoreError {
+fn refused(fault: Fault) -> RunStoreError {
     match breaks_a_rule(&fault) {
-        Some(rule) => ResultStoreError::Refused(rule),
+        Some(rule) => RunStoreError::Refused(rule),
         None => fault.into(),
     }
 }
@@ -317,19 +322,19 @@ impl Tables {
             Ok(true) => {
                 // A wish that waited may have been queued.
                 self.frontier.opened(None);
-                self.tell_opened(1);
+                self.notify_available(1);
                 Ok(Recorded::Stored)
             }
             // Nobody holds it with that token; somebody may have stored it just now.
             Ok(false) => match self.run(&new.run.id).await? {
                 Some(known) => Ok(Recorded::Known(Box::new(known))),
-                None => Err(ResultStoreError::ClaimLost(new.run.id)),
+                None => Err(RunStoreError::ClaimLost(new.run.id)),
             },
             Err(fault) => Err(refused(fault)),
         }
     }
 
-    async fn check_worker(&self, run: &Run) -> Result<(), ResultStoreError> {
+    async fn check_worker(&self, run: &Run) -> Result<(), RunStoreError> {
         let Some(worker) = &run.worker else {
             return Ok(());
         };
@@ -341,7 +346,7 @@ impl Tables {
         if known {
             Ok(())
         } else {
-            Err(ResultStoreError::UnknownWorker(worker.clone()))
+            Err(RunStoreError::UnknownWorker(worker.clone()))
         }
     }
 
@@ -366,9 +371,9 @@ impl Tables {
             // What ended makes room where runs are limited, for workers who wait here.
             self.opened.add(stored.len());
         }
-        if batch.iter().any(|new| new.fate != Fate::Done) {
+        if batch.iter().any(|new| new.fate != Disposition::Done) {
             self.frontier.opened(None);
-            self.tell_opened(1);
+            self.notify_available(1);
         }
         let mut answers = Vec::with_capacity(batch.len());
         for new in batch {
@@ -386,12 +391,12 @@ impl Tables {
 }
 
 #[async_trait]
-impl ResultStore for Postgres {
-    async fn record(&self, new: NewRun) -> Result<Recorded, ResultStoreError> {
+impl RunStore for Postgres {
+    async fn record(&self, new: NewRun) -> Result<Recorded, RunStoreError> {
         self.results.ask("store a run", new).await?
     }
 
-    async fn record_late(&self, late: LateRun) -> Result<Late, ResultStoreError> {
+    async fn record_late(&self, late: LateRun) -> Result<LateOutcome, RunStoreError> {
         self.tables.check_worker(&late.run).await?;
         let new = of_late(late);
         let replaced = self
@@ -403,17 +408,17 @@ impl ResultStore for Postgres {
         match replaced.await.map_err(refused)? {
             Some(late) => Ok(late),
             None => match self.tables.run(&new.run.id).await? {
-                Some(known) => Ok(Late::Known(Box::new(known))),
-                None => Err(ResultStoreError::ClaimLost(new.run.id)),
+                Some(known) => Ok(LateOutcome::Known(Box::new(known))),
+                None => Err(RunStoreError::ClaimLost(new.run.id)),
             },
         }
     }
 
-    async fn run(&self, id: &RunId) -> Result<Option<Run>, ResultStoreError> {
+    async fn run(&self, id: &RunId) -> Result<Option<Run>, RunStoreError> {
         Ok(self.tables.run(id).await?)
     }
 
-    async fn latest(&self, limit: usize) -> Result<Vec<Run>, ResultStoreError> {
+    async fn latest(&self, limit: usize) -> Result<Vec<Run>, RunStoreError> {
         let query = sqlx::query_scalar(concat!(
             "WITH newest AS (
                 (SELECT run_id AS id, stored, sequence FROM runner_run ORDER BY stored DESC, sequence DESC LIMIT $1)
@@ -442,7 +447,7 @@ impl ResultStore for Postgres {
         &self,
         id: &RunId,
         status: PublishStatus,
-    ) -> Result<Option<Run>, ResultStoreError> {
+    ) -> Result<Option<Run>, RunStoreError> {
         let change = sqlx::query(
             "WITH changed AS (UPDATE run SET publish_status = $2::publish_status WHERE id = $1 RETURNING id)
              INSERT INTO runner_outbox (run_id, publish_status) SELECT id, $2 FROM changed",
@@ -465,7 +470,7 @@ impl ResultStore for Postgres {
         &self,
         pair: &Pair,
         revision: &str,
-    ) -> Result<Option<Run>, ResultStoreError> {
+    ) -> Result<Option<Run>, RunStoreError> {
         let query = sqlx::query_scalar(concat!(
             "SELECT ",
             run_json!(),
@@ -492,7 +497,7 @@ impl ResultStore for Postgres {
         &self,
         codebase: &CodebaseName,
         distribution: &str,
-    ) -> Result<Option<String>, ResultStoreError> {
+    ) -> Result<Option<String>, RunStoreError> {
         // Put in order here, since the column is text where the type for versions is not installed.
         let query = sqlx::query_scalar(
             "SELECT DISTINCT build.version FROM run
@@ -510,7 +515,7 @@ impl ResultStore for Postgres {
         Ok(changes::highest(versions.iter().map(String::as_str)).map(str::to_owned))
     }
 
-    async fn finished_since(&self, since: Time) -> Result<FinishedCounts, ResultStoreError> {
+    async fn finished_since(&self, since: Time) -> Result<FinishedCounts, RunStoreError> {
         let query = sqlx::query_as(
             "SELECT result_code, count(*) FROM (
                  SELECT (SELECT result_code FROM run WHERE id = own.run_id) FROM runner_run AS own WHERE own.stored >= date_trunc('minute', $1::timestamp)
@@ -538,7 +543,7 @@ impl ResultStore for Postgres {
             .collect())
     }
 
-    async fn check(&self) -> Result<(), ResultStoreError> {
+    async fn check(&self) -> Result<(), RunStoreError> {
         // Asks for a connection and for a place to write to, without writing.
         let query = sqlx::query_scalar("SELECT pg_is_in_recovery()");
         let read_only: bool = self

@@ -4,12 +4,12 @@
 use crate::domain::{
     name::{CampaignName, CodebaseName, RunId},
     publish::PublishStatus,
-    retry::Fate,
+    retry::Disposition,
     run::{ResultBranch, ResultCode, ResultTag, Run, Target},
     time::{self, Time, iso},
     vcs::VcsType,
 };
-use crate::ports::result_store::NewRun;
+use crate::ports::run_store::NewRun;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -160,8 +160,8 @@ pub(super) fn row(new: &NewRun) -> Value {
         given_up: run.given_up,
     };
     let back = match &new.fate {
-        Fate::Done => None,
-        Fate::Back(state) => Some(state),
+        Disposition::Done => None,
+        Disposition::Back(state) => Some(state),
     };
     let branches: Vec<Value> = run
         .branches
@@ -193,6 +193,6 @@ pub(super) fn row(new: &NewRun) -> Value {
         "logfilenames": run.logfilenames, "facts": facts, "branches": branches, "tags": tags, "build": build,
         "own_change_set": run.key().change_set, "stored": iso(new.now),
         "back": back, "back_not_before": back.and_then(|state| state.not_before).map(iso), "back_parked": back.is_some_and(|state| state.parked.is_some()),
-        "seen": new.unless_seen_after.map(iso), "blames_worker": new.blames_worker,
+        "seen": new.unless_seen_after.map(iso), "worker_at_fault": new.worker_at_fault,
     })
 }

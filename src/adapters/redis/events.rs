@@ -2,7 +2,7 @@
 
 use super::{fault, ping};
 use crate::{
-    adapters::http::shapes::{PublishStatusShape, ResultShape, StatusShape},
+    adapters::wire::{PublishStatusResponse, ResultResponse, StatusResponse},
     ports::{Event, EventBus, Fault},
 };
 use ::redis::{AsyncCommands, aio::ConnectionManager};
@@ -28,15 +28,15 @@ impl RedisEvents {
         Ok(match event {
             Event::Queue(status) => (
                 "queue",
-                serde_json::to_string(&StatusShape::new(status, self.run_timeout))?,
+                serde_json::to_string(&StatusResponse::new(status, self.run_timeout))?,
             ),
             Event::Result(run) => (
                 "result",
-                serde_json::to_string(&ResultShape::from(run.as_ref()))?,
+                serde_json::to_string(&ResultResponse::from(run.as_ref()))?,
             ),
             Event::PublishStatus(run) => (
                 "publish-status",
-                serde_json::to_string(&PublishStatusShape::from(run.as_ref()))?,
+                serde_json::to_string(&PublishStatusResponse::from(run.as_ref()))?,
             ),
         })
     }

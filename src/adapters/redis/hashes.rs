@@ -3,7 +3,7 @@
 
 use super::fault;
 use crate::{
-    adapters::http::shapes::ActiveRunShape,
+    adapters::wire::ActiveRunResponse,
     domain::{
         Invalid,
         active_run::{ActiveRun, BackchannelAddress, Claimant, RunVcs},
@@ -11,7 +11,7 @@ use crate::{
         queue::{Bucket, QueueId, QueueItem, QueueKey},
         time::{self, Time, iso},
     },
-    ports::{Fault, claims::HostLimit},
+    ports::{Fault, active_runs::HostBackoff},
 };
 use ::redis::{AsyncCommands, Pipeline, aio::ConnectionManager};
 use serde::{Deserialize, Serialize};
@@ -40,7 +40,7 @@ pub(super) struct Found {
 #[derive(Serialize)]
 struct Written<'a> {
     #[serde(flatten)]
-    shape: ActiveRunShape,
+    shape: ActiveRunResponse,
     /// The mark; also what proves that the claim is ours.
     janitor_runner: &'a str,
 }
@@ -122,7 +122,7 @@ fn read(
 
 fn set<'p>(pipeline: &'p mut Pipeline, run: &ActiveRun, version: &str) -> &'p mut Pipeline {
     let written = Written {
-        shape: ActiveRunShape::new(run, run.start_time),
+        shape: ActiveRunResponse::new(run, run.start_time),
         janitor_runner: version,
     };
     // The shape has text keys only, so this cannot fail.
@@ -177,7 +177,7 @@ impl Hashes {
         self.run("write a keepalive", &pipeline).await
     }
 
-    pub(super) async fn limit_host(&self, limit: &HostLimit) -> Result<(), Fault> {
+    pub(super) async fn back_off_host(&self, limit: &HostBackoff) -> Result<(), Fault> {
         let mut pipeline = ::redis::pipe();
         pipeline.hset(HOSTS, &limit.host, iso(limit.until)).ignore();
         self.run("write a limited host", &pipeline).await
@@ -201,7 +201,7 @@ impl Hashes {
         Ok(entries.into_iter().filter_map(read).collect())
     }
 
-    pub(super) async fn limited_hosts(&self) -> Result<Vec<HostLimit>, Fault> {
+    pub(super) async fn backed_off_hosts(&self) -> Result<Vec<HostBackoff>, Fault> {
         let hosts: BTreeMap<String, String> = self
             .connection
             .clone()
@@ -211,7 +211,7 @@ impl Hashes {
         Ok(hosts
             .into_iter()
             .filter_map(|(host, until)| {
-                Some(HostLimit {
+                Some(HostBackoff {
                     host,
                     until: time::parse("until", &until).ok()?,
                 })
@@ -259,7 +259,7 @@ mod tests {
         let entry = r#"{"queue_id": 7, "codebase": "aa", "campaign": "gen", "start_time": "2026-11-23T10:00:00"}"#;
         let run = read("r1", entry, None, "t".into()).unwrap().run;
         let written = Written {
-            shape: ActiveRunShape::new(&run, run.start_time),
+            shape: ActiveRunResponse::new(&run, run.start_time),
             janitor_runner: "1",
         };
         let again = read(

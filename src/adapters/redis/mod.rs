@@ -2,11 +2,11 @@
 //!
 //! Redis is told what happened, and never asked before something happens: no request fails because it is away.
 
-mod coordination;
+mod claim_mirror;
 mod events;
 mod hashes;
 
-pub use coordination::{Coordinated, Coordination};
+pub use claim_mirror::{ClaimMirror, MirroredStores};
 pub use events::RedisEvents;
 
 use crate::ports::Fault;

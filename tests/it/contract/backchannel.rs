@@ -1,12 +1,12 @@
 //! `Backchannel`: what each adapter makes of the answers of its kind of worker, from a server that plays one.
 
-use crate::support::{play::Play, start, values::*};
+use crate::support::{fake_backchannel::FakeWorker, start, values::*};
 use janitor_runner::{
     adapters::{
-        calls::{CallSettings, Caller},
-        jenkins::JenkinsBackchannel,
-        none::NoBackchannel,
-        polling::PollingBackchannel,
+        backchannel::jenkins::JenkinsBackchannel,
+        backchannel::none::NoBackchannel,
+        backchannel::polling::PollingBackchannel,
+        support::guarded_http::{GuardedClient, GuardedHttpSettings},
     },
     domain::{
         active_run::{ActiveRun, Claimant},
@@ -19,12 +19,12 @@ use janitor_runner::{
 use std::time::{Duration, Instant};
 use tokio::io::AsyncReadExt;
 
-fn caller() -> Caller {
+fn caller() -> GuardedClient {
     caller_to(&["127.0.0.0/8"])
 }
 
-fn caller_to(networks: &[&str]) -> Caller {
-    let settings = CallSettings {
+fn caller_to(networks: &[&str]) -> GuardedClient {
+    let settings = GuardedHttpSettings {
         patience: Duration::from_millis(400),
         log_stall: Duration::from_millis(300),
         log_total: Duration::from_millis(1500),
@@ -35,7 +35,7 @@ fn caller_to(networks: &[&str]) -> Caller {
         user_agent: "test".into(),
     };
     janitor_runner::tls::install();
-    Caller::new(settings).unwrap()
+    GuardedClient::new(settings).unwrap()
 }
 
 fn run() -> ActiveRun {
@@ -59,11 +59,11 @@ fn word(ping: &Ping) -> &'static str {
 }
 
 /// An adapter at a worker that plays this.
-fn polling(play: &Play) -> PollingBackchannel {
+fn polling(play: &FakeWorker) -> PollingBackchannel {
     PollingBackchannel::new(caller(), &play.url())
 }
 
-fn jenkins(play: &Play) -> JenkinsBackchannel {
+fn jenkins(play: &FakeWorker) -> JenkinsBackchannel {
     JenkinsBackchannel::new(caller(), &play.url())
 }
 
@@ -77,7 +77,7 @@ async fn all(
 
 #[tokio::test]
 async fn polling_tells_what_a_worker_is_on() {
-    let play = Play::start().await;
+    let play = FakeWorker::start().await;
     for (status, body, said) in [
         (200, "r1", "alive"),
         (200, "\"r1\"", "alive"),
@@ -102,7 +102,7 @@ async fn polling_tells_what_a_worker_is_on() {
 
 #[tokio::test]
 async fn jenkins_tells_how_a_job_stands() {
-    let play = Play::start().await;
+    let play = FakeWorker::start().await;
     for (status, body, said) in [
         (200, r#"{"building": true, "result": null}"#, "alive"),
         (200, "{}", "alive"),
@@ -138,7 +138,7 @@ async fn nobody_there_is_told_from_no_answer() {
     for kind in kinds(&closed) {
         assert_eq!(word(&kind.ping(&run()).await), "lost");
     }
-    let play = Play::start().await;
+    let play = FakeWorker::start().await;
     for path in ["/log-id", "/api/json"] {
         play.hang(path);
     }
@@ -162,7 +162,7 @@ async fn nobody_there_is_told_from_no_answer() {
 
 #[tokio::test]
 async fn only_allowed_networks_are_called() {
-    let play = Play::start().await;
+    let play = FakeWorker::start().await;
     play.answer("/log-id", 200, "r1");
     for networks in [vec![], vec!["10.0.0.0/8"]] {
         let backchannel = PollingBackchannel::new(caller_to(&networks), &play.url());
@@ -181,7 +181,7 @@ async fn only_allowed_networks_are_called() {
 
 #[tokio::test]
 async fn workers_are_told_to_stop_unless_they_are_on_another_run() {
-    let play = Play::start().await;
+    let play = FakeWorker::start().await;
     play.answer("/log-id", 200, "r1");
     play.answer("/kill", 200, "r1");
     polling(&play).kill(&run()).await.unwrap();
@@ -218,7 +218,7 @@ async fn workers_are_told_to_stop_unless_they_are_on_another_run() {
 
 #[tokio::test]
 async fn logs_are_listed_and_read_from_an_offset() {
-    let play = Play::start().await;
+    let play = FakeWorker::start().await;
     play.answer("/logs", 200, r#"["worker.log", "b.log"]"#);
     play.answer("/logs/worker.log", 200, "0123456789");
     let worker = polling(&play);
@@ -267,7 +267,7 @@ async fn logs_are_listed_and_read_from_an_offset() {
 
 #[tokio::test]
 async fn a_log_that_drips_for_ever_ends() {
-    let play = Play::start().await;
+    let play = FakeWorker::start().await;
     play.drip("/logs/worker.log");
     let mut log = polling(&play)
         .read_log(&run(), "worker.log", 0)

@@ -10,7 +10,7 @@ use janitor_runner::{
         publish::{BranchPolicy, PublishMode, PublishPolicy},
         queue::Bucket,
     },
-    ports::{Catalog, CatalogError, Claims, QueueStore, ResultStore},
+    ports::{ActiveRunStore, Catalog, CatalogError, QueueStore, RunStore},
 };
 
 contract!(
@@ -146,7 +146,9 @@ async fn two_codebases_cannot_be_the_same_place<S: Catalog>(store: &S) {
     let refused = store
         .upload_codebases(vec![bare_codebase("bb"), full_codebase("cc")])
         .await;
-    assert!(matches!(refused, Err(CatalogError::SamePlace { holder, .. }) if holder == "aa"));
+    assert!(
+        matches!(refused, Err(CatalogError::DuplicateLocation { holder, .. }) if holder == "aa")
+    );
     assert_eq!(store.codebases().await.unwrap().len(), 1);
     // Once it moved away, the place is free.
     store
@@ -212,9 +214,7 @@ async fn candidates_are_updated_in_place<S: Catalog + QueueStore>(store: &S) {
     assert_eq!(store.list(9).await.unwrap().len(), 2);
 }
 
-async fn a_candidate_follows_up_only_on_stored_runs<S: Catalog + QueueStore + ResultStore>(
-    store: &S,
-) {
+async fn a_candidate_follows_up_only_on_stored_runs<S: Catalog + QueueStore + RunStore>(store: &S) {
     store
         .upload_codebases(vec![bare_codebase("aa"), bare_codebase("bb")])
         .await
@@ -271,7 +271,7 @@ async fn deleting_a_candidate_takes_its_item<S: Catalog + QueueStore>(store: &S)
     );
 }
 
-async fn deleting_leaves_a_held_item<S: Catalog + QueueStore + Claims>(store: &S) {
+async fn deleting_leaves_a_held_item<S: Catalog + QueueStore + ActiveRunStore>(store: &S) {
     store
         .upload_codebases(vec![bare_codebase("aa")])
         .await

@@ -2,7 +2,7 @@
 
 use super::contract;
 use janitor_runner::{
-    adapters::credentials_cache::CachedCredentials,
+    adapters::support::credentials_cache::CachedCredentials,
     ports::{Credentials, CredentialsError},
 };
 use std::sync::Arc;

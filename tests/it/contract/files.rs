@@ -3,7 +3,7 @@
 use crate::support::{servers, start, values::codebase_name};
 use janitor_runner::{
     adapters::{
-        backup::{BackedArtifacts, BackedLogs},
+        fallback::{FallbackArtifacts, FallbackLogs},
         gcs::{GcsBucket, GcsCredentials, GcsSettings},
         in_process::InProcessEvents,
         local::{LocalArtifacts, LocalLogs},
@@ -214,9 +214,9 @@ async fn s3_keeps_artifacts_and_logs() {
 async fn a_backup_keeps_artifacts_and_logs() {
     let base = tempfile::tempdir().unwrap();
     let artifacts = Arc::new(LocalArtifacts::new(base.path().join("artifacts")));
-    keeps_artifacts(&BackedArtifacts::new(artifacts, base.path().join("backup")).0).await;
+    keeps_artifacts(&FallbackArtifacts::new(artifacts, base.path().join("backup")).0).await;
     let logs = Arc::new(LocalLogs::new(base.path().join("logs")));
-    keeps_logs(&BackedLogs::new(logs, base.path().join("backup")).0).await;
+    keeps_logs(&FallbackLogs::new(logs, base.path().join("backup")).0).await;
 }
 
 #[tokio::test]

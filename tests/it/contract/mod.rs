@@ -1,16 +1,16 @@
 //! The contracts of the ports: plain async functions over a store, run for every adapter by `contract!`.
 //! A new adapter gets a line in the macro's list; a new promise of a port gets a case.
 
+mod active_runs;
 mod backchannel;
 mod catalog;
 mod credentials;
 mod files;
-mod leases;
 mod live_logs;
 mod outbox;
 mod pauses;
 mod queue;
-pub mod results;
+pub mod run_store;
 mod schedule;
 
 /// Runs each case on a fresh store of each kind.

@@ -1,10 +1,10 @@
-//! `Outbox` and `Leases`.
+//! `Outbox` and `LeaderElection`.
 
 use super::contract;
 use crate::support::values::*;
 use janitor_runner::{
     domain::{publish::PublishStatus, queue::Bucket, run::Run},
-    ports::{Catalog, Event, Outbox, QueueStore, ResultStore, result_store::NewRun},
+    ports::{Catalog, Event, Outbox, QueueStore, RunStore, run_store::NewRun},
 };
 
 contract!(
@@ -13,7 +13,7 @@ contract!(
     a_repeated_record_is_no_news
 );
 
-async fn ran<S: QueueStore + Catalog + ResultStore>(store: &S, id: &str) -> NewRun {
+async fn ran<S: QueueStore + Catalog + RunStore>(store: &S, id: &str) -> NewRun {
     store
         .upload_codebases(vec![bare_codebase("aa")])
         .await
@@ -28,7 +28,7 @@ async fn ran<S: QueueStore + Catalog + ResultStore>(store: &S, id: &str) -> NewR
     new
 }
 
-async fn news_comes_in_order_with_what_it_tells<S: QueueStore + Catalog + ResultStore + Outbox>(
+async fn news_comes_in_order_with_what_it_tells<S: QueueStore + Catalog + RunStore + Outbox>(
     store: &S,
 ) {
     let (first, second) = (ran(store, "r1").await.run, ran(store, "r2").await.run);
@@ -41,7 +41,7 @@ async fn news_comes_in_order_with_what_it_tells<S: QueueStore + Catalog + Result
         .await
         .unwrap();
     let events: Vec<Event> = store
-        .untold(9)
+        .pending(9)
         .await
         .unwrap()
         .into_iter()
@@ -72,19 +72,19 @@ async fn news_comes_in_order_with_what_it_tells<S: QueueStore + Catalog + Result
             decided(PublishStatus::Ignored)
         ]
     );
-    assert_eq!(store.untold(1).await.unwrap().len(), 1);
+    assert_eq!(store.pending(1).await.unwrap().len(), 1);
 }
 
-async fn told_news_is_gone<S: QueueStore + Catalog + ResultStore + Outbox>(store: &S) {
+async fn told_news_is_gone<S: QueueStore + Catalog + RunStore + Outbox>(store: &S) {
     ran(store, "r1").await;
     ran(store, "r2").await;
-    let news = store.untold(9).await.unwrap();
+    let news = store.pending(9).await.unwrap();
     store.told(&[news[0].id, 99_999]).await.unwrap();
-    assert_eq!(store.untold(9).await.unwrap(), news[1..]);
+    assert_eq!(store.pending(9).await.unwrap(), news[1..]);
 }
 
-async fn a_repeated_record_is_no_news<S: QueueStore + Catalog + ResultStore + Outbox>(store: &S) {
+async fn a_repeated_record_is_no_news<S: QueueStore + Catalog + RunStore + Outbox>(store: &S) {
     let new = ran(store, "r1").await;
     store.record(new).await.unwrap();
-    assert_eq!(store.untold(9).await.unwrap().len(), 1);
+    assert_eq!(store.pending(9).await.unwrap().len(), 1);
 }

@@ -1,4 +1,4 @@
-//! `Pauses` and `Openings`.
+//! `Pauses` and `QueueNotifier`.
 
 use super::contract;
 use crate::support::{start, values::*};
@@ -6,12 +6,12 @@ use chrono::TimeDelta;
 use janitor_runner::{
     domain::{
         active_run::Claimant,
-        pause::{Pause, RunLimit, Scope},
+        pause::{ConcurrencyLimit, Pause, Scope},
         queue::Bucket,
         time::Time,
     },
     ports::{
-        Catalog, Claims, Openings, Pauses, QueueStore, ResultStore,
+        ActiveRunStore, Catalog, Pauses, QueueNotifier, QueueStore, RunStore,
         queue_store::{ClaimFilter, ClaimRequest},
     },
 };
@@ -160,7 +160,7 @@ async fn a_pause_ends_by_itself<S: QueueStore + Catalog + Pauses>(store: &S) {
 }
 
 async fn limits_are_kept_and_ended<S: Pauses>(store: &S) {
-    let limit = |kind, name, most| RunLimit {
+    let limit = |kind, name, most| ConcurrencyLimit {
         scope: scope(kind, name),
         most,
     };
@@ -182,13 +182,13 @@ async fn limits_are_kept_and_ended<S: Pauses>(store: &S) {
 }
 
 async fn limits_hold_back_what_is_too_much<
-    S: QueueStore + Catalog + Pauses + Claims + ResultStore,
+    S: QueueStore + Catalog + Pauses + ActiveRunStore + RunStore,
 >(
     store: &S,
 ) {
     queued(store, &["aa", "ab", "bb"]).await;
     store
-        .limit(RunLimit {
+        .limit(ConcurrencyLimit {
             scope: scope("host", "a.example"),
             most: 1,
         })
@@ -218,7 +218,7 @@ async fn limits_hold_back_what_is_too_much<
         "ab"
     );
     store
-        .limit(RunLimit {
+        .limit(ConcurrencyLimit {
             scope: scope("campaign", "gen"),
             most: 0,
         })
@@ -250,14 +250,14 @@ async fn limits_hold_for_many_claimers<S: QueueStore + Catalog + Pauses + Clone 
         .collect();
     queued(store, &names.iter().map(String::as_str).collect::<Vec<_>>()).await;
     store
-        .limit(RunLimit {
+        .limit(ConcurrencyLimit {
             scope: scope("host", "a.example"),
             most: 5,
         })
         .await
         .unwrap();
     store
-        .limit(RunLimit {
+        .limit(ConcurrencyLimit {
             scope: scope("campaign", "gen"),
             most: 30,
         })
@@ -287,7 +287,9 @@ async fn limits_hold_for_many_claimers<S: QueueStore + Catalog + Pauses + Clone 
     );
 }
 
-async fn openings_are_told<S: QueueStore + Catalog + Claims + Openings + Pauses>(store: &S) {
+async fn openings_are_told<S: QueueStore + Catalog + ActiveRunStore + QueueNotifier + Pauses>(
+    store: &S,
+) {
     let told = || async {
         tokio::time::timeout(Duration::from_secs(5), store.opened())
             .await

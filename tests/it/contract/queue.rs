@@ -1,4 +1,4 @@
-//! `QueueStore` and `Claims`.
+//! `QueueStore` and `ActiveRunStore`.
 
 use super::contract;
 use crate::support::{start, values::*};
@@ -12,8 +12,8 @@ use janitor_runner::{
         vcs::VcsType,
     },
     ports::{
-        Catalog, Claims, ClaimsError, QueueStore, QueueStoreError,
-        claims::{ClaimDetails, HostLimit, Renewal},
+        ActiveRunStore, ActiveRunStoreError, Catalog, QueueStore, QueueStoreError,
+        active_runs::{ClaimDetails, HostBackoff, Renewal},
         queue_store::{ClaimFilter, ClaimRequest},
     },
 };
@@ -66,7 +66,7 @@ async fn order(store: &(impl QueueStore + ?Sized)) -> Vec<String> {
         .collect()
 }
 
-async fn an_empty_queue_has_nothing<S: QueueStore + Claims>(store: &S) {
+async fn an_empty_queue_has_nothing<S: QueueStore + ActiveRunStore>(store: &S) {
     assert_eq!(store.claim(claim("r")).await.unwrap(), None);
     assert_eq!(
         store.peek(&ClaimFilter::default(), start()).await.unwrap(),
@@ -74,13 +74,15 @@ async fn an_empty_queue_has_nothing<S: QueueStore + Claims>(store: &S) {
     );
     assert_eq!(store.position(&pair("aa", "gen")).await.unwrap(), None);
     assert_eq!(QueueStore::list(store, 10).await.unwrap(), vec![]);
-    assert_eq!(Claims::list(store).await.unwrap(), vec![]);
+    assert_eq!(ActiveRunStore::list(store).await.unwrap(), vec![]);
     let stats = store.stats().await.unwrap();
     assert_eq!((stats.length, stats.oldest), (0, None));
     assert_eq!(store.enqueue(batch(vec![])).await.unwrap(), vec![]);
 }
 
-async fn items_are_served_by_bucket_priority_and_id<S: QueueStore + Claims + Catalog>(store: &S) {
+async fn items_are_served_by_bucket_priority_and_id<S: QueueStore + ActiveRunStore + Catalog>(
+    store: &S,
+) {
     codebases(store, &["aa", "bb", "cc", "dd"]).await;
     let wishes = vec![
         wish("aa", Bucket::Default, 5.0),
@@ -208,7 +210,7 @@ async fn an_unknown_codebase_queues_nothing<S: QueueStore + Catalog>(store: &S) 
     assert_eq!(store.list(10).await.unwrap(), vec![]);
 }
 
-async fn a_claim_keeps_every_field<S: QueueStore + Claims + Catalog>(store: &S) {
+async fn a_claim_keeps_every_field<S: QueueStore + ActiveRunStore + Catalog>(store: &S) {
     store
         .upload_codebases(vec![full_codebase("aa")])
         .await
@@ -250,7 +252,7 @@ async fn a_claim_keeps_every_field<S: QueueStore + Claims + Catalog>(store: &S) 
     assert_eq!(store.get(&RunId::new("r2")).await.unwrap(), None);
 }
 
-async fn a_held_item_is_not_handed_out<S: QueueStore + Claims + Catalog>(store: &S) {
+async fn a_held_item_is_not_handed_out<S: QueueStore + ActiveRunStore + Catalog>(store: &S) {
     codebases(store, &["aa"]).await;
     store
         .enqueue(batch(vec![wish("aa", Bucket::Default, 1.0)]))
@@ -279,7 +281,9 @@ async fn a_held_item_is_not_handed_out<S: QueueStore + Claims + Catalog>(store: 
     assert_eq!(order(store).await, ["aa"]);
 }
 
-async fn many_claimers_get_each_item_once<S: QueueStore + Claims + Catalog + Clone + 'static>(
+async fn many_claimers_get_each_item_once<
+    S: QueueStore + ActiveRunStore + Catalog + Clone + 'static,
+>(
     store: &S,
 ) {
     let names: Vec<String> = (0..200).map(|n| format!("cb{n}")).collect();
@@ -374,7 +378,7 @@ async fn filters_choose<S: QueueStore + Catalog>(store: &S) {
     );
 }
 
-async fn hosts_are_avoided<S: QueueStore + Claims + Catalog>(store: &S) {
+async fn hosts_are_avoided<S: QueueStore + ActiveRunStore + Catalog>(store: &S) {
     store
         .upload_codebases(vec![
             codebase_at("aa", "https://u@slow.example/x"),
@@ -410,32 +414,32 @@ async fn hosts_are_avoided<S: QueueStore + Claims + Catalog>(store: &S) {
     );
     let until = start() + TimeDelta::minutes(2);
     store
-        .limit_host(HostLimit {
+        .back_off_host(HostBackoff {
             host: "slow.example".into(),
             until,
         })
         .await
         .unwrap();
     store
-        .limit_host(HostLimit {
+        .back_off_host(HostBackoff {
             host: "slow.example".into(),
             until: start(),
         })
         .await
         .unwrap();
     assert_eq!(
-        store.limited_hosts(start()).await.unwrap(),
-        [HostLimit {
+        store.backed_off_hosts(start()).await.unwrap(),
+        [HostBackoff {
             host: "slow.example".into(),
             until
         }]
     );
     assert_eq!(next(ClaimFilter::default(), start()).await.unwrap(), "bb");
     assert_eq!(next(ClaimFilter::default(), until).await.unwrap(), "aa");
-    assert_eq!(store.limited_hosts(until).await.unwrap(), vec![]);
+    assert_eq!(store.backed_off_hosts(until).await.unwrap(), vec![]);
 }
 
-async fn a_wish_for_a_held_item_waits<S: QueueStore + Claims + Catalog>(store: &S) {
+async fn a_wish_for_a_held_item_waits<S: QueueStore + ActiveRunStore + Catalog>(store: &S) {
     codebases(store, &["aa"]).await;
     store
         .enqueue(batch(vec![wish("aa", Bucket::Default, 1.0)]))
@@ -458,7 +462,7 @@ async fn a_wish_for_a_held_item_waits<S: QueueStore + Claims + Catalog>(store: &
     );
 }
 
-async fn a_released_item_is_back_in_its_place<S: QueueStore + Claims + Catalog>(store: &S) {
+async fn a_released_item_is_back_in_its_place<S: QueueStore + ActiveRunStore + Catalog>(store: &S) {
     codebases(store, &["aa", "bb"]).await;
     store
         .enqueue(batch(vec![
@@ -476,7 +480,7 @@ async fn a_released_item_is_back_in_its_place<S: QueueStore + Claims + Catalog>(
     );
 }
 
-async fn stale_tokens_are_refused<S: QueueStore + Claims + Catalog>(store: &S) {
+async fn stale_tokens_are_refused<S: QueueStore + ActiveRunStore + Catalog>(store: &S) {
     codebases(store, &["aa"]).await;
     store
         .enqueue(batch(vec![wish("aa", Bucket::Default, 1.0)]))
@@ -486,17 +490,17 @@ async fn stale_tokens_are_refused<S: QueueStore + Claims + Catalog>(store: &S) {
     let later = start() + TimeDelta::seconds(5);
     assert!(matches!(
         store.renew(&held.id, "wrong", sign(later)).await,
-        Err(ClaimsError::ClaimLost(_))
+        Err(ActiveRunStoreError::ClaimLost(_))
     ));
     assert!(matches!(
         store.release(&held.id, "wrong", later).await,
-        Err(ClaimsError::ClaimLost(_))
+        Err(ActiveRunStoreError::ClaimLost(_))
     ));
     assert!(matches!(
         store
             .amend(&held.id, "wrong", ClaimDetails::default())
             .await,
-        Err(ClaimsError::ClaimLost(_))
+        Err(ActiveRunStoreError::ClaimLost(_))
     ));
     store
         .renew(&held.id, &held.token, sign(later))
@@ -510,11 +514,11 @@ async fn stale_tokens_are_refused<S: QueueStore + Claims + Catalog>(store: &S) {
     store.release(&held.id, &held.token, later).await.unwrap();
     assert!(matches!(
         store.renew(&held.id, &held.token, sign(later)).await,
-        Err(ClaimsError::ClaimLost(_))
+        Err(ActiveRunStoreError::ClaimLost(_))
     ));
 }
 
-async fn positions_count_held_items<S: QueueStore + Claims + Catalog>(store: &S) {
+async fn positions_count_held_items<S: QueueStore + ActiveRunStore + Catalog>(store: &S) {
     codebases(store, &["aa", "bb", "cc"]).await;
     store
         .enqueue(batch(
@@ -532,7 +536,7 @@ async fn positions_count_held_items<S: QueueStore + Claims + Catalog>(store: &S)
     assert_eq!(store.position(&pair("aa", "other")).await.unwrap(), None);
 }
 
-async fn removing_leaves_held_items<S: QueueStore + Claims + Catalog>(store: &S) {
+async fn removing_leaves_held_items<S: QueueStore + ActiveRunStore + Catalog>(store: &S) {
     codebases(store, &["aa", "bb"]).await;
     let queued = store
         .enqueue(batch(vec![
@@ -551,7 +555,7 @@ async fn removing_leaves_held_items<S: QueueStore + Claims + Catalog>(store: &S)
     );
 }
 
-async fn figures_follow<S: QueueStore + Claims + Catalog>(store: &S) {
+async fn figures_follow<S: QueueStore + ActiveRunStore + Catalog>(store: &S) {
     codebases(store, &["aa", "bb"]).await;
     let mut later = batch(vec![wish("bb", Bucket::Manual, 1.0)]);
     later.now = start() + TimeDelta::minutes(1);
@@ -584,7 +588,7 @@ async fn figures_follow<S: QueueStore + Claims + Catalog>(store: &S) {
     );
 }
 
-async fn lists_are_limited<S: QueueStore + Claims + Catalog>(store: &S) {
+async fn lists_are_limited<S: QueueStore + ActiveRunStore + Catalog>(store: &S) {
     codebases(store, &["aa", "bb", "cc"]).await;
     store
         .enqueue(batch(
@@ -610,7 +614,7 @@ async fn lists_are_limited<S: QueueStore + Claims + Catalog>(store: &S) {
     assert_eq!(waiting.len(), 1);
 }
 
-async fn a_failed_batch_leaves_no_trace<S: QueueStore + Claims + Catalog>(store: &S) {
+async fn a_failed_batch_leaves_no_trace<S: QueueStore + ActiveRunStore + Catalog>(store: &S) {
     codebases(store, &["aa"]).await;
     let refused = store
         .enqueue(batch(vec![
@@ -635,7 +639,9 @@ async fn a_failed_batch_leaves_no_trace<S: QueueStore + Claims + Catalog>(store:
     );
 }
 
-async fn a_claim_of_another_runner_is_taken_over<S: QueueStore + Claims + Catalog>(store: &S) {
+async fn a_claim_of_another_runner_is_taken_over<S: QueueStore + ActiveRunStore + Catalog>(
+    store: &S,
+) {
     codebases(store, &["aa", "bb"]).await;
     store
         .enqueue(batch(vec![

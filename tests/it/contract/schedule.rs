@@ -11,7 +11,7 @@ use janitor_runner::{
         schedule::{CodebaseValue, MeanDurations},
     },
     ports::{
-        Catalog, QueueStore, QueueStoreError, ResultStore, ScheduleStore, queue_store::EnqueueBatch,
+        Catalog, QueueStore, QueueStoreError, RunStore, ScheduleStore, queue_store::EnqueueBatch,
     },
 };
 
@@ -26,7 +26,7 @@ contract!(
 );
 
 /// Queues, claims and records one run.
-async fn ran<S: QueueStore + Catalog + ResultStore>(
+async fn ran<S: QueueStore + Catalog + RunStore>(
     store: &S,
     id: &str,
     codebase: &str,
@@ -100,9 +100,7 @@ async fn facts_tell_the_candidate_and_values<S: ScheduleStore + Catalog>(store: 
     );
 }
 
-async fn history_leaves_out_transient_runs<
-    S: ScheduleStore + QueueStore + Catalog + ResultStore,
->(
+async fn history_leaves_out_transient_runs<S: ScheduleStore + QueueStore + Catalog + RunStore>(
     store: &S,
 ) {
     store
@@ -144,7 +142,7 @@ async fn history_leaves_out_transient_runs<
 }
 
 async fn means_are_of_pair_codebase_and_campaign<
-    S: ScheduleStore + QueueStore + Catalog + ResultStore,
+    S: ScheduleStore + QueueStore + Catalog + RunStore,
 >(
     store: &S,
 ) {
@@ -185,7 +183,7 @@ async fn means_are_of_pair_codebase_and_campaign<
 }
 
 async fn follow_ups_are_settled_with_the_item<
-    S: ScheduleStore + QueueStore + Catalog + ResultStore,
+    S: ScheduleStore + QueueStore + Catalog + RunStore,
 >(
     store: &S,
 ) {
@@ -217,9 +215,7 @@ async fn follow_ups_are_settled_with_the_item<
     assert_eq!(store.follow_ups(9).await.unwrap()[0].run_id.as_str(), "r2");
 }
 
-async fn follow_ups_can_be_dropped<S: ScheduleStore + QueueStore + Catalog + ResultStore>(
-    store: &S,
-) {
+async fn follow_ups_can_be_dropped<S: ScheduleStore + QueueStore + Catalog + RunStore>(store: &S) {
     store
         .upload_codebases(vec![bare_codebase("aa")])
         .await
@@ -233,9 +229,7 @@ async fn follow_ups_can_be_dropped<S: ScheduleStore + QueueStore + Catalog + Res
     assert_eq!(store.follow_ups(9).await.unwrap(), vec![]);
 }
 
-async fn the_last_effective_run_of_each_pair<
-    S: ScheduleStore + QueueStore + Catalog + ResultStore,
->(
+async fn the_last_effective_run_of_each_pair<S: ScheduleStore + QueueStore + Catalog + RunStore>(
     store: &S,
 ) {
     store

@@ -241,5 +241,5 @@ async fn versions_are_in_order_without_their_type_too() {
     let url = servers::database().await;
     servers::execute(&url, "ALTER TABLE debian_build ALTER version TYPE text").await;
     assert!(schema::plan(&url).await.unwrap().is_done());
-    crate::contract::results::the_highest_version_wins(&servers::open_postgres(&url).await).await;
+    crate::contract::run_store::the_highest_version_wins(&servers::open_postgres(&url).await).await;
 }

@@ -6,7 +6,7 @@ use chrono::TimeDelta;
 use janitor_runner::{
     domain::queue::{Bucket, QueueKey},
     ports::{
-        Catalog, Claims, QueueStore, ResultStore, ScheduleStore,
+        ActiveRunStore, Catalog, QueueStore, RunStore, ScheduleStore,
         queue_store::{ClaimFilter, ClaimRequest, EnqueueBatch},
     },
 };
@@ -157,5 +157,5 @@ async fn plans_made_on_empty_tables_do_when_they_are_full() {
         "40 cycles took {:?}",
         began.elapsed()
     );
-    assert_eq!(Claims::list(&store).await.unwrap(), vec![]);
+    assert_eq!(ActiveRunStore::list(&store).await.unwrap(), vec![]);
 }

@@ -2,9 +2,9 @@
 //! Real processes, on sled and on Postgres. Each test notes what became of the run: `make faults` makes the table of it.
 
 use crate::support::{
-    play::Play,
+    fake_backchannel::FakeWorker,
     process::{answer, free_port},
-    yard::{Worker, Yard, row},
+    worker_harness::{Worker, WorkerHarness, row},
 };
 use serde_json::{Value, json};
 use std::{
@@ -41,7 +41,7 @@ on_both!(
 const QUICK: &str = "keepalive_interval_seconds = 1\nrun_timeout_minutes = 1\n[watch]\nlease_seconds = 4\nping_after_seconds = 1\nsuspect_after_seconds = 1\n[backchannel]\npatience_seconds = 1\n";
 
 /// A codemod that says it has begun, and goes on once a file is there; never longer than a minute.
-fn until(yard: &Yard, flag: &str) -> String {
+fn until(yard: &WorkerHarness, flag: &str) -> String {
     let flag = yard.path(flag);
     let flag = flag.display();
     // The log has the command itself too, which must not be taken for what it says.
@@ -50,7 +50,7 @@ fn until(yard: &Yard, flag: &str) -> String {
     )
 }
 
-fn raise(yard: &Yard, flag: &str) {
+fn raise(yard: &WorkerHarness, flag: &str) {
     std::fs::write(yard.path(flag), "").unwrap();
 }
 
@@ -59,7 +59,7 @@ fn seconds(since: Instant) -> String {
 }
 
 async fn a_worker_is_killed(kind: &str) {
-    let yard = Yard::open(kind, QUICK).await;
+    let yard = WorkerHarness::open(kind, QUICK).await;
     yard.queue("killed", &until(&yard, "go")).await;
     // What can be seen of its log is what it sent.
     let mut first = yard.worker("w1", &["--backchannel-url", "http://127.0.0.1:1/"]);
@@ -108,7 +108,7 @@ async fn a_worker_is_killed(kind: &str) {
 }
 
 async fn a_worker_is_stopped_and_its_result_comes_late(kind: &str) {
-    let yard = Yard::open(kind, QUICK).await;
+    let yard = WorkerHarness::open(kind, QUICK).await;
     yard.queue("stopped", &until(&yard, "go")).await;
     let worker = yard.worker("w1", &["--once"]);
     let id = yard.active("stopped").await;
@@ -148,7 +148,7 @@ async fn a_worker_is_stopped_and_its_result_comes_late(kind: &str) {
 }
 
 async fn a_worker_is_stopped_and_another_takes_its_item(kind: &str) {
-    let yard = Yard::open(kind, QUICK).await;
+    let yard = WorkerHarness::open(kind, QUICK).await;
     yard.queue("taken", &until(&yard, "go")).await;
     let mut first = yard.worker("w1", &["--once"]);
     let id = yard.active("taken").await;
@@ -281,7 +281,7 @@ impl Drop for Wire {
 
 async fn the_network_between_is_cut(kind: &str) {
     let wire = Wire::lay();
-    let yard = Yard::open(kind, &format!("listen_address = \"0.0.0.0\"\n{QUICK}")).await;
+    let yard = WorkerHarness::open(kind, &format!("listen_address = \"0.0.0.0\"\n{QUICK}")).await;
     yard.queue("cut", &until(&yard, "go")).await;
     let port = yard.server.public.rsplit_once(':').unwrap().1.to_owned();
     let _worker = yard.worker_in(
@@ -314,7 +314,7 @@ async fn the_network_between_is_cut(kind: &str) {
 }
 
 /// Kills the server once `step` is reached, and starts it again.
-async fn kill_at(yard: &mut Yard, step: impl AsyncFn(&Yard) -> bool) {
+async fn kill_at(yard: &mut WorkerHarness, step: impl AsyncFn(&WorkerHarness) -> bool) {
     let began = Instant::now();
     while !step(yard).await {
         assert!(began.elapsed() < Duration::from_secs(30), "never got there");
@@ -342,7 +342,7 @@ fn has_files(folder: &std::path::Path) -> bool {
 #[expect(clippy::too_many_lines)]
 async fn the_server_is_killed_at_every_step(kind: &str) {
     // Starting again takes its time; the lease must outlast that.
-    let mut yard = Yard::open(
+    let mut yard = WorkerHarness::open(
         kind,
         &QUICK.replace("lease_seconds = 4", "lease_seconds = 6"),
     )
@@ -458,7 +458,7 @@ async fn the_server_is_killed_at_every_step(kind: &str) {
 }
 
 /// The one run of a codebase that succeeded first, once it has.
-async fn success(yard: &Yard, codebase: &str) -> String {
+async fn success(yard: &WorkerHarness, codebase: &str) -> String {
     let began = Instant::now();
     loop {
         let runs = yard.runs(codebase).await;
@@ -475,7 +475,7 @@ async fn success(yard: &Yard, codebase: &str) -> String {
 }
 
 async fn a_run_is_killed(kind: &str) {
-    let yard = Yard::open(kind, QUICK).await;
+    let yard = WorkerHarness::open(kind, QUICK).await;
     for (number, (extra, how)) in [
         (vec![], "by the backchannel"),
         (
@@ -523,7 +523,7 @@ async fn a_run_is_killed(kind: &str) {
 struct Mood {
     kind: &'static str,
     how: &'static str,
-    set: fn(&Play, &str),
+    set: fn(&FakeWorker, &str),
     becomes: Option<&'static str>,
 }
 
@@ -607,15 +607,15 @@ struct Asked {
     mood: &'static Mood,
     id: String,
     since: Instant,
-    _play: Play,
+    _play: FakeWorker,
 }
 
 async fn workers_without_leases_answer_as_they_please(store: &str) {
     // The look every second, but a ping sooner than a run times out.
-    let yard = Yard::open(store, QUICK).await;
+    let yard = WorkerHarness::open(store, QUICK).await;
     let mut asked = vec![];
     for (number, mood) in MOODS.iter().enumerate() {
-        let (codebase, play) = (format!("mood-{number}"), Play::start().await);
+        let (codebase, play) = (format!("mood-{number}"), FakeWorker::start().await);
         yard.queue(&codebase, "true").await;
         let body = json!({ "worker": "w1", "codebase": codebase, "backchannel": { "kind": mood.kind, "url": play.url() } });
         let id = yard.server.post("/active-runs", &body).await.1["id"]

@@ -2,7 +2,7 @@
 
 use super::{server, server_with};
 use crate::support::{
-    play::Play,
+    fake_backchannel::FakeWorker,
     process::{Server, answer, upload},
 };
 use serde_json::{Value, json};
@@ -115,7 +115,7 @@ async fn a_lease_is_given_renewed_and_lost() {
 async fn a_worker_without_a_lease_is_pinged_and_says_so_everywhere() {
     let (_home, server) = server_with(QUICK).await;
     server.queue("ping-a", "gen").await;
-    let play = Play::start().await;
+    let play = FakeWorker::start().await;
     let backchannel = json!({ "kind": "http", "url": play.url() });
     let taken = server
         .post(
@@ -271,7 +271,7 @@ async fn a_live_log_is_appended_read_and_followed() {
 #[tokio::test]
 async fn the_logs_of_workers_are_shown_through_their_backchannels() {
     let (_home, server) = server().await;
-    let play = Play::start().await;
+    let play = FakeWorker::start().await;
     play.answer("/logs", 200, r#"["w.log"]"#);
     play.answer("/logs/w.log", 200, "from the worker");
     play.progressive("/job/logText/progressiveText", "from Jenkins");
@@ -314,7 +314,7 @@ async fn the_logs_of_workers_are_shown_through_their_backchannels() {
 #[tokio::test]
 async fn kill_reaches_the_worker_or_says_that_it_cannot() {
     let (_home, server) = server().await;
-    let play = Play::start().await;
+    let play = FakeWorker::start().await;
     play.answer("/kill", 200, "ok");
     let take = |codebase: &'static str, more: Value| {
         let server = &server;

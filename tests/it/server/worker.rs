@@ -2,7 +2,7 @@
 
 use crate::support::{
     process::{PROGRAM, Server},
-    yard::{self, Worker, git},
+    worker_harness::{self, Worker, git},
 };
 use serde_json::{Value, json};
 use std::{
@@ -30,7 +30,7 @@ struct Place {
 async fn place(command: &str) -> Place {
     let home = tempfile::tempdir().unwrap();
     let repository = home.path().join("repository");
-    yard::repository(&repository);
+    worker_harness::repository(&repository);
     let server = Server::start(home.path(), "memory:", "").await;
     server.add_worker("w1", "secret1").await;
     let uploaded = server

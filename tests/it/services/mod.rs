@@ -6,42 +6,43 @@ use crate::support::{FakeClock, in_memory, start, values::*};
 use chrono::TimeDelta;
 use janitor_runner::{
     adapters::{
-        clock::RandomIds, embedded::Embedded, in_process::InProcessEvents, none::NoBackchannel,
+        backchannel::none::NoBackchannel, clock::RandomIds, embedded::Embedded,
+        in_process::InProcessEvents,
     },
     domain::{
-        blame::BlameRules,
         build::BuildSettings,
         campaign::{BuildTarget, Campaign, Campaigns},
         codebase::Codebase,
         name::{CampaignName, RunId},
+        quarantine::QuarantinePolicy,
         queue::Bucket,
-        retry::{Afterwards, Retries, RetryRule},
+        retry::{Afterwards, RetryRule, RetryRules},
         vcs::{VcsStore, VcsType},
         watch::{Ping, WatchRules},
     },
     metrics::Metrics,
     ports::{
-        ArtifactStore, Backchannel, Catalog, Claims, Event, Fault, LogStore, QueueStore,
-        ResultStore, SpooledFile, Vcs,
+        ActiveRunStore, ArtifactStore, Backchannel, Catalog, Event, Fault, LogStore, QueueStore,
+        RunStore, SpooledFile, Vcs,
         artifact_store::{Content, MockArtifactStore},
         backchannel::MockBackchannel,
         log_store::MockLogStore,
         queue_store::ClaimFilter,
-        result_store::MockResultStore,
+        run_store::MockRunStore,
         vcs::{EarlierBranch, MockVcs, Probe},
     },
     services::{
-        Deployment, ServiceError,
-        announce::Announcer,
+        CoordinatorConfig, ServiceError,
         assign::{AssignRequest, Assigner},
-        fate::Fates,
-        finish::{Finishable, Finished, Finisher, Turns, Upload},
+        finish::{Finishable, Finished, Finisher, RunLocks, Upload},
         follow_up::FollowUps,
         keepalive::Keepalive,
-        lead::Leader,
-        live::Live,
-        relay::Relay,
-        watch::{Pace, Watcher, WatcherPorts},
+        leadership::Leader,
+        live_log::LiveLogIngest,
+        outbox_publisher::OutboxPublisher,
+        retry::RetryPolicy,
+        status_publisher::StatusPublisher,
+        watch::{PollConfig, Watcher, WatcherPorts},
     },
 };
 use std::sync::Arc;
@@ -50,15 +51,15 @@ use tokio_util::task::TaskTracker;
 struct Place {
     store: Arc<Embedded>,
     clock: Arc<FakeClock>,
-    deployment: Arc<Deployment>,
+    deployment: Arc<CoordinatorConfig>,
     events: Arc<InProcessEvents>,
-    announcer: Arc<Announcer>,
+    announcer: Arc<StatusPublisher>,
     leader: Arc<Leader>,
-    relay: Arc<Relay>,
+    relay: Arc<OutboxPublisher>,
     follow_ups: Arc<FollowUps>,
     keepalive: Arc<Keepalive>,
-    live: Arc<Live>,
-    fates: Arc<Fates>,
+    live: Arc<LiveLogIngest>,
+    fates: Arc<RetryPolicy>,
 }
 
 fn vanished_rule() -> RetryRule {
@@ -76,7 +77,7 @@ fn vanished_rule() -> RetryRule {
     }
 }
 
-fn deployment() -> Deployment {
+fn deployment() -> CoordinatorConfig {
     let campaign = Campaign {
         name: campaign_name("gen"),
         command: Some("true".into()),
@@ -86,7 +87,7 @@ fn deployment() -> Deployment {
         default_empty: true,
         build: Some(BuildTarget::Generic { chroot: None }),
     };
-    Deployment {
+    CoordinatorConfig {
         campaigns: Campaigns {
             campaigns: vec![campaign],
             distributions: vec![],
@@ -101,8 +102,8 @@ fn deployment() -> Deployment {
             run_timeout: TimeDelta::minutes(60),
             lease: TimeDelta::minutes(2),
         },
-        retries: Retries(vec![vanished_rule()]),
-        blame: BlameRules {
+        retries: RetryRules(vec![vanished_rule()]),
+        blame: QuarantinePolicy {
             codes: vec!["worker-failure".into()],
             quarantine_after: 2,
         },
@@ -118,7 +119,7 @@ fn place() -> Place {
         Arc::new(deployment()),
     );
     let events = Arc::new(InProcessEvents::default());
-    let announcer = Arc::new(Announcer::new(
+    let announcer = Arc::new(StatusPublisher::new(
         store.clone(),
         events.clone(),
         clock.clone(),
@@ -131,7 +132,7 @@ fn place() -> Place {
         clock.clone(),
         leader.clone(),
     ));
-    let relay = Arc::new(Relay::new(
+    let relay = Arc::new(OutboxPublisher::new(
         store.clone(),
         events.clone(),
         leader.clone(),
@@ -143,12 +144,12 @@ fn place() -> Place {
         clock.clone(),
         deployment.clone(),
     ));
-    let live = Arc::new(Live::new(
+    let live = Arc::new(LiveLogIngest::new(
         store.clone(),
         keepalive.clone(),
         deployment.clone(),
     ));
-    let fates = Arc::new(Fates {
+    let fates = Arc::new(RetryPolicy {
         parking: store.clone(),
         pauses: store.clone(),
         credentials: store.clone(),
@@ -190,7 +191,7 @@ fn away() -> Fault {
 impl Place {
     fn finisher(
         &self,
-        results: Arc<dyn ResultStore>,
+        results: Arc<dyn RunStore>,
         artifacts: Arc<dyn ArtifactStore>,
         logs: Arc<dyn LogStore>,
     ) -> Arc<Finisher> {
@@ -206,11 +207,11 @@ impl Place {
             announcer: self.announcer.clone(),
             clock: self.clock.clone(),
             metrics: Arc::new(Metrics::new()),
-            turns: Turns::default(),
+            turns: RunLocks::default(),
         })
     }
 
-    fn assigner(&self, results: Arc<dyn ResultStore>, vcs: Arc<dyn Vcs>) -> Arc<Assigner> {
+    fn assigner(&self, results: Arc<dyn RunStore>, vcs: Arc<dyn Vcs>) -> Arc<Assigner> {
         Arc::new(Assigner {
             queue: self.store.clone(),
             claims: self.store.clone(),
@@ -239,7 +240,7 @@ impl Place {
         };
         Arc::new(Watcher::new(
             ports,
-            Pace {
+            PollConfig {
                 interval: std::time::Duration::from_secs(1),
                 at_once: 8,
             },
@@ -269,7 +270,10 @@ impl Place {
     }
 
     async fn nothing_is_held(&self) -> bool {
-        Claims::list(self.store.as_ref()).await.unwrap().is_empty()
+        ActiveRunStore::list(self.store.as_ref())
+            .await
+            .unwrap()
+            .is_empty()
             && self
                 .store
                 .peek(&ClaimFilter::default(), start())
@@ -336,7 +340,7 @@ async fn logs_that_cannot_be_stored_are_not_claimed_to_be() {
 async fn a_result_store_that_is_away_leaves_the_run_to_be_finished_again() {
     let place = place();
     let id = place.held().await;
-    let mut results = MockResultStore::new();
+    let mut results = MockRunStore::new();
     results
         .expect_record()
         .times(1)
@@ -378,7 +382,7 @@ async fn a_failure_on_the_way_lets_the_item_go() {
             revision: "r".into(),
         })
     });
-    let mut results = MockResultStore::new();
+    let mut results = MockRunStore::new();
     results
         .expect_run_of_revision()
         .returning(|_, _| Err(away().into()));
@@ -400,7 +404,7 @@ async fn a_host_that_is_rate_limited_is_skipped_and_its_item_kept() {
     vcs.expect_probe()
         .returning(move |codebase| match codebase.host() {
             Some("aa.example") => Probe::RateLimited(until),
-            _ => Probe::Opened {
+            _ => Probe::Availability {
                 url: "https://elsewhere/x".into(),
                 vcs_type: VcsType::Git,
             },
@@ -445,7 +449,12 @@ async fn when_only_limited_hosts_are_left_the_worker_is_told_until_when() {
     assert!(
         matches!(assigner.assign(AssignRequest::default()).await, Err(ServiceError::RateLimited(told)) if told == until)
     );
-    assert!(Claims::list(place.store.as_ref()).await.unwrap().is_empty());
+    assert!(
+        ActiveRunStore::list(place.store.as_ref())
+            .await
+            .unwrap()
+            .is_empty()
+    );
 }
 
 /// Says when it is asked, and answers when it is told to.

@@ -4,7 +4,7 @@ use super::{Place, SUCCESS, away, finish, place, upload, working_artifacts, work
 use crate::support::{start, values::*};
 use chrono::TimeDelta;
 use janitor_runner::{
-    adapters::none::{NoBackchannel, NoVcs},
+    adapters::{backchannel::none::NoBackchannel, vcs::none::NoVcs},
     domain::{
         active_run::{ActiveRun, Claimant},
         pause::{Pause, Scope},
@@ -12,8 +12,8 @@ use janitor_runner::{
         watch::Ping,
     },
     ports::{
-        Backchannel, Claims, Credentials, LiveLogs, Parking, Pauses, QueueStore, ResultStore,
-        backchannel::MockBackchannel, claims::MockClaims, log_store::MockLogStore,
+        ActiveRunStore, Backchannel, Credentials, LiveLogs, Parking, Pauses, QueueStore, RunStore,
+        active_runs::MockActiveRunStore, backchannel::MockBackchannel, log_store::MockLogStore,
         queue_store::ClaimRequest,
     },
     services::{
@@ -21,8 +21,8 @@ use janitor_runner::{
         assign::AssignRequest,
         finish::Finishable,
         logs::{LogPart, Logs},
-        waiting::WaitingRoom,
-        watch::{Pace, Watcher, WatcherPorts},
+        long_poll::LongPoll,
+        watch::{PollConfig, Watcher, WatcherPorts},
     },
 };
 use std::{sync::Arc, time::Duration};
@@ -48,9 +48,9 @@ impl Place {
         self.clock.now()
     }
 
-    fn waiting_room(&self, ending: &CancellationToken) -> Arc<WaitingRoom> {
+    fn waiting_room(&self, ending: &CancellationToken) -> Arc<LongPoll> {
         let assigner = self.assigner(self.store.clone(), Arc::new(NoVcs));
-        Arc::new(WaitingRoom::new(
+        Arc::new(LongPoll::new(
             assigner,
             self.store.clone(),
             self.store.clone(),
@@ -476,7 +476,7 @@ async fn a_worker_that_fails_again_and_again_is_quarantined() {
 #[tokio::test]
 async fn a_watcher_survives_every_error_of_a_store() {
     let place = place();
-    let mut claims = MockClaims::new();
+    let mut claims = MockActiveRunStore::new();
     let (told, mut asked) = tokio::sync::mpsc::unbounded_channel();
     claims.expect_list().returning(move || {
         told.send(()).unwrap();
@@ -495,7 +495,7 @@ async fn a_watcher_survives_every_error_of_a_store() {
     place.leader.renew().await;
     let watcher = Arc::new(Watcher::new(
         ports,
-        Pace {
+        PollConfig {
             interval: Duration::from_millis(5),
             at_once: 2,
         },

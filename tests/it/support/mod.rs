@@ -1,11 +1,11 @@
 //! What the tests share: a clock that stands still, stores that are new for each test, and values to put into them.
 
+pub mod fake_backchannel;
 pub mod load;
-pub mod play;
 pub mod process;
 pub mod servers;
 pub mod values;
-pub mod yard;
+pub mod worker_harness;
 
 use janitor_runner::{
     adapters::{embedded::Embedded, memory::MemoryKv, postgres::Postgres, sled::SledKv},

@@ -9,8 +9,8 @@ use janitor_runner::{
         codebase::Codebase,
         name::{CampaignName, CodebaseName, RunId},
         publish::PublishStatus,
-        queue::{Bucket, Enqueue, QueueKey},
-        retry::Fate,
+        queue::{Bucket, EnqueueRequest, QueueKey},
+        retry::Disposition,
         run::{DebianPackage, ResultBranch, ResultCode, ResultTag, Run, Target},
         schedule::Pair,
         vcs::VcsType,
@@ -18,7 +18,7 @@ use janitor_runner::{
     ports::{
         catalog::ScheduledCandidate,
         queue_store::{ClaimFilter, ClaimRequest, EnqueueBatch},
-        result_store::NewRun,
+        run_store::NewRun,
     },
 };
 use serde_json::json;
@@ -82,8 +82,8 @@ pub fn full_codebase(name: &str) -> Codebase {
     }
 }
 
-pub fn wish(codebase: &str, bucket: Bucket, offset: f64) -> Enqueue {
-    Enqueue {
+pub fn wish(codebase: &str, bucket: Bucket, offset: f64) -> EnqueueRequest {
+    EnqueueRequest {
         key: key(codebase, "gen"),
         bucket,
         offset,
@@ -95,7 +95,7 @@ pub fn wish(codebase: &str, bucket: Bucket, offset: f64) -> Enqueue {
     }
 }
 
-pub fn batch(items: Vec<Enqueue>) -> EnqueueBatch {
+pub fn batch(items: Vec<EnqueueRequest>) -> EnqueueBatch {
     EnqueueBatch {
         items,
         settles: vec![],
@@ -187,9 +187,9 @@ pub fn ended(active: &ActiveRun, run: Run) -> NewRun {
         run,
         token: active.token.clone(),
         now: start(),
-        fate: Fate::Done,
+        fate: Disposition::Done,
         unless_seen_after: None,
-        blames_worker: None,
+        worker_at_fault: None,
     }
 }
 

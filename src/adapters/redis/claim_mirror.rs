@@ -1,0 +1,401 @@
+//! Claims of another store, kept in the Janitor's hashes too: so this runner and the Python one can take turns on a live
+//! deployment, in both directions, with the active runs kept.
+//!
+//! The store decides; the hashes follow at once while Redis answers, and are put right again when it was away. Active
+//! runs that another runner left there are taken over.
+
+use super::{hashes::Hashes, ping};
+use crate::{
+    domain::{
+        active_run::ActiveRun,
+        name::{CampaignName, CodebaseName, RunId},
+        publish::PublishStatus,
+        queue::{QueueId, QueueItem},
+        run::Run,
+        schedule::Pair,
+        time::Time,
+    },
+    ports::{
+        ActiveRunStore, ActiveRunStoreError, Clock, Fault, Ids, QueueStore, QueueStoreError,
+        RunStore, RunStoreError,
+        active_runs::{ClaimDetails, HostBackoff, Renewal},
+        queue_store::{
+            ClaimFilter, ClaimRequest, Claimed, EnqueueBatch, Enqueued, NextItem, Position,
+            QueueStats,
+        },
+        run_store::{FinishedCounts, LateOutcome, LateRun, NewRun, Recorded},
+    },
+};
+use ::redis::aio::ConnectionManager;
+use async_trait::async_trait;
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+use tokio::time::timeout;
+
+/// How long a request waits for Redis to be told; what it did not hear, it is told later.
+const PATIENCE: Duration = Duration::from_millis(200);
+/// How often the hashes are compared with the store.
+const COMPARE_EVERY: Duration = Duration::from_secs(5);
+const AFTER_FAILURE: Duration = Duration::from_millis(500);
+
+/// Keeps the hashes.
+pub struct ClaimMirror {
+    hashes: Hashes,
+    queue: Arc<dyn QueueStore>,
+    claims: Arc<dyn ActiveRunStore>,
+    results: Arc<dyn RunStore>,
+    ids: Arc<dyn Ids>,
+    clock: Arc<dyn Clock>,
+    /// Redis was not told of everything: requests do not wait for it until it was.
+    behind: AtomicBool,
+}
+
+/// A store whose claims are kept in the hashes too.
+#[derive(Clone)]
+pub struct MirroredStores(pub Arc<ClaimMirror>);
+
+impl ClaimMirror {
+    /// Keeps the claims of a store, given by its ports.
+    pub fn new(
+        connection: ConnectionManager,
+        queue: Arc<dyn QueueStore>,
+        claims: Arc<dyn ActiveRunStore>,
+        results: Arc<dyn RunStore>,
+        ids: Arc<dyn Ids>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self {
+            hashes: Hashes { connection },
+            queue,
+            claims,
+            results,
+            ids,
+            clock,
+            behind: AtomicBool::new(true),
+        }
+    }
+
+    async fn tell(&self, told: impl Future<Output = Result<(), Fault>>) {
+        if self.behind.load(Ordering::Relaxed) {
+            return;
+        }
+        if !matches!(timeout(PATIENCE, told).await, Ok(Ok(()))) {
+            self.behind.store(true, Ordering::Relaxed);
+            tracing::warn!("Redis was not told of an active run, and will be later");
+        }
+    }
+
+    /// Takes over what others left, and makes the hashes say what the store says.
+    pub async fn compare(&self) -> Result<(), Fault> {
+        // From here on what happens is told at once again; what happened before is read below.
+        let everything = self.behind.swap(false, Ordering::Relaxed);
+        let compared = self.put_right(everything).await;
+        if compared.is_err() {
+            self.behind.store(true, Ordering::Relaxed);
+        }
+        compared
+    }
+
+    /// Writes what is missing there, or everything, since what is there may be old.
+    async fn put_right(&self, everything: bool) -> Result<(), Fault> {
+        let there = self.hashes.read(|| self.ids.fresh()).await?;
+        let foreign = there.iter().filter(|found| !found.ours);
+        for found in foreign {
+            if self
+                .claims
+                .adopt(found.run.clone())
+                .await
+                .map_err(of_claims)?
+            {
+                tracing::info!(run.id = %found.run.id, "an active run of another runner is taken over");
+            }
+        }
+        for limit in self.hashes.backed_off_hosts().await? {
+            if limit.until > self.clock.now() {
+                self.claims.back_off_host(limit).await.map_err(of_claims)?;
+            }
+        }
+        let held: BTreeMap<RunId, ActiveRun> = self
+            .claims
+            .list()
+            .await
+            .map_err(of_claims)?
+            .into_iter()
+            .map(|run| (run.id.clone(), run))
+            .collect();
+        let there: BTreeMap<RunId, QueueId> = there
+            .into_iter()
+            .map(|found| (found.run.id, found.run.item.id))
+            .collect();
+        let mut missing = vec![];
+        for (id, run) in &held {
+            // One that is not there was told to nobody, or another runner finished it.
+            let known = there.contains_key(id);
+            if (known && everything) || (!known && !self.ended_elsewhere(run).await?) {
+                missing.push(run.clone());
+            }
+        }
+        let gone: Vec<(RunId, QueueId)> = there
+            .into_iter()
+            .filter(|(id, _)| !held.contains_key(id))
+            .collect();
+        self.hashes.write(&missing, &gone).await
+    }
+
+    async fn ended_elsewhere(&self, run: &ActiveRun) -> Result<bool, Fault> {
+        if self
+            .results
+            .run(&run.id)
+            .await
+            .map_err(of_results)?
+            .is_none()
+        {
+            return Ok(false);
+        }
+        tracing::info!(run.id = %run.id, "another runner has finished a run of ours");
+        match self
+            .claims
+            .release(&run.id, &run.token, self.clock.now())
+            .await
+        {
+            Ok(()) | Err(ActiveRunStoreError::ClaimLost(_)) => Ok(true),
+            Err(ActiveRunStoreError::Fault(fault)) => Err(fault),
+        }
+    }
+
+    /// Compares for ever.
+    pub async fn run(&self) {
+        loop {
+            let wait = match self.compare().await {
+                Ok(()) => COMPARE_EVERY,
+                Err(error) => {
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "the active runs in Redis may be old"
+                    );
+                    AFTER_FAILURE
+                }
+            };
+            let mut waited = Duration::ZERO;
+            while waited < wait && (wait == AFTER_FAILURE || !self.behind.load(Ordering::Relaxed)) {
+                tokio::time::sleep(AFTER_FAILURE).await;
+                waited += AFTER_FAILURE;
+            }
+        }
+    }
+}
+
+fn of_claims(error: ActiveRunStoreError) -> Fault {
+    match error {
+        ActiveRunStoreError::Fault(fault) => fault,
+        lost @ ActiveRunStoreError::ClaimLost(_) => Fault::backend("compare the active runs", lost),
+    }
+}
+
+fn of_results(error: RunStoreError) -> Fault {
+    match error {
+        RunStoreError::Fault(fault) => fault,
+        other => Fault::backend("compare the active runs", other),
+    }
+}
+
+#[async_trait]
+impl QueueStore for MirroredStores {
+    async fn claim(&self, request: ClaimRequest) -> Result<Option<Claimed>, QueueStoreError> {
+        let claimed = self.0.queue.claim(request).await?;
+        if let Some(claimed) = &claimed {
+            self.0
+                .tell(self.0.hashes.write(std::slice::from_ref(&claimed.run), &[]))
+                .await;
+        }
+        Ok(claimed)
+    }
+
+    async fn enqueue(&self, batch: EnqueueBatch) -> Result<Vec<Enqueued>, QueueStoreError> {
+        self.0.queue.enqueue(batch).await
+    }
+
+    async fn peek(
+        &self,
+        filter: &ClaimFilter,
+        now: Time,
+    ) -> Result<Option<NextItem>, QueueStoreError> {
+        self.0.queue.peek(filter, now).await
+    }
+
+    async fn list(&self, limit: usize) -> Result<Vec<QueueItem>, QueueStoreError> {
+        self.0.queue.list(limit).await
+    }
+
+    async fn position(&self, pair: &Pair) -> Result<Option<Position>, QueueStoreError> {
+        self.0.queue.position(pair).await
+    }
+
+    async fn position_of(&self, id: QueueId) -> Result<Option<Position>, QueueStoreError> {
+        self.0.queue.position_of(id).await
+    }
+
+    async fn waiting(
+        &self,
+        campaign: &CampaignName,
+        codebase: Option<CodebaseName>,
+    ) -> Result<Vec<QueueItem>, QueueStoreError> {
+        self.0.queue.waiting(campaign, codebase).await
+    }
+
+    async fn remove(&self, ids: &[QueueId]) -> Result<Vec<QueueId>, QueueStoreError> {
+        self.0.queue.remove(ids).await
+    }
+
+    async fn stats(&self) -> Result<QueueStats, QueueStoreError> {
+        self.0.queue.stats().await
+    }
+}
+
+#[async_trait]
+impl ActiveRunStore for MirroredStores {
+    async fn get(&self, id: &RunId) -> Result<Option<ActiveRun>, ActiveRunStoreError> {
+        self.0.claims.get(id).await
+    }
+
+    async fn list(&self) -> Result<Vec<ActiveRun>, ActiveRunStoreError> {
+        self.0.claims.list().await
+    }
+
+    async fn amend(
+        &self,
+        id: &RunId,
+        token: &str,
+        details: ClaimDetails,
+    ) -> Result<(), ActiveRunStoreError> {
+        self.0.claims.amend(id, token, details).await?;
+        if let Some(run) = self.0.claims.get(id).await? {
+            self.0.tell(self.0.hashes.write(&[run], &[])).await;
+        }
+        Ok(())
+    }
+
+    async fn renew(
+        &self,
+        id: &RunId,
+        token: &str,
+        renewal: Renewal,
+    ) -> Result<ActiveRun, ActiveRunStoreError> {
+        let run = self.0.claims.renew(id, token, renewal).await?;
+        self.0
+            .tell(self.0.hashes.keepalive(id, run.keepalive))
+            .await;
+        Ok(run)
+    }
+
+    async fn suspect(
+        &self,
+        id: &RunId,
+        token: &str,
+        failures: u32,
+    ) -> Result<(), ActiveRunStoreError> {
+        self.0.claims.suspect(id, token, failures).await
+    }
+
+    async fn cancel(
+        &self,
+        id: &RunId,
+        reason: &str,
+    ) -> Result<Option<ActiveRun>, ActiveRunStoreError> {
+        self.0.claims.cancel(id, reason).await
+    }
+
+    async fn release(&self, id: &RunId, token: &str, now: Time) -> Result<(), ActiveRunStoreError> {
+        let item = self.0.claims.get(id).await?.map(|run| run.item.id);
+        self.0.claims.release(id, token, now).await?;
+        self.0
+            .tell(
+                self.0
+                    .hashes
+                    .write(&[], &[(id.clone(), item.unwrap_or_default())]),
+            )
+            .await;
+        Ok(())
+    }
+
+    async fn adopt(&self, run: ActiveRun) -> Result<bool, ActiveRunStoreError> {
+        self.0.claims.adopt(run).await
+    }
+
+    async fn back_off_host(&self, limit: HostBackoff) -> Result<(), ActiveRunStoreError> {
+        self.0.claims.back_off_host(limit.clone()).await?;
+        self.0.tell(self.0.hashes.back_off_host(&limit)).await;
+        Ok(())
+    }
+
+    async fn backed_off_hosts(&self, now: Time) -> Result<Vec<HostBackoff>, ActiveRunStoreError> {
+        self.0.claims.backed_off_hosts(now).await
+    }
+
+    async fn check(&self) -> Result<(), ActiveRunStoreError> {
+        Ok(ping("check the coordination", &self.0.hashes.connection).await?)
+    }
+}
+
+#[async_trait]
+impl RunStore for MirroredStores {
+    async fn record(&self, new: NewRun) -> Result<Recorded, RunStoreError> {
+        let (id, item) = (new.run.id.clone(), new.run.queue_id);
+        let recorded = self.0.results.record(new).await?;
+        self.0.tell(self.0.hashes.write(&[], &[(id, item)])).await;
+        Ok(recorded)
+    }
+
+    async fn record_late(&self, late: LateRun) -> Result<LateOutcome, RunStoreError> {
+        self.0.results.record_late(late).await
+    }
+
+    async fn run(&self, id: &RunId) -> Result<Option<Run>, RunStoreError> {
+        self.0.results.run(id).await
+    }
+
+    async fn latest(&self, limit: usize) -> Result<Vec<Run>, RunStoreError> {
+        self.0.results.latest(limit).await
+    }
+
+    async fn set_publish_status(
+        &self,
+        id: &RunId,
+        status: PublishStatus,
+    ) -> Result<Option<Run>, RunStoreError> {
+        self.0.results.set_publish_status(id, status).await
+    }
+
+    async fn run_of_revision(
+        &self,
+        pair: &Pair,
+        revision: &str,
+    ) -> Result<Option<Run>, RunStoreError> {
+        self.0.results.run_of_revision(pair, revision).await
+    }
+
+    async fn last_build_version(
+        &self,
+        codebase: &CodebaseName,
+        distribution: &str,
+    ) -> Result<Option<String>, RunStoreError> {
+        self.0
+            .results
+            .last_build_version(codebase, distribution)
+            .await
+    }
+
+    async fn finished_since(&self, since: Time) -> Result<FinishedCounts, RunStoreError> {
+        self.0.results.finished_since(since).await
+    }
+
+    async fn check(&self) -> Result<(), RunStoreError> {
+        self.0.results.check().await
+    }
+}

@@ -1,0 +1,3 @@
+//! How branches are looked at.
+
+pub mod none;

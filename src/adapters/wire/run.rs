@@ -1,0 +1,185 @@
+//! Finished runs.
+
+use crate::{
+    domain::{
+        run::{ResultBranch, ResultTag, Run, Target},
+        time::iso,
+    },
+    services::finish::Finished,
+};
+use serde::Serialize;
+use serde_json::{Value, json};
+use utoipa::ToSchema;
+
+/// The run that was continued.
+#[derive(Debug, Serialize, ToSchema)]
+struct ResumedResponse {
+    run_id: String,
+}
+
+/// A run's result; also sent on the channel `result`.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ResultResponse {
+    codebase: String,
+    campaign: String,
+    change_set: String,
+    log_id: String,
+    description: Option<String>,
+    code: String,
+    #[schema(value_type = Object)]
+    failure_details: Option<Value>,
+    failure_stage: Option<String>,
+    /// Seconds.
+    duration: f64,
+    finish_time: String,
+    start_time: String,
+    transient: Option<bool>,
+    /// `{}` or `{name, details}`.
+    #[schema(value_type = Object)]
+    target: Value,
+    logfilenames: Vec<String>,
+    #[schema(value_type = Object)]
+    codemod: Option<Value>,
+    value: Option<i32>,
+    #[schema(value_type = Object)]
+    remotes: Option<Value>,
+    branch_url: Option<String>,
+    resume: Option<ResumedResponse>,
+    /// `[role, name, base revision, revision]`.
+    #[schema(value_type = Option<Vec<Vec<Option<String>>>>)]
+    branches: Option<Vec<ResultBranch>>,
+    /// `[name, revision]`.
+    #[schema(value_type = Option<Vec<Vec<Option<String>>>>)]
+    tags: Option<Vec<ResultTag>>,
+    revision: Option<String>,
+    main_branch_revision: Option<String>,
+}
+
+fn target(target: Option<&Target>) -> Value {
+    match target {
+        None => json!({}),
+        Some(Target::Generic { details }) => json!({ "name": "generic", "details": details }),
+        Some(Target::Debian(package)) => json!({ "name": "debian", "details": {
+            "build_distribution": package.distribution,
+            "build_version": package.version,
+            "changes_filenames": package.changes_filenames,
+            "lintian": package.lintian,
+            "binary_packages": package.binary_packages,
+        } }),
+    }
+}
+
+impl From<&Run> for ResultResponse {
+    fn from(run: &Run) -> Self {
+        Self {
+            codebase: run.codebase.to_string(),
+            campaign: run.campaign.to_string(),
+            change_set: run.change_set.clone(),
+            log_id: run.id.to_string(),
+            description: run.description.clone(),
+            code: run.code.to_string(),
+            failure_details: run.failure_details.clone(),
+            failure_stage: run.failure_stage.clone(),
+            duration: run.duration(),
+            finish_time: iso(run.finish_time),
+            start_time: iso(run.start_time),
+            transient: run.transient,
+            target: target(run.target.as_ref()),
+            logfilenames: run.logfilenames.clone(),
+            codemod: run.codemod.clone(),
+            value: run.value,
+            remotes: run.remotes.clone(),
+            branch_url: run.branch_url.clone(),
+            resume: run.resume_from.as_ref().map(|id| ResumedResponse {
+                run_id: id.to_string(),
+            }),
+            branches: run.branches.clone(),
+            tags: run.tags.clone(),
+            revision: run.revision.clone(),
+            main_branch_revision: run.main_branch_revision.clone(),
+        }
+    }
+}
+
+/// The answer to a finish.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct FinishResponse {
+    id: String,
+    /// What was received, without `result.json`.
+    filenames: Vec<String>,
+    logs: Vec<String>,
+    artifacts: Option<Vec<String>>,
+    result: ResultResponse,
+}
+
+impl From<&Finished> for FinishResponse {
+    fn from(finished: &Finished) -> Self {
+        let run = &finished.run;
+        Self {
+            id: run.id.to_string(),
+            filenames: run.filenames.clone(),
+            logs: run.logfilenames.clone(),
+            artifacts: run.artifacts.clone(),
+            result: run.into(),
+        }
+    }
+}
+
+/// A decision about a run; also sent on the channel `publish-status`.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct PublishStatusResponse {
+    run_id: String,
+    publish_status: String,
+    codebase: String,
+    campaign: String,
+}
+
+impl From<&Run> for PublishStatusResponse {
+    fn from(run: &Run) -> Self {
+        Self {
+            run_id: run.id.to_string(),
+            publish_status: run.publish_status.to_string(),
+            codebase: run.codebase.to_string(),
+            campaign: run.campaign.to_string(),
+        }
+    }
+}
+
+/// Every stored fact of a run.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct RunResponse {
+    publish_status: String,
+    queue_id: i64,
+    command: String,
+    worker: Option<String>,
+    worker_link: Option<String>,
+    context: Option<String>,
+    instigated_context: Option<String>,
+    vcs_type: Option<String>,
+    subpath: Option<String>,
+    target_branch_url: Option<String>,
+    filenames: Vec<String>,
+    artifacts: Option<Vec<String>>,
+    #[serde(flatten)]
+    result: ResultResponse,
+}
+
+impl From<&Run> for RunResponse {
+    fn from(run: &Run) -> Self {
+        Self {
+            publish_status: run.publish_status.to_string(),
+            queue_id: run.queue_id,
+            command: run.command.clone(),
+            worker: run.worker.clone(),
+            worker_link: run.worker_link.clone(),
+            context: run.context.clone(),
+            instigated_context: run.instigated_context.clone(),
+            vcs_type: run.vcs_type.map(|vcs| vcs.to_string()),
+            subpath: run.subpath.clone(),
+            target_branch_url: run.target_branch_url.clone(),
+            filenames: run.filenames.clone(),
+            artifacts: run.artifacts.clone(),
+            result: run.into(),
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! What becomes of a queue item, and of its worker, when a run has ended.
+
+use super::{CoordinatorConfig, ServiceError};
+use crate::{
+    domain::{
+        pause::{Pause, Scope},
+        retry::Disposition,
+        run::Run,
+    },
+    ports::{Clock, Credentials, Ids, Parking, Pauses},
+};
+use std::sync::Arc;
+
+/// Decides by the deployment's rules.
+pub struct RetryPolicy {
+    /// What is known of items.
+    pub parking: Arc<dyn Parking>,
+    /// Where workers are quarantined.
+    pub pauses: Arc<dyn Pauses>,
+    /// Who failed how often.
+    pub credentials: Arc<dyn Credentials>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Chance.
+    pub ids: Arc<dyn Ids>,
+    /// The rules.
+    pub deployment: Arc<CoordinatorConfig>,
+}
+
+impl RetryPolicy {
+    /// From 0 to 1.
+    fn chance(&self) -> f64 {
+        let digits: String = self
+            .ids
+            .fresh()
+            .chars()
+            .filter(char::is_ascii_hexdigit)
+            .take(8)
+            .collect();
+        f64::from(u32::from_str_radix(&digits, 16).unwrap_or(u32::MAX / 2)) / f64::from(u32::MAX)
+    }
+
+    /// What becomes of the item of a run.
+    pub async fn of(&self, run: &Run) -> Result<Disposition, ServiceError> {
+        if self.deployment.retries.rule(run).is_none() {
+            return Ok(Disposition::Done);
+        }
+        // The item is held, so nobody changes this meanwhile.
+        let Some(entry) = self.parking.entry(run.queue_id).await? else {
+            return Ok(Disposition::Done);
+        };
+        Ok(self
+            .deployment
+            .retries
+            .decide(run, entry.state.tries, self.chance(), self.clock.now()))
+    }
+
+    /// Takes a worker that fails again and again out of service. To miss it once does no harm: the next failure counts too.
+    pub async fn quarantine(&self, run: &Run) {
+        let (Some(worker), Some(true)) = (&run.worker, self.deployment.blame.blames(run)) else {
+            return;
+        };
+        if let Err(error) = self.look_at(worker, run).await {
+            tracing::warn!(
+                worker,
+                error = &error as &dyn std::error::Error,
+                "it is not known whether a worker fails too often"
+            );
+        }
+    }
+
+    async fn look_at(&self, worker: &str, run: &Run) -> Result<(), ServiceError> {
+        let failures = self
+            .credentials
+            .account(worker)
+            .await?
+            .map_or(0, |account| account.failures);
+        if !self.deployment.blame.quarantines(failures) {
+            return Ok(());
+        }
+        let (scope, now) = (Scope::Worker(worker.to_owned()), self.clock.now());
+        if self
+            .pauses
+            .pauses(now)
+            .await?
+            .iter()
+            .any(|pause| pause.scope == scope)
+        {
+            return Ok(());
+        }
+        let reason = format!(
+            "quarantined after {failures} failures in a row, the last was {} in run {}",
+            run.code, run.id
+        );
+        tracing::error!(
+            worker,
+            failures,
+            "a worker fails again and again, and gets no more work until its pause is ended"
+        );
+        Ok(self
+            .pauses
+            .pause(Pause {
+                scope,
+                reason,
+                since: now,
+                until: None,
+            })
+            .await?)
+    }
+}

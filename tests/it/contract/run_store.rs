@@ -1,0 +1,333 @@
+//! `RunStore`.
+
+use super::contract;
+use crate::support::{start, values::*};
+use chrono::TimeDelta;
+use janitor_runner::{
+    domain::{
+        active_run::ActiveRun,
+        name::RunId,
+        publish::PublishStatus,
+        queue::Bucket,
+        run::{ResultCode, Run, Target},
+    },
+    ports::{
+        ActiveRunStore, Catalog, Credentials, QueueStore, RunStore, RunStoreError, ScheduleStore,
+        run_store::{NewRun, Recorded},
+    },
+};
+
+contract!(
+    a_run_keeps_every_field,
+    recording_ends_item_and_claim,
+    recording_twice_keeps_the_first,
+    a_stale_token_records_nothing,
+    an_unknown_worker_records_nothing,
+    a_wish_that_waited_is_queued,
+    publish_statuses_are_kept,
+    runs_are_found_by_revision,
+    the_highest_version_wins,
+    finished_runs_are_counted,
+    the_latest_come_first,
+    concurrent_records_store_one,
+);
+
+async fn active<S: QueueStore + Catalog>(store: &S, codebase: &str, run: &str) -> ActiveRun {
+    store
+        .upload_codebases(vec![bare_codebase(codebase)])
+        .await
+        .unwrap();
+    store
+        .enqueue(batch(vec![wish(codebase, Bucket::Default, 1.0)]))
+        .await
+        .unwrap();
+    let request = janitor_runner::ports::queue_store::ClaimRequest {
+        filter: janitor_runner::ports::queue_store::ClaimFilter {
+            codebase: Some(codebase_name(codebase)),
+            ..Default::default()
+        },
+        ..claim(run)
+    };
+    store.claim(request).await.unwrap().unwrap().run
+}
+
+async fn a_run_keeps_every_field<S: QueueStore + Catalog + RunStore + Credentials>(store: &S) {
+    store.add("w1", "secret", None).await.unwrap();
+    let active = active(store, "aa", "r1").await;
+    let run = Run {
+        worker: Some("w1".into()),
+        ..full_run(&active)
+    };
+    assert_eq!(
+        store.record(ended(&active, run.clone())).await.unwrap(),
+        Recorded::Stored
+    );
+    assert_eq!(store.run(&run.id).await.unwrap().unwrap(), run);
+    assert_eq!(store.run(&RunId::new("nosuch")).await.unwrap(), None);
+    assert_eq!(
+        Credentials::list(store).await.unwrap()[0].last_seen,
+        Some(start())
+    );
+    store.check().await.unwrap();
+}
+
+async fn recording_ends_item_and_claim<
+    S: QueueStore + Catalog + RunStore + ActiveRunStore + ScheduleStore,
+>(
+    store: &S,
+) {
+    let active = active(store, "aa", "r1").await;
+    store
+        .record(ended(&active, full_run(&active)))
+        .await
+        .unwrap();
+    assert_eq!(store.get(&active.id).await.unwrap(), None);
+    assert_eq!(QueueStore::list(store, 9).await.unwrap(), vec![]);
+    let follow_ups = store.follow_ups(9).await.unwrap();
+    assert_eq!(follow_ups.len(), 1);
+    assert_eq!(
+        (
+            &follow_ups[0].key,
+            &follow_ups[0].run_id,
+            follow_ups[0].context.as_deref()
+        ),
+        (&key("aa", "gen"), &active.id, Some("found"))
+    );
+}
+
+async fn recording_twice_keeps_the_first<S: QueueStore + Catalog + RunStore + ScheduleStore>(
+    store: &S,
+) {
+    let active = active(store, "aa", "r1").await;
+    let first = full_run(&active);
+    store.record(ended(&active, first.clone())).await.unwrap();
+    let second = Run {
+        code: ResultCode::new("failed"),
+        ..first.clone()
+    };
+    assert_eq!(
+        store.record(ended(&active, second)).await.unwrap(),
+        Recorded::Known(Box::new(first.clone()))
+    );
+    assert_eq!(store.run(&first.id).await.unwrap().unwrap(), first);
+    assert_eq!(store.follow_ups(9).await.unwrap().len(), 1);
+}
+
+async fn a_stale_token_records_nothing<S: QueueStore + Catalog + RunStore + ActiveRunStore>(
+    store: &S,
+) {
+    let active = active(store, "aa", "r1").await;
+    let stale = NewRun {
+        token: "wrong".into(),
+        ..ended(&active, full_run(&active))
+    };
+    assert!(matches!(
+        store.record(stale).await,
+        Err(RunStoreError::ClaimLost(_))
+    ));
+    assert_eq!(store.run(&active.id).await.unwrap(), None);
+    assert!(store.get(&active.id).await.unwrap().is_some());
+}
+
+async fn an_unknown_worker_records_nothing<S: QueueStore + Catalog + RunStore + ActiveRunStore>(
+    store: &S,
+) {
+    let active = active(store, "aa", "r1").await;
+    let run = Run {
+        worker: Some("ghost".into()),
+        ..full_run(&active)
+    };
+    assert!(
+        matches!(store.record(ended(&active, run)).await, Err(RunStoreError::UnknownWorker(name)) if name == "ghost")
+    );
+    assert_eq!(store.run(&active.id).await.unwrap(), None);
+    assert!(store.get(&active.id).await.unwrap().is_some());
+}
+
+async fn a_wish_that_waited_is_queued<S: QueueStore + Catalog + RunStore>(store: &S) {
+    let active = active(store, "aa", "r1").await;
+    let mut again = wish("aa", Bucket::Hook, 4.0);
+    again.command = "newer".into();
+    store.enqueue(batch(vec![again])).await.unwrap();
+    store
+        .record(ended(&active, full_run(&active)))
+        .await
+        .unwrap();
+    let items = store.list(9).await.unwrap();
+    assert_eq!(items.len(), 1);
+    assert_eq!(
+        (items[0].command.as_str(), items[0].bucket),
+        ("newer", Bucket::Hook)
+    );
+    assert_ne!(items[0].id, active.item.id);
+}
+
+async fn publish_statuses_are_kept<S: QueueStore + Catalog + RunStore>(store: &S) {
+    let active = active(store, "aa", "r1").await;
+    store
+        .record(ended(&active, full_run(&active)))
+        .await
+        .unwrap();
+    let changed = store
+        .set_publish_status(&active.id, PublishStatus::NeedsManualReview)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(changed.publish_status, PublishStatus::NeedsManualReview);
+    assert_eq!(store.run(&active.id).await.unwrap().unwrap(), changed);
+    assert_eq!(
+        store
+            .set_publish_status(&RunId::new("nosuch"), PublishStatus::Approved)
+            .await
+            .unwrap(),
+        None
+    );
+}
+
+async fn runs_are_found_by_revision<S: QueueStore + Catalog + RunStore>(store: &S) {
+    for (id, code, revision) in [
+        ("r1", "success", "x"),
+        ("r2", "failed", "x"),
+        ("r3", "success", "y"),
+    ] {
+        let active = active(store, "aa", id).await;
+        let run = Run {
+            code: ResultCode::new(code),
+            revision: Some(revision.into()),
+            ..full_run(&active)
+        };
+        store.record(ended(&active, run)).await.unwrap();
+    }
+    let found = |revision: &'static str| async move {
+        store
+            .run_of_revision(&pair("aa", "gen"), revision)
+            .await
+            .unwrap()
+            .map(|run| run.id.to_string())
+    };
+    assert_eq!(found("x").await.unwrap(), "r1");
+    assert_eq!(found("y").await.unwrap(), "r3");
+    assert_eq!(found("z").await, None);
+    assert_eq!(
+        store
+            .run_of_revision(&pair("aa", "other"), "x")
+            .await
+            .unwrap(),
+        None
+    );
+}
+
+pub async fn the_highest_version_wins<S: QueueStore + Catalog + RunStore>(store: &S) {
+    assert_eq!(
+        store
+            .last_build_version(&codebase_name("aa"), "sid")
+            .await
+            .unwrap(),
+        None
+    );
+    for (id, version) in [("r1", "1.0-9"), ("r2", "1.0-10"), ("r3", "1.0~rc1")] {
+        let active = active(store, "aa", id).await;
+        let mut run = full_run(&active);
+        if let Some(Target::Debian(package)) = &mut run.target {
+            package.version = version.into();
+        }
+        store.record(ended(&active, run)).await.unwrap();
+    }
+    assert_eq!(
+        store
+            .last_build_version(&codebase_name("aa"), "sid")
+            .await
+            .unwrap()
+            .unwrap(),
+        "1.0-10"
+    );
+    assert_eq!(
+        store
+            .last_build_version(&codebase_name("aa"), "other")
+            .await
+            .unwrap(),
+        None
+    );
+}
+
+async fn finished_runs_are_counted<S: QueueStore + Catalog + RunStore>(store: &S) {
+    for (id, code, minutes) in [
+        ("r1", "success", 0),
+        ("r2", "failed", 50),
+        ("r3", "failed", 51),
+    ] {
+        let active = active(store, "aa", id).await;
+        let now = start() + TimeDelta::minutes(minutes);
+        let run = Run {
+            code: ResultCode::new(code),
+            ..full_run(&active)
+        };
+        store
+            .record(NewRun {
+                now,
+                ..ended(&active, run)
+            })
+            .await
+            .unwrap();
+    }
+    let counts = store
+        .finished_since(start() + TimeDelta::minutes(40))
+        .await
+        .unwrap();
+    assert_eq!(
+        counts.into_iter().collect::<Vec<_>>(),
+        [(ResultCode::new("failed"), 2)]
+    );
+    assert_eq!(
+        store
+            .finished_since(start())
+            .await
+            .unwrap()
+            .values()
+            .sum::<u64>(),
+        3
+    );
+}
+
+async fn the_latest_come_first<S: QueueStore + Catalog + RunStore>(store: &S) {
+    for (number, id) in ["r1", "r2", "r3"].into_iter().enumerate() {
+        let active = active(store, "aa", id).await;
+        let now = start() + TimeDelta::seconds(i64::try_from(number / 2).unwrap());
+        store
+            .record(NewRun {
+                now,
+                ..ended(&active, full_run(&active))
+            })
+            .await
+            .unwrap();
+    }
+    let ids: Vec<_> = store
+        .latest(2)
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|run| run.id.to_string())
+        .collect();
+    assert_eq!(ids, ["r3", "r2"]);
+}
+
+async fn concurrent_records_store_one<S: QueueStore + Catalog + RunStore + Clone + 'static>(
+    store: &S,
+) {
+    let active = active(store, "aa", "r1").await;
+    let records = (0..8).map(|number| {
+        let (store, active) = (store.clone(), active.clone());
+        tokio::spawn(async move {
+            let run = Run {
+                description: Some(number.to_string()),
+                ..full_run(&active)
+            };
+            store.record(ended(&active, run)).await.unwrap()
+        })
+    });
+    let mut stored = 0;
+    for record in records.collect::<Vec<_>>() {
+        stored += usize::from(record.await.unwrap() == Recorded::Stored);
+    }
+    assert_eq!((stored, store.latest(9).await.unwrap().len()), (1, 1));
+}
