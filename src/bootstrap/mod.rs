@@ -48,10 +48,10 @@ const RESTART_AFTER: Duration = Duration::from_secs(1);
 
 /// What runs beside the requests.
 struct Background {
-    announcer: Arc<StatusPublisher>,
+    status_publisher: Arc<StatusPublisher>,
     follow_ups: Arc<FollowUps>,
     leader: Arc<Leader>,
-    relay: Arc<OutboxPublisher>,
+    outbox_publisher: Arc<OutboxPublisher>,
     watcher: Arc<Watcher>,
     waiting_room: Arc<LongPoll>,
     coordination: Option<Arc<ClaimMirror>>,
@@ -69,16 +69,16 @@ fn services(
     settings: &Settings,
     metrics: Arc<Metrics>,
 ) -> (Arc<AppState>, Background) {
-    let deployment: Arc<CoordinatorConfig> = Arc::new(settings.deployment.clone());
+    let config: Arc<CoordinatorConfig> = Arc::new(settings.config.clone());
     let Ports {
         queue,
-        claims,
-        results,
+        active_runs,
+        runs,
         schedules,
         outbox,
-        leases,
+        leader_election,
         live_logs,
-        openings,
+        queue_notifier,
         parking,
         pauses,
         catalog,
@@ -99,14 +99,14 @@ fn services(
         ..
     } = ports;
     let (ending, tasks) = (CancellationToken::new(), TaskTracker::new());
-    let announcer = Arc::new(StatusPublisher::new(
-        claims.clone(),
+    let status_publisher = Arc::new(StatusPublisher::new(
+        active_runs.clone(),
         events.clone(),
         clock.clone(),
-        deployment.clone(),
+        config.clone(),
     ));
-    let leader = Arc::new(Leader::new(leases, ids.fresh()));
-    let relay = Arc::new(OutboxPublisher::new(
+    let leader = Arc::new(Leader::new(leader_election, ids.fresh()));
+    let outbox_publisher = Arc::new(OutboxPublisher::new(
         outbox,
         events.clone(),
         leader.clone(),
@@ -119,74 +119,74 @@ fn services(
         leader.clone(),
     ));
     let keepalive = Arc::new(Keepalive::new(
-        claims.clone(),
-        results.clone(),
+        active_runs.clone(),
+        runs.clone(),
         clock.clone(),
-        deployment.clone(),
+        config.clone(),
     ));
-    let live = Arc::new(LiveLogIngest::new(
+    let live_log = Arc::new(LiveLogIngest::new(
         live_logs,
         keepalive.clone(),
-        deployment.clone(),
+        config.clone(),
     ));
-    let fates = RetryPolicy {
+    let retry_policy = RetryPolicy {
         parking: parking.clone(),
         pauses: pauses.clone(),
         credentials: credentials.clone(),
         clock: clock.clone(),
         ids: ids.clone(),
-        deployment: deployment.clone(),
+        config: config.clone(),
     };
     let finisher = Arc::new(Finisher {
-        claims: claims.clone(),
-        results: results.clone(),
+        active_runs: active_runs.clone(),
+        runs: runs.clone(),
         artifacts: artifacts.clone(),
         logs: logs.clone(),
-        live: live.clone(),
-        fates: Arc::new(fates),
+        live_log: live_log.clone(),
+        retry_policy: Arc::new(retry_policy),
         follow_ups: follow_ups.clone(),
-        relay: relay.clone(),
-        announcer: announcer.clone(),
+        outbox_publisher: outbox_publisher.clone(),
+        status_publisher: status_publisher.clone(),
         clock: clock.clone(),
         metrics: metrics.clone(),
         turns: RunLocks::default(),
     });
     let assigner = Arc::new(Assigner {
         queue: queue.clone(),
-        claims: claims.clone(),
-        results: results.clone(),
+        active_runs: active_runs.clone(),
+        runs: runs.clone(),
         vcs,
         finisher: finisher.clone(),
-        announcer: announcer.clone(),
+        status_publisher: status_publisher.clone(),
         clock: clock.clone(),
         ids: ids.clone(),
-        deployment: deployment.clone(),
+        config: config.clone(),
         metrics: metrics.clone(),
         tasks: tasks.clone(),
     });
     let watched = WatcherPorts {
-        claims: claims.clone(),
+        active_runs: active_runs.clone(),
         backchannel: backchannel.clone(),
         finisher: finisher.clone(),
-        live: live.clone(),
+        live_log: live_log.clone(),
         clock: clock.clone(),
-        deployment: deployment.clone(),
+        config: config.clone(),
         leader: leader.clone(),
         metrics: metrics.clone(),
     };
     let watcher = Arc::new(Watcher::new(watched, settings.pace));
     let waiting_room = Arc::new(LongPoll::new(
         assigner.clone(),
-        openings,
+        queue_notifier,
         pauses.clone(),
         clock.clone(),
         ending.clone(),
     ));
     let shown = Logs {
-        claims: claims.clone(),
-        results: results.clone(),
+        active_runs: active_runs.clone(),
+        runs: runs.clone(),
         stored: logs.clone(),
-        live: live.clone(),
+        live_log: live_log.clone(),
         backchannel,
         ending: ending.clone(),
     };
@@ -194,15 +194,15 @@ fn services(
         queue: queue.clone(),
         parking: parking.clone(),
         pauses: pauses.clone(),
-        claims: claims.clone(),
+        active_runs: active_runs.clone(),
         catalog: catalog.clone(),
         schedules: schedules.clone(),
         clock: clock.clone(),
-        deployment: deployment.clone(),
+        config: config.clone(),
     };
     let health = Health {
-        results: results.clone(),
-        claims: claims.clone(),
+        runs: runs.clone(),
+        active_runs: active_runs.clone(),
         artifacts,
         logs,
         events,
@@ -213,10 +213,10 @@ fn services(
     let app = AppState {
         overview: Overview::new(
             queue.clone(),
-            claims.clone(),
-            results.clone(),
+            active_runs.clone(),
+            runs.clone(),
             clock.clone(),
-            deployment.clone(),
+            config.clone(),
         ),
         assigner,
         finisher,
@@ -225,30 +225,30 @@ fn services(
             schedules.clone(),
             queue.clone(),
             clock.clone(),
-            deployment.clone(),
+            config.clone(),
         ),
         scheduler: Scheduler::new(
             catalog,
             schedules,
-            results.clone(),
+            runs.clone(),
             queue,
             clock.clone(),
-            deployment.clone(),
+            config.clone(),
         ),
-        runs: Runs::new(results, relay.clone()),
+        runs: Runs::new(runs, outbox_publisher.clone()),
         logs: Arc::new(shown),
-        live,
+        live_log,
         keepalive,
         waiting_room: waiting_room.clone(),
         explainer,
         parked: ParkedItems::new(parking),
-        restraints: Restraints::new(pauses.clone(), claims.clone(), clock.clone()),
-        workers: Workers::new(credentials, claims, pauses, clock.clone(), ids),
+        restraints: Restraints::new(pauses.clone(), active_runs.clone(), clock.clone()),
+        workers: Workers::new(credentials, active_runs, pauses, clock.clone(), ids),
         watcher: watcher.clone(),
         health,
         metrics,
         clock,
-        deployment,
+        config,
         spool,
         limits: settings.limits,
         tasks: tasks.clone(),
@@ -256,10 +256,10 @@ fn services(
     (
         Arc::new(app),
         Background {
-            announcer,
+            status_publisher,
             follow_ups,
             leader,
-            relay,
+            outbox_publisher,
             watcher,
             waiting_room,
             coordination,
@@ -297,10 +297,10 @@ fn supervise<F>(
 impl Background {
     fn start(self, end: &CancellationToken, metrics: &Arc<Metrics>) {
         let Self {
-            announcer,
+            status_publisher,
             follow_ups,
             leader,
-            relay,
+            outbox_publisher,
             watcher,
             waiting_room,
             coordination,
@@ -309,8 +309,8 @@ impl Background {
         } = self;
         let metrics = || metrics.clone();
         supervise("announcer", end.clone(), metrics(), move || {
-            let announcer = announcer.clone();
-            async move { announcer.run().await }
+            let status_publisher = status_publisher.clone();
+            async move { status_publisher.run().await }
         });
         supervise("follow-ups", end.clone(), metrics(), move || {
             let follow_ups = follow_ups.clone();
@@ -321,8 +321,8 @@ impl Background {
             async move { leader.run().await }
         });
         supervise("relay", end.clone(), metrics(), move || {
-            let relay = relay.clone();
-            async move { relay.run().await }
+            let outbox_publisher = outbox_publisher.clone();
+            async move { outbox_publisher.run().await }
         });
         supervise("watcher", end.clone(), metrics(), move || {
             watcher.clone().run()

@@ -22,7 +22,7 @@ use crate::{
     metrics::Metrics,
     ports::{
         ActiveRunStore, ArtifactStore, Backchannel, Catalog, Clock, Credentials, EventBus, Fault,
-        Ids, LeaderElection, LiveLogs, LogStore, Outbox, Parking, Pauses, QueueNotifier,
+        Ids, LeaderElection, LiveLogs, LogStore, Outbox, Parking, PauseStore, QueueNotifier,
         QueueStore, RunStore, ScheduleStore, Vcs,
     },
     settings::{FileStore, Settings, StoreChoice},
@@ -37,15 +37,15 @@ const PATIENCE: usize = 30;
 /// One adapter for each port.
 pub(super) struct Ports {
     pub(super) queue: Arc<dyn QueueStore>,
-    pub(super) claims: Arc<dyn ActiveRunStore>,
-    pub(super) results: Arc<dyn RunStore>,
+    pub(super) active_runs: Arc<dyn ActiveRunStore>,
+    pub(super) runs: Arc<dyn RunStore>,
     pub(super) schedules: Arc<dyn ScheduleStore>,
     pub(super) outbox: Arc<dyn Outbox>,
-    pub(super) leases: Arc<dyn LeaderElection>,
+    pub(super) leader_election: Arc<dyn LeaderElection>,
     pub(super) live_logs: Arc<dyn LiveLogs>,
-    pub(super) openings: Arc<dyn QueueNotifier>,
+    pub(super) queue_notifier: Arc<dyn QueueNotifier>,
     pub(super) parking: Arc<dyn Parking>,
-    pub(super) pauses: Arc<dyn Pauses>,
+    pub(super) pauses: Arc<dyn PauseStore>,
     pub(super) catalog: Arc<dyn Catalog>,
     pub(super) credentials: Arc<dyn Credentials>,
     pub(super) artifacts: Arc<dyn ArtifactStore>,
@@ -63,15 +63,15 @@ pub(super) struct Ports {
 /// The ports that one store serves.
 struct StorePorts {
     queue: Arc<dyn QueueStore>,
-    claims: Arc<dyn ActiveRunStore>,
-    results: Arc<dyn RunStore>,
+    active_runs: Arc<dyn ActiveRunStore>,
+    runs: Arc<dyn RunStore>,
     schedules: Arc<dyn ScheduleStore>,
     outbox: Arc<dyn Outbox>,
-    leases: Arc<dyn LeaderElection>,
+    leader_election: Arc<dyn LeaderElection>,
     live_logs: Arc<dyn LiveLogs>,
-    openings: Arc<dyn QueueNotifier>,
+    queue_notifier: Arc<dyn QueueNotifier>,
     parking: Arc<dyn Parking>,
-    pauses: Arc<dyn Pauses>,
+    pauses: Arc<dyn PauseStore>,
     catalog: Arc<dyn Catalog>,
     credentials: Arc<dyn Credentials>,
 }
@@ -88,7 +88,7 @@ impl StorePorts {
             + LiveLogs
             + QueueNotifier
             + Parking
-            + Pauses
+            + PauseStore
             + Catalog
             + Credentials
             + 'static,
@@ -96,13 +96,13 @@ impl StorePorts {
         let store = Arc::new(store);
         Self {
             queue: store.clone(),
-            claims: store.clone(),
-            results: store.clone(),
+            active_runs: store.clone(),
+            runs: store.clone(),
             schedules: store.clone(),
             outbox: store.clone(),
-            leases: store.clone(),
+            leader_election: store.clone(),
             live_logs: store.clone(),
-            openings: store.clone(),
+            queue_notifier: store.clone(),
             parking: store.clone(),
             pauses: store.clone(),
             catalog: store.clone(),
@@ -203,16 +203,16 @@ impl Ports {
             (Arc::new(SystemClock), Arc::new(RandomIds));
         let mut store = StorePorts::open(&settings.store, metrics).await?;
         let coordination = settings.coordination.as_deref().map(|url| {
-            let (queue, claims, results) = (
+            let (queue, active_runs, runs) = (
                 store.queue.clone(),
-                store.claims.clone(),
-                store.results.clone(),
+                store.active_runs.clone(),
+                store.runs.clone(),
             );
             anyhow::Ok(Arc::new(ClaimMirror::new(
                 redis::connect(url)?,
                 queue,
-                claims,
-                results,
+                active_runs,
+                runs,
                 ids.clone(),
                 clock.clone(),
             )))
@@ -220,13 +220,13 @@ impl Ports {
         let coordination = coordination.transpose()?;
         if let Some(coordination) = &coordination {
             let coordinated = Arc::new(MirroredStores(coordination.clone()));
-            (store.queue, store.claims, store.results) =
+            (store.queue, store.active_runs, store.runs) =
                 (coordinated.clone(), coordinated.clone(), coordinated);
         }
         let events: Arc<dyn EventBus> = match settings.events.as_deref() {
             Some(url) => Arc::new(RedisEvents::new(
                 redis::connect(url)?,
-                settings.deployment.watch.run_timeout,
+                settings.config.watch.run_timeout,
             )),
             None => Arc::new(InProcessEvents::default()),
         };
@@ -245,13 +245,13 @@ impl Ports {
             .with_context(|| format!("spool {}", settings.spool.display()))?;
         let StorePorts {
             queue,
-            claims,
-            results,
+            active_runs,
+            runs,
             schedules,
             outbox,
-            leases,
+            leader_election,
             live_logs,
-            openings,
+            queue_notifier,
             parking,
             pauses,
             catalog,
@@ -259,13 +259,13 @@ impl Ports {
         } = store;
         Ok(Self {
             queue,
-            claims,
-            results,
+            active_runs,
+            runs,
             schedules,
             outbox,
-            leases,
+            leader_election,
             live_logs,
-            openings,
+            queue_notifier,
             parking,
             pauses,
             catalog,

@@ -37,7 +37,7 @@ pub struct RetryRule {
     /// What it grows by each time.
     pub factor: f64,
     /// What it does not grow beyond.
-    pub longest: TimeDelta,
+    pub max_delay: TimeDelta,
     /// The share of the pause that chance adds or takes.
     pub jitter: f64,
     /// After the last attempt.
@@ -79,9 +79,9 @@ impl ItemState {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Disposition {
     /// It goes, and a follow-up schedule is noted.
-    Done,
+    Complete,
     /// It goes back to its own place, in this state.
-    Back(ItemState),
+    Requeue(ItemState),
 }
 
 impl RetryRule {
@@ -110,7 +110,7 @@ impl RetryRule {
             * self
                 .factor
                 .powi(i32::try_from(failures.saturating_sub(1)).unwrap_or(i32::MAX));
-        let pause = grown.min(seconds(self.longest)) * (1.0 + self.jitter * (2.0 * chance - 1.0));
+        let pause = grown.min(seconds(self.max_delay)) * (1.0 + self.jitter * (2.0 * chance - 1.0));
         #[expect(clippy::cast_possible_truncation)]
         TimeDelta::milliseconds((pause * 1000.0) as i64)
     }
@@ -122,21 +122,21 @@ impl RetryRule {
         if failures < self.attempts {
             let not_before =
                 (self.delay > TimeDelta::zero()).then(|| now + self.pause(failures, chance));
-            return Disposition::Back(ItemState {
+            return Disposition::Requeue(ItemState {
                 tries,
                 not_before,
                 parked: None,
             });
         }
         match self.afterwards {
-            Afterwards::Reschedule => Disposition::Done,
+            Afterwards::Reschedule => Disposition::Complete,
             Afterwards::Park => {
                 let last = run.description.as_deref().unwrap_or("no description");
                 let reason = format!(
                     "{}: {failures} runs in a row, the last was {} ({last})",
                     self.name, run.code
                 );
-                Disposition::Back(ItemState {
+                Disposition::Requeue(ItemState {
                     tries,
                     not_before: None,
                     parked: Some(Parked { reason, since: now }),
@@ -166,7 +166,7 @@ impl RetryRules {
 
     /// What becomes of the item of a run, which failed so often before. `chance` is from 0 to 1.
     pub fn decide(&self, run: &Run, tries: Tries, chance: f64, now: Time) -> Disposition {
-        self.rule(run).map_or(Disposition::Done, |rule| {
+        self.rule(run).map_or(Disposition::Complete, |rule| {
             rule.decide(run, tries, chance, now)
         })
     }
@@ -210,14 +210,14 @@ mod tests {
             attempts,
             delay: TimeDelta::seconds(delay),
             factor: 2.0,
-            longest: TimeDelta::hours(1),
+            max_delay: TimeDelta::hours(1),
             jitter: 0.2,
             afterwards: Afterwards::Park,
         }
     }
 
-    fn state(fate: Disposition) -> ItemState {
-        let Disposition::Back(state) = fate else {
+    fn state(disposition: Disposition) -> ItemState {
+        let Disposition::Requeue(state) = disposition else {
             panic!("{fate:?}")
         };
         state
@@ -303,7 +303,7 @@ mod tests {
                 0.5,
                 now()
             ),
-            Disposition::Done
+            Disposition::Complete
         );
         let over = RetryRule {
             afterwards: Afterwards::Reschedule,
@@ -311,7 +311,7 @@ mod tests {
         };
         assert_eq!(
             RetryRules(vec![over]).decide(&run("failed", true, None), Tries::new(), 0.5, now()),
-            Disposition::Done
+            Disposition::Complete
         );
     }
 

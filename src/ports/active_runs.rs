@@ -99,5 +99,5 @@ pub trait ActiveRunStore: Send + Sync {
     async fn backed_off_hosts(&self, now: Time) -> Result<Vec<HostBackoff>, ActiveRunStoreError>;
 
     /// Whether others who share the claims can be told of them right now.
-    async fn check(&self) -> Result<(), ActiveRunStoreError>;
+    async fn health_check(&self) -> Result<(), ActiveRunStoreError>;
 }

@@ -41,5 +41,5 @@ pub trait ArtifactStore: Send + Sync {
     async fn open(&self, run: &RunId, name: &str) -> Result<Option<FileReader>, Fault>;
 
     /// Whether the store can be used right now.
-    async fn check(&self) -> Result<(), Fault>;
+    async fn health_check(&self) -> Result<(), Fault>;
 }

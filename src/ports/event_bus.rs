@@ -46,5 +46,5 @@ pub trait EventBus: Send + Sync {
     async fn publish(&self, event: Event) -> Result<(), Fault>;
 
     /// Whether events can be sent right now.
-    async fn check(&self) -> Result<(), Fault>;
+    async fn health_check(&self) -> Result<(), Fault>;
 }

@@ -9,8 +9,8 @@ use std::time::Duration;
 #[async_trait]
 pub trait LeaderElection: Send + Sync {
     /// Takes a role, or keeps it, for so long from now. False when another holder has it.
-    async fn hold(&self, role: &str, holder: &str, time: Duration) -> Result<bool, Fault>;
+    async fn acquire(&self, role: &str, holder: &str, time: Duration) -> Result<bool, Fault>;
 
     /// Lets a role go before its time; another holder's stays.
-    async fn let_go(&self, role: &str, holder: &str) -> Result<(), Fault>;
+    async fn resign(&self, role: &str, holder: &str) -> Result<(), Fault>;
 }

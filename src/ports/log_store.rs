@@ -34,5 +34,5 @@ pub trait LogStore: Send + Sync {
     async fn open(&self, folder: &LogFolder, name: &str) -> Result<Option<FileReader>, Fault>;
 
     /// Whether the store can be used right now.
-    async fn check(&self) -> Result<(), Fault>;
+    async fn health_check(&self) -> Result<(), Fault>;
 }

@@ -36,7 +36,7 @@ pub use live_logs::LiveLogs;
 pub use log_store::LogStore;
 pub use outbox::Outbox;
 pub use parking::Parking;
-pub use pauses::Pauses;
+pub use pauses::PauseStore;
 pub use queue_notifier::QueueNotifier;
 pub use queue_store::{QueueStore, QueueStoreError};
 pub use run_store::{RunStore, RunStoreError};

@@ -23,5 +23,5 @@ pub trait Outbox: Send + Sync {
     async fn pending(&self, limit: usize) -> Result<Vec<OutboxEntry>, Fault>;
 
     /// Settles news. Absent ids are ignored.
-    async fn told(&self, ids: &[OutboxId]) -> Result<(), Fault>;
+    async fn mark_published(&self, ids: &[OutboxId]) -> Result<(), Fault>;
 }

@@ -8,5 +8,5 @@ use async_trait::async_trait;
 pub trait QueueNotifier: Send + Sync {
     /// Waits until items were opened since the last call, by whichever process, and answers about how many. What opens by
     /// the clock alone is not told.
-    async fn opened(&self) -> usize;
+    async fn wait_for_items(&self) -> usize;
 }

@@ -38,7 +38,7 @@ pub struct NewRun {
     pub token: String,
     pub now: Time,
     /// What becomes of its queue item.
-    pub fate: Disposition,
+    pub disposition: Disposition,
     /// Only while the worker's last sign of life is this one.
     pub unless_seen_after: Option<Time>,
     /// Whether the worker is to blame; its failures in a row are counted. None: neither way.
@@ -57,11 +57,11 @@ pub struct LateRun {
 #[derive(Debug, Clone, PartialEq)]
 pub enum LateOutcome {
     /// It took the place of the run that was given up, and is the item's.
-    Kept,
+    Replaced,
     /// It took the place of that run; the item was run again meanwhile, or is now, and that is another result.
-    Beside,
+    ReplacedButRequeued,
     /// The run of that id was not given up; this is it.
-    Known(Box<Run>),
+    NotGivenUp(Box<Run>),
 }
 
 /// What became of a run that was to be stored.
@@ -70,7 +70,7 @@ pub enum Recorded {
     /// It is stored.
     Stored,
     /// A run of that id was stored before; this is it.
-    Known(Box<Run>),
+    AlreadyStored(Box<Run>),
 }
 
 /// Runs that ended since some time, by result code.
@@ -129,5 +129,5 @@ pub trait RunStore: Send + Sync {
     async fn finished_since(&self, since: Time) -> Result<FinishedCounts, RunStoreError>;
 
     /// Whether the store can be used right now.
-    async fn check(&self) -> Result<(), RunStoreError>;
+    async fn health_check(&self) -> Result<(), RunStoreError>;
 }

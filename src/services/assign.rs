@@ -54,21 +54,21 @@ pub struct Assigner {
     /// The queue.
     pub queue: Arc<dyn QueueStore>,
     /// The active runs.
-    pub claims: Arc<dyn ActiveRunStore>,
+    pub active_runs: Arc<dyn ActiveRunStore>,
     /// The finished runs.
-    pub results: Arc<dyn RunStore>,
+    pub runs: Arc<dyn RunStore>,
     /// The branches.
     pub vcs: Arc<dyn Vcs>,
     /// Ends what cannot be handed out.
     pub finisher: Arc<Finisher>,
     /// Tells of each claim.
-    pub announcer: Arc<StatusPublisher>,
+    pub status_publisher: Arc<StatusPublisher>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Ids of runs.
     pub ids: Arc<dyn Ids>,
     /// The deployment.
-    pub deployment: Arc<CoordinatorConfig>,
+    pub config: Arc<CoordinatorConfig>,
     /// Counts.
     pub metrics: Arc<Metrics>,
     /// What goes on when the caller has gone.
@@ -76,11 +76,11 @@ pub struct Assigner {
 }
 
 impl AssignRequest {
-    fn filter(&self, deployment: &CoordinatorConfig) -> Result<ClaimFilter, Invalid> {
+    fn filter(&self, config: &CoordinatorConfig) -> Result<ClaimFilter, Invalid> {
         Ok(ClaimFilter {
             codebase: self.codebase.clone().map(CodebaseName::new).transpose()?,
             campaign: self.campaign.clone().map(CampaignName::new).transpose()?,
-            avoid_hosts: deployment.avoid_hosts.clone(),
+            avoid_hosts: config.avoid_hosts.clone(),
             except: vec![],
         })
     }
@@ -107,17 +107,17 @@ impl Assigner {
 
     async fn let_go(&self, run: &ActiveRun) {
         if let Err(error) = self
-            .claims
+            .active_runs
             .release(&run.id, &run.token, self.clock.now())
             .await
         {
             tracing::error!(run.id = %run.id, error = &error as &dyn std::error::Error, "an item stays claimed until it is watched out");
         }
-        self.announcer.queue_changed();
+        self.status_publisher.queue_changed();
     }
 
     async fn take_next(&self, request: AssignRequest) -> Result<Box<Assignment>, ServiceError> {
-        let mut filter = request.filter(&self.deployment)?;
+        let mut filter = request.filter(&self.config)?;
         let mut limited: Option<Time> = None;
         for _ in 0..MOST_TRIES {
             let claim = ClaimRequest {
@@ -126,7 +126,7 @@ impl Assigner {
                 run_id: RunId::new(self.ids.fresh()),
                 token: self.ids.fresh(),
                 now: self.clock.now(),
-                lease: request.lease.then_some(self.deployment.watch.lease),
+                lease: request.lease.then_some(self.config.watch.lease),
             };
             let Some(Claimed { run, codebase }) = self.queue.claim(claim).await? else {
                 break;
@@ -151,13 +151,13 @@ impl Assigner {
     fn handed_out(&self, assignment: Box<Assignment>) -> Box<Assignment> {
         self.metrics
             .assigned(assignment.run.claimant.worker.as_deref());
-        self.announcer.queue_changed();
+        self.status_publisher.queue_changed();
         assignment
     }
 
     async fn rate_limited(&self, run: &ActiveRun, limit: HostBackoff) -> Result<(), ServiceError> {
         self.metrics.host_rate_limited(&limit.host);
-        let noted = self.claims.back_off_host(limit).await;
+        let noted = self.active_runs.back_off_host(limit).await;
         self.let_go(run).await;
         Ok(noted?)
     }
@@ -176,7 +176,7 @@ impl Assigner {
                     resume_from: assignment.run.resume_from.clone(),
                 };
                 if details != ClaimDetails::default() {
-                    self.claims.amend(&run.id, &run.token, details).await?;
+                    self.active_runs.amend(&run.id, &run.token, details).await?;
                 }
             }
             Ok(prepared)
@@ -190,7 +190,7 @@ impl Assigner {
 
     /// What would be handed out next; nobody sees a claim.
     pub async fn peek(&self) -> Result<Assignment, ServiceError> {
-        let mut filter = AssignRequest::default().filter(&self.deployment)?;
+        let mut filter = AssignRequest::default().filter(&self.config)?;
         let mut limited = None;
         for _ in 0..MOST_TRIES {
             let now = self.clock.now();
@@ -220,7 +220,7 @@ impl Assigner {
         codebase: &Codebase,
     ) -> Result<Prepared, ServiceError> {
         let key = run.key().clone();
-        let Some(campaign) = self.deployment.campaigns.campaign(&key.campaign) else {
+        let Some(campaign) = self.config.campaigns.campaign(&key.campaign) else {
             return Ok(unassignable(
                 UNKNOWN_CAMPAIGN,
                 format!("the campaign {} is not configured", key.campaign),
@@ -258,7 +258,7 @@ impl Assigner {
             self.resume(codebase, campaign).await?
         };
         run.resume_from = resume.as_ref().map(|resume| resume.run_id.clone());
-        let committer = self.deployment.committer.as_deref();
+        let committer = self.config.committer.as_deref();
         let parts = Parts {
             run,
             campaign,
@@ -266,7 +266,7 @@ impl Assigner {
             build,
             resume,
             committer,
-            vcs_store: &self.deployment.vcs_store,
+            vcs_store: &self.config.vcs_store,
         };
         Ok(
             assign(parts).map_or_else(Prepared::Unassignable, |assignment| {
@@ -283,7 +283,7 @@ impl Assigner {
         let key = run.key();
         let last_build_version = match campaign.build_distribution() {
             Some(distribution) => {
-                self.results
+                self.runs
                     .last_build_version(&key.codebase, distribution)
                     .await?
             }
@@ -296,15 +296,15 @@ impl Assigner {
         };
         Ok(build::build(
             campaign,
-            &self.deployment.campaigns,
-            &self.deployment.build,
+            &self.config.campaigns,
+            &self.config.build,
             request,
         ))
     }
 
     /// Looks at the branch; answers the limit if its host wants to be left alone.
     async fn probe(&self, codebase: &Codebase, vcs: &mut RunVcs) -> Option<HostBackoff> {
-        if codebase.branch_url.is_none() || self.deployment.use_cached_only {
+        if codebase.branch_url.is_none() || self.config.use_cached_only {
             return None;
         }
         match timeout(PROBE_PATIENCE, self.vcs.probe(codebase)).await {
@@ -329,7 +329,7 @@ impl Assigner {
         let Some(name) = codebase
             .name
             .clone()
-            .filter(|_| !self.deployment.use_cached_only)
+            .filter(|_| !self.config.use_cached_only)
         else {
             return Ok(None);
         };
@@ -345,10 +345,7 @@ impl Assigner {
             codebase: name,
             campaign: campaign.name.clone(),
         };
-        let run = self
-            .results
-            .run_of_revision(&pair, &branch.revision)
-            .await?;
+        let run = self.runs.run_of_revision(&pair, &branch.revision).await?;
         Ok(run.and_then(|run| Resume::from_run(run, branch.url)))
     }
 }

@@ -9,7 +9,7 @@ use crate::{
         time::{Time, iso},
     },
     ports::{
-        ActiveRunStore, Catalog, Clock, Parking, Pauses, QueueStore, ScheduleStore,
+        ActiveRunStore, Catalog, Clock, Parking, PauseStore, QueueStore, ScheduleStore,
         queue_store::Position,
     },
 };
@@ -44,9 +44,9 @@ pub struct Explainer {
     /// What became of earlier runs.
     pub parking: Arc<dyn Parking>,
     /// What somebody paused.
-    pub pauses: Arc<dyn Pauses>,
+    pub pauses: Arc<dyn PauseStore>,
     /// What runs.
-    pub claims: Arc<dyn ActiveRunStore>,
+    pub active_runs: Arc<dyn ActiveRunStore>,
     /// Codebases.
     pub catalog: Arc<dyn Catalog>,
     /// What scores depend on.
@@ -54,7 +54,7 @@ pub struct Explainer {
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Campaigns, and hosts to avoid.
-    pub deployment: Arc<CoordinatorConfig>,
+    pub config: Arc<CoordinatorConfig>,
 }
 
 fn blocker(kind: &'static str, detail: impl Into<String>, until: Option<Time>) -> Blocker {
@@ -99,12 +99,7 @@ impl Explainer {
             ));
         }
         blockers.extend(self.of_others(&item, now).await?);
-        if self
-            .deployment
-            .campaigns
-            .campaign(&item.key.campaign)
-            .is_none()
-        {
+        if self.config.campaigns.campaign(&item.key.campaign).is_none() {
             blockers.push(blocker(
                 "unknown campaign",
                 format!(
@@ -124,7 +119,7 @@ impl Explainer {
 
     async fn of_others(&self, item: &QueueItem, now: Time) -> Result<Vec<Blocker>, ServiceError> {
         let mut blockers = vec![];
-        let active = self.claims.list().await?;
+        let active = self.active_runs.list().await?;
         if let Some(run) = active.iter().find(|run| run.item.id == item.id) {
             let worker = run
                 .claimant
@@ -161,7 +156,7 @@ impl Explainer {
             }
         }
         if let Some(host) = host.filter(|host| {
-            self.deployment
+            self.config
                 .avoid_hosts
                 .iter()
                 .any(|avoided| avoided == host)
@@ -172,7 +167,7 @@ impl Explainer {
                 None,
             ));
         }
-        let limited = self.claims.backed_off_hosts(now).await?;
+        let limited = self.active_runs.backed_off_hosts(now).await?;
         if let Some(limited) = limited
             .into_iter()
             .find(|limited| Some(limited.host.as_str()) == host)

@@ -70,23 +70,23 @@ pub struct Finished {
 /// Takes results in.
 pub struct Finisher {
     /// The active runs.
-    pub claims: Arc<dyn ActiveRunStore>,
+    pub active_runs: Arc<dyn ActiveRunStore>,
     /// The finished runs.
-    pub results: Arc<dyn RunStore>,
+    pub runs: Arc<dyn RunStore>,
     /// Artifacts.
     pub artifacts: Arc<dyn ArtifactStore>,
     /// Logs.
     pub logs: Arc<dyn LogStore>,
     /// Logs that workers sent while their runs were active.
-    pub live: Arc<LiveLogIngest>,
+    pub live_log: Arc<LiveLogIngest>,
     /// What becomes of items and workers.
-    pub fates: Arc<RetryPolicy>,
+    pub retry_policy: Arc<RetryPolicy>,
     /// Schedules the next run.
     pub follow_ups: Arc<FollowUps>,
     /// Tells of each result.
-    pub relay: Arc<OutboxPublisher>,
+    pub outbox_publisher: Arc<OutboxPublisher>,
     /// Tells what runs now.
-    pub announcer: Arc<StatusPublisher>,
+    pub status_publisher: Arc<StatusPublisher>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Counts.
@@ -158,7 +158,7 @@ impl Finisher {
         let mine = |holder: &Option<String>| is_mine(holder.as_deref(), worker);
         // Before the look: whoever finishes the run after it leaves a mark there.
         let turn = self.turns.of(id);
-        if let Some(run) = self.claims.get(id).await? {
+        if let Some(run) = self.active_runs.get(id).await? {
             let held = mine(&run.claimant.worker);
             return if held {
                 Ok(Finishable::Active(Box::new(Held {
@@ -171,7 +171,7 @@ impl Finisher {
             };
         }
         let run = self
-            .results
+            .runs
             .run(id)
             .await?
             .ok_or_else(|| ServiceError::not_found("run", id))?;
@@ -192,7 +192,7 @@ impl Finisher {
     pub async fn finish(&self, held: Held, upload: &Upload) -> Result<Finished, ServiceError> {
         let mut done = held.turn.lock().await;
         let earlier = if *done {
-            self.results.run(&held.run.id).await?
+            self.runs.run(&held.run.id).await?
         } else {
             None
         };
@@ -262,7 +262,7 @@ impl Finisher {
     ) -> Result<Finished, ServiceError> {
         let run = vanished(active, code, description, self.clock.now());
         let run = self
-            .live
+            .live_log
             .collect(&active.id, async |files| {
                 self.with_live_logs(run, files).await
             })
@@ -333,19 +333,19 @@ impl Finisher {
         unless_seen_after: Option<Time>,
     ) -> Result<Finished, ServiceError> {
         let record = async |run: &Run| {
-            let (fate, worker_at_fault) = (
-                self.fates.of(run).await?,
-                self.fates.deployment.blame.blames(run),
+            let (disposition, worker_at_fault) = (
+                self.retry_policy.of(run).await?,
+                self.retry_policy.config.quarantine.blames(run),
             );
             let new = NewRun {
                 run: run.clone(),
                 token: active.token.clone(),
                 now: self.clock.now(),
-                fate,
+                disposition,
                 unless_seen_after,
                 worker_at_fault,
             };
-            Ok::<_, ServiceError>(self.results.record(new).await)
+            Ok::<_, ServiceError>(self.runs.record(new).await)
         };
         let (run, recorded) = match record(&run).await? {
             Err(RunStoreError::UnknownWorker(name)) => {
@@ -361,13 +361,13 @@ impl Finisher {
             recorded => (run, recorded?),
         };
         match recorded {
-            Recorded::Known(known) => Ok(Finished {
+            Recorded::AlreadyStored(known) => Ok(Finished {
                 run: *known,
                 first_time: false,
             }),
             Recorded::Stored => {
                 self.tell(&run);
-                self.fates.quarantine(&run).await;
+                self.retry_policy.quarantine(&run).await;
                 Ok(Finished {
                     run,
                     first_time: true,
@@ -379,7 +379,7 @@ impl Finisher {
     /// Stores a result whose run was given up: in the place of that.
     async fn record_late(&self, run: Run, report: &Report) -> Result<Finished, ServiceError> {
         let record = async |run: &Run| {
-            self.results
+            self.runs
                 .record_late(LateRun {
                     run: run.clone(),
                     now: self.clock.now(),
@@ -400,12 +400,12 @@ impl Finisher {
             late => (run, late?),
         };
         match late {
-            LateOutcome::Known(known) => Ok(Finished {
+            LateOutcome::NotGivenUp(known) => Ok(Finished {
                 run: *known,
                 first_time: false,
             }),
-            LateOutcome::Kept | LateOutcome::Beside => {
-                tracing::info!(run.id = %run.id, kept = late == LateOutcome::Kept, "a result came after its run was given up");
+            LateOutcome::Replaced | LateOutcome::ReplacedButRequeued => {
+                tracing::info!(run.id = %run.id, kept = late == LateOutcome::Replaced, "a result came after its run was given up");
                 self.tell(&run);
                 Ok(Finished {
                     run,
@@ -417,9 +417,9 @@ impl Finisher {
 
     fn tell(&self, run: &Run) {
         self.metrics.run_stored(run);
-        self.follow_ups.noted();
-        self.relay.noted();
-        self.announcer.queue_changed();
+        self.follow_ups.wake();
+        self.outbox_publisher.wake();
+        self.status_publisher.queue_changed();
     }
 }
 

@@ -52,7 +52,7 @@ impl FollowUps {
     }
 
     /// Says that there is one more to carry out.
-    pub fn noted(&self) {
+    pub fn wake(&self) {
         self.noted.notify_one();
     }
 

@@ -22,9 +22,9 @@ pub struct Check {
 /// Asks every adapter in use.
 pub struct Health {
     /// The store of queue and runs.
-    pub results: Arc<dyn RunStore>,
+    pub runs: Arc<dyn RunStore>,
     /// Who shares the claims.
-    pub claims: Arc<dyn ActiveRunStore>,
+    pub active_runs: Arc<dyn ActiveRunStore>,
     /// Artifacts.
     pub artifacts: Arc<dyn ArtifactStore>,
     /// Logs.
@@ -67,11 +67,11 @@ impl Health {
     pub async fn checks(&self) -> Vec<Check> {
         let files_needed = !self.has_backup;
         let (store, artifacts, logs, events, coordination) = tokio::join!(
-            check("store", true, self.results.check()),
-            check("artifacts", files_needed, self.artifacts.check()),
-            check("logs", files_needed, self.logs.check()),
-            check("events", false, self.events.check()),
-            check("coordination", false, self.claims.check()),
+            check("store", true, self.runs.health_check()),
+            check("artifacts", files_needed, self.artifacts.health_check()),
+            check("logs", files_needed, self.logs.health_check()),
+            check("events", false, self.events.health_check()),
+            check("coordination", false, self.active_runs.health_check()),
         );
         let watcher = Check {
             name: "watcher",

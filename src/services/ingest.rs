@@ -44,7 +44,7 @@ pub struct Ingest {
     schedules: Arc<dyn ScheduleStore>,
     queue: Arc<dyn QueueStore>,
     clock: Arc<dyn Clock>,
-    deployment: Arc<CoordinatorConfig>,
+    config: Arc<CoordinatorConfig>,
 }
 
 impl Ingest {
@@ -54,14 +54,14 @@ impl Ingest {
         schedules: Arc<dyn ScheduleStore>,
         queue: Arc<dyn QueueStore>,
         clock: Arc<dyn Clock>,
-        deployment: Arc<CoordinatorConfig>,
+        config: Arc<CoordinatorConfig>,
     ) -> Self {
         Self {
             catalog,
             schedules,
             queue,
             clock,
-            deployment,
+            config,
         }
     }
 
@@ -147,7 +147,7 @@ impl Ingest {
         let known = self.catalog.known(&codebases, &policies, &runs).await?;
         let (mut uploaded, mut new) = (UploadedCandidates::default(), vec![]);
         for entry in entries {
-            match entry.check(&self.deployment.campaigns, &known) {
+            match entry.check(&self.config.campaigns, &known) {
                 Ok(candidate) => new.push(candidate),
                 Err(rejection) => uploaded.rejected.push(rejection),
             }

@@ -13,10 +13,10 @@ const SHARE: i32 = 6;
 
 /// Notes signs of life.
 pub struct Keepalive {
-    claims: Arc<dyn ActiveRunStore>,
-    results: Arc<dyn RunStore>,
+    active_runs: Arc<dyn ActiveRunStore>,
+    runs: Arc<dyn RunStore>,
     clock: Arc<dyn Clock>,
-    deployment: Arc<CoordinatorConfig>,
+    config: Arc<CoordinatorConfig>,
 }
 
 /// Whether a run belongs to a worker; without one, the caller is the operator.
@@ -27,16 +27,16 @@ pub(super) fn is_mine(holder: Option<&str>, worker: Option<&str>) -> bool {
 impl Keepalive {
     /// Notes them through these ports.
     pub fn new(
-        claims: Arc<dyn ActiveRunStore>,
-        results: Arc<dyn RunStore>,
+        active_runs: Arc<dyn ActiveRunStore>,
+        runs: Arc<dyn RunStore>,
         clock: Arc<dyn Clock>,
-        deployment: Arc<CoordinatorConfig>,
+        config: Arc<CoordinatorConfig>,
     ) -> Self {
         Self {
-            claims,
-            results,
+            active_runs,
+            runs,
             clock,
-            deployment,
+            config,
         }
     }
 
@@ -46,7 +46,7 @@ impl Keepalive {
         id: &RunId,
         worker: Option<&str>,
     ) -> Result<ActiveRun, ServiceError> {
-        match self.claims.get(id).await? {
+        match self.active_runs.get(id).await? {
             Some(run) if is_mine(run.claimant.worker.as_deref(), worker) => Ok(run),
             Some(_) => Err(ServiceError::NotYours(id.clone())),
             None => Err(self.gone(id, worker).await?),
@@ -55,7 +55,7 @@ impl Keepalive {
 
     /// Why a run is not active: it has ended, and maybe somebody else is at its item, or there never was one.
     async fn gone(&self, id: &RunId, worker: Option<&str>) -> Result<ServiceError, ServiceError> {
-        let Some(run) = self.results.run(id).await? else {
+        let Some(run) = self.runs.run(id).await? else {
             return Ok(ServiceError::not_found("active run", id));
         };
         if !is_mine(run.worker.as_deref(), worker) {
@@ -63,7 +63,7 @@ impl Keepalive {
         }
         let taken = !run.given_up
             || self
-                .claims
+                .active_runs
                 .list()
                 .await?
                 .iter()
@@ -87,9 +87,9 @@ impl Keepalive {
     async fn note(&self, run: &ActiveRun) -> Result<ActiveRun, ActiveRunStoreError> {
         let renewal = Renewal {
             now: self.clock.now(),
-            lease: self.deployment.watch.lease,
+            lease: self.config.watch.lease,
         };
-        self.claims.renew(&run.id, &run.token, renewal).await
+        self.active_runs.renew(&run.id, &run.token, renewal).await
     }
 
     /// Notes that a worker sends something, which it may do many times a second. None when the run has ended meanwhile.
@@ -106,6 +106,6 @@ impl Keepalive {
 
     /// How long a sign of life is new.
     pub fn pause(&self) -> TimeDelta {
-        self.deployment.watch.lease / SHARE
+        self.config.watch.lease / SHARE
     }
 }

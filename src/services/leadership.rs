@@ -16,7 +16,7 @@ const RENEW_EVERY: Duration = Duration::from_secs(1);
 
 /// Whether this process leads.
 pub struct Leader {
-    leases: Arc<dyn LeaderElection>,
+    leader_election: Arc<dyn LeaderElection>,
     /// Who this process is.
     holder: String,
     /// Until when, by our own clock: a process that was stopped for a while does not go on as if nothing had happened.
@@ -25,9 +25,9 @@ pub struct Leader {
 
 impl Leader {
     /// Not leading yet; see [`Leader::run`].
-    pub fn new(leases: Arc<dyn LeaderElection>, holder: String) -> Self {
+    pub fn new(leader_election: Arc<dyn LeaderElection>, holder: String) -> Self {
         Self {
-            leases,
+            leader_election,
             holder,
             until: Mutex::new(None),
         }
@@ -51,7 +51,11 @@ impl Leader {
     /// Takes or keeps the role once; without an answer in time, it is taken to be lost.
     pub async fn renew(&self) {
         let asked = Instant::now();
-        let held = timeout(RENEW_EVERY, self.leases.hold(TIMERS, &self.holder, TERM)).await;
+        let held = timeout(
+            RENEW_EVERY,
+            self.leader_election.acquire(TIMERS, &self.holder, TERM),
+        )
+        .await;
         let leads = matches!(held, Ok(Ok(true)));
         if self.set(leads.then(|| asked + TERM)) != leads {
             tracing::info!(
@@ -72,7 +76,7 @@ impl Leader {
     /// Hands the role over.
     pub async fn resign(&self) {
         if self.set(None)
-            && let Err(error) = self.leases.let_go(TIMERS, &self.holder).await
+            && let Err(error) = self.leader_election.resign(TIMERS, &self.holder).await
         {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,

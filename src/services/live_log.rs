@@ -25,7 +25,7 @@ const COLLECTED_AT_ONCE: usize = 2;
 pub struct LiveLogIngest {
     logs: Arc<dyn LiveLogs>,
     keepalive: Arc<Keepalive>,
-    deployment: Arc<CoordinatorConfig>,
+    config: Arc<CoordinatorConfig>,
     collecting: Semaphore,
 }
 
@@ -34,12 +34,12 @@ impl LiveLogIngest {
     pub fn new(
         logs: Arc<dyn LiveLogs>,
         keepalive: Arc<Keepalive>,
-        deployment: Arc<CoordinatorConfig>,
+        config: Arc<CoordinatorConfig>,
     ) -> Self {
         Self {
             logs,
             keepalive,
-            deployment,
+            config,
             collecting: Semaphore::new(COLLECTED_AT_ONCE),
         }
     }
@@ -61,7 +61,7 @@ impl LiveLogIngest {
             );
         }
         let run = self.keepalive.active(id, worker).await?;
-        let limit = self.deployment.live_logs;
+        let limit = self.config.live_logs;
         let appended = self.logs.append(id, name, offset, bytes, limit).await?;
         let run = self.keepalive.touch(&run).await?.unwrap_or(run);
         match appended {

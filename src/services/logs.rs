@@ -39,13 +39,13 @@ pub struct LogPart {
 /// Finds logs, and reaches workers.
 pub struct Logs {
     /// The active runs.
-    pub claims: Arc<dyn ActiveRunStore>,
+    pub active_runs: Arc<dyn ActiveRunStore>,
     /// The finished ones.
-    pub results: Arc<dyn RunStore>,
+    pub runs: Arc<dyn RunStore>,
     /// Their logs.
     pub stored: Arc<dyn LogStore>,
     /// What workers sent of theirs.
-    pub live: Arc<LiveLogIngest>,
+    pub live_log: Arc<LiveLogIngest>,
     /// What else they show.
     pub backchannel: Arc<dyn Backchannel>,
     /// Nobody follows a log longer than this process runs.
@@ -75,7 +75,7 @@ async fn skipped(mut reader: FileReader, offset: u64) -> Result<FileReader, Serv
 
 impl Logs {
     async fn active(&self, id: &RunId) -> Result<ActiveRun, ServiceError> {
-        self.claims
+        self.active_runs
             .get(id)
             .await?
             .ok_or_else(|| ServiceError::not_found("current run", id))
@@ -83,13 +83,13 @@ impl Logs {
 
     /// The names of a run's logs.
     pub async fn list(&self, id: &RunId) -> Result<Vec<String>, ServiceError> {
-        let Some(run) = self.claims.get(id).await? else {
-            let run = self.results.run(id).await?;
+        let Some(run) = self.active_runs.get(id).await? else {
+            let run = self.runs.run(id).await?;
             return run
                 .map(|run| run.logfilenames)
                 .ok_or_else(|| ServiceError::not_found("current run", id));
         };
-        let mut names: BTreeSet<String> = self.live.names(id).await?.into_iter().collect();
+        let mut names: BTreeSet<String> = self.live_log.names(id).await?.into_iter().collect();
         match self.backchannel.list_logs(&run).await {
             Ok(others) => names.extend(others),
             // What it sent can be shown without it.
@@ -100,8 +100,8 @@ impl Logs {
     }
 
     async fn place(&self, id: &RunId, name: &str, offset: u64) -> Result<Place, ServiceError> {
-        if let Some(run) = self.claims.get(id).await? {
-            if let Some(bytes) = self.live.read(id, name, offset).await? {
+        if let Some(run) = self.active_runs.get(id).await? {
+            if let Some(bytes) = self.live_log.read(id, name, offset).await? {
                 return Ok(Place::Here(bytes));
             }
             return Ok(Place::There(
@@ -109,7 +109,7 @@ impl Logs {
             ));
         }
         let run = self
-            .results
+            .runs
             .run(id)
             .await?
             .ok_or_else(|| ServiceError::not_found("current run", id))?;
@@ -151,7 +151,7 @@ impl Logs {
     pub async fn kill(&self, id: &RunId) -> Result<ActiveRun, ServiceError> {
         let found = self.active(id).await?;
         let run = self
-            .claims
+            .active_runs
             .cancel(id, "killed by an operator")
             .await?
             .unwrap_or(found);

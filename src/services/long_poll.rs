@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     domain::{assignment::Assignment, pause::Scope},
-    ports::{Clock, Pauses, QueueNotifier},
+    ports::{Clock, PauseStore, QueueNotifier},
 };
 use std::{
     collections::HashMap,
@@ -35,8 +35,8 @@ type Wish = (Option<String>, Option<String>);
 /// Hands out work, now or as soon as there is some.
 pub struct LongPoll {
     assigner: Arc<Assigner>,
-    openings: Arc<dyn QueueNotifier>,
-    pauses: Arc<dyn Pauses>,
+    queue_notifier: Arc<dyn QueueNotifier>,
+    pauses: Arc<dyn PauseStore>,
     clock: Arc<dyn Clock>,
     lines: Mutex<HashMap<Wish, Weak<Notify>>>,
     /// Nothing is handed out any more.
@@ -47,14 +47,14 @@ impl LongPoll {
     /// Not yet told of openings; see [`LongPoll::run`].
     pub fn new(
         assigner: Arc<Assigner>,
-        openings: Arc<dyn QueueNotifier>,
-        pauses: Arc<dyn Pauses>,
+        queue_notifier: Arc<dyn QueueNotifier>,
+        pauses: Arc<dyn PauseStore>,
         clock: Arc<dyn Clock>,
         ending: CancellationToken,
     ) -> Self {
         Self {
             assigner,
-            openings,
+            queue_notifier,
             pauses,
             clock,
             lines: Mutex::default(),
@@ -65,7 +65,7 @@ impl LongPoll {
     /// Has waiting workers look when items are opened, for ever.
     pub async fn run(&self) {
         loop {
-            let opened = tokio::time::timeout(LOOK_EVERY, self.openings.opened())
+            let opened = tokio::time::timeout(LOOK_EVERY, self.queue_notifier.wait_for_items())
                 .await
                 .unwrap_or(1);
             for line in self.lines() {

@@ -43,7 +43,7 @@ pub struct CoordinatorConfig {
     pub avoid_hosts: Vec<String>,
     pub watch: WatchRules,
     pub retries: RetryRules,
-    pub blame: QuarantinePolicy,
+    pub quarantine: QuarantinePolicy,
     /// The most bytes of logs that are kept of an active run.
     pub live_logs: u64,
     /// Neither probe branches nor look for ones to resume from.

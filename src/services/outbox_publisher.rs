@@ -43,7 +43,7 @@ impl OutboxPublisher {
     }
 
     /// Says that there is news.
-    pub fn noted(&self) {
+    pub fn wake(&self) {
         self.noted.notify_one();
     }
 
@@ -79,7 +79,7 @@ impl OutboxPublisher {
             told.push(news.id);
         }
         if !told.is_empty() {
-            self.outbox.told(&told).await?;
+            self.outbox.mark_published(&told).await?;
         }
         outcome.map(|()| told.len())
     }

@@ -18,14 +18,14 @@ use std::{collections::BTreeMap, sync::Arc};
 
 /// What runs now, and which hosts are left alone.
 pub async fn status(
-    claims: &dyn ActiveRunStore,
-    deployment: &CoordinatorConfig,
+    active_runs: &dyn ActiveRunStore,
+    config: &CoordinatorConfig,
     now: Time,
 ) -> Result<Status, ServiceError> {
     Ok(Status {
-        processing: claims.list().await?,
-        avoid_hosts: deployment.avoid_hosts.clone(),
-        rate_limit_hosts: claims.backed_off_hosts(now).await?,
+        processing: active_runs.list().await?,
+        avoid_hosts: config.avoid_hosts.clone(),
+        rate_limit_hosts: active_runs.backed_off_hosts(now).await?,
         now,
     })
 }
@@ -57,33 +57,33 @@ pub struct QueueFigures {
 /// Looks at the queue and the active runs.
 pub struct Overview {
     queue: Arc<dyn QueueStore>,
-    claims: Arc<dyn ActiveRunStore>,
-    results: Arc<dyn RunStore>,
+    active_runs: Arc<dyn ActiveRunStore>,
+    runs: Arc<dyn RunStore>,
     clock: Arc<dyn Clock>,
-    deployment: Arc<CoordinatorConfig>,
+    config: Arc<CoordinatorConfig>,
 }
 
 impl Overview {
     /// Looks through these ports.
     pub fn new(
         queue: Arc<dyn QueueStore>,
-        claims: Arc<dyn ActiveRunStore>,
-        results: Arc<dyn RunStore>,
+        active_runs: Arc<dyn ActiveRunStore>,
+        runs: Arc<dyn RunStore>,
         clock: Arc<dyn Clock>,
-        deployment: Arc<CoordinatorConfig>,
+        config: Arc<CoordinatorConfig>,
     ) -> Self {
         Self {
             queue,
-            claims,
-            results,
+            active_runs,
+            runs,
             clock,
-            deployment,
+            config,
         }
     }
 
     /// What runs now.
     pub async fn status(&self) -> Result<Status, ServiceError> {
-        status(self.claims.as_ref(), &self.deployment, self.clock.now()).await
+        status(self.active_runs.as_ref(), &self.config, self.clock.now()).await
     }
 
     /// The active run of that id; for a worker, one of its own.
@@ -93,7 +93,7 @@ impl Overview {
         worker: Option<&str>,
     ) -> Result<ActiveRun, ServiceError> {
         let run = self
-            .claims
+            .active_runs
             .get(id)
             .await?
             .ok_or_else(|| ServiceError::not_found("active run", id))?;
@@ -116,7 +116,7 @@ impl Overview {
         };
         // Counts of runs are far below 2^53.
         #[expect(clippy::cast_precision_loss)]
-        let busy = self.claims.list().await?.len().max(1) as f64;
+        let busy = self.active_runs.list().await?.len().max(1) as f64;
         Ok(Some(Wait {
             position: found.position,
             wait_time: found.wait_time / busy,
@@ -130,20 +130,14 @@ impl Overview {
         let stats = self.queue.stats().await?;
         Ok(QueueFigures {
             queue_length: stats.length,
-            active_runs: self.claims.list().await?.len() as u64,
+            active_runs: self.active_runs.list().await?.len() as u64,
             by_bucket: stats.by_bucket,
             by_campaign: stats.by_campaign,
             oldest_wait_seconds: stats
                 .oldest
                 .map(|oldest| seconds_between(oldest, now).max(0.0)),
-            last_hour: self
-                .results
-                .finished_since(now - TimeDelta::hours(1))
-                .await?,
-            last_day: self
-                .results
-                .finished_since(now - TimeDelta::days(1))
-                .await?,
+            last_hour: self.runs.finished_since(now - TimeDelta::hours(1)).await?,
+            last_day: self.runs.finished_since(now - TimeDelta::days(1)).await?,
         })
     }
 }

@@ -6,7 +6,7 @@ use crate::{
         pause::{ConcurrencyLimit, Pause, Scope},
         time::Time,
     },
-    ports::{ActiveRunStore, Clock, Pauses},
+    ports::{ActiveRunStore, Clock, PauseStore},
 };
 use std::sync::Arc;
 
@@ -20,21 +20,21 @@ pub struct Usage {
 
 /// Sets and lists them.
 pub struct Restraints {
-    pauses: Arc<dyn Pauses>,
-    claims: Arc<dyn ActiveRunStore>,
+    pauses: Arc<dyn PauseStore>,
+    active_runs: Arc<dyn ActiveRunStore>,
     clock: Arc<dyn Clock>,
 }
 
 impl Restraints {
     /// Through these ports.
     pub fn new(
-        pauses: Arc<dyn Pauses>,
-        claims: Arc<dyn ActiveRunStore>,
+        pauses: Arc<dyn PauseStore>,
+        active_runs: Arc<dyn ActiveRunStore>,
         clock: Arc<dyn Clock>,
     ) -> Self {
         Self {
             pauses,
-            claims,
+            active_runs,
             clock,
         }
     }
@@ -59,7 +59,7 @@ impl Restraints {
 
     /// Ends a pause.
     pub async fn resume(&self, scope: &Scope) -> Result<(), ServiceError> {
-        match self.pauses.resume(scope).await? {
+        match self.pauses.unpause(scope).await? {
             true => Ok(()),
             false => Err(ServiceError::not_found(
                 "pause",
@@ -76,13 +76,13 @@ impl Restraints {
     /// Limits a campaign or a host.
     pub async fn limit(&self, limit: ConcurrencyLimit) -> Result<ConcurrencyLimit, ServiceError> {
         let limit = limit.check()?;
-        self.pauses.limit(limit.clone()).await?;
+        self.pauses.set_limit(limit.clone()).await?;
         Ok(limit)
     }
 
     /// Takes a limit away.
     pub async fn unlimit(&self, scope: &Scope) -> Result<(), ServiceError> {
-        match self.pauses.unlimit(scope).await? {
+        match self.pauses.remove_limit(scope).await? {
             true => Ok(()),
             false => Err(ServiceError::not_found(
                 "limit",
@@ -93,7 +93,7 @@ impl Restraints {
 
     /// All limits, and what of them is used.
     pub async fn limits(&self) -> Result<Vec<Usage>, ServiceError> {
-        let (limits, active) = (self.pauses.limits().await?, self.claims.list().await?);
+        let (limits, active) = (self.pauses.limits().await?, self.active_runs.list().await?);
         Ok(limits
             .into_iter()
             .map(|limit| Usage {

@@ -7,7 +7,7 @@ use crate::{
         retry::Disposition,
         run::Run,
     },
-    ports::{Clock, Credentials, Ids, Parking, Pauses},
+    ports::{Clock, Credentials, Ids, Parking, PauseStore},
 };
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ pub struct RetryPolicy {
     /// What is known of items.
     pub parking: Arc<dyn Parking>,
     /// Where workers are quarantined.
-    pub pauses: Arc<dyn Pauses>,
+    pub pauses: Arc<dyn PauseStore>,
     /// Who failed how often.
     pub credentials: Arc<dyn Credentials>,
     /// The time.
@@ -24,7 +24,7 @@ pub struct RetryPolicy {
     /// Chance.
     pub ids: Arc<dyn Ids>,
     /// The rules.
-    pub deployment: Arc<CoordinatorConfig>,
+    pub config: Arc<CoordinatorConfig>,
 }
 
 impl RetryPolicy {
@@ -42,22 +42,22 @@ impl RetryPolicy {
 
     /// What becomes of the item of a run.
     pub async fn of(&self, run: &Run) -> Result<Disposition, ServiceError> {
-        if self.deployment.retries.rule(run).is_none() {
-            return Ok(Disposition::Done);
+        if self.config.retries.rule(run).is_none() {
+            return Ok(Disposition::Complete);
         }
         // The item is held, so nobody changes this meanwhile.
         let Some(entry) = self.parking.entry(run.queue_id).await? else {
-            return Ok(Disposition::Done);
+            return Ok(Disposition::Complete);
         };
         Ok(self
-            .deployment
+            .config
             .retries
             .decide(run, entry.state.tries, self.chance(), self.clock.now()))
     }
 
     /// Takes a worker that fails again and again out of service. To miss it once does no harm: the next failure counts too.
     pub async fn quarantine(&self, run: &Run) {
-        let (Some(worker), Some(true)) = (&run.worker, self.deployment.blame.blames(run)) else {
+        let (Some(worker), Some(true)) = (&run.worker, self.config.quarantine.blames(run)) else {
             return;
         };
         if let Err(error) = self.look_at(worker, run).await {
@@ -75,7 +75,7 @@ impl RetryPolicy {
             .account(worker)
             .await?
             .map_or(0, |account| account.failures);
-        if !self.deployment.blame.quarantines(failures) {
+        if !self.config.quarantine.quarantines(failures) {
             return Ok(());
         }
         let (scope, now) = (Scope::Worker(worker.to_owned()), self.clock.now());

@@ -9,19 +9,22 @@ use std::sync::Arc;
 
 /// Looks up runs, and notes what was decided about them.
 pub struct Runs {
-    results: Arc<dyn RunStore>,
-    relay: Arc<OutboxPublisher>,
+    runs: Arc<dyn RunStore>,
+    outbox_publisher: Arc<OutboxPublisher>,
 }
 
 impl Runs {
     /// Looks through these ports.
-    pub fn new(results: Arc<dyn RunStore>, relay: Arc<OutboxPublisher>) -> Self {
-        Self { results, relay }
+    pub fn new(runs: Arc<dyn RunStore>, outbox_publisher: Arc<OutboxPublisher>) -> Self {
+        Self {
+            runs,
+            outbox_publisher,
+        }
     }
 
     /// The run of that id.
     pub async fn get(&self, id: &RunId) -> Result<Run, ServiceError> {
-        self.results
+        self.runs
             .run(id)
             .await?
             .ok_or_else(|| ServiceError::not_found("run", id))
@@ -29,7 +32,7 @@ impl Runs {
 
     /// The latest runs, newest first.
     pub async fn latest(&self, limit: usize) -> Result<Vec<Run>, ServiceError> {
-        Ok(self.results.latest(limit).await?)
+        Ok(self.runs.latest(limit).await?)
     }
 
     /// Notes a decision, and tells the others.
@@ -45,9 +48,9 @@ impl Runs {
             )
             .into());
         }
-        let run = self.results.set_publish_status(id, status).await?;
+        let run = self.runs.set_publish_status(id, status).await?;
         let run = run.ok_or_else(|| ServiceError::not_found("run", id))?;
-        self.relay.noted();
+        self.outbox_publisher.wake();
         Ok(run)
     }
 }

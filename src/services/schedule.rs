@@ -94,10 +94,10 @@ pub struct Affected {
 pub struct Scheduler {
     catalog: Arc<dyn Catalog>,
     schedules: Arc<dyn ScheduleStore>,
-    results: Arc<dyn RunStore>,
+    runs: Arc<dyn RunStore>,
     queue: Arc<dyn QueueStore>,
     clock: Arc<dyn Clock>,
-    deployment: Arc<CoordinatorConfig>,
+    config: Arc<CoordinatorConfig>,
 }
 
 fn check(options: &Options) -> Result<(), Invalid> {
@@ -133,23 +133,23 @@ impl Scheduler {
     pub fn new(
         catalog: Arc<dyn Catalog>,
         schedules: Arc<dyn ScheduleStore>,
-        results: Arc<dyn RunStore>,
+        runs: Arc<dyn RunStore>,
         queue: Arc<dyn QueueStore>,
         clock: Arc<dyn Clock>,
-        deployment: Arc<CoordinatorConfig>,
+        config: Arc<CoordinatorConfig>,
     ) -> Self {
         Self {
             catalog,
             schedules,
-            results,
+            runs,
             queue,
             clock,
-            deployment,
+            config,
         }
     }
 
     async fn earlier_run(&self, id: &RunId) -> Result<Run, ServiceError> {
-        self.results
+        self.runs
             .run(id)
             .await?
             .ok_or_else(|| ServiceError::not_found("run", id))
@@ -213,7 +213,7 @@ impl Scheduler {
         };
         key.change_set = options.change_set.clone().or(key.change_set);
         let facts = self.facts(&key).await?;
-        let campaign = self.deployment.campaigns.campaign(&key.campaign);
+        let campaign = self.config.campaigns.campaign(&key.campaign);
         let of_candidate = facts
             .candidate
             .as_ref()

@@ -12,26 +12,26 @@ const AFTER_FAILURE: Duration = Duration::from_secs(1);
 
 /// Sends the status when it changed.
 pub struct StatusPublisher {
-    claims: Arc<dyn ActiveRunStore>,
+    active_runs: Arc<dyn ActiveRunStore>,
     events: Arc<dyn EventBus>,
     clock: Arc<dyn Clock>,
-    deployment: Arc<CoordinatorConfig>,
+    config: Arc<CoordinatorConfig>,
     changed: Notify,
 }
 
 impl StatusPublisher {
     /// Not yet running; see [`StatusPublisher::run`].
     pub fn new(
-        claims: Arc<dyn ActiveRunStore>,
+        active_runs: Arc<dyn ActiveRunStore>,
         events: Arc<dyn EventBus>,
         clock: Arc<dyn Clock>,
-        deployment: Arc<CoordinatorConfig>,
+        config: Arc<CoordinatorConfig>,
     ) -> Self {
         Self {
-            claims,
+            active_runs,
             events,
             clock,
-            deployment,
+            config,
             changed: Notify::new(),
         }
     }
@@ -59,7 +59,7 @@ impl StatusPublisher {
 
     async fn tell(&self) -> Result<(), ServiceError> {
         let status =
-            overview::status(self.claims.as_ref(), &self.deployment, self.clock.now()).await?;
+            overview::status(self.active_runs.as_ref(), &self.config, self.clock.now()).await?;
         Ok(self.events.publish(Event::Queue(Box::new(status))).await?)
     }
 }

@@ -28,17 +28,17 @@ const LONGEST_ROUND: Duration = Duration::from_secs(90);
 /// What a watcher needs.
 pub struct WatcherPorts {
     /// The active runs.
-    pub claims: Arc<dyn ActiveRunStore>,
+    pub active_runs: Arc<dyn ActiveRunStore>,
     /// The way to their workers.
     pub backchannel: Arc<dyn Backchannel>,
     /// Ends them.
     pub finisher: Arc<Finisher>,
     /// What their workers sent.
-    pub live: Arc<LiveLogIngest>,
+    pub live_log: Arc<LiveLogIngest>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// The rules.
-    pub deployment: Arc<CoordinatorConfig>,
+    pub config: Arc<CoordinatorConfig>,
     /// Whether this process watches.
     pub leader: Arc<Leader>,
     /// Counts.
@@ -128,14 +128,14 @@ impl Watcher {
     pub async fn round(self: Arc<Self>) -> Result<(), ServiceError> {
         let now = self.ports.clock.now();
         // Before the runs: a run is active before it has a log.
-        let with_logs = self.ports.live.runs().await?;
-        let active = self.ports.claims.list().await?;
+        let with_logs = self.ports.live_log.runs().await?;
+        let active = self.ports.active_runs.list().await?;
         let known: HashSet<&RunId> = active.iter().map(|run| &run.id).collect();
         let ended: Vec<RunId> = with_logs
             .into_iter()
             .filter(|id| !known.contains(id))
             .collect();
-        if let Err(error) = self.ports.live.forget(&ended).await {
+        if let Err(error) = self.ports.live_log.forget(&ended).await {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
                 "logs of runs that have ended stay until the next round"
@@ -166,7 +166,7 @@ impl Watcher {
 
     /// What is to be done about a run in this round.
     fn task(&self, run: ActiveRun, now: Time) -> Option<Task> {
-        let rules = &self.ports.deployment.watch;
+        let rules = &self.ports.config.watch;
         if let Some(verdict) = rules.lease_ran_out(&run, now) {
             return Some(Task {
                 run,
@@ -188,7 +188,7 @@ impl Watcher {
             let ping = self.ports.backchannel.ping(&run).await;
             self.ports.metrics.pinged(kind(&run), outcome(&ping));
             self.ports
-                .deployment
+                .config
                 .watch
                 .judge(&run, ping, self.ports.clock.now())
         };
@@ -197,17 +197,17 @@ impl Watcher {
             Verdict::Alive => {
                 let renewal = Renewal {
                     now: self.ports.clock.now(),
-                    lease: self.ports.deployment.watch.lease,
+                    lease: self.ports.config.watch.lease,
                 };
                 self.ports
-                    .claims
+                    .active_runs
                     .renew(&run.id, &run.token, renewal)
                     .await
                     .map(drop)
             }
             Verdict::Suspect => {
                 self.ports
-                    .claims
+                    .active_runs
                     .suspect(&run.id, &run.token, run.failures + 1)
                     .await
             }
@@ -245,7 +245,7 @@ impl Watcher {
 
     /// How the watching of each active run goes, by any process.
     pub async fn overview(&self) -> Result<Vec<Watched>, ServiceError> {
-        let (now, rules) = (self.ports.clock.now(), &self.ports.deployment.watch);
+        let (now, rules) = (self.ports.clock.now(), &self.ports.config.watch);
         let status = |run: &ActiveRun| match run {
             run if run.cancel.is_some() => "cancelled",
             run if rules.lease_ran_out(run, now).is_some() => "lease ran out",
@@ -257,7 +257,7 @@ impl Watcher {
         };
         Ok(self
             .ports
-            .claims
+            .active_runs
             .list()
             .await?
             .into_iter()

@@ -7,7 +7,7 @@ use crate::{
         name::RunId,
         pause::{Pause, Scope},
     },
-    ports::{ActiveRunStore, Clock, Credentials, Ids, Pauses, credentials::WorkerAccount},
+    ports::{ActiveRunStore, Clock, Credentials, Ids, PauseStore, credentials::WorkerAccount},
 };
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -26,8 +26,8 @@ pub struct WorkerState {
 /// Keeps the workers' accounts.
 pub struct Workers {
     credentials: Arc<dyn Credentials>,
-    claims: Arc<dyn ActiveRunStore>,
-    pauses: Arc<dyn Pauses>,
+    active_runs: Arc<dyn ActiveRunStore>,
+    pauses: Arc<dyn PauseStore>,
     clock: Arc<dyn Clock>,
     ids: Arc<dyn Ids>,
 }
@@ -36,14 +36,14 @@ impl Workers {
     /// Works through these ports.
     pub fn new(
         credentials: Arc<dyn Credentials>,
-        claims: Arc<dyn ActiveRunStore>,
-        pauses: Arc<dyn Pauses>,
+        active_runs: Arc<dyn ActiveRunStore>,
+        pauses: Arc<dyn PauseStore>,
         clock: Arc<dyn Clock>,
         ids: Arc<dyn Ids>,
     ) -> Self {
         Self {
             credentials,
-            claims,
+            active_runs,
             pauses,
             clock,
             ids,
@@ -58,7 +58,7 @@ impl Workers {
     /// All workers, by name.
     pub async fn list(&self) -> Result<Vec<WorkerState>, ServiceError> {
         let mut held: BTreeMap<String, Vec<RunId>> = BTreeMap::new();
-        for run in self.claims.list().await? {
+        for run in self.active_runs.list().await? {
             if let Some(worker) = run.claimant.worker {
                 held.entry(worker).or_default().push(run.id);
             }
@@ -131,7 +131,7 @@ impl Workers {
     /// Takes a worker away; one that holds a run only by force.
     pub async fn remove(&self, name: &str, force: bool) -> Result<(), ServiceError> {
         let holds = self
-            .claims
+            .active_runs
             .list()
             .await?
             .into_iter()

@@ -62,7 +62,7 @@ pub struct Settings {
     pub limits: RequestLimits,
     pub log: String,
     pub log_format: LogFormat,
-    pub deployment: CoordinatorConfig,
+    pub config: CoordinatorConfig,
 }
 
 pub(super) fn at_least_one(field: &str, number: u32) -> Result<u32, Invalid> {
@@ -200,7 +200,7 @@ fn retry(place: usize, raw: RawRetry) -> Result<RetryRule, Invalid> {
         attempts: raw.attempts,
         delay,
         factor,
-        longest: raw
+        max_delay: raw
             .longest_delay_seconds
             .map_or(delay.max(LONGEST_DELAY), |seconds| {
                 TimeDelta::seconds(seconds.into())
@@ -257,7 +257,7 @@ pub(super) fn check(raw: Raw) -> Result<Settings, Invalid> {
             per_branch,
             rate_limit_bucket: None,
         });
-    let deployment = CoordinatorConfig {
+    let config = CoordinatorConfig {
         campaigns: campaigns(raw.campaign, raw.distribution)?,
         build: BuildSettings {
             dep_server_url: filled(raw.dep_server_url),
@@ -277,7 +277,7 @@ pub(super) fn check(raw: Raw) -> Result<Settings, Invalid> {
                 .map(|(place, rule)| retry(place, rule))
                 .collect::<Result<_, _>>()?,
         ),
-        blame: QuarantinePolicy {
+        quarantine: QuarantinePolicy {
             codes: raw.workers.quarantine_codes,
             quarantine_after: raw.workers.quarantine_after,
         },
@@ -315,6 +315,6 @@ pub(super) fn check(raw: Raw) -> Result<Settings, Invalid> {
         },
         log: raw.telemetry.log,
         log_format,
-        deployment,
+        config,
     })
 }

@@ -235,7 +235,7 @@ mod tests {
             with(include_str!("../../examples/deploy/campaigns.toml"))
                 .unwrap()
                 .settings
-                .deployment
+                .config
                 .campaigns
                 .campaigns
                 .len(),
@@ -274,13 +274,13 @@ mod tests {
     fn the_configuration_of_a_janitor_is_read() {
         let text = include_str!("../../tests/golden/campaigns.conf");
         let loaded = with(text).unwrap();
-        let deployment = loaded.settings.deployment;
+        let config = loaded.settings.config;
         assert_eq!(
-            deployment.committer.as_deref(),
+            config.committer.as_deref(),
             Some("Janitor Bot <janitor@example.com>")
         );
-        assert_eq!(deployment.campaigns.campaigns.len(), 7);
-        let full = deployment.campaigns.distribution("full").unwrap();
+        assert_eq!(config.campaigns.campaigns.len(), 7);
+        let full = config.campaigns.distribution("full").unwrap();
         assert_eq!(full.component, ["main", "contrib"]);
         assert_eq!(loaded.warnings, Vec::<String>::new());
     }
@@ -291,11 +291,8 @@ mod tests {
                     campaign { name: \"aa\" command: \"x\" later_field: true generic_build {} merge_proposal { title: 't' } }";
         let loaded = with(text).unwrap();
         assert_eq!(loaded.warnings.len(), 3, "{:?}", loaded.warnings);
-        assert_eq!(loaded.settings.deployment.campaigns.campaigns.len(), 1);
-        assert_eq!(
-            loaded.settings.deployment.committer.as_deref(),
-            Some("A <a@b>")
-        );
+        assert_eq!(loaded.settings.config.campaigns.campaigns.len(), 1);
+        assert_eq!(loaded.settings.config.committer.as_deref(), Some("A <a@b>"));
     }
 
     #[test]

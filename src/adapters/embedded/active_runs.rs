@@ -122,7 +122,7 @@ impl ActiveRunStore for Embedded {
             Ok::<_, ActiveRunStoreError>(queue::free_item(txn, hot, run.item.id, now)?)
         })
         .await?;
-        self.opened.add(1);
+        self.availability.add(1);
         Ok(())
     }
 
@@ -154,7 +154,7 @@ impl ActiveRunStore for Embedded {
         self.look(move |hot| hot.backed_off_hosts(now)).await
     }
 
-    async fn check(&self) -> Result<(), ActiveRunStoreError> {
+    async fn health_check(&self) -> Result<(), ActiveRunStoreError> {
         Ok(())
     }
 }

@@ -272,7 +272,7 @@ impl Catalog for Embedded {
         let queued: Vec<Enqueued> = self
             .write::<_, CatalogError>("store candidates", store)
             .await?;
-        self.opened.add(queued.len());
+        self.availability.add(queued.len());
         Ok(queued)
     }
 

@@ -54,7 +54,7 @@ pub struct Embedded {
     gate: Arc<RwLock<()>>,
     jobs: mpsc::Sender<Job>,
     /// What was opened.
-    opened: Arc<Availability>,
+    availability: Arc<Availability>,
     /// What the store is called in the figures.
     name: &'static str,
     metrics: Arc<Metrics>,
@@ -82,7 +82,7 @@ impl Embedded {
             hot,
             gate,
             jobs,
-            opened: Arc::default(),
+            availability: Arc::default(),
             name,
             metrics,
         })

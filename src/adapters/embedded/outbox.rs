@@ -46,7 +46,7 @@ impl Outbox for Embedded {
             .await
     }
 
-    async fn told(&self, ids: &[OutboxId]) -> Result<(), Fault> {
+    async fn mark_published(&self, ids: &[OutboxId]) -> Result<(), Fault> {
         let ids = ids.to_vec();
         self.write("settle news", move |txn, _| {
             for id in ids {
@@ -60,11 +60,11 @@ impl Outbox for Embedded {
 
 #[async_trait]
 impl LeaderElection for Embedded {
-    async fn hold(&self, _: &str, _: &str, _: Duration) -> Result<bool, Fault> {
+    async fn acquire(&self, _: &str, _: &str, _: Duration) -> Result<bool, Fault> {
         Ok(true)
     }
 
-    async fn let_go(&self, _: &str, _: &str) -> Result<(), Fault> {
+    async fn resign(&self, _: &str, _: &str) -> Result<(), Fault> {
         Ok(())
     }
 }

@@ -8,7 +8,7 @@ use crate::{
         retry::ItemState,
         time::Time,
     },
-    ports::{Fault, Parking, Pauses, QueueNotifier, parking::QueueEntry},
+    ports::{Fault, Parking, PauseStore, QueueNotifier, parking::QueueEntry},
 };
 use async_trait::async_trait;
 
@@ -17,7 +17,7 @@ use async_trait::async_trait;
 const SOME: usize = 16;
 
 #[async_trait]
-impl Pauses for Embedded {
+impl PauseStore for Embedded {
     async fn pause(&self, pause: Pause) -> Result<(), Fault> {
         self.write("pause", move |txn, hot| {
             txn.put(keys::pause(&pause.scope), &pause)?;
@@ -27,14 +27,14 @@ impl Pauses for Embedded {
         .await
     }
 
-    async fn resume(&self, scope: &Scope) -> Result<bool, Fault> {
+    async fn unpause(&self, scope: &Scope) -> Result<bool, Fault> {
         let scope = scope.clone();
         let resumed = self.write("end a pause", move |txn, hot| {
             txn.delete(keys::pause(&scope));
             Ok::<_, Fault>(hot.set_pause(&scope, None))
         });
         let resumed = resumed.await?;
-        self.opened.add(SOME);
+        self.availability.add(SOME);
         Ok(resumed)
     }
 
@@ -43,25 +43,25 @@ impl Pauses for Embedded {
             .await
     }
 
-    async fn limit(&self, limit: ConcurrencyLimit) -> Result<(), Fault> {
+    async fn set_limit(&self, limit: ConcurrencyLimit) -> Result<(), Fault> {
         let limited = self.write("limit", move |txn, hot| {
             txn.put(keys::limit(&limit.scope), &limit)?;
             hot.set_limit(&limit.scope, Some(limit.most));
             Ok::<_, Fault>(())
         });
         limited.await?;
-        self.opened.add(SOME);
+        self.availability.add(SOME);
         Ok(())
     }
 
-    async fn unlimit(&self, scope: &Scope) -> Result<bool, Fault> {
+    async fn remove_limit(&self, scope: &Scope) -> Result<bool, Fault> {
         let scope = scope.clone();
         let lifted = self.write("end a limit", move |txn, hot| {
             txn.delete(keys::limit(&scope));
             Ok::<_, Fault>(hot.set_limit(&scope, None))
         });
         let lifted = lifted.await?;
-        self.opened.add(SOME);
+        self.availability.add(SOME);
         Ok(lifted)
     }
 
@@ -107,14 +107,14 @@ impl Parking for Embedded {
             Ok::<_, Fault>(released)
         });
         let released: Vec<QueueId> = released.await?;
-        self.opened.add(released.len());
+        self.availability.add(released.len());
         Ok(released)
     }
 }
 
 #[async_trait]
 impl QueueNotifier for Embedded {
-    async fn opened(&self) -> usize {
-        self.opened.take().await
+    async fn wait_for_items(&self) -> usize {
+        self.availability.take().await
     }
 }

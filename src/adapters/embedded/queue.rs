@@ -330,7 +330,7 @@ impl QueueStore for Embedded {
                 Ok::<_, QueueStoreError>(queued.collect::<Result<_, _>>()?)
             })
             .await?;
-        self.opened.add(queued.len());
+        self.availability.add(queued.len());
         Ok(queued)
     }
 

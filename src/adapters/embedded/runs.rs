@@ -164,12 +164,12 @@ fn record(
         run,
         token,
         now,
-        fate,
+        disposition,
         unless_seen_after,
         worker_at_fault,
     } = new;
     if let Some(known) = txn.get::<Run>(&keys::run(&run.id))? {
-        return Ok(Recorded::Known(Box::new(known)));
+        return Ok(Recorded::AlreadyStored(Box::new(known)));
     }
     let held = hot
         .holder(&run.id, &token)
@@ -185,12 +185,12 @@ fn record(
     txn.delete(keys::active(&run.id));
     hot.set_claim(&run.id, None);
     let sequence = store(txn, &run, now)?;
-    match fate {
-        Disposition::Done => {
+    match disposition {
+        Disposition::Complete => {
             queue::end_item(txn, hot, item, now)?;
             note_follow_up(txn, &run, sequence)?;
         }
-        Disposition::Back(state) => queue::send_back(txn, hot, item, state, now)?,
+        Disposition::Requeue(state) => queue::send_back(txn, hot, item, state, now)?,
     }
     note_given_up(txn, &run)?;
     Ok(Recorded::Stored)
@@ -232,7 +232,7 @@ fn record_late(
         return Err(RunStoreError::ClaimLost(run.id));
     };
     if !earlier.given_up {
-        return Ok(LateOutcome::Known(Box::new(earlier)));
+        return Ok(LateOutcome::NotGivenUp(Box::new(earlier)));
     }
     let given_up: Option<RunId> = txn.get(&keys::given_up(run.queue_id))?;
     let run_again = given_up.as_ref() != Some(&run.id) || hot.is_held(run.queue_id);
@@ -244,12 +244,12 @@ fn record_late(
     ));
     let sequence = store(txn, &run, now)?;
     if run_again {
-        return Ok(LateOutcome::Beside);
+        return Ok(LateOutcome::ReplacedButRequeued);
     }
     queue::end_item(txn, hot, run.queue_id, now)?;
     note_follow_up(txn, &run, sequence)?;
     note_given_up(txn, &run)?;
-    Ok(LateOutcome::Kept)
+    Ok(LateOutcome::Replaced)
 }
 
 fn latest(txn: &Txn<'_>, limit: usize) -> Result<Vec<Run>, Fault> {
@@ -303,7 +303,7 @@ impl RunStore for Embedded {
             .await;
         // Its item may be free again, or a wish that waited for it, or what a limit held back.
         if recorded.is_ok() {
-            self.opened.add(1);
+            self.availability.add(1);
         }
         recorded
     }
@@ -375,7 +375,7 @@ impl RunStore for Embedded {
         .await
     }
 
-    async fn check(&self) -> Result<(), RunStoreError> {
+    async fn health_check(&self) -> Result<(), RunStoreError> {
         // A change, so that the writer and the disk are asked too.
         self.write("check the store", |txn, _| {
             txn.put(keys::meta("checked"), &true)?;

@@ -83,8 +83,8 @@ impl ArtifactStore for FallbackArtifacts {
         self.store.open(run, name).await
     }
 
-    async fn check(&self) -> Result<(), Fault> {
-        self.store.check().await
+    async fn health_check(&self) -> Result<(), Fault> {
+        self.store.health_check().await
     }
 }
 

@@ -96,8 +96,8 @@ impl LogStore for FallbackLogs {
         self.store.open(folder, name).await
     }
 
-    async fn check(&self) -> Result<(), Fault> {
-        self.store.check().await
+    async fn health_check(&self) -> Result<(), Fault> {
+        self.store.health_check().await
     }
 }
 

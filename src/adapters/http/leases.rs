@@ -117,7 +117,7 @@ async fn append(
             ApiError::problem(StatusCode::BAD_REQUEST, detail).with("field", "Content-Range")
         );
     }
-    let (size, run) = app.live.append(id, worker, name, first, bytes).await?;
+    let (size, run) = app.live_log.append(id, worker, name, first, bytes).await?;
     Ok((
         StatusCode::ACCEPTED,
         Json(SizeResponse {

@@ -71,7 +71,7 @@ pub struct AppState {
     pub scheduler: Scheduler,
     pub runs: Runs,
     pub logs: Arc<Logs>,
-    pub live: Arc<LiveLogIngest>,
+    pub live_log: Arc<LiveLogIngest>,
     pub keepalive: Arc<Keepalive>,
     pub waiting_room: Arc<LongPoll>,
     pub explainer: Explainer,
@@ -82,7 +82,7 @@ pub struct AppState {
     pub health: Health,
     pub metrics: Arc<Metrics>,
     pub clock: Arc<dyn Clock>,
-    pub deployment: Arc<CoordinatorConfig>,
+    pub config: Arc<CoordinatorConfig>,
     pub spool: Spool,
     pub limits: RequestLimits,
     /// What goes on when the client has gone; the process ends after it.
@@ -93,7 +93,7 @@ impl AppState {
     async fn status_shape(&self) -> Result<crate::adapters::wire::StatusResponse, ServiceError> {
         Ok(crate::adapters::wire::StatusResponse::new(
             &self.overview.status().await?,
-            self.deployment.watch.run_timeout,
+            self.config.watch.run_timeout,
         ))
     }
 }

@@ -36,7 +36,7 @@ impl EventBus for InProcessEvents {
         Ok(())
     }
 
-    async fn check(&self) -> Result<(), Fault> {
+    async fn health_check(&self) -> Result<(), Fault> {
         Ok(())
     }
 }

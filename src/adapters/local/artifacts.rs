@@ -79,7 +79,7 @@ impl ArtifactStore for LocalArtifacts {
         Ok(file.map(|file| Box::new(tokio::fs::File::from_std(file)) as FileReader))
     }
 
-    async fn check(&self) -> Result<(), Fault> {
+    async fn health_check(&self) -> Result<(), Fault> {
         let base = self.base.clone();
         blocking("check the artifacts' folder", move || check_writable(&base)).await
     }

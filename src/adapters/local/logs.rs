@@ -104,7 +104,7 @@ impl LogStore for LocalLogs {
         }))
     }
 
-    async fn check(&self) -> Result<(), Fault> {
+    async fn health_check(&self) -> Result<(), Fault> {
         let base = self.base.clone();
         blocking("check the logs' folder", move || check_writable(&base)).await
     }

@@ -56,7 +56,7 @@ impl ArtifactStore for ObjectArtifacts {
         self.objects.get(&format!("{run}/{name}")).await
     }
 
-    async fn check(&self) -> Result<(), Fault> {
+    async fn health_check(&self) -> Result<(), Fault> {
         self.objects.check().await
     }
 }

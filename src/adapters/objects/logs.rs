@@ -185,7 +185,7 @@ impl LogStore for ObjectLogs {
         }
     }
 
-    async fn check(&self) -> Result<(), Fault> {
+    async fn health_check(&self) -> Result<(), Fault> {
         self.objects.check().await
     }
 }

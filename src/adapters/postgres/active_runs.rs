@@ -685,7 +685,7 @@ impl ActiveRunStore for Postgres {
             .collect())
     }
 
-    async fn check(&self) -> Result<(), ActiveRunStoreError> {
+    async fn health_check(&self) -> Result<(), ActiveRunStoreError> {
         Ok(())
     }
 }

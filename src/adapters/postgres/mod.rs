@@ -67,7 +67,7 @@ struct Tables {
     /// There were limits when this process last claimed.
     limited: Arc<AtomicBool>,
     /// Items that were opened, for this process and to be told to others.
-    opened: Arc<Availability>,
+    availability: Arc<Availability>,
     to_tell: Arc<Availability>,
     /// `last_run` is kept by triggers of our own migration.
     has_our_triggers: bool,
@@ -208,7 +208,7 @@ impl Postgres {
             orphans: Arc::default(),
             frontier: Arc::default(),
             limited: Arc::default(),
-            opened: Arc::default(),
+            availability: Arc::default(),
             to_tell: Arc::default(),
             has_our_triggers,
             metrics,

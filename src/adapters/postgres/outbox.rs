@@ -41,7 +41,7 @@ impl Outbox for Postgres {
         news.collect()
     }
 
-    async fn told(&self, ids: &[OutboxId]) -> Result<(), Fault> {
+    async fn mark_published(&self, ids: &[OutboxId]) -> Result<(), Fault> {
         let ids: Vec<i64> = ids.iter().map(|id| id.cast_signed()).collect();
         let delete = sqlx::query("DELETE FROM runner_outbox WHERE id = ANY ($1)").bind(ids);
         self.tables
@@ -53,7 +53,7 @@ impl Outbox for Postgres {
 
 #[async_trait]
 impl LeaderElection for Postgres {
-    async fn hold(&self, role: &str, holder: &str, time: Duration) -> Result<bool, Fault> {
+    async fn acquire(&self, role: &str, holder: &str, time: Duration) -> Result<bool, Fault> {
         // By the database's clock: those of the runners' machines may differ.
         let take = sqlx::query(
             "INSERT INTO runner_lease AS held (role, holder, until) VALUES ($1, $2, now() + make_interval(secs => $3))
@@ -68,7 +68,7 @@ impl LeaderElection for Postgres {
         Ok(taken.rows_affected() > 0)
     }
 
-    async fn let_go(&self, role: &str, holder: &str) -> Result<(), Fault> {
+    async fn resign(&self, role: &str, holder: &str) -> Result<(), Fault> {
         let delete = sqlx::query("DELETE FROM runner_lease WHERE role = $1 AND holder = $2")
             .bind(role)
             .bind(holder);

@@ -9,7 +9,7 @@ use crate::{
         retry::ItemState,
         time::Time,
     },
-    ports::{Fault, Parking, Pauses, QueueNotifier, parking::QueueEntry},
+    ports::{Fault, Parking, PauseStore, QueueNotifier, parking::QueueEntry},
 };
 use async_trait::async_trait;
 use chrono::NaiveDateTime;
@@ -62,7 +62,7 @@ async fn listen(tables: Tables, options: PgConnectOptions, me: i32) {
             };
             if from != me.to_string() {
                 tables.frontier.opened(None);
-                tables.opened.add(items.parse().unwrap_or(SOME));
+                tables.availability.add(items.parse().unwrap_or(SOME));
             }
         }
     };
@@ -93,7 +93,7 @@ impl Telling {
 impl Tables {
     /// Items may be handed out now that could not before.
     pub(super) fn notify_available(&self, items: usize) {
-        self.opened.add(items);
+        self.availability.add(items);
         self.to_tell.add(items);
     }
 }
@@ -122,7 +122,7 @@ impl Postgres {
 }
 
 #[async_trait]
-impl Pauses for Postgres {
+impl PauseStore for Postgres {
     async fn pause(&self, pause: Pause) -> Result<(), Fault> {
         let write = sqlx::query(
             "INSERT INTO runner_pause (kind, name, reason, since, until) VALUES ($1, $2, $3, $4, $5)
@@ -139,7 +139,7 @@ impl Pauses for Postgres {
             .map(drop)
     }
 
-    async fn resume(&self, scope: &Scope) -> Result<bool, Fault> {
+    async fn unpause(&self, scope: &Scope) -> Result<bool, Fault> {
         self.lift(
             "end a pause",
             "DELETE FROM runner_pause WHERE kind = $1 AND name = $2",
@@ -174,7 +174,7 @@ impl Pauses for Postgres {
         rows.into_iter().map(pause).collect()
     }
 
-    async fn limit(&self, limit: ConcurrencyLimit) -> Result<(), Fault> {
+    async fn set_limit(&self, limit: ConcurrencyLimit) -> Result<(), Fault> {
         let write = sqlx::query(
             "INSERT INTO runner_limit (kind, name, most) VALUES ($1, $2, $3) ON CONFLICT (kind, name) DO UPDATE SET most = excluded.most",
         )
@@ -188,7 +188,7 @@ impl Pauses for Postgres {
         Ok(())
     }
 
-    async fn unlimit(&self, scope: &Scope) -> Result<bool, Fault> {
+    async fn remove_limit(&self, scope: &Scope) -> Result<bool, Fault> {
         self.lift(
             "end a limit",
             "DELETE FROM runner_limit WHERE kind = $1 AND name = $2",
@@ -293,7 +293,7 @@ impl Parking for Postgres {
 
 #[async_trait]
 impl QueueNotifier for Postgres {
-    async fn opened(&self) -> usize {
-        self.tables.opened.take().await
+    async fn wait_for_items(&self) -> usize {
+        self.tables.availability.take().await
     }
 }

@@ -201,13 +201,13 @@ async fn replace(connection: &mut PgConnection, new: &New) -> sqlx::Result<Optio
         return Ok(None);
     };
     // The item of another run is left alone.
-    let fate = if run_again {
-        Disposition::Back(ItemState::default())
+    let disposition = if run_again {
+        Disposition::Requeue(ItemState::default())
     } else {
-        Disposition::Done
+        Disposition::Complete
     };
     let new = &NewRun {
-        fate,
+        disposition,
         ..new.clone()
     };
     for clear in [
@@ -225,9 +225,9 @@ async fn replace(connection: &mut PgConnection, new: &New) -> sqlx::Result<Optio
         .await?;
     refresh(connection, [new]).await?;
     Ok(Some(if run_again {
-        LateOutcome::Beside
+        LateOutcome::ReplacedButRequeued
     } else {
-        LateOutcome::Kept
+        LateOutcome::Replaced
     }))
 }
 
@@ -237,7 +237,7 @@ fn of_late(late: LateRun) -> New {
         run: late.run,
         token: String::new(),
         now: late.now,
-        fate: Disposition::Done,
+        disposition: Disposition::Complete,
         unless_seen_after: None,
         worker_at_fault: None,
     }
@@ -311,7 +311,7 @@ impl Tables {
     /// Stores one run that could not be stored among others, or tells why not.
     async fn record(&self, new: New) -> Done {
         if let Some(known) = self.run(&new.run.id).await? {
-            return Ok(Recorded::Known(Box::new(known)));
+            return Ok(Recorded::AlreadyStored(Box::new(known)));
         }
         self.check_worker(&new.run).await?;
         let stored = self.transaction("store a run", |connection| {
@@ -327,7 +327,7 @@ impl Tables {
             }
             // Nobody holds it with that token; somebody may have stored it just now.
             Ok(false) => match self.run(&new.run.id).await? {
-                Some(known) => Ok(Recorded::Known(Box::new(known))),
+                Some(known) => Ok(Recorded::AlreadyStored(Box::new(known))),
                 None => Err(RunStoreError::ClaimLost(new.run.id)),
             },
             Err(fault) => Err(refused(fault)),
@@ -369,9 +369,12 @@ impl Tables {
         };
         if !stored.is_empty() {
             // What ended makes room where runs are limited, for workers who wait here.
-            self.opened.add(stored.len());
+            self.availability.add(stored.len());
         }
-        if batch.iter().any(|new| new.fate != Disposition::Done) {
+        if batch
+            .iter()
+            .any(|new| new.disposition != Disposition::Complete)
+        {
             self.frontier.opened(None);
             self.notify_available(1);
         }
@@ -408,7 +411,7 @@ impl RunStore for Postgres {
         match replaced.await.map_err(refused)? {
             Some(late) => Ok(late),
             None => match self.tables.run(&new.run.id).await? {
-                Some(known) => Ok(LateOutcome::Known(Box::new(known))),
+                Some(known) => Ok(LateOutcome::NotGivenUp(Box::new(known))),
                 None => Err(RunStoreError::ClaimLost(new.run.id)),
             },
         }
@@ -543,7 +546,7 @@ impl RunStore for Postgres {
             .collect())
     }
 
-    async fn check(&self) -> Result<(), RunStoreError> {
+    async fn health_check(&self) -> Result<(), RunStoreError> {
         // Asks for a connection and for a place to write to, without writing.
         let query = sqlx::query_scalar("SELECT pg_is_in_recovery()");
         let read_only: bool = self

@@ -159,9 +159,9 @@ pub(super) fn row(new: &NewRun) -> Value {
         tags: run.tags.clone(),
         given_up: run.given_up,
     };
-    let back = match &new.fate {
-        Disposition::Done => None,
-        Disposition::Back(state) => Some(state),
+    let back = match &new.disposition {
+        Disposition::Complete => None,
+        Disposition::Requeue(state) => Some(state),
     };
     let branches: Vec<Value> = run
         .branches

@@ -48,7 +48,7 @@ const AFTER_FAILURE: Duration = Duration::from_millis(500);
 pub struct ClaimMirror {
     hashes: Hashes,
     queue: Arc<dyn QueueStore>,
-    claims: Arc<dyn ActiveRunStore>,
+    active_runs: Arc<dyn ActiveRunStore>,
     results: Arc<dyn RunStore>,
     ids: Arc<dyn Ids>,
     clock: Arc<dyn Clock>,
@@ -65,7 +65,7 @@ impl ClaimMirror {
     pub fn new(
         connection: ConnectionManager,
         queue: Arc<dyn QueueStore>,
-        claims: Arc<dyn ActiveRunStore>,
+        active_runs: Arc<dyn ActiveRunStore>,
         results: Arc<dyn RunStore>,
         ids: Arc<dyn Ids>,
         clock: Arc<dyn Clock>,
@@ -73,7 +73,7 @@ impl ClaimMirror {
         Self {
             hashes: Hashes { connection },
             queue,
-            claims,
+            active_runs,
             results,
             ids,
             clock,
@@ -108,7 +108,7 @@ impl ClaimMirror {
         let foreign = there.iter().filter(|found| !found.ours);
         for found in foreign {
             if self
-                .claims
+                .active_runs
                 .adopt(found.run.clone())
                 .await
                 .map_err(of_claims)?
@@ -118,11 +118,14 @@ impl ClaimMirror {
         }
         for limit in self.hashes.backed_off_hosts().await? {
             if limit.until > self.clock.now() {
-                self.claims.back_off_host(limit).await.map_err(of_claims)?;
+                self.active_runs
+                    .back_off_host(limit)
+                    .await
+                    .map_err(of_claims)?;
             }
         }
         let held: BTreeMap<RunId, ActiveRun> = self
-            .claims
+            .active_runs
             .list()
             .await
             .map_err(of_claims)?
@@ -160,7 +163,7 @@ impl ClaimMirror {
         }
         tracing::info!(run.id = %run.id, "another runner has finished a run of ours");
         match self
-            .claims
+            .active_runs
             .release(&run.id, &run.token, self.clock.now())
             .await
         {
@@ -261,11 +264,11 @@ impl QueueStore for MirroredStores {
 #[async_trait]
 impl ActiveRunStore for MirroredStores {
     async fn get(&self, id: &RunId) -> Result<Option<ActiveRun>, ActiveRunStoreError> {
-        self.0.claims.get(id).await
+        self.0.active_runs.get(id).await
     }
 
     async fn list(&self) -> Result<Vec<ActiveRun>, ActiveRunStoreError> {
-        self.0.claims.list().await
+        self.0.active_runs.list().await
     }
 
     async fn amend(
@@ -274,8 +277,8 @@ impl ActiveRunStore for MirroredStores {
         token: &str,
         details: ClaimDetails,
     ) -> Result<(), ActiveRunStoreError> {
-        self.0.claims.amend(id, token, details).await?;
-        if let Some(run) = self.0.claims.get(id).await? {
+        self.0.active_runs.amend(id, token, details).await?;
+        if let Some(run) = self.0.active_runs.get(id).await? {
             self.0.tell(self.0.hashes.write(&[run], &[])).await;
         }
         Ok(())
@@ -287,7 +290,7 @@ impl ActiveRunStore for MirroredStores {
         token: &str,
         renewal: Renewal,
     ) -> Result<ActiveRun, ActiveRunStoreError> {
-        let run = self.0.claims.renew(id, token, renewal).await?;
+        let run = self.0.active_runs.renew(id, token, renewal).await?;
         self.0
             .tell(self.0.hashes.keepalive(id, run.keepalive))
             .await;
@@ -300,7 +303,7 @@ impl ActiveRunStore for MirroredStores {
         token: &str,
         failures: u32,
     ) -> Result<(), ActiveRunStoreError> {
-        self.0.claims.suspect(id, token, failures).await
+        self.0.active_runs.suspect(id, token, failures).await
     }
 
     async fn cancel(
@@ -308,12 +311,12 @@ impl ActiveRunStore for MirroredStores {
         id: &RunId,
         reason: &str,
     ) -> Result<Option<ActiveRun>, ActiveRunStoreError> {
-        self.0.claims.cancel(id, reason).await
+        self.0.active_runs.cancel(id, reason).await
     }
 
     async fn release(&self, id: &RunId, token: &str, now: Time) -> Result<(), ActiveRunStoreError> {
-        let item = self.0.claims.get(id).await?.map(|run| run.item.id);
-        self.0.claims.release(id, token, now).await?;
+        let item = self.0.active_runs.get(id).await?.map(|run| run.item.id);
+        self.0.active_runs.release(id, token, now).await?;
         self.0
             .tell(
                 self.0
@@ -325,20 +328,20 @@ impl ActiveRunStore for MirroredStores {
     }
 
     async fn adopt(&self, run: ActiveRun) -> Result<bool, ActiveRunStoreError> {
-        self.0.claims.adopt(run).await
+        self.0.active_runs.adopt(run).await
     }
 
     async fn back_off_host(&self, limit: HostBackoff) -> Result<(), ActiveRunStoreError> {
-        self.0.claims.back_off_host(limit.clone()).await?;
+        self.0.active_runs.back_off_host(limit.clone()).await?;
         self.0.tell(self.0.hashes.back_off_host(&limit)).await;
         Ok(())
     }
 
     async fn backed_off_hosts(&self, now: Time) -> Result<Vec<HostBackoff>, ActiveRunStoreError> {
-        self.0.claims.backed_off_hosts(now).await
+        self.0.active_runs.backed_off_hosts(now).await
     }
 
-    async fn check(&self) -> Result<(), ActiveRunStoreError> {
+    async fn health_check(&self) -> Result<(), ActiveRunStoreError> {
         Ok(ping("check the coordination", &self.0.hashes.connection).await?)
     }
 }
@@ -395,7 +398,7 @@ impl RunStore for MirroredStores {
         self.0.results.finished_since(since).await
     }
 
-    async fn check(&self) -> Result<(), RunStoreError> {
-        self.0.results.check().await
+    async fn health_check(&self) -> Result<(), RunStoreError> {
+        self.0.results.health_check().await
     }
 }

@@ -52,7 +52,7 @@ impl EventBus for RedisEvents {
         listeners.map(drop).map_err(|e| fault("send an event", e))
     }
 
-    async fn check(&self) -> Result<(), Fault> {
+    async fn health_check(&self) -> Result<(), Fault> {
         ping("check the events", &self.connection).await
     }
 }

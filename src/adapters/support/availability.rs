@@ -38,18 +38,18 @@ mod tests {
 
     #[tokio::test]
     async fn what_was_opened_before_and_while_waiting_is_told_once() {
-        let opened = Arc::new(Availability::default());
-        opened.add(0);
-        opened.add(2);
-        opened.add(3);
-        assert_eq!(opened.take().await, 5);
+        let availability = Arc::new(Availability::default());
+        availability.add(0);
+        availability.add(2);
+        availability.add(3);
+        assert_eq!(availability.take().await, 5);
         let waiting = tokio::spawn({
-            let opened = opened.clone();
-            async move { opened.take().await }
+            let availability = availability.clone();
+            async move { availability.take().await }
         });
         tokio::time::sleep(Duration::from_millis(10)).await;
         assert!(!waiting.is_finished());
-        opened.add(1);
+        availability.add(1);
         assert_eq!(waiting.await.unwrap(), 1);
     }
 }

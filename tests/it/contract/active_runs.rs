@@ -92,7 +92,7 @@ fn given_up(active: &ActiveRun) -> Run {
 /// Its worker vanished: the item goes back in that state.
 async fn vanish<S: RunStore>(store: &S, active: &ActiveRun, state: ItemState) {
     let new = NewRun {
-        fate: Disposition::Back(state),
+        disposition: Disposition::Requeue(state),
         ..ended(active, given_up(active))
     };
     assert_eq!(store.record(new).await.unwrap(), Recorded::Stored);
@@ -544,7 +544,7 @@ where
     };
     assert_eq!(
         store.record_late(late.clone()).await.unwrap(),
-        LateOutcome::Kept
+        LateOutcome::Replaced
     );
     assert_eq!(store.run(&run.id).await.unwrap().unwrap(), run);
     assert_eq!(store.latest(9).await.unwrap(), std::slice::from_ref(&run));
@@ -587,7 +587,7 @@ where
     };
     assert_eq!(
         store.record_late(again).await.unwrap(),
-        LateOutcome::Known(Box::new(run))
+        LateOutcome::NotGivenUp(Box::new(run))
     );
     let last: Vec<_> = store
         .last_effective_runs(&campaign_name("gen"))
@@ -635,7 +635,7 @@ async fn a_late_result_of_an_item_run_again_is_stored_beside<
             })
             .await
             .unwrap(),
-        LateOutcome::Beside
+        LateOutcome::ReplacedButRequeued
     );
     assert_eq!(
         (
@@ -685,7 +685,7 @@ async fn a_late_result_of_an_item_held_again_is_stored_beside<
             })
             .await
             .unwrap(),
-        LateOutcome::Beside
+        LateOutcome::ReplacedButRequeued
     );
     assert_eq!(store.run(&late.id).await.unwrap().unwrap(), late);
     assert_eq!(store.get(&second.id).await.unwrap().unwrap(), second);
@@ -714,7 +714,7 @@ async fn only_runs_given_up_have_late_results<S: QueueStore + Catalog + RunStore
     store.record(ended(&active, first.clone())).await.unwrap();
     assert_eq!(
         store.record_late(late).await.unwrap(),
-        LateOutcome::Known(Box::new(first))
+        LateOutcome::NotGivenUp(Box::new(first))
     );
 }
 

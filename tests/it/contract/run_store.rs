@@ -107,7 +107,7 @@ async fn recording_twice_keeps_the_first<S: QueueStore + Catalog + RunStore + Sc
     };
     assert_eq!(
         store.record(ended(&active, second)).await.unwrap(),
-        Recorded::Known(Box::new(first.clone()))
+        Recorded::AlreadyStored(Box::new(first.clone()))
     );
     assert_eq!(store.run(&first.id).await.unwrap().unwrap(), first);
     assert_eq!(store.follow_ups(9).await.unwrap().len(), 1);

@@ -51,15 +51,15 @@ use tokio_util::task::TaskTracker;
 struct Place {
     store: Arc<Embedded>,
     clock: Arc<FakeClock>,
-    deployment: Arc<CoordinatorConfig>,
+    config: Arc<CoordinatorConfig>,
     events: Arc<InProcessEvents>,
-    announcer: Arc<StatusPublisher>,
+    status_publisher: Arc<StatusPublisher>,
     leader: Arc<Leader>,
-    relay: Arc<OutboxPublisher>,
+    outbox_publisher: Arc<OutboxPublisher>,
     follow_ups: Arc<FollowUps>,
     keepalive: Arc<Keepalive>,
-    live: Arc<LiveLogIngest>,
-    fates: Arc<RetryPolicy>,
+    live_log: Arc<LiveLogIngest>,
+    retry_policy: Arc<RetryPolicy>,
 }
 
 fn vanished_rule() -> RetryRule {
@@ -103,7 +103,7 @@ fn deployment() -> CoordinatorConfig {
             lease: TimeDelta::minutes(2),
         },
         retries: RetryRules(vec![vanished_rule()]),
-        blame: QuarantinePolicy {
+        quarantine: QuarantinePolicy {
             codes: vec!["worker-failure".into()],
             quarantine_after: 2,
         },
@@ -113,17 +113,17 @@ fn deployment() -> CoordinatorConfig {
 }
 
 fn place() -> Place {
-    let (store, clock, deployment) = (
+    let (store, clock, config) = (
         Arc::new(in_memory()),
         FakeClock::new(),
         Arc::new(deployment()),
     );
     let events = Arc::new(InProcessEvents::default());
-    let announcer = Arc::new(StatusPublisher::new(
+    let status_publisher = Arc::new(StatusPublisher::new(
         store.clone(),
         events.clone(),
         clock.clone(),
-        deployment.clone(),
+        config.clone(),
     ));
     let leader = Arc::new(Leader::new(store.clone(), "this".to_owned()));
     let follow_ups = Arc::new(FollowUps::new(
@@ -132,7 +132,7 @@ fn place() -> Place {
         clock.clone(),
         leader.clone(),
     ));
-    let relay = Arc::new(OutboxPublisher::new(
+    let outbox_publisher = Arc::new(OutboxPublisher::new(
         store.clone(),
         events.clone(),
         leader.clone(),
@@ -142,33 +142,33 @@ fn place() -> Place {
         store.clone(),
         store.clone(),
         clock.clone(),
-        deployment.clone(),
+        config.clone(),
     ));
-    let live = Arc::new(LiveLogIngest::new(
+    let live_log = Arc::new(LiveLogIngest::new(
         store.clone(),
         keepalive.clone(),
-        deployment.clone(),
+        config.clone(),
     ));
-    let fates = Arc::new(RetryPolicy {
+    let retry_policy = Arc::new(RetryPolicy {
         parking: store.clone(),
         pauses: store.clone(),
         credentials: store.clone(),
         clock: clock.clone(),
         ids: Arc::new(RandomIds),
-        deployment: deployment.clone(),
+        config: config.clone(),
     });
     Place {
         store,
         clock,
-        deployment,
+        config,
         events,
-        announcer,
+        status_publisher,
         leader,
-        relay,
+        outbox_publisher,
         follow_ups,
         keepalive,
-        live,
-        fates,
+        live_log,
+        retry_policy,
     }
 }
 
@@ -191,37 +191,37 @@ fn away() -> Fault {
 impl Place {
     fn finisher(
         &self,
-        results: Arc<dyn RunStore>,
+        runs: Arc<dyn RunStore>,
         artifacts: Arc<dyn ArtifactStore>,
         logs: Arc<dyn LogStore>,
     ) -> Arc<Finisher> {
         Arc::new(Finisher {
-            claims: self.store.clone(),
-            results,
+            active_runs: self.store.clone(),
+            runs,
             artifacts,
             logs,
-            live: self.live.clone(),
-            fates: self.fates.clone(),
+            live_log: self.live_log.clone(),
+            retry_policy: self.retry_policy.clone(),
             follow_ups: self.follow_ups.clone(),
-            relay: self.relay.clone(),
-            announcer: self.announcer.clone(),
+            outbox_publisher: self.outbox_publisher.clone(),
+            status_publisher: self.status_publisher.clone(),
             clock: self.clock.clone(),
             metrics: Arc::new(Metrics::new()),
             turns: RunLocks::default(),
         })
     }
 
-    fn assigner(&self, results: Arc<dyn RunStore>, vcs: Arc<dyn Vcs>) -> Arc<Assigner> {
+    fn assigner(&self, runs: Arc<dyn RunStore>, vcs: Arc<dyn Vcs>) -> Arc<Assigner> {
         Arc::new(Assigner {
             queue: self.store.clone(),
-            claims: self.store.clone(),
-            results: results.clone(),
+            active_runs: self.store.clone(),
+            runs: runs.clone(),
             vcs,
-            finisher: self.finisher(results, working_artifacts(), working_logs()),
-            announcer: self.announcer.clone(),
+            finisher: self.finisher(runs, working_artifacts(), working_logs()),
+            status_publisher: self.status_publisher.clone(),
             clock: self.clock.clone(),
             ids: Arc::new(RandomIds),
-            deployment: self.deployment.clone(),
+            config: self.config.clone(),
             metrics: Arc::new(Metrics::new()),
             tasks: TaskTracker::new(),
         })
@@ -229,12 +229,12 @@ impl Place {
 
     fn watcher(&self, backchannel: Arc<dyn Backchannel>, finisher: Arc<Finisher>) -> Arc<Watcher> {
         let ports = WatcherPorts {
-            claims: self.store.clone(),
+            active_runs: self.store.clone(),
             backchannel,
             finisher,
-            live: self.live.clone(),
+            live_log: self.live_log.clone(),
             clock: self.clock.clone(),
-            deployment: self.deployment.clone(),
+            config: self.config.clone(),
             leader: self.leader.clone(),
             metrics: Arc::new(Metrics::new()),
         };
@@ -340,12 +340,11 @@ async fn logs_that_cannot_be_stored_are_not_claimed_to_be() {
 async fn a_result_store_that_is_away_leaves_the_run_to_be_finished_again() {
     let place = place();
     let id = place.held().await;
-    let mut results = MockRunStore::new();
-    results
-        .expect_record()
+    let mut runs = MockRunStore::new();
+    runs.expect_record()
         .times(1)
         .returning(|_| Err(away().into()));
-    let finisher = place.finisher(Arc::new(results), working_artifacts(), working_logs());
+    let finisher = place.finisher(Arc::new(runs), working_artifacts(), working_logs());
     let refused = finish(&finisher, &id, SUCCESS).await;
     assert!(matches!(refused, Err(ServiceError::Fault(fault)) if fault.is_unavailable()));
     let finisher = place.finisher(place.store.clone(), working_artifacts(), working_logs());
@@ -359,14 +358,14 @@ async fn a_result_is_told() {
     let mut listener = place.events.listen();
     let finisher = place.finisher(place.store.clone(), working_artifacts(), working_logs());
     let first = finish(&finisher, &id, SUCCESS).await.unwrap();
-    place.relay.tell().await.unwrap();
+    place.outbox_publisher.tell().await.unwrap();
     assert_eq!(
         listener.try_recv().unwrap(),
         Event::Result(Box::new(first.run.clone()))
     );
     let again = finish(&finisher, &id, "{}").await.unwrap();
     assert_eq!((again.first_time, again.run), (false, first.run));
-    assert_eq!(place.relay.tell().await.unwrap(), 0);
+    assert_eq!(place.outbox_publisher.tell().await.unwrap(), 0);
     assert!(listener.try_recv().is_err());
 }
 
@@ -382,12 +381,11 @@ async fn a_failure_on_the_way_lets_the_item_go() {
             revision: "r".into(),
         })
     });
-    let mut results = MockRunStore::new();
-    results
-        .expect_run_of_revision()
+    let mut runs = MockRunStore::new();
+    runs.expect_run_of_revision()
         .returning(|_, _| Err(away().into()));
     let refused = place
-        .assigner(Arc::new(results), Arc::new(vcs))
+        .assigner(Arc::new(runs), Arc::new(vcs))
         .assign(AssignRequest::default())
         .await;
     assert!(matches!(refused, Err(ServiceError::Fault(_))));

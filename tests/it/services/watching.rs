@@ -36,7 +36,7 @@ impl Place {
     async fn leased(&self, codebase: &str, run: &str) -> ActiveRun {
         self.queued(&[codebase]).await;
         let request = ClaimRequest {
-            lease: Some(self.deployment.watch.lease),
+            lease: Some(self.config.watch.lease),
             now: self.now(),
             ..claim(run)
         };
@@ -276,7 +276,7 @@ async fn what_a_vanished_worker_sent_of_its_log_is_kept() {
     let place = place();
     let run = place.leased("aa", "r1").await;
     place
-        .live
+        .live_log
         .append(&run.id, None, "worker.log", 0, "half of it".into())
         .await
         .unwrap();
@@ -344,8 +344,8 @@ async fn a_log_is_refused_when_it_is_too_large_or_none() {
     let place = place();
     let run = place.leased("aa", "r1").await;
     let append = |name: &'static str, offset, bytes: Vec<u8>| {
-        let (live, id) = (place.live.clone(), run.id.clone());
-        async move { live.append(&id, None, name, offset, bytes.into()).await }
+        let (live_log, id) = (place.live_log.clone(), run.id.clone());
+        async move { live_log.append(&id, None, name, offset, bytes.into()).await }
     };
     assert_eq!(append("a.log", 0, vec![b'x'; 600]).await.unwrap().0, 600);
     assert!(matches!(
@@ -372,7 +372,7 @@ async fn a_log_is_followed_from_the_worker_to_the_store() {
     let place = place();
     let run = place.leased("aa", "r1").await;
     place
-        .live
+        .live_log
         .append(&run.id, None, "w.log", 0, "one ".into())
         .await
         .unwrap();
@@ -383,10 +383,10 @@ async fn a_log_is_followed_from_the_worker_to_the_store() {
         ))))
     });
     let logs = Arc::new(Logs {
-        claims: place.store.clone(),
-        results: place.store.clone(),
+        active_runs: place.store.clone(),
+        runs: place.store.clone(),
         stored: Arc::new(stored),
-        live: place.live.clone(),
+        live_log: place.live_log.clone(),
         backchannel: Arc::new(NoBackchannel),
         ending: CancellationToken::new(),
     });
@@ -401,7 +401,7 @@ async fn a_log_is_followed_from_the_worker_to_the_store() {
             .collect::<Vec<_>>(),
     );
     place
-        .live
+        .live_log
         .append(&run.id, None, "w.log", 4, "two".into())
         .await
         .unwrap();
@@ -476,19 +476,19 @@ async fn a_worker_that_fails_again_and_again_is_quarantined() {
 #[tokio::test]
 async fn a_watcher_survives_every_error_of_a_store() {
     let place = place();
-    let mut claims = MockActiveRunStore::new();
+    let mut active_runs = MockActiveRunStore::new();
     let (told, mut asked) = tokio::sync::mpsc::unbounded_channel();
-    claims.expect_list().returning(move || {
+    active_runs.expect_list().returning(move || {
         told.send(()).unwrap();
         Err(away().into())
     });
     let ports = WatcherPorts {
-        claims: Arc::new(claims),
+        active_runs: Arc::new(active_runs),
         backchannel: Arc::new(NoBackchannel),
         finisher: place.working_finisher(),
-        live: place.live.clone(),
+        live_log: place.live_log.clone(),
         clock: place.clock.clone(),
-        deployment: place.deployment.clone(),
+        config: place.config.clone(),
         leader: place.leader.clone(),
         metrics: Arc::new(janitor_runner::metrics::Metrics::new()),
     };
@@ -682,10 +682,10 @@ async fn kill_marks_the_claim_whatever_its_worker_can_do() {
     let unleased = place.held().await;
     let leased = place.leased("bb", "r2").await.id;
     let logs = Arc::new(Logs {
-        claims: place.store.clone(),
-        results: place.store.clone(),
+        active_runs: place.store.clone(),
+        runs: place.store.clone(),
         stored: Arc::new(MockLogStore::new()),
-        live: place.live.clone(),
+        live_log: place.live_log.clone(),
         backchannel: Arc::new(NoBackchannel),
         ending: CancellationToken::new(),
     });
@@ -718,11 +718,11 @@ async fn how_soon_items_are_free_with_the_defaults() {
         for late in 0..10 {
             let place = place();
             assert_eq!(
-                settings.deployment.watch, place.deployment.watch,
+                settings.config.watch, place.config.watch,
                 "the rules of these tests are the defaults"
             );
             place.queued(&["aa"]).await;
-            let lease = lease.then_some(place.deployment.watch.lease);
+            let lease = lease.then_some(place.config.watch.lease);
             let run = place
                 .store
                 .claim(ClaimRequest {

@@ -187,7 +187,7 @@ pub fn ended(active: &ActiveRun, run: Run) -> NewRun {
         run,
         token: active.token.clone(),
         now: start(),
-        fate: Disposition::Done,
+        disposition: Disposition::Complete,
         unless_seen_after: None,
         worker_at_fault: None,
     }
