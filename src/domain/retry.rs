@@ -218,7 +218,7 @@ mod tests {
 
     fn state(disposition: Disposition) -> ItemState {
         let Disposition::Requeue(state) = disposition else {
-            panic!("{fate:?}")
+            panic!("{disposition:?}")
         };
         state
     }

@@ -57,7 +57,7 @@ async fn content(reader: Option<FileReader>) -> Option<Vec<u8>> {
 /// The contract of artifact stores.
 async fn keeps_artifacts(store: &impl ArtifactStore) {
     let (spool, run) = (tempfile::tempdir().unwrap(), RunId::new("r1"));
-    store.check().await.unwrap();
+    store.health_check().await.unwrap();
     store.store(&RunId::new("none"), &[]).await.unwrap();
     let large: Vec<u8> = (0..20_000_000_u32).map(|n| (n % 251) as u8).collect();
     let files = [
@@ -109,7 +109,7 @@ async fn keeps_logs(store: &impl LogStore) {
         codebase: codebase_name("aa"),
         run: RunId::new("r1"),
     };
-    store.check().await.unwrap();
+    store.health_check().await.unwrap();
     store.store(&folder, &[], start()).await.unwrap();
     let long = b"all work and no play\n".repeat(50_000);
     store
@@ -224,7 +224,7 @@ async fn artifacts_are_kept_by_run_and_name() {
     let (base, spool) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let store = LocalArtifacts::new(base.path().join("artifacts"));
     let run = RunId::new("r1");
-    store.check().await.unwrap();
+    store.health_check().await.unwrap();
     store
         .store(
             &run,
@@ -298,7 +298,7 @@ async fn logs_are_kept_compressed() {
         codebase: codebase_name("aa"),
         run: RunId::new("r1"),
     };
-    store.check().await.unwrap();
+    store.health_check().await.unwrap();
     let long = b"all work and no play\n".repeat(50_000);
     store
         .store(
@@ -355,13 +355,13 @@ async fn a_folder_that_cannot_be_written_is_told_by_the_check() {
     fs::write(base.path().join("file"), "").unwrap();
     assert!(
         LocalLogs::new(base.path().join("file/logs"))
-            .check()
+            .health_check()
             .await
             .is_err()
     );
     assert!(
         LocalArtifacts::new(base.path().join("file/artifacts"))
-            .check()
+            .health_check()
             .await
             .is_err()
     );
@@ -383,5 +383,5 @@ async fn events_reach_whoever_listens() {
     events.publish(event()).await.unwrap();
     assert_eq!(listener.recv().await.unwrap(), event());
     assert!(listener.try_recv().is_err());
-    events.check().await.unwrap();
+    events.health_check().await.unwrap();
 }

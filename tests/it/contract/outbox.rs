@@ -79,7 +79,7 @@ async fn told_news_is_gone<S: QueueStore + Catalog + RunStore + Outbox>(store: &
     ran(store, "r1").await;
     ran(store, "r2").await;
     let news = store.pending(9).await.unwrap();
-    store.told(&[news[0].id, 99_999]).await.unwrap();
+    store.mark_published(&[news[0].id, 99_999]).await.unwrap();
     assert_eq!(store.pending(9).await.unwrap(), news[1..]);
 }
 

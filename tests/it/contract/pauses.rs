@@ -1,4 +1,4 @@
-//! `Pauses` and `QueueNotifier`.
+//! `PauseStore` and `QueueNotifier`.
 
 use super::contract;
 use crate::support::{start, values::*};
@@ -11,7 +11,7 @@ use janitor_runner::{
         time::Time,
     },
     ports::{
-        ActiveRunStore, Catalog, Pauses, QueueNotifier, QueueStore, RunStore,
+        ActiveRunStore, Catalog, PauseStore, QueueNotifier, QueueStore, RunStore,
         queue_store::{ClaimFilter, ClaimRequest},
     },
 };
@@ -66,7 +66,7 @@ async fn next<S: QueueStore>(store: &S, now: Time) -> Option<String> {
         .map(|next| next.item.key.codebase.to_string())
 }
 
-async fn pauses_are_kept_and_ended<S: Pauses>(store: &S) {
+async fn pauses_are_kept_and_ended<S: PauseStore>(store: &S) {
     let until = Pause {
         until: Some(start() + TimeDelta::hours(1)),
         ..pause("campaign", "gen")
@@ -87,15 +87,15 @@ async fn pauses_are_kept_and_ended<S: Pauses>(store: &S) {
             .len(),
         2
     );
-    assert!(store.resume(&scope("host", "h.example")).await.unwrap());
-    assert!(!store.resume(&scope("host", "h.example")).await.unwrap());
+    assert!(store.unpause(&scope("host", "h.example")).await.unwrap());
+    assert!(!store.unpause(&scope("host", "h.example")).await.unwrap());
     assert_eq!(
         store.pauses(start()).await.unwrap(),
         [pause("all", ""), until]
     );
 }
 
-async fn what_is_paused_is_skipped_and_keeps_its_place<S: QueueStore + Catalog + Pauses>(
+async fn what_is_paused_is_skipped_and_keeps_its_place<S: QueueStore + Catalog + PauseStore>(
     store: &S,
 ) {
     queued(store, &["aa", "bb"]).await;
@@ -119,7 +119,7 @@ async fn what_is_paused_is_skipped_and_keeps_its_place<S: QueueStore + Catalog +
             );
         }
         assert_eq!(store.list(9).await.unwrap().len(), 2);
-        assert!(store.resume(&scope(kind, name)).await.unwrap());
+        assert!(store.unpause(&scope(kind, name)).await.unwrap());
         assert_eq!(
             next(store, start()).await.as_deref(),
             Some("aa"),
@@ -128,7 +128,7 @@ async fn what_is_paused_is_skipped_and_keeps_its_place<S: QueueStore + Catalog +
     }
 }
 
-async fn a_paused_worker_gets_nothing<S: QueueStore + Catalog + Pauses>(store: &S) {
+async fn a_paused_worker_gets_nothing<S: QueueStore + Catalog + PauseStore>(store: &S) {
     queued(store, &["aa", "bb"]).await;
     let by = |worker: &str, run: &str| ClaimRequest {
         claimant: Claimant {
@@ -141,11 +141,11 @@ async fn a_paused_worker_gets_nothing<S: QueueStore + Catalog + Pauses>(store: &
     assert_eq!(store.claim(by("w1", "r1")).await.unwrap(), None);
     let (none, some) = tokio::join!(store.claim(by("w1", "r2")), store.claim(by("w2", "r3")));
     assert!(none.unwrap().is_none() && some.unwrap().is_some());
-    store.resume(&scope("worker", "w1")).await.unwrap();
+    store.unpause(&scope("worker", "w1")).await.unwrap();
     assert!(store.claim(by("w1", "r4")).await.unwrap().is_some());
 }
 
-async fn a_pause_ends_by_itself<S: QueueStore + Catalog + Pauses>(store: &S) {
+async fn a_pause_ends_by_itself<S: QueueStore + Catalog + PauseStore>(store: &S) {
     queued(store, &["aa"]).await;
     let until = start() + TimeDelta::minutes(5);
     store
@@ -159,21 +159,21 @@ async fn a_pause_ends_by_itself<S: QueueStore + Catalog + Pauses>(store: &S) {
     assert_eq!(next(store, until).await.as_deref(), Some("aa"));
 }
 
-async fn limits_are_kept_and_ended<S: Pauses>(store: &S) {
+async fn limits_are_kept_and_ended<S: PauseStore>(store: &S) {
     let limit = |kind, name, most| ConcurrencyLimit {
         scope: scope(kind, name),
         most,
     };
-    store.limit(limit("host", "h.example", 9)).await.unwrap();
-    store.limit(limit("host", "h.example", 3)).await.unwrap();
-    store.limit(limit("campaign", "gen", 0)).await.unwrap();
+    store.set_limit(limit("host", "h.example", 9)).await.unwrap();
+    store.set_limit(limit("host", "h.example", 3)).await.unwrap();
+    store.set_limit(limit("campaign", "gen", 0)).await.unwrap();
     assert_eq!(
         store.limits().await.unwrap(),
         [limit("campaign", "gen", 0), limit("host", "h.example", 3)]
     );
     assert!(
-        store.unlimit(&scope("campaign", "gen")).await.unwrap()
-            && !store.unlimit(&scope("campaign", "gen")).await.unwrap()
+        store.remove_limit(&scope("campaign", "gen")).await.unwrap()
+            && !store.remove_limit(&scope("campaign", "gen")).await.unwrap()
     );
     assert_eq!(
         store.limits().await.unwrap(),
@@ -182,13 +182,13 @@ async fn limits_are_kept_and_ended<S: Pauses>(store: &S) {
 }
 
 async fn limits_hold_back_what_is_too_much<
-    S: QueueStore + Catalog + Pauses + ActiveRunStore + RunStore,
+    S: QueueStore + Catalog + PauseStore + ActiveRunStore + RunStore,
 >(
     store: &S,
 ) {
     queued(store, &["aa", "ab", "bb"]).await;
     store
-        .limit(ConcurrencyLimit {
+        .set_limit(ConcurrencyLimit {
             scope: scope("host", "a.example"),
             most: 1,
         })
@@ -218,7 +218,7 @@ async fn limits_hold_back_what_is_too_much<
         "ab"
     );
     store
-        .limit(ConcurrencyLimit {
+        .set_limit(ConcurrencyLimit {
             scope: scope("campaign", "gen"),
             most: 0,
         })
@@ -226,7 +226,7 @@ async fn limits_hold_back_what_is_too_much<
         .unwrap();
     queued(store, &["cc"]).await;
     assert_eq!(store.claim(claim("r5")).await.unwrap(), None);
-    store.unlimit(&scope("campaign", "gen")).await.unwrap();
+    store.remove_limit(&scope("campaign", "gen")).await.unwrap();
     assert_eq!(
         store
             .claim(claim("r6"))
@@ -242,7 +242,7 @@ async fn limits_hold_back_what_is_too_much<
     );
 }
 
-async fn limits_hold_for_many_claimers<S: QueueStore + Catalog + Pauses + Clone + 'static>(
+async fn limits_hold_for_many_claimers<S: QueueStore + Catalog + PauseStore + Clone + 'static>(
     store: &S,
 ) {
     let names: Vec<String> = (0..60)
@@ -250,14 +250,14 @@ async fn limits_hold_for_many_claimers<S: QueueStore + Catalog + Pauses + Clone 
         .collect();
     queued(store, &names.iter().map(String::as_str).collect::<Vec<_>>()).await;
     store
-        .limit(ConcurrencyLimit {
+        .set_limit(ConcurrencyLimit {
             scope: scope("host", "a.example"),
             most: 5,
         })
         .await
         .unwrap();
     store
-        .limit(ConcurrencyLimit {
+        .set_limit(ConcurrencyLimit {
             scope: scope("campaign", "gen"),
             most: 30,
         })
@@ -287,18 +287,18 @@ async fn limits_hold_for_many_claimers<S: QueueStore + Catalog + Pauses + Clone 
     );
 }
 
-async fn openings_are_told<S: QueueStore + Catalog + ActiveRunStore + QueueNotifier + Pauses>(
+async fn openings_are_told<S: QueueStore + Catalog + ActiveRunStore + QueueNotifier + PauseStore>(
     store: &S,
 ) {
     let told = || async {
-        tokio::time::timeout(Duration::from_secs(5), store.opened())
+        tokio::time::timeout(Duration::from_secs(5), store.wait_for_items())
             .await
             .unwrap()
     };
     queued(store, &["aa", "bb"]).await;
     assert_eq!(told().await, 2);
     assert!(
-        tokio::time::timeout(Duration::from_millis(50), store.opened())
+        tokio::time::timeout(Duration::from_millis(50), store.wait_for_items())
             .await
             .is_err()
     );
@@ -306,6 +306,6 @@ async fn openings_are_told<S: QueueStore + Catalog + ActiveRunStore + QueueNotif
     store.release(&run.id, &run.token, start()).await.unwrap();
     assert_eq!(told().await, 1);
     store.pause(pause("all", "")).await.unwrap();
-    store.resume(&scope("all", "")).await.unwrap();
+    store.unpause(&scope("all", "")).await.unwrap();
     assert!(told().await >= 1);
 }

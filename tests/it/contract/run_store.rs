@@ -68,7 +68,7 @@ async fn a_run_keeps_every_field<S: QueueStore + Catalog + RunStore + Credential
         Credentials::list(store).await.unwrap()[0].last_seen,
         Some(start())
     );
-    store.check().await.unwrap();
+    store.health_check().await.unwrap();
 }
 
 async fn recording_ends_item_and_claim<

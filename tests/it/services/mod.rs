@@ -71,7 +71,7 @@ fn vanished_rule() -> RetryRule {
         attempts: 3,
         delay: TimeDelta::zero(),
         factor: 1.0,
-        longest: TimeDelta::zero(),
+        max_delay: TimeDelta::zero(),
         jitter: 0.0,
         afterwards: Afterwards::Park,
     }

@@ -12,7 +12,7 @@ use janitor_runner::{
         watch::Ping,
     },
     ports::{
-        ActiveRunStore, Backchannel, Credentials, LiveLogs, Parking, Pauses, QueueStore, RunStore,
+        ActiveRunStore, Backchannel, Credentials, LiveLogs, Parking, PauseStore, QueueStore, RunStore,
         active_runs::MockActiveRunStore, backchannel::MockBackchannel, log_store::MockLogStore,
         queue_store::ClaimRequest,
     },
