@@ -3,7 +3,7 @@
 use crate::{
     adapters::{
         backchannel::Backchannels,
-        clock::{RandomIds, SystemClock},
+        clock::{RandomIds, SystemClock, SystemRandomness},
         embedded::Embedded,
         fallback::{Drainer, FallbackArtifacts, FallbackLogs, Waiting},
         gcs::GcsBucket,
@@ -12,7 +12,7 @@ use crate::{
         memory::MemoryKv,
         objects::{ObjectArtifacts, ObjectLogs},
         postgres::Postgres,
-        redis::{self, ClaimMirror, MirroredStores, RedisEvents},
+        redis::{self, ClaimMirror, MirrorStores, MirroredStores, RedisEvents},
         s3::S3Bucket,
         sled::SledKv,
         support::credentials_cache::CachedCredentials,
@@ -22,8 +22,8 @@ use crate::{
     metrics::Metrics,
     ports::{
         ActiveRunStore, ArtifactStore, Backchannel, Catalog, Clock, Credentials, EventBus, Fault,
-        Ids, LeaderElection, LiveLogs, LogStore, Outbox, Parking, PauseStore, QueueNotifier,
-        QueueStore, RunStore, ScheduleStore, Vcs,
+        HostBackoffs, Ids, LeaderElection, LiveLogs, LogStore, Outbox, Parking, PauseStore,
+        QueueNotifier, QueueStore, Randomness, RunRecorder, RunStore, ScheduleStore, Vcs,
     },
     settings::{FileStore, Settings, StoreChoice},
 };
@@ -31,22 +31,53 @@ use anyhow::Context;
 use backon::{ConstantBuilder, Retryable};
 use std::{path::Path, sync::Arc, time::Duration};
 
-/// How long the start waits for a database that is away.
-const PATIENCE: usize = 30;
+/// How often the start tries to reach a database that is away.
+const MAX_ATTEMPTS: usize = 30;
+const RETRY_DELAY: Duration = Duration::from_secs(1);
 
-/// One adapter for each port.
+/// The ports that one store serves. Naming them here is all that a new one takes.
+pub(super) trait Store:
+    QueueStore
+    + ActiveRunStore
+    + HostBackoffs
+    + RunStore
+    + RunRecorder
+    + ScheduleStore
+    + Outbox
+    + LeaderElection
+    + LiveLogs
+    + QueueNotifier
+    + Parking
+    + PauseStore
+    + Catalog
+    + Credentials
+{
+}
+
+impl<S> Store for S where
+    S: QueueStore
+        + ActiveRunStore
+        + HostBackoffs
+        + RunStore
+        + RunRecorder
+        + ScheduleStore
+        + Outbox
+        + LeaderElection
+        + LiveLogs
+        + QueueNotifier
+        + Parking
+        + PauseStore
+        + Catalog
+        + Credentials
+{
+}
+
+/// One adapter for each port. What `store` serves and nothing stands before is taken from there.
 pub(super) struct Ports {
-    pub(super) queue: Arc<dyn QueueStore>,
+    pub(super) store: Arc<dyn Store>,
     pub(super) active_runs: Arc<dyn ActiveRunStore>,
-    pub(super) runs: Arc<dyn RunStore>,
-    pub(super) schedules: Arc<dyn ScheduleStore>,
-    pub(super) outbox: Arc<dyn Outbox>,
-    pub(super) leader_election: Arc<dyn LeaderElection>,
-    pub(super) live_logs: Arc<dyn LiveLogs>,
-    pub(super) queue_notifier: Arc<dyn QueueNotifier>,
-    pub(super) parking: Arc<dyn Parking>,
-    pub(super) pauses: Arc<dyn PauseStore>,
-    pub(super) catalog: Arc<dyn Catalog>,
+    pub(super) host_backoffs: Arc<dyn HostBackoffs>,
+    pub(super) recorder: Arc<dyn RunRecorder>,
     pub(super) credentials: Arc<dyn Credentials>,
     pub(super) artifacts: Arc<dyn ArtifactStore>,
     pub(super) logs: Arc<dyn LogStore>,
@@ -55,93 +86,46 @@ pub(super) struct Ports {
     pub(super) vcs: Arc<dyn Vcs>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) ids: Arc<dyn Ids>,
+    pub(super) randomness: Arc<dyn Randomness>,
     pub(super) spool: Spool,
-    pub(super) coordination: Option<Arc<ClaimMirror>>,
-    pub(super) mover: Option<Arc<Drainer>>,
+    pub(super) claim_mirror: Option<Arc<ClaimMirror>>,
+    pub(super) drainer: Option<Arc<Drainer>>,
 }
 
-/// The ports that one store serves.
-struct StorePorts {
-    queue: Arc<dyn QueueStore>,
-    active_runs: Arc<dyn ActiveRunStore>,
-    runs: Arc<dyn RunStore>,
-    schedules: Arc<dyn ScheduleStore>,
-    outbox: Arc<dyn Outbox>,
-    leader_election: Arc<dyn LeaderElection>,
-    live_logs: Arc<dyn LiveLogs>,
-    queue_notifier: Arc<dyn QueueNotifier>,
-    parking: Arc<dyn Parking>,
-    pauses: Arc<dyn PauseStore>,
-    catalog: Arc<dyn Catalog>,
-    credentials: Arc<dyn Credentials>,
-}
-
-impl StorePorts {
-    fn of<S>(store: S) -> Self
-    where
-        S: QueueStore
-            + ActiveRunStore
-            + RunStore
-            + ScheduleStore
-            + Outbox
-            + LeaderElection
-            + LiveLogs
-            + QueueNotifier
-            + Parking
-            + PauseStore
-            + Catalog
-            + Credentials
-            + 'static,
-    {
-        let store = Arc::new(store);
-        Self {
-            queue: store.clone(),
-            active_runs: store.clone(),
-            runs: store.clone(),
-            schedules: store.clone(),
-            outbox: store.clone(),
-            leader_election: store.clone(),
-            live_logs: store.clone(),
-            queue_notifier: store.clone(),
-            parking: store.clone(),
-            pauses: store.clone(),
-            catalog: store.clone(),
-            credentials: Arc::new(CachedCredentials::new(store)),
+async fn open_store(
+    choice: &StoreChoice,
+    metrics: &Arc<Metrics>,
+) -> anyhow::Result<Arc<dyn Store>> {
+    Ok(match choice {
+        StoreChoice::Sled(path) => {
+            let (path, metrics) = (path.clone(), metrics.clone());
+            let opening = tokio::task::spawn_blocking(move || {
+                Embedded::open(Arc::new(SledKv::open(&path)?), "sled", metrics)
+            });
+            Arc::new(opening.await??)
         }
-    }
-
-    async fn open(choice: &StoreChoice, metrics: &Arc<Metrics>) -> anyhow::Result<Self> {
-        Ok(match choice {
-            StoreChoice::Sled(path) => {
-                let (path, metrics) = (path.clone(), metrics.clone());
-                let opening = tokio::task::spawn_blocking(move || {
-                    Embedded::open(Arc::new(SledKv::open(&path)?), "sled", metrics)
+        StoreChoice::Memory => Arc::new(Embedded::open(
+            Arc::new(MemoryKv::default()),
+            "memory",
+            metrics.clone(),
+        )?),
+        StoreChoice::Postgres(settings) => {
+            let open = || Postgres::open(settings, metrics.clone());
+            let delays = ConstantBuilder::default()
+                .with_delay(RETRY_DELAY)
+                .with_max_times(MAX_ATTEMPTS);
+            let opened = open
+                .retry(delays)
+                .when(Fault::is_unavailable)
+                .notify(|fault, _| {
+                    tracing::warn!(
+                        error = fault as &dyn std::error::Error,
+                        "the database is not available yet"
+                    );
                 });
-                Self::of(opening.await??)
-            }
-            StoreChoice::Memory => Self::of(Embedded::open(
-                Arc::new(MemoryKv::default()),
-                "memory",
-                metrics.clone(),
-            )?),
-            StoreChoice::Postgres(settings) => {
-                let open = || Postgres::open(settings, metrics.clone());
-                let pauses = ConstantBuilder::default()
-                    .with_delay(Duration::from_secs(1))
-                    .with_max_times(PATIENCE);
-                let opened = open
-                    .retry(pauses)
-                    .when(Fault::is_unavailable)
-                    .notify(|fault, _| {
-                        tracing::warn!(
-                            error = fault as &dyn std::error::Error,
-                            "waits for the database"
-                        );
-                    });
-                Self::of(opened.await?)
-            }
-        })
-    }
+            Arc::new(opened.await?)
+        }
+    })
 }
 
 async fn artifacts(choice: &FileStore) -> anyhow::Result<Arc<dyn ArtifactStore>> {
@@ -170,59 +154,82 @@ async fn logs(choice: &FileStore) -> anyhow::Result<Arc<dyn LogStore>> {
     })
 }
 
-/// The file stores with a backup before them.
-struct Backed {
+/// The file stores with a local fallback before them.
+struct WithFallback {
     artifacts: Arc<dyn ArtifactStore>,
     logs: Arc<dyn LogStore>,
-    mover: Arc<Drainer>,
+    drainer: Arc<Drainer>,
 }
 
-fn backed(
+fn with_fallback(
     directory: &Path,
     artifacts: Arc<dyn ArtifactStore>,
     logs: Arc<dyn LogStore>,
     metrics: &Arc<Metrics>,
-) -> anyhow::Result<Backed> {
-    let (artifacts, waiting_artifacts) =
+) -> anyhow::Result<WithFallback> {
+    let (artifacts, spooled_artifacts) =
         FallbackArtifacts::new(artifacts, directory.join("artifacts"));
-    let (logs, waiting_logs) = FallbackLogs::new(logs, directory.join("logs"));
-    let waiting: Vec<Arc<dyn Waiting>> = vec![Arc::new(waiting_logs), Arc::new(waiting_artifacts)];
-    let mover = Drainer::new(directory, waiting, metrics.clone())
+    let (logs, spooled_logs) = FallbackLogs::new(logs, directory.join("logs"));
+    let spooled: Vec<Arc<dyn Waiting>> = vec![Arc::new(spooled_logs), Arc::new(spooled_artifacts)];
+    let drainer = Drainer::new(directory, spooled, metrics.clone())
         .with_context(|| format!("backup directory {}", directory.display()))?;
-    Ok(Backed {
+    Ok(WithFallback {
         artifacts: Arc::new(artifacts),
         logs: Arc::new(logs),
-        mover: Arc::new(mover),
+        drainer: Arc::new(drainer),
+    })
+}
+
+/// The ports that the mirror of the claims stands before.
+struct Claims {
+    active_runs: Arc<dyn ActiveRunStore>,
+    host_backoffs: Arc<dyn HostBackoffs>,
+    recorder: Arc<dyn RunRecorder>,
+    mirror: Option<Arc<ClaimMirror>>,
+}
+
+fn claims(
+    url: Option<&str>,
+    store: &Arc<dyn Store>,
+    ids: &Arc<dyn Ids>,
+    clock: &Arc<dyn Clock>,
+) -> anyhow::Result<Claims> {
+    let Some(url) = url else {
+        return Ok(Claims {
+            active_runs: store.clone(),
+            host_backoffs: store.clone(),
+            recorder: store.clone(),
+            mirror: None,
+        });
+    };
+    let stores = MirrorStores {
+        active_runs: store.clone(),
+        host_backoffs: store.clone(),
+        runs: store.clone(),
+        recorder: store.clone(),
+    };
+    let mirror = Arc::new(ClaimMirror::new(
+        redis::connect(url)?,
+        stores,
+        ids.clone(),
+        clock.clone(),
+    ));
+    let mirrored = Arc::new(MirroredStores(mirror.clone()));
+    Ok(Claims {
+        active_runs: mirrored.clone(),
+        host_backoffs: mirrored.clone(),
+        recorder: mirrored,
+        mirror: Some(mirror),
     })
 }
 
 impl Ports {
     pub(super) async fn open(settings: &Settings, metrics: &Arc<Metrics>) -> anyhow::Result<Self> {
         crate::tls::install();
-        let (clock, ids): (Arc<dyn Clock>, Arc<dyn Ids>) =
-            (Arc::new(SystemClock), Arc::new(RandomIds));
-        let mut store = StorePorts::open(&settings.store, metrics).await?;
-        let coordination = settings.coordination.as_deref().map(|url| {
-            let (queue, active_runs, runs) = (
-                store.queue.clone(),
-                store.active_runs.clone(),
-                store.runs.clone(),
-            );
-            anyhow::Ok(Arc::new(ClaimMirror::new(
-                redis::connect(url)?,
-                queue,
-                active_runs,
-                runs,
-                ids.clone(),
-                clock.clone(),
-            )))
-        });
-        let coordination = coordination.transpose()?;
-        if let Some(coordination) = &coordination {
-            let coordinated = Arc::new(MirroredStores(coordination.clone()));
-            (store.queue, store.active_runs, store.runs) =
-                (coordinated.clone(), coordinated.clone(), coordinated);
-        }
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let ids: Arc<dyn Ids> = Arc::new(RandomIds);
+        let store = open_store(&settings.store, metrics).await?;
+        let claims = claims(settings.coordination.as_deref(), &store, &ids, &clock)?;
         let events: Arc<dyn EventBus> = match settings.events.as_deref() {
             Some(url) => Arc::new(RedisEvents::new(
                 redis::connect(url)?,
@@ -230,58 +237,35 @@ impl Ports {
             )),
             None => Arc::new(InProcessEvents::default()),
         };
-        let (artifacts, logs) = (
-            artifacts(&settings.artifacts).await?,
-            logs(&settings.logs).await?,
-        );
-        let (artifacts, logs, mover) = match &settings.backup_directory {
+        let artifacts = artifacts(&settings.artifacts).await?;
+        let logs = logs(&settings.logs).await?;
+        let (artifacts, logs, drainer) = match &settings.backup_directory {
             None => (artifacts, logs, None),
             Some(directory) => {
-                let backed = backed(directory, artifacts, logs, metrics)?;
-                (backed.artifacts, backed.logs, Some(backed.mover))
+                let stores = with_fallback(directory, artifacts, logs, metrics)?;
+                (stores.artifacts, stores.logs, Some(stores.drainer))
             }
         };
         let spool = Spool::open(&settings.spool, settings.upload_memory)
             .with_context(|| format!("spool {}", settings.spool.display()))?;
-        let StorePorts {
-            queue,
-            active_runs,
-            runs,
-            schedules,
-            outbox,
-            leader_election,
-            live_logs,
-            queue_notifier,
-            parking,
-            pauses,
-            catalog,
-            credentials,
-        } = store;
+        let guarded = GuardedClient::new(settings.calls.clone())?;
         Ok(Self {
-            queue,
-            active_runs,
-            runs,
-            schedules,
-            outbox,
-            leader_election,
-            live_logs,
-            queue_notifier,
-            parking,
-            pauses,
-            catalog,
-            credentials,
+            credentials: Arc::new(CachedCredentials::new(store.clone())),
+            active_runs: claims.active_runs,
+            host_backoffs: claims.host_backoffs,
+            recorder: claims.recorder,
+            claim_mirror: claims.mirror,
+            store,
             artifacts,
             logs,
             events,
-            backchannel: Arc::new(Backchannels::new(GuardedClient::new(
-                settings.calls.clone(),
-            )?)),
+            backchannel: Arc::new(Backchannels::new(guarded)),
             vcs: Arc::new(NoVcs),
             clock,
             ids,
+            randomness: Arc::new(SystemRandomness),
             spool,
-            coordination,
-            mover,
+            drainer,
         })
     }
 }

@@ -1,8 +1,9 @@
 //! Claims on queue items, and hosts that must not be asked for a while.
 
-use super::Fault;
+use super::{Fault, queue_store::ClaimFilter};
 use crate::domain::{
-    active_run::{ActiveRun, RunVcs},
+    active_run::{ActiveRun, Claimant, RunVcs},
+    codebase::Codebase,
     name::RunId,
     time::Time,
 };
@@ -20,12 +21,43 @@ pub enum ActiveRunStoreError {
     Fault(#[from] Fault),
 }
 
-/// What is known of a run only after its item was claimed.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// A worker's wish for work.
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(missing_docs)]
-pub struct ClaimDetails {
-    pub vcs: RunVcs,
-    pub resume_from: Option<RunId>,
+pub struct ClaimRequest {
+    pub filter: ClaimFilter,
+    pub claimant: Claimant,
+    /// The active run to be.
+    pub run_id: RunId,
+    pub token: String,
+    pub now: Time,
+    /// How long the lease lasts, if the worker takes part in leases.
+    pub lease: Option<TimeDelta>,
+}
+
+/// A claim, with the codebase of its item.
+#[derive(Debug, Clone, PartialEq)]
+#[expect(missing_docs)]
+pub struct Claimed {
+    pub run: ActiveRun,
+    pub codebase: Codebase,
+}
+
+/// What the runner found out about an active run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ActiveRunUpdate {
+    /// The branch was probed, and an earlier run to resume from was looked for.
+    Probed {
+        /// What the probe found.
+        vcs: RunVcs,
+        /// The run to resume from, if any.
+        resume_from: Option<RunId>,
+    },
+    /// Its worker was pinged.
+    Pinged {
+        /// How many pings in a row said that the run is lost.
+        failures: u32,
+    },
 }
 
 /// A sign of life.
@@ -37,30 +69,28 @@ pub struct Renewal {
     pub lease: TimeDelta,
 }
 
-/// A host that asked to be left alone.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(missing_docs)]
-pub struct HostBackoff {
-    pub host: String,
-    pub until: Time,
-}
-
 /// The active runs. Each has a token, which only the one who claimed it knows; a stale token is `ClaimLost`.
 #[cfg_attr(any(test, feature = "test-support"), mockall::automock)]
 #[async_trait]
 pub trait ActiveRunStore: Send + Sync {
+    /// Takes the first item that matches and that nobody holds, that is neither parked nor snoozed (`Parking`) nor paused
+    /// nor over a limit (`Pauses`), whose codebase is not on a host to be avoided or rate limited at that time, and makes it
+    /// an active run. One step: no two claims get the same item, and no limit is exceeded. None when nothing matches, or the
+    /// worker is paused.
+    async fn claim(&self, request: ClaimRequest) -> Result<Option<Claimed>, ActiveRunStoreError>;
+
     /// The active run of that id.
     async fn get(&self, id: &RunId) -> Result<Option<ActiveRun>, ActiveRunStoreError>;
 
     /// All active runs, the oldest first.
     async fn list(&self) -> Result<Vec<ActiveRun>, ActiveRunStoreError>;
 
-    /// Adds to an active run what was found out about it.
-    async fn amend(
+    /// Stores what was found out about an active run.
+    async fn update(
         &self,
         id: &RunId,
         token: &str,
-        details: ClaimDetails,
+        update: ActiveRunUpdate,
     ) -> Result<(), ActiveRunStoreError>;
 
     /// Notes a sign of life by [`ActiveRun::renew`]; answers the run as it is then.
@@ -70,14 +100,6 @@ pub trait ActiveRunStore: Send + Sync {
         token: &str,
         renewal: Renewal,
     ) -> Result<ActiveRun, ActiveRunStoreError>;
-
-    /// Notes how many pings in a row said that the run is lost.
-    async fn suspect(
-        &self,
-        id: &RunId,
-        token: &str,
-        failures: u32,
-    ) -> Result<(), ActiveRunStoreError>;
 
     /// Notes that the run is to stop, and why; the first reason stays. Answers the run as it is then, none when there is none.
     async fn cancel(
@@ -91,13 +113,4 @@ pub trait ActiveRunStore: Send + Sync {
 
     /// Takes over a claim that another runner made, as it is; false when the run is known or its item is held.
     async fn adopt(&self, run: ActiveRun) -> Result<bool, ActiveRunStoreError>;
-
-    /// Leaves the codebases of a host alone until then; a later time stays.
-    async fn back_off_host(&self, limit: HostBackoff) -> Result<(), ActiveRunStoreError>;
-
-    /// The hosts that are limited now, by name.
-    async fn backed_off_hosts(&self, now: Time) -> Result<Vec<HostBackoff>, ActiveRunStoreError>;
-
-    /// Whether others who share the claims can be told of them right now.
-    async fn health_check(&self) -> Result<(), ActiveRunStoreError>;
 }

@@ -1,8 +1,8 @@
-//! Time and chance, so that tests can set both.
+//! Time, ids and randomness, so that tests can set them.
 
 use crate::domain::time::Time;
 
-/// Tells the time.
+/// The time.
 #[cfg_attr(any(test, feature = "test-support"), mockall::automock)]
 pub trait Clock: Send + Sync {
     /// Now, in UTC.
@@ -14,4 +14,11 @@ pub trait Clock: Send + Sync {
 pub trait Ids: Send + Sync {
     /// A fresh UUID, version 4.
     fn fresh(&self) -> String;
+}
+
+/// A source of randomness for decisions that need no secret, such as jitter.
+#[cfg_attr(any(test, feature = "test-support"), mockall::automock)]
+pub trait Randomness: Send + Sync {
+    /// Returns a number from 0 up to but not including 1, evenly spread.
+    fn fraction(&self) -> f64;
 }

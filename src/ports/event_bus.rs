@@ -1,6 +1,6 @@
 //! Tells the other services what happened.
 
-use super::{Fault, active_runs::HostBackoff};
+use super::{Fault, host_backoff::HostBackoff};
 use crate::domain::{active_run::ActiveRun, publish::PublishStatus, run::Run, time::Time};
 use async_trait::async_trait;
 

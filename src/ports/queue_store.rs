@@ -2,15 +2,13 @@
 
 use super::Fault;
 use crate::domain::{
-    active_run::{ActiveRun, Claimant},
     codebase::Codebase,
-    name::{CampaignName, CodebaseName, RunId},
+    name::{CampaignName, CodebaseName},
     queue::{Bucket, EnqueueRequest, QueueId, QueueItem, QueueKey},
     schedule::Pair,
     time::Time,
 };
 use async_trait::async_trait;
-use chrono::TimeDelta;
 use std::collections::BTreeMap;
 
 /// Why a queue operation failed.
@@ -63,33 +61,11 @@ pub struct ClaimFilter {
     pub except: Vec<QueueKey>,
 }
 
-/// A worker's wish for work.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(missing_docs)]
-pub struct ClaimRequest {
-    pub filter: ClaimFilter,
-    pub claimant: Claimant,
-    /// The active run to be.
-    pub run_id: RunId,
-    pub token: String,
-    pub now: Time,
-    /// How long the lease lasts, if the worker takes part in leases.
-    pub lease: Option<TimeDelta>,
-}
-
 /// An item with its codebase.
 #[derive(Debug, Clone, PartialEq)]
 #[expect(missing_docs)]
 pub struct NextItem {
     pub item: QueueItem,
-    pub codebase: Codebase,
-}
-
-/// A claim, with the codebase of its item.
-#[derive(Debug, Clone, PartialEq)]
-#[expect(missing_docs)]
-pub struct Claimed {
-    pub run: ActiveRun,
     pub codebase: Codebase,
 }
 
@@ -127,12 +103,6 @@ pub trait QueueStore: Send + Sync {
     /// `UnknownCodebase` when one is not stored, `AlreadySettled` when a follow-up of the batch is not there any more;
     /// nothing is queued then.
     async fn enqueue(&self, batch: EnqueueBatch) -> Result<Vec<Enqueued>, QueueStoreError>;
-
-    /// Takes the first item that matches and that nobody holds, that is neither parked nor snoozed (`Parking`) nor paused
-    /// nor over a limit (`Pauses`), whose codebase is not on a host to be avoided or rate limited at that time, and makes it
-    /// an active run. One step: no two claims get the same item, and no limit is exceeded. None when nothing matches, or the
-    /// worker is paused.
-    async fn claim(&self, request: ClaimRequest) -> Result<Option<Claimed>, QueueStoreError>;
 
     /// The item that [`QueueStore::claim`] would take, left alone.
     async fn peek(

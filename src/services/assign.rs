@@ -16,9 +16,10 @@ use crate::{
     },
     metrics::Metrics,
     ports::{
-        ActiveRunStore, Clock, Ids, QueueStore, RunStore, Vcs,
-        active_runs::{ClaimDetails, HostBackoff},
-        queue_store::{ClaimFilter, ClaimRequest, Claimed, NextItem},
+        ActiveRunStore, Clock, HostBackoffs, Ids, QueueStore, RunStore, Vcs,
+        active_runs::{ActiveRunUpdate, ClaimRequest, Claimed},
+        host_backoff::HostBackoff,
+        queue_store::{ClaimFilter, NextItem},
         vcs::Probe,
     },
 };
@@ -55,6 +56,8 @@ pub struct Assigner {
     pub queue: Arc<dyn QueueStore>,
     /// The active runs.
     pub active_runs: Arc<dyn ActiveRunStore>,
+    /// The hosts that are backing off.
+    pub host_backoffs: Arc<dyn HostBackoffs>,
     /// The finished runs.
     pub runs: Arc<dyn RunStore>,
     /// The branches.
@@ -98,14 +101,14 @@ impl Assigner {
         self.tasks.spawn(async move {
             let outcome = this.take_next(request).await;
             if let Err(Ok(unwanted)) = answer.send(outcome) {
-                this.let_go(&unwanted.run).await;
+                this.release(&unwanted.run).await;
             }
         });
         let stopped = |_| crate::ports::Fault::unavailable("assign", "the runner is stopping");
         answered.await.map_err(stopped)?
     }
 
-    async fn let_go(&self, run: &ActiveRun) {
+    async fn release(&self, run: &ActiveRun) {
         if let Err(error) = self
             .active_runs
             .release(&run.id, &run.token, self.clock.now())
@@ -128,13 +131,13 @@ impl Assigner {
                 now: self.clock.now(),
                 lease: request.lease.then_some(self.config.watch.lease),
             };
-            let Some(Claimed { run, codebase }) = self.queue.claim(claim).await? else {
+            let Some(Claimed { run, codebase }) = self.active_runs.claim(claim).await? else {
                 break;
             };
             // It is not taken twice by one request, also not when it is queued again at once.
             filter.except.push(run.item.key.clone());
             match self.prepare_or_release(&run, &codebase).await? {
-                Prepared::Ready(assignment) => return Ok(self.handed_out(assignment)),
+                Prepared::Ready(assignment) => return Ok(self.assigned(assignment)),
                 Prepared::Unassignable(Unassignable { code, description }) => {
                     self.finisher.end(&run, code, description).await?;
                 }
@@ -148,7 +151,7 @@ impl Assigner {
         Err(limited.map_or(ServiceError::QueueEmpty, ServiceError::RateLimited))
     }
 
-    fn handed_out(&self, assignment: Box<Assignment>) -> Box<Assignment> {
+    fn assigned(&self, assignment: Box<Assignment>) -> Box<Assignment> {
         self.metrics
             .assigned(assignment.run.claimant.worker.as_deref());
         self.status_publisher.queue_changed();
@@ -157,8 +160,8 @@ impl Assigner {
 
     async fn rate_limited(&self, run: &ActiveRun, limit: HostBackoff) -> Result<(), ServiceError> {
         self.metrics.host_rate_limited(&limit.host);
-        let noted = self.active_runs.back_off_host(limit).await;
-        self.let_go(run).await;
+        let noted = self.host_backoffs.back_off_host(limit).await;
+        self.release(run).await;
         Ok(noted?)
     }
 
@@ -171,19 +174,19 @@ impl Assigner {
         let prepared = async {
             let prepared = self.prepare(run.clone(), codebase).await?;
             if let Prepared::Ready(assignment) = &prepared {
-                let details = ClaimDetails {
-                    vcs: assignment.run.vcs.clone(),
-                    resume_from: assignment.run.resume_from.clone(),
-                };
-                if details != ClaimDetails::default() {
-                    self.active_runs.amend(&run.id, &run.token, details).await?;
+                let ActiveRun {
+                    vcs, resume_from, ..
+                } = assignment.run.clone();
+                if vcs != RunVcs::default() || resume_from.is_some() {
+                    let update = ActiveRunUpdate::Probed { vcs, resume_from };
+                    self.active_runs.update(&run.id, &run.token, update).await?;
                 }
             }
             Ok(prepared)
         };
         let prepared = prepared.await;
         if prepared.is_err() {
-            self.let_go(run).await;
+            self.release(run).await;
         }
         prepared
     }

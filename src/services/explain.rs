@@ -9,8 +9,8 @@ use crate::{
         time::{Time, iso},
     },
     ports::{
-        ActiveRunStore, Catalog, Clock, Parking, PauseStore, QueueStore, ScheduleStore,
-        queue_store::Position,
+        ActiveRunStore, Catalog, Clock, HostBackoffs, Parking, PauseStore, QueueStore,
+        ScheduleStore, queue_store::Position,
     },
 };
 use std::sync::Arc;
@@ -47,6 +47,8 @@ pub struct Explainer {
     pub pauses: Arc<dyn PauseStore>,
     /// What runs.
     pub active_runs: Arc<dyn ActiveRunStore>,
+    /// The hosts that are backing off.
+    pub host_backoffs: Arc<dyn HostBackoffs>,
     /// Codebases.
     pub catalog: Arc<dyn Catalog>,
     /// What scores depend on.
@@ -167,7 +169,7 @@ impl Explainer {
                 None,
             ));
         }
-        let limited = self.active_runs.backed_off_hosts(now).await?;
+        let limited = self.host_backoffs.backed_off_hosts(now).await?;
         if let Some(limited) = limited
             .into_iter()
             .find(|limited| Some(limited.host.as_str()) == host)

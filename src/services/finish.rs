@@ -18,10 +18,10 @@ use crate::{
     },
     metrics::Metrics,
     ports::{
-        ActiveRunStore, ArtifactStore, Clock, Fault, LogStore, RunStore, RunStoreError,
-        SpooledFile,
+        ActiveRunStore, ArtifactStore, Clock, Fault, LogStore, RunRecorder, RunStore,
+        RunStoreError, SpooledFile,
         log_store::LogFolder,
-        run_store::{LateOutcome, LateRun, NewRun, Recorded},
+        run_recorder::{LateOutcome, LateRun, NewRun, Recorded},
     },
 };
 use std::{
@@ -73,6 +73,8 @@ pub struct Finisher {
     pub active_runs: Arc<dyn ActiveRunStore>,
     /// The finished runs.
     pub runs: Arc<dyn RunStore>,
+    /// Where they are recorded.
+    pub recorder: Arc<dyn RunRecorder>,
     /// Artifacts.
     pub artifacts: Arc<dyn ArtifactStore>,
     /// Logs.
@@ -345,7 +347,7 @@ impl Finisher {
                 unless_seen_after,
                 worker_at_fault,
             };
-            Ok::<_, ServiceError>(self.runs.record(new).await)
+            Ok::<_, ServiceError>(self.recorder.record(new).await)
         };
         let (run, recorded) = match record(&run).await? {
             Err(RunStoreError::UnknownWorker(name)) => {
@@ -379,7 +381,7 @@ impl Finisher {
     /// Stores a result whose run was given up: in the place of that.
     async fn record_late(&self, run: Run, report: &Report) -> Result<Finished, ServiceError> {
         let record = async |run: &Run| {
-            self.runs
+            self.recorder
                 .record_late(LateRun {
                     run: run.clone(),
                     now: self.clock.now(),

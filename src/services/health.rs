@@ -1,7 +1,7 @@
 //! Whether everything that the runner needs can be used right now.
 
 use super::watch::Watcher;
-use crate::ports::{ActiveRunStore, ArtifactStore, EventBus, LogStore, RunStore};
+use crate::ports::{ArtifactStore, EventBus, HealthCheck, LogStore, RunStore};
 use std::{sync::Arc, time::Duration};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -23,8 +23,8 @@ pub struct Check {
 pub struct Health {
     /// The store of queue and runs.
     pub runs: Arc<dyn RunStore>,
-    /// Who shares the claims.
-    pub active_runs: Arc<dyn ActiveRunStore>,
+    /// What shares the claims with other runners, if anything does.
+    pub coordination: Option<Arc<dyn HealthCheck>>,
     /// Artifacts.
     pub artifacts: Arc<dyn ArtifactStore>,
     /// Logs.
@@ -65,13 +65,19 @@ async fn check<E: std::error::Error>(
 impl Health {
     /// Asks all, at the same time.
     pub async fn checks(&self) -> Vec<Check> {
+        let coordination = async {
+            match &self.coordination {
+                Some(coordination) => coordination.health_check().await,
+                None => Ok(()),
+            }
+        };
         let files_needed = !self.has_backup;
         let (store, artifacts, logs, events, coordination) = tokio::join!(
             check("store", true, self.runs.health_check()),
             check("artifacts", files_needed, self.artifacts.health_check()),
             check("logs", files_needed, self.logs.health_check()),
             check("events", false, self.events.health_check()),
-            check("coordination", false, self.active_runs.health_check()),
+            check("coordination", false, coordination),
         );
         let watcher = Check {
             name: "watcher",

@@ -26,6 +26,7 @@ pub mod watch;
 pub mod workers;
 
 pub use error::ServiceError;
+pub use overview::Overview;
 
 use crate::domain::{
     build::BuildSettings, campaign::Campaigns, quarantine::QuarantinePolicy, retry::RetryRules,

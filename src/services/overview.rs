@@ -7,28 +7,15 @@ use crate::{
         name::RunId,
         queue::{Bucket, QueueItem},
         schedule::Pair,
-        time::{Time, seconds_between},
+        time::seconds_between,
     },
     ports::{
-        ActiveRunStore, Clock, QueueStore, RunStore, event_bus::Status, run_store::FinishedCounts,
+        ActiveRunStore, Clock, HostBackoffs, QueueStore, RunStore, event_bus::Status,
+        run_store::FinishedCounts,
     },
 };
 use chrono::TimeDelta;
 use std::{collections::BTreeMap, sync::Arc};
-
-/// What runs now, and which hosts are left alone.
-pub async fn status(
-    active_runs: &dyn ActiveRunStore,
-    config: &CoordinatorConfig,
-    now: Time,
-) -> Result<Status, ServiceError> {
-    Ok(Status {
-        processing: active_runs.list().await?,
-        avoid_hosts: config.avoid_hosts.clone(),
-        rate_limit_hosts: active_runs.backed_off_hosts(now).await?,
-        now,
-    })
-}
 
 /// Where a pair stands, and how long it will take.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -58,6 +45,7 @@ pub struct QueueFigures {
 pub struct Overview {
     queue: Arc<dyn QueueStore>,
     active_runs: Arc<dyn ActiveRunStore>,
+    host_backoffs: Arc<dyn HostBackoffs>,
     runs: Arc<dyn RunStore>,
     clock: Arc<dyn Clock>,
     config: Arc<CoordinatorConfig>,
@@ -68,6 +56,7 @@ impl Overview {
     pub fn new(
         queue: Arc<dyn QueueStore>,
         active_runs: Arc<dyn ActiveRunStore>,
+        host_backoffs: Arc<dyn HostBackoffs>,
         runs: Arc<dyn RunStore>,
         clock: Arc<dyn Clock>,
         config: Arc<CoordinatorConfig>,
@@ -75,15 +64,22 @@ impl Overview {
         Self {
             queue,
             active_runs,
+            host_backoffs,
             runs,
             clock,
             config,
         }
     }
 
-    /// What runs now.
+    /// Returns what runs now, and which hosts are left alone.
     pub async fn status(&self) -> Result<Status, ServiceError> {
-        status(self.active_runs.as_ref(), &self.config, self.clock.now()).await
+        let now = self.clock.now();
+        Ok(Status {
+            processing: self.active_runs.list().await?,
+            avoid_hosts: self.config.avoid_hosts.clone(),
+            rate_limit_hosts: self.host_backoffs.backed_off_hosts(now).await?,
+            now,
+        })
     }
 
     /// The active run of that id; for a worker, one of its own.

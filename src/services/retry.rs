@@ -7,7 +7,7 @@ use crate::{
         retry::Disposition,
         run::Run,
     },
-    ports::{Clock, Credentials, Ids, Parking, PauseStore},
+    ports::{Clock, Credentials, Parking, PauseStore, Randomness},
 };
 use std::sync::Arc;
 
@@ -21,25 +21,13 @@ pub struct RetryPolicy {
     pub credentials: Arc<dyn Credentials>,
     /// The time.
     pub clock: Arc<dyn Clock>,
-    /// Chance.
-    pub ids: Arc<dyn Ids>,
+    /// The source of jitter.
+    pub randomness: Arc<dyn Randomness>,
     /// The rules.
     pub config: Arc<CoordinatorConfig>,
 }
 
 impl RetryPolicy {
-    /// From 0 to 1.
-    fn chance(&self) -> f64 {
-        let digits: String = self
-            .ids
-            .fresh()
-            .chars()
-            .filter(char::is_ascii_hexdigit)
-            .take(8)
-            .collect();
-        f64::from(u32::from_str_radix(&digits, 16).unwrap_or(u32::MAX / 2)) / f64::from(u32::MAX)
-    }
-
     /// What becomes of the item of a run.
     pub async fn of(&self, run: &Run) -> Result<Disposition, ServiceError> {
         if self.config.retries.rule(run).is_none() {
@@ -49,10 +37,12 @@ impl RetryPolicy {
         let Some(entry) = self.parking.entry(run.queue_id).await? else {
             return Ok(Disposition::Complete);
         };
-        Ok(self
-            .config
-            .retries
-            .decide(run, entry.state.tries, self.chance(), self.clock.now()))
+        Ok(self.config.retries.decide(
+            run,
+            entry.state.tries,
+            self.randomness.fraction(),
+            self.clock.now(),
+        ))
     }
 
     /// Takes a worker that fails again and again out of service. To miss it once does no harm: the next failure counts too.

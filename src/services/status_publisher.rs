@@ -1,65 +1,56 @@
-//! Tells the other services what runs, after every claim and release. However many there are, a moment's changes are
-//! told once, off the requests' path.
+//! Publishes the status to the other services after every claim and release. Changes that come together are published
+//! once, off the requests' path.
 
-use super::{CoordinatorConfig, ServiceError, overview};
-use crate::ports::{ActiveRunStore, Clock, Event, EventBus};
+use super::{Overview, ServiceError};
+use crate::ports::{Event, EventBus};
 use std::{sync::Arc, time::Duration};
 use tokio::sync::Notify;
 
-/// Changes within this time are told together.
-const TOGETHER: Duration = Duration::from_millis(100);
-const AFTER_FAILURE: Duration = Duration::from_secs(1);
+/// Changes within this time are published together.
+const COALESCE_WINDOW: Duration = Duration::from_millis(100);
+/// How long to wait after the event bus failed.
+const RETRY_DELAY: Duration = Duration::from_secs(1);
 
-/// Sends the status when it changed.
+/// Publishes the status when it has changed.
 pub struct StatusPublisher {
-    active_runs: Arc<dyn ActiveRunStore>,
+    overview: Arc<Overview>,
     events: Arc<dyn EventBus>,
-    clock: Arc<dyn Clock>,
-    config: Arc<CoordinatorConfig>,
     changed: Notify,
 }
 
 impl StatusPublisher {
-    /// Not yet running; see [`StatusPublisher::run`].
-    pub fn new(
-        active_runs: Arc<dyn ActiveRunStore>,
-        events: Arc<dyn EventBus>,
-        clock: Arc<dyn Clock>,
-        config: Arc<CoordinatorConfig>,
-    ) -> Self {
+    /// Creates a publisher that does not run yet; see [`StatusPublisher::run`].
+    pub fn new(overview: Arc<Overview>, events: Arc<dyn EventBus>) -> Self {
         Self {
-            active_runs,
+            overview,
             events,
-            clock,
-            config,
             changed: Notify::new(),
         }
     }
 
-    /// Notes that the status changed.
+    /// Notes that the status has changed.
     pub fn queue_changed(&self) {
         self.changed.notify_one();
     }
 
-    /// Sends the status whenever it changed, for ever.
+    /// Publishes the status whenever it has changed, for ever.
     pub async fn run(&self) {
         loop {
             self.changed.notified().await;
-            if let Err(error) = self.tell().await {
+            if let Err(error) = self.publish().await {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
-                    "the status cannot be told"
+                    "the status cannot be published"
                 );
-                tokio::time::sleep(AFTER_FAILURE).await;
+                tokio::time::sleep(RETRY_DELAY).await;
                 self.queue_changed();
             }
-            tokio::time::sleep(TOGETHER).await;
+            tokio::time::sleep(COALESCE_WINDOW).await;
         }
     }
 
-    async fn tell(&self) -> Result<(), ServiceError> {
-        let status =
-            overview::status(self.active_runs.as_ref(), &self.config, self.clock.now()).await?;
+    async fn publish(&self) -> Result<(), ServiceError> {
+        let status = self.overview.status().await?;
         Ok(self.events.publish(Event::Queue(Box::new(status))).await?)
     }
 }

@@ -12,7 +12,10 @@ use crate::{
         watch::{Ping, Verdict, WORKER_TIMEOUT},
     },
     metrics::Metrics,
-    ports::{ActiveRunStore, ActiveRunStoreError, Backchannel, Clock, active_runs::Renewal},
+    ports::{
+        ActiveRunStore, ActiveRunStoreError, Backchannel, Clock,
+        active_runs::{ActiveRunUpdate, Renewal},
+    },
 };
 use std::{
     collections::{HashMap, HashSet},
@@ -208,7 +211,13 @@ impl Watcher {
             Verdict::Suspect => {
                 self.ports
                     .active_runs
-                    .suspect(&run.id, &run.token, run.failures + 1)
+                    .update(
+                        &run.id,
+                        &run.token,
+                        ActiveRunUpdate::Pinged {
+                            failures: run.failures + 1,
+                        },
+                    )
                     .await
             }
             Verdict::End { code, description } => {

@@ -4,8 +4,9 @@ use super::{Embedded, keys, memory_index::MemoryIndex, queue, records::Moment, t
 use crate::{
     domain::{active_run::ActiveRun, name::RunId, time::Time},
     ports::{
-        ActiveRunStore, ActiveRunStoreError, Fault,
-        active_runs::{ClaimDetails, HostBackoff, Renewal},
+        ActiveRunStore, ActiveRunStoreError, Fault, HostBackoffs,
+        active_runs::{ActiveRunUpdate, ClaimRequest, Claimed, Renewal},
+        host_backoff::HostBackoff,
     },
 };
 use async_trait::async_trait;
@@ -29,6 +30,36 @@ pub(super) fn keep(
 
 #[async_trait]
 impl ActiveRunStore for Embedded {
+    async fn claim(&self, request: ClaimRequest) -> Result<Option<Claimed>, ActiveRunStoreError> {
+        self.write("claim an item", move |txn, hot| {
+            Ok::<_, ActiveRunStoreError>(queue::claim(txn, hot, request)?)
+        })
+        .await
+    }
+
+    async fn update(
+        &self,
+        id: &RunId,
+        token: &str,
+        update: ActiveRunUpdate,
+    ) -> Result<(), ActiveRunStoreError> {
+        let (id, token) = (id.clone(), token.to_owned());
+        self.write("update an active run", move |txn, hot| {
+            let run = held(hot, &id, &token)?;
+            let run = match update {
+                ActiveRunUpdate::Probed { vcs, resume_from } => ActiveRun {
+                    vcs,
+                    resume_from,
+                    ..run
+                },
+                ActiveRunUpdate::Pinged { failures } => ActiveRun { failures, ..run },
+            };
+            keep(txn, hot, run)?;
+            Ok(())
+        })
+        .await
+    }
+
     async fn get(&self, id: &RunId) -> Result<Option<ActiveRun>, ActiveRunStoreError> {
         let id = id.clone();
         self.look(move |hot| hot.claim(&id).cloned()).await
@@ -36,29 +67,6 @@ impl ActiveRunStore for Embedded {
 
     async fn list(&self) -> Result<Vec<ActiveRun>, ActiveRunStoreError> {
         self.look(MemoryIndex::claims).await
-    }
-
-    async fn amend(
-        &self,
-        id: &RunId,
-        token: &str,
-        details: ClaimDetails,
-    ) -> Result<(), ActiveRunStoreError> {
-        let (id, token) = (id.clone(), token.to_owned());
-        self.write("add to an active run", move |txn, hot| {
-            let run = held(hot, &id, &token)?;
-            keep(
-                txn,
-                hot,
-                ActiveRun {
-                    vcs: details.vcs,
-                    resume_from: details.resume_from,
-                    ..run
-                },
-            )?;
-            Ok(())
-        })
-        .await
     }
 
     async fn renew(
@@ -75,24 +83,6 @@ impl ActiveRunStore for Embedded {
                 txn.put(keys::worker_seen(worker), &Moment(run.keepalive))?;
             }
             Ok(keep(txn, hot, run)?)
-        })
-        .await
-    }
-
-    async fn suspect(
-        &self,
-        id: &RunId,
-        token: &str,
-        failures: u32,
-    ) -> Result<(), ActiveRunStoreError> {
-        let (id, token) = (id.clone(), token.to_owned());
-        self.write("suspect a claim", move |txn, hot| {
-            let run = ActiveRun {
-                failures,
-                ..held(hot, &id, &token)?
-            };
-            keep(txn, hot, run)?;
-            Ok(())
         })
         .await
     }
@@ -137,8 +127,11 @@ impl ActiveRunStore for Embedded {
         })
         .await
     }
+}
 
-    async fn back_off_host(&self, limit: HostBackoff) -> Result<(), ActiveRunStoreError> {
+#[async_trait]
+impl HostBackoffs for Embedded {
+    async fn back_off_host(&self, limit: HostBackoff) -> Result<(), Fault> {
         self.write("limit a host", move |txn, hot| {
             let until = hot
                 .host(&limit.host)
@@ -150,11 +143,7 @@ impl ActiveRunStore for Embedded {
         .await
     }
 
-    async fn backed_off_hosts(&self, now: Time) -> Result<Vec<HostBackoff>, ActiveRunStoreError> {
+    async fn backed_off_hosts(&self, now: Time) -> Result<Vec<HostBackoff>, Fault> {
         self.look(move |hot| hot.backed_off_hosts(now)).await
-    }
-
-    async fn health_check(&self) -> Result<(), ActiveRunStoreError> {
-        Ok(())
     }
 }

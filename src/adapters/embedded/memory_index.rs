@@ -15,7 +15,7 @@ use crate::{
         schedule::Pair,
         time::Time,
     },
-    ports::{Fault, active_runs::HostBackoff},
+    ports::{Fault, host_backoff::HostBackoff},
 };
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},

@@ -317,7 +317,7 @@ mod tests {
     async fn what_the_store_does_not_take_is_taken_back() {
         use crate::{
             domain::{active_run::Claimant, name::RunId, time},
-            ports::{ActiveRunStore, QueueStore, queue_store::ClaimRequest},
+            ports::{ActiveRunStore, QueueStore, active_runs::ClaimRequest},
         };
         let now = time::parse("now", "2026-11-23T10:00:00").unwrap();
         let item = crate::domain::finish::tests::item();
@@ -359,7 +359,7 @@ mod tests {
         for _ in 0..2 {
             let refused = store.claim(request()).await;
             assert!(
-                matches!(refused, Err(crate::ports::QueueStoreError::Fault(fault)) if fault.is_unavailable())
+                matches!(refused, Err(crate::ports::ActiveRunStoreError::Fault(fault)) if fault.is_unavailable())
             );
             assert_eq!(ActiveRunStore::list(&store).await.unwrap(), vec![]);
             assert_eq!(

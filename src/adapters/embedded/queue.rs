@@ -18,10 +18,8 @@ use crate::{
     },
     ports::{
         Fault, QueueStore, QueueStoreError,
-        queue_store::{
-            ClaimFilter, ClaimRequest, Claimed, EnqueueBatch, Enqueued, NextItem, Position,
-            QueueStats,
-        },
+        active_runs::{ClaimRequest, Claimed},
+        queue_store::{ClaimFilter, EnqueueBatch, Enqueued, NextItem, Position, QueueStats},
     },
 };
 use async_trait::async_trait;
@@ -230,7 +228,7 @@ fn next(
     Ok(None)
 }
 
-fn claim(
+pub(super) fn claim(
     txn: &mut Txn<'_>,
     hot: &mut MemoryIndex,
     request: ClaimRequest,
@@ -332,13 +330,6 @@ impl QueueStore for Embedded {
             .await?;
         self.availability.add(queued.len());
         Ok(queued)
-    }
-
-    async fn claim(&self, request: ClaimRequest) -> Result<Option<Claimed>, QueueStoreError> {
-        self.write("claim an item", move |txn, hot| {
-            Ok(claim(txn, hot, request)?)
-        })
-        .await
     }
 
     async fn peek(

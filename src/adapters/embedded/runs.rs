@@ -18,8 +18,9 @@ use crate::{
         time::Time,
     },
     ports::{
-        Fault, RunStore, RunStoreError,
-        run_store::{FinishedCounts, LateOutcome, LateRun, NewRun, Recorded},
+        Fault, RunRecorder, RunStore, RunStoreError,
+        run_recorder::{LateOutcome, LateRun, NewRun, Recorded},
+        run_store::FinishedCounts,
     },
 };
 use async_trait::async_trait;
@@ -296,7 +297,7 @@ fn finished_since(txn: &Txn<'_>, since: Time) -> Result<FinishedCounts, Fault> {
 }
 
 #[async_trait]
-impl RunStore for Embedded {
+impl RunRecorder for Embedded {
     async fn record(&self, new: NewRun) -> Result<Recorded, RunStoreError> {
         let recorded = self
             .write("store a run", move |txn, hot| record(txn, hot, new))
@@ -314,7 +315,10 @@ impl RunStore for Embedded {
         })
         .await
     }
+}
 
+#[async_trait]
+impl RunStore for Embedded {
     async fn run(&self, id: &RunId) -> Result<Option<Run>, RunStoreError> {
         let key = keys::run(id);
         self.read("look up a run", move |txn, _| Ok(txn.get(&key)?))

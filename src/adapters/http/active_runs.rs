@@ -103,7 +103,7 @@ async fn hand_out(
     let request = body.request(worker)?;
     let wait = Duration::from_secs(query.wait.unwrap_or(0));
     let assignment = app
-        .waiting_room
+        .long_poll
         .assign(request, wait)
         .await
         .map_err(|e| cannot_assign(app, e))?;

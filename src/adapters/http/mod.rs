@@ -64,7 +64,7 @@ pub struct RequestLimits {
 /// What the handlers work with.
 #[expect(missing_docs)]
 pub struct AppState {
-    pub overview: Overview,
+    pub overview: Arc<Overview>,
     pub assigner: Arc<Assigner>,
     pub finisher: Arc<Finisher>,
     pub ingest: Ingest,
@@ -73,7 +73,7 @@ pub struct AppState {
     pub logs: Arc<Logs>,
     pub live_log: Arc<LiveLogIngest>,
     pub keepalive: Arc<Keepalive>,
-    pub waiting_room: Arc<LongPoll>,
+    pub long_poll: Arc<LongPoll>,
     pub explainer: Explainer,
     pub parked: ParkedItems,
     pub restraints: Restraints,

@@ -18,9 +18,10 @@ use crate::{
         time::Time,
     },
     ports::{
-        ActiveRunStore, ActiveRunStoreError, Fault,
-        active_runs::{ClaimDetails, HostBackoff, Renewal},
-        queue_store::{ClaimFilter, ClaimRequest, Claimed, NextItem},
+        ActiveRunStore, ActiveRunStoreError, Fault, HostBackoffs,
+        active_runs::{ActiveRunUpdate, ClaimRequest, Claimed, Renewal},
+        host_backoff::HostBackoff,
+        queue_store::{ClaimFilter, NextItem},
     },
 };
 use async_trait::async_trait;
@@ -495,6 +496,40 @@ impl Postgres {
 
 #[async_trait]
 impl ActiveRunStore for Postgres {
+    async fn claim(&self, request: ClaimRequest) -> Result<Option<Claimed>, ActiveRunStoreError> {
+        Ok(self.claims.ask("claim an item", request).await??)
+    }
+
+    async fn update(
+        &self,
+        id: &RunId,
+        token: &str,
+        update: ActiveRunUpdate,
+    ) -> Result<(), ActiveRunStoreError> {
+        match update {
+            ActiveRunUpdate::Probed { vcs, resume_from } => {
+                let statement = sqlx::query(
+                    "UPDATE runner_claim SET vcs = $3::jsonb, resume_from = $4
+                     WHERE run_id = $1 AND token = $2",
+                )
+                .bind(id.as_str())
+                .bind(token)
+                .bind(json(&vcs))
+                .bind(resume_from.map(|run| run.to_string()));
+                self.change("store what a probe found", id, statement).await
+            }
+            ActiveRunUpdate::Pinged { failures } => {
+                let statement = sqlx::query(
+                    "UPDATE runner_claim SET failures = $3 WHERE run_id = $1 AND token = $2",
+                )
+                .bind(id.as_str())
+                .bind(token)
+                .bind(i32::try_from(failures).unwrap_or(i32::MAX));
+                self.change("store what a ping said", id, statement).await
+            }
+        }
+    }
+
     async fn get(&self, id: &RunId) -> Result<Option<ActiveRun>, ActiveRunStoreError> {
         let query = sqlx::query(concat!(
             "SELECT ",
@@ -528,20 +563,6 @@ impl ActiveRunStore for Postgres {
                 .collect()
         };
         Ok(self.tables.ask("list the claims", look).await?)
-    }
-
-    async fn amend(
-        &self,
-        id: &RunId,
-        token: &str,
-        details: ClaimDetails,
-    ) -> Result<(), ActiveRunStoreError> {
-        let change = sqlx::query("UPDATE runner_claim SET vcs = $3::jsonb, resume_from = $4 WHERE run_id = $1 AND token = $2")
-            .bind(id.as_str())
-            .bind(token)
-            .bind(json(&details.vcs))
-            .bind(details.resume_from.map(|run| run.to_string()));
-        self.change("add to an active run", id, change).await
     }
 
     async fn renew(
@@ -584,20 +605,6 @@ impl ActiveRunStore for Postgres {
             )
             .await;
         Ok(run)
-    }
-
-    async fn suspect(
-        &self,
-        id: &RunId,
-        token: &str,
-        failures: u32,
-    ) -> Result<(), ActiveRunStoreError> {
-        let change =
-            sqlx::query("UPDATE runner_claim SET failures = $3 WHERE run_id = $1 AND token = $2")
-                .bind(id.as_str())
-                .bind(token)
-                .bind(i32::try_from(failures).unwrap_or(i32::MAX));
-        self.change("suspect a claim", id, change).await
     }
 
     async fn cancel(
@@ -650,8 +657,11 @@ impl ActiveRunStore for Postgres {
             .await?;
         Ok(done.rows_affected() > 0)
     }
+}
 
-    async fn back_off_host(&self, limit: HostBackoff) -> Result<(), ActiveRunStoreError> {
+#[async_trait]
+impl HostBackoffs for Postgres {
+    async fn back_off_host(&self, limit: HostBackoff) -> Result<(), Fault> {
         let write = sqlx::query(
             "INSERT INTO runner_host_limit AS known (host, until) VALUES ($1, $2)
              ON CONFLICT (host) DO UPDATE SET until = greatest(known.until, excluded.until)",
@@ -664,7 +674,7 @@ impl ActiveRunStore for Postgres {
         Ok(())
     }
 
-    async fn backed_off_hosts(&self, now: Time) -> Result<Vec<HostBackoff>, ActiveRunStoreError> {
+    async fn backed_off_hosts(&self, now: Time) -> Result<Vec<HostBackoff>, Fault> {
         let query = sqlx::query_as(
             "SELECT host, until FROM runner_host_limit WHERE until > $1 ORDER BY host",
         )
@@ -683,9 +693,5 @@ impl ActiveRunStore for Postgres {
                 until: until.and_utc(),
             })
             .collect())
-    }
-
-    async fn health_check(&self) -> Result<(), ActiveRunStoreError> {
-        Ok(())
     }
 }

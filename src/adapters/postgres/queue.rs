@@ -14,10 +14,7 @@ use crate::{
     },
     ports::{
         QueueStore, QueueStoreError,
-        queue_store::{
-            ClaimFilter, ClaimRequest, Claimed, EnqueueBatch, Enqueued, NextItem, Position,
-            QueueStats,
-        },
+        queue_store::{ClaimFilter, EnqueueBatch, Enqueued, NextItem, Position, QueueStats},
     },
 };
 use async_trait::async_trait;
@@ -506,10 +503,6 @@ impl QueueStore for Postgres {
             })
             .await?;
         Ok(self.tables.tell_frontier(queued))
-    }
-
-    async fn claim(&self, request: ClaimRequest) -> Result<Option<Claimed>, QueueStoreError> {
-        Ok(self.claims.ask("claim an item", request).await??)
     }
 
     async fn peek(

@@ -20,8 +20,9 @@ use crate::{
         time::Time,
     },
     ports::{
-        Fault, RunStore, RunStoreError,
-        run_store::{FinishedCounts, LateOutcome, LateRun, NewRun, Recorded},
+        Fault, RunRecorder, RunStore, RunStoreError,
+        run_recorder::{LateOutcome, LateRun, NewRun, Recorded},
+        run_store::FinishedCounts,
     },
 };
 use async_trait::async_trait;
@@ -394,7 +395,7 @@ impl Tables {
 }
 
 #[async_trait]
-impl RunStore for Postgres {
+impl RunRecorder for Postgres {
     async fn record(&self, new: NewRun) -> Result<Recorded, RunStoreError> {
         self.results.ask("store a run", new).await?
     }
@@ -416,7 +417,10 @@ impl RunStore for Postgres {
             },
         }
     }
+}
 
+#[async_trait]
+impl RunStore for Postgres {
     async fn run(&self, id: &RunId) -> Result<Option<Run>, RunStoreError> {
         Ok(self.tables.run(id).await?)
     }

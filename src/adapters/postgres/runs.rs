@@ -9,7 +9,7 @@ use crate::domain::{
     time::{self, Time, iso},
     vcs::VcsType,
 };
-use crate::ports::run_store::NewRun;
+use crate::ports::run_recorder::NewRun;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 

@@ -6,24 +6,13 @@
 
 use super::{hashes::Hashes, ping};
 use crate::{
-    domain::{
-        active_run::ActiveRun,
-        name::{CampaignName, CodebaseName, RunId},
-        publish::PublishStatus,
-        queue::{QueueId, QueueItem},
-        run::Run,
-        schedule::Pair,
-        time::Time,
-    },
+    domain::{active_run::ActiveRun, name::RunId, queue::QueueId, time::Time},
     ports::{
-        ActiveRunStore, ActiveRunStoreError, Clock, Fault, Ids, QueueStore, QueueStoreError,
-        RunStore, RunStoreError,
-        active_runs::{ClaimDetails, HostBackoff, Renewal},
-        queue_store::{
-            ClaimFilter, ClaimRequest, Claimed, EnqueueBatch, Enqueued, NextItem, Position,
-            QueueStats,
-        },
-        run_store::{FinishedCounts, LateOutcome, LateRun, NewRun, Recorded},
+        ActiveRunStore, ActiveRunStoreError, Clock, Fault, HealthCheck, HostBackoffs, Ids,
+        QueueStore, RunRecorder, RunStore, RunStoreError,
+        active_runs::{ActiveRunUpdate, ClaimRequest, Claimed, Renewal},
+        host_backoff::HostBackoff,
+        run_recorder::{LateOutcome, LateRun, NewRun, Recorded},
     },
 };
 use ::redis::aio::ConnectionManager;
@@ -39,21 +28,31 @@ use std::{
 use tokio::time::timeout;
 
 /// How long a request waits for Redis to be told; what it did not hear, it is told later.
-const PATIENCE: Duration = Duration::from_millis(200);
+const WRITE_TIMEOUT: Duration = Duration::from_millis(200);
 /// How often the hashes are compared with the store.
-const COMPARE_EVERY: Duration = Duration::from_secs(5);
-const AFTER_FAILURE: Duration = Duration::from_millis(500);
+const RECONCILE_INTERVAL: Duration = Duration::from_secs(5);
+const RETRY_DELAY: Duration = Duration::from_millis(500);
 
 /// Keeps the hashes.
 pub struct ClaimMirror {
     hashes: Hashes,
-    queue: Arc<dyn QueueStore>,
     active_runs: Arc<dyn ActiveRunStore>,
-    results: Arc<dyn RunStore>,
+    host_backoffs: Arc<dyn HostBackoffs>,
+    runs: Arc<dyn RunStore>,
+    recorder: Arc<dyn RunRecorder>,
     ids: Arc<dyn Ids>,
     clock: Arc<dyn Clock>,
     /// Redis was not told of everything: requests do not wait for it until it was.
     behind: AtomicBool,
+}
+
+/// The ports of the store that is mirrored.
+#[expect(missing_docs)]
+pub struct MirrorStores {
+    pub active_runs: Arc<dyn ActiveRunStore>,
+    pub host_backoffs: Arc<dyn HostBackoffs>,
+    pub runs: Arc<dyn RunStore>,
+    pub recorder: Arc<dyn RunRecorder>,
 }
 
 /// A store whose claims are kept in the hashes too.
@@ -64,38 +63,37 @@ impl ClaimMirror {
     /// Keeps the claims of a store, given by its ports.
     pub fn new(
         connection: ConnectionManager,
-        queue: Arc<dyn QueueStore>,
-        active_runs: Arc<dyn ActiveRunStore>,
-        results: Arc<dyn RunStore>,
+        stores: MirrorStores,
         ids: Arc<dyn Ids>,
         clock: Arc<dyn Clock>,
     ) -> Self {
         Self {
             hashes: Hashes { connection },
-            queue,
-            active_runs,
-            results,
+            active_runs: stores.active_runs,
+            host_backoffs: stores.host_backoffs,
+            runs: stores.runs,
+            recorder: stores.recorder,
             ids,
             clock,
             behind: AtomicBool::new(true),
         }
     }
 
-    async fn tell(&self, told: impl Future<Output = Result<(), Fault>>) {
+    async fn write(&self, written: impl Future<Output = Result<(), Fault>>) {
         if self.behind.load(Ordering::Relaxed) {
             return;
         }
-        if !matches!(timeout(PATIENCE, told).await, Ok(Ok(()))) {
+        if !matches!(timeout(WRITE_TIMEOUT, written).await, Ok(Ok(()))) {
             self.behind.store(true, Ordering::Relaxed);
             tracing::warn!("Redis was not told of an active run, and will be later");
         }
     }
 
     /// Takes over what others left, and makes the hashes say what the store says.
-    pub async fn compare(&self) -> Result<(), Fault> {
+    pub async fn reconcile(&self) -> Result<(), Fault> {
         // From here on what happens is told at once again; what happened before is read below.
         let everything = self.behind.swap(false, Ordering::Relaxed);
-        let compared = self.put_right(everything).await;
+        let compared = self.reconcile_hashes(everything).await;
         if compared.is_err() {
             self.behind.store(true, Ordering::Relaxed);
         }
@@ -103,7 +101,7 @@ impl ClaimMirror {
     }
 
     /// Writes what is missing there, or everything, since what is there may be old.
-    async fn put_right(&self, everything: bool) -> Result<(), Fault> {
+    async fn reconcile_hashes(&self, everything: bool) -> Result<(), Fault> {
         let there = self.hashes.read(|| self.ids.fresh()).await?;
         let foreign = there.iter().filter(|found| !found.ours);
         for found in foreign {
@@ -118,10 +116,7 @@ impl ClaimMirror {
         }
         for limit in self.hashes.backed_off_hosts().await? {
             if limit.until > self.clock.now() {
-                self.active_runs
-                    .back_off_host(limit)
-                    .await
-                    .map_err(of_claims)?;
+                self.host_backoffs.back_off_host(limit).await?;
             }
         }
         let held: BTreeMap<RunId, ActiveRun> = self
@@ -152,13 +147,7 @@ impl ClaimMirror {
     }
 
     async fn ended_elsewhere(&self, run: &ActiveRun) -> Result<bool, Fault> {
-        if self
-            .results
-            .run(&run.id)
-            .await
-            .map_err(of_results)?
-            .is_none()
-        {
+        if self.runs.run(&run.id).await.map_err(of_results)?.is_none() {
             return Ok(false);
         }
         tracing::info!(run.id = %run.id, "another runner has finished a run of ours");
@@ -175,20 +164,20 @@ impl ClaimMirror {
     /// Compares for ever.
     pub async fn run(&self) {
         loop {
-            let wait = match self.compare().await {
-                Ok(()) => COMPARE_EVERY,
+            let wait = match self.reconcile().await {
+                Ok(()) => RECONCILE_INTERVAL,
                 Err(error) => {
                     tracing::warn!(
                         error = &error as &dyn std::error::Error,
                         "the active runs in Redis may be old"
                     );
-                    AFTER_FAILURE
+                    RETRY_DELAY
                 }
             };
             let mut waited = Duration::ZERO;
-            while waited < wait && (wait == AFTER_FAILURE || !self.behind.load(Ordering::Relaxed)) {
-                tokio::time::sleep(AFTER_FAILURE).await;
-                waited += AFTER_FAILURE;
+            while waited < wait && (wait == RETRY_DELAY || !self.behind.load(Ordering::Relaxed)) {
+                tokio::time::sleep(RETRY_DELAY).await;
+                waited += RETRY_DELAY;
             }
         }
     }
@@ -209,79 +198,37 @@ fn of_results(error: RunStoreError) -> Fault {
 }
 
 #[async_trait]
-impl QueueStore for MirroredStores {
-    async fn claim(&self, request: ClaimRequest) -> Result<Option<Claimed>, QueueStoreError> {
-        let claimed = self.0.queue.claim(request).await?;
+impl ActiveRunStore for MirroredStores {
+    async fn claim(&self, request: ClaimRequest) -> Result<Option<Claimed>, ActiveRunStoreError> {
+        let claimed = self.0.active_runs.claim(request).await?;
         if let Some(claimed) = &claimed {
             self.0
-                .tell(self.0.hashes.write(std::slice::from_ref(&claimed.run), &[]))
+                .write(self.0.hashes.write(std::slice::from_ref(&claimed.run), &[]))
                 .await;
         }
         Ok(claimed)
     }
 
-    async fn enqueue(&self, batch: EnqueueBatch) -> Result<Vec<Enqueued>, QueueStoreError> {
-        self.0.queue.enqueue(batch).await
-    }
-
-    async fn peek(
+    async fn update(
         &self,
-        filter: &ClaimFilter,
-        now: Time,
-    ) -> Result<Option<NextItem>, QueueStoreError> {
-        self.0.queue.peek(filter, now).await
+        id: &RunId,
+        token: &str,
+        update: ActiveRunUpdate,
+    ) -> Result<(), ActiveRunStoreError> {
+        let visible = matches!(update, ActiveRunUpdate::Probed { .. });
+        self.0.active_runs.update(id, token, update).await?;
+        if visible && let Some(run) = self.0.active_runs.get(id).await? {
+            self.0.write(self.0.hashes.write(&[run], &[])).await;
+        }
+        Ok(())
     }
 
-    async fn list(&self, limit: usize) -> Result<Vec<QueueItem>, QueueStoreError> {
-        self.0.queue.list(limit).await
-    }
-
-    async fn position(&self, pair: &Pair) -> Result<Option<Position>, QueueStoreError> {
-        self.0.queue.position(pair).await
-    }
-
-    async fn position_of(&self, id: QueueId) -> Result<Option<Position>, QueueStoreError> {
-        self.0.queue.position_of(id).await
-    }
-
-    async fn waiting(
-        &self,
-        campaign: &CampaignName,
-        codebase: Option<CodebaseName>,
-    ) -> Result<Vec<QueueItem>, QueueStoreError> {
-        self.0.queue.waiting(campaign, codebase).await
-    }
-
-    async fn remove(&self, ids: &[QueueId]) -> Result<Vec<QueueId>, QueueStoreError> {
-        self.0.queue.remove(ids).await
-    }
-
-    async fn stats(&self) -> Result<QueueStats, QueueStoreError> {
-        self.0.queue.stats().await
-    }
-}
-
-#[async_trait]
-impl ActiveRunStore for MirroredStores {
     async fn get(&self, id: &RunId) -> Result<Option<ActiveRun>, ActiveRunStoreError> {
         self.0.active_runs.get(id).await
     }
 
     async fn list(&self) -> Result<Vec<ActiveRun>, ActiveRunStoreError> {
         self.0.active_runs.list().await
-    }
-
-    async fn amend(
-        &self,
-        id: &RunId,
-        token: &str,
-        details: ClaimDetails,
-    ) -> Result<(), ActiveRunStoreError> {
-        self.0.active_runs.amend(id, token, details).await?;
-        if let Some(run) = self.0.active_runs.get(id).await? {
-            self.0.tell(self.0.hashes.write(&[run], &[])).await;
-        }
-        Ok(())
     }
 
     async fn renew(
@@ -292,18 +239,9 @@ impl ActiveRunStore for MirroredStores {
     ) -> Result<ActiveRun, ActiveRunStoreError> {
         let run = self.0.active_runs.renew(id, token, renewal).await?;
         self.0
-            .tell(self.0.hashes.keepalive(id, run.keepalive))
+            .write(self.0.hashes.keepalive(id, run.keepalive))
             .await;
         Ok(run)
-    }
-
-    async fn suspect(
-        &self,
-        id: &RunId,
-        token: &str,
-        failures: u32,
-    ) -> Result<(), ActiveRunStoreError> {
-        self.0.active_runs.suspect(id, token, failures).await
     }
 
     async fn cancel(
@@ -318,7 +256,7 @@ impl ActiveRunStore for MirroredStores {
         let item = self.0.active_runs.get(id).await?.map(|run| run.item.id);
         self.0.active_runs.release(id, token, now).await?;
         self.0
-            .tell(
+            .write(
                 self.0
                     .hashes
                     .write(&[], &[(id.clone(), item.unwrap_or_default())]),
@@ -330,75 +268,38 @@ impl ActiveRunStore for MirroredStores {
     async fn adopt(&self, run: ActiveRun) -> Result<bool, ActiveRunStoreError> {
         self.0.active_runs.adopt(run).await
     }
+}
 
-    async fn back_off_host(&self, limit: HostBackoff) -> Result<(), ActiveRunStoreError> {
-        self.0.active_runs.back_off_host(limit.clone()).await?;
-        self.0.tell(self.0.hashes.back_off_host(&limit)).await;
+#[async_trait]
+impl HostBackoffs for MirroredStores {
+    async fn back_off_host(&self, limit: HostBackoff) -> Result<(), Fault> {
+        self.0.host_backoffs.back_off_host(limit.clone()).await?;
+        self.0.write(self.0.hashes.back_off_host(&limit)).await;
         Ok(())
     }
 
-    async fn backed_off_hosts(&self, now: Time) -> Result<Vec<HostBackoff>, ActiveRunStoreError> {
-        self.0.active_runs.backed_off_hosts(now).await
-    }
-
-    async fn health_check(&self) -> Result<(), ActiveRunStoreError> {
-        Ok(ping("check the coordination", &self.0.hashes.connection).await?)
+    async fn backed_off_hosts(&self, now: Time) -> Result<Vec<HostBackoff>, Fault> {
+        self.0.host_backoffs.backed_off_hosts(now).await
     }
 }
 
 #[async_trait]
-impl RunStore for MirroredStores {
+impl RunRecorder for MirroredStores {
     async fn record(&self, new: NewRun) -> Result<Recorded, RunStoreError> {
         let (id, item) = (new.run.id.clone(), new.run.queue_id);
-        let recorded = self.0.results.record(new).await?;
-        self.0.tell(self.0.hashes.write(&[], &[(id, item)])).await;
+        let recorded = self.0.recorder.record(new).await?;
+        self.0.write(self.0.hashes.write(&[], &[(id, item)])).await;
         Ok(recorded)
     }
 
     async fn record_late(&self, late: LateRun) -> Result<LateOutcome, RunStoreError> {
-        self.0.results.record_late(late).await
+        self.0.recorder.record_late(late).await
     }
+}
 
-    async fn run(&self, id: &RunId) -> Result<Option<Run>, RunStoreError> {
-        self.0.results.run(id).await
-    }
-
-    async fn latest(&self, limit: usize) -> Result<Vec<Run>, RunStoreError> {
-        self.0.results.latest(limit).await
-    }
-
-    async fn set_publish_status(
-        &self,
-        id: &RunId,
-        status: PublishStatus,
-    ) -> Result<Option<Run>, RunStoreError> {
-        self.0.results.set_publish_status(id, status).await
-    }
-
-    async fn run_of_revision(
-        &self,
-        pair: &Pair,
-        revision: &str,
-    ) -> Result<Option<Run>, RunStoreError> {
-        self.0.results.run_of_revision(pair, revision).await
-    }
-
-    async fn last_build_version(
-        &self,
-        codebase: &CodebaseName,
-        distribution: &str,
-    ) -> Result<Option<String>, RunStoreError> {
-        self.0
-            .results
-            .last_build_version(codebase, distribution)
-            .await
-    }
-
-    async fn finished_since(&self, since: Time) -> Result<FinishedCounts, RunStoreError> {
-        self.0.results.finished_since(since).await
-    }
-
-    async fn health_check(&self) -> Result<(), RunStoreError> {
-        self.0.results.health_check().await
+#[async_trait]
+impl HealthCheck for ClaimMirror {
+    async fn health_check(&self) -> Result<(), Fault> {
+        ping("check the coordination", &self.hashes.connection).await
     }
 }

@@ -11,7 +11,7 @@ use crate::{
         queue::{Bucket, QueueId, QueueItem, QueueKey},
         time::{self, Time, iso},
     },
-    ports::{Fault, active_runs::HostBackoff},
+    ports::{Fault, host_backoff::HostBackoff},
 };
 use ::redis::{AsyncCommands, Pipeline, aio::ConnectionManager};
 use serde::{Deserialize, Serialize};

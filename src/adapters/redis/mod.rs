@@ -6,7 +6,7 @@ mod claim_mirror;
 mod events;
 mod hashes;
 
-pub use claim_mirror::{ClaimMirror, MirroredStores};
+pub use claim_mirror::{ClaimMirror, MirrorStores, MirroredStores};
 pub use events::RedisEvents;
 
 use crate::ports::Fault;

@@ -14,10 +14,9 @@ use janitor_runner::{
     },
     ports::{
         ActiveRunStore, ActiveRunStoreError, Catalog, Credentials, Event, Outbox, Parking,
-        QueueStore, RunStore, RunStoreError, ScheduleStore,
-        active_runs::Renewal,
-        queue_store::ClaimRequest,
-        run_store::{LateOutcome, LateRun, NewRun, Recorded},
+        QueueStore, RunRecorder, RunStore, RunStoreError, ScheduleStore,
+        active_runs::{ActiveRunUpdate, ClaimRequest, Renewal},
+        run_recorder::{LateOutcome, LateRun, NewRun, Recorded},
     },
 };
 
@@ -65,7 +64,7 @@ async fn queued<S: QueueStore + Catalog>(store: &S, names: &[&str]) {
         .unwrap();
 }
 
-async fn leased<S: QueueStore>(store: &S, run: &str) -> ActiveRun {
+async fn leased<S: QueueStore + ActiveRunStore>(store: &S, run: &str) -> ActiveRun {
     store
         .claim(ClaimRequest {
             lease: Some(lease()),
@@ -90,7 +89,7 @@ fn given_up(active: &ActiveRun) -> Run {
 }
 
 /// Its worker vanished: the item goes back in that state.
-async fn vanish<S: RunStore>(store: &S, active: &ActiveRun, state: ItemState) {
+async fn vanish<S: RunStore + RunRecorder>(store: &S, active: &ActiveRun, state: ItemState) {
     let new = NewRun {
         disposition: Disposition::Requeue(state),
         ..ended(active, given_up(active))
@@ -193,10 +192,15 @@ async fn suspicion_is_kept_until_a_sign_of_life<S: QueueStore + Catalog + Active
     queued(store, &["aa"]).await;
     let run = leased(store, "r1").await;
     assert!(matches!(
-        store.suspect(&run.id, "wrong", 1).await,
+        store
+            .update(&run.id, "wrong", ActiveRunUpdate::Pinged { failures: 1 })
+            .await,
         Err(ActiveRunStoreError::ClaimLost(_))
     ));
-    store.suspect(&run.id, &run.token, 2).await.unwrap();
+    store
+        .update(&run.id, &run.token, ActiveRunUpdate::Pinged { failures: 2 })
+        .await
+        .unwrap();
     assert_eq!(store.get(&run.id).await.unwrap().unwrap().failures, 2);
     assert_eq!(
         store
@@ -255,7 +259,7 @@ async fn a_cancelled_claim_says_why<S: QueueStore + Catalog + ActiveRunStore>(st
 }
 
 async fn an_item_goes_back_to_its_own_place<
-    S: QueueStore + Catalog + ActiveRunStore + RunStore + ScheduleStore + Parking,
+    S: QueueStore + RunRecorder + Catalog + ActiveRunStore + RunStore + ScheduleStore + Parking,
 >(
     store: &S,
 ) {
@@ -276,7 +280,7 @@ async fn an_item_goes_back_to_its_own_place<
 }
 
 async fn a_parked_item_waits_for_its_release<
-    S: QueueStore + Catalog + ActiveRunStore + RunStore + Parking,
+    S: QueueStore + RunRecorder + Catalog + ActiveRunStore + RunStore + Parking,
 >(
     store: &S,
 ) {
@@ -341,7 +345,9 @@ async fn a_parked_item_waits_for_its_release<
     assert_eq!(leased(store, "r5").await.item, run.item);
 }
 
-async fn a_snoozed_item_waits_for_its_time<S: QueueStore + Catalog + RunStore + Parking>(
+async fn a_snoozed_item_waits_for_its_time<
+    S: QueueStore + ActiveRunStore + RunRecorder + Catalog + RunStore + Parking,
+>(
     store: &S,
 ) {
     queued(store, &["aa", "bb"]).await;
@@ -372,7 +378,11 @@ async fn a_snoozed_item_waits_for_its_time<S: QueueStore + Catalog + RunStore + 
     assert_eq!(peek(at(0)).await.unwrap(), "aa");
 }
 
-async fn an_earlier_bucket_wakes_an_item<S: QueueStore + Catalog + RunStore>(store: &S) {
+async fn an_earlier_bucket_wakes_an_item<
+    S: QueueStore + RunRecorder + ActiveRunStore + Catalog + RunStore,
+>(
+    store: &S,
+) {
     queued(store, &["aa"]).await;
     let run = leased(store, "r1").await;
     vanish(
@@ -399,7 +409,11 @@ async fn an_earlier_bucket_wakes_an_item<S: QueueStore + Catalog + RunStore>(sto
     assert_eq!(leased(store, "r3").await.item.id, run.item.id);
 }
 
-async fn other_work_and_wishes_by_hand_wake_an_item<S: QueueStore + Catalog + RunStore>(store: &S) {
+async fn other_work_and_wishes_by_hand_wake_an_item<
+    S: QueueStore + RunRecorder + ActiveRunStore + Catalog + RunStore,
+>(
+    store: &S,
+) {
     queued(store, &["aa"]).await;
     let parked = ItemState {
         parked: Some(Parked {
@@ -427,7 +441,11 @@ async fn other_work_and_wishes_by_hand_wake_an_item<S: QueueStore + Catalog + Ru
     }
 }
 
-async fn a_wish_wakes_an_item_that_goes_back<S: QueueStore + Catalog + RunStore>(store: &S) {
+async fn a_wish_wakes_an_item_that_goes_back<
+    S: QueueStore + ActiveRunStore + RunRecorder + Catalog + RunStore,
+>(
+    store: &S,
+) {
     queued(store, &["aa"]).await;
     let run = leased(store, "r1").await;
     store
@@ -454,7 +472,7 @@ async fn a_wish_wakes_an_item_that_goes_back<S: QueueStore + Catalog + RunStore>
 }
 
 async fn a_worker_seen_meanwhile_keeps_its_run<
-    S: QueueStore + Catalog + ActiveRunStore + RunStore,
+    S: QueueStore + RunRecorder + Catalog + ActiveRunStore + RunStore,
 >(
     store: &S,
 ) {
@@ -497,6 +515,7 @@ async fn a_worker_seen_meanwhile_keeps_its_run<
 async fn a_late_result_takes_the_place_of_the_run_given_up<S>(store: &S)
 where
     S: QueueStore
+        + RunRecorder
         + Catalog
         + ActiveRunStore
         + RunStore
@@ -600,7 +619,7 @@ where
 }
 
 async fn a_late_result_of_an_item_run_again_is_stored_beside<
-    S: QueueStore + Catalog + RunStore + ScheduleStore,
+    S: QueueStore + ActiveRunStore + RunRecorder + Catalog + RunStore + ScheduleStore,
 >(
     store: &S,
 ) {
@@ -665,7 +684,7 @@ fn branch(role: &str) -> ResultBranch {
 }
 
 async fn a_late_result_of_an_item_held_again_is_stored_beside<
-    S: QueueStore + Catalog + ActiveRunStore + RunStore + ScheduleStore,
+    S: QueueStore + RunRecorder + Catalog + ActiveRunStore + RunStore + ScheduleStore,
 >(
     store: &S,
 ) {
@@ -696,7 +715,11 @@ async fn a_late_result_of_an_item_held_again_is_stored_beside<
         .unwrap();
 }
 
-async fn only_runs_given_up_have_late_results<S: QueueStore + Catalog + RunStore>(store: &S) {
+async fn only_runs_given_up_have_late_results<
+    S: QueueStore + ActiveRunStore + RunRecorder + Catalog + RunStore,
+>(
+    store: &S,
+) {
     queued(store, &["aa"]).await;
     let active = leased(store, "r1").await;
     let late = LateRun {
@@ -719,7 +742,7 @@ async fn only_runs_given_up_have_late_results<S: QueueStore + Catalog + RunStore
 }
 
 async fn failures_of_workers_are_counted_in_a_row<
-    S: QueueStore + Catalog + RunStore + Credentials,
+    S: QueueStore + ActiveRunStore + RunRecorder + Catalog + RunStore + Credentials,
 >(
     store: &S,
 ) {

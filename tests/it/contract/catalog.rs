@@ -10,7 +10,7 @@ use janitor_runner::{
         publish::{BranchPolicy, PublishMode, PublishPolicy},
         queue::Bucket,
     },
-    ports::{ActiveRunStore, Catalog, CatalogError, QueueStore, RunStore},
+    ports::{ActiveRunStore, Catalog, CatalogError, QueueStore, RunRecorder, RunStore},
 };
 
 contract!(
@@ -182,7 +182,7 @@ async fn a_candidate_keeps_every_field_and_is_queued<S: Catalog + QueueStore>(st
     let mut expected = new.new.candidate;
     expected.id = stored.id;
     assert_eq!(stored, expected);
-    let items = store.list(9).await.unwrap();
+    let items = QueueStore::list(store, 9).await.unwrap();
     assert_eq!(
         (items[0].id, &items[0].key),
         (queued[0].queue_id, &expected.key)
@@ -211,10 +211,14 @@ async fn candidates_are_updated_in_place<S: Catalog + QueueStore>(store: &S) {
         store.candidates(Some(codebase_name("bb"))).await.unwrap(),
         [before[1].clone()]
     );
-    assert_eq!(store.list(9).await.unwrap().len(), 2);
+    assert_eq!(QueueStore::list(store, 9).await.unwrap().len(), 2);
 }
 
-async fn a_candidate_follows_up_only_on_stored_runs<S: Catalog + QueueStore + RunStore>(store: &S) {
+async fn a_candidate_follows_up_only_on_stored_runs<
+    S: Catalog + ActiveRunStore + RunRecorder + QueueStore + RunStore,
+>(
+    store: &S,
+) {
     store
         .upload_codebases(vec![bare_codebase("aa"), bare_codebase("bb")])
         .await
@@ -239,7 +243,7 @@ async fn a_candidate_follows_up_only_on_stored_runs<S: Catalog + QueueStore + Ru
     assert_eq!(
         (
             store.candidates(None).await.unwrap().len(),
-            store.list(9).await.unwrap().len()
+            QueueStore::list(store, 9).await.unwrap().len()
         ),
         (0, 0)
     );
@@ -265,7 +269,7 @@ async fn deleting_a_candidate_takes_its_item<S: Catalog + QueueStore>(store: &S)
     assert_eq!(
         (
             store.candidates(None).await.unwrap().len(),
-            store.list(9).await.unwrap().len()
+            QueueStore::list(store, 9).await.unwrap().len()
         ),
         (0, 0)
     );

@@ -4,7 +4,10 @@ use super::contract;
 use crate::support::values::*;
 use janitor_runner::{
     domain::{publish::PublishStatus, queue::Bucket, run::Run},
-    ports::{Catalog, Event, Outbox, QueueStore, RunStore, run_store::NewRun},
+    ports::{
+        ActiveRunStore, Catalog, Event, Outbox, QueueStore, RunRecorder, RunStore,
+        run_recorder::NewRun,
+    },
 };
 
 contract!(
@@ -13,7 +16,10 @@ contract!(
     a_repeated_record_is_no_news
 );
 
-async fn ran<S: QueueStore + Catalog + RunStore>(store: &S, id: &str) -> NewRun {
+async fn ran<S: QueueStore + ActiveRunStore + RunRecorder + Catalog + RunStore>(
+    store: &S,
+    id: &str,
+) -> NewRun {
     store
         .upload_codebases(vec![bare_codebase("aa")])
         .await
@@ -28,7 +34,9 @@ async fn ran<S: QueueStore + Catalog + RunStore>(store: &S, id: &str) -> NewRun 
     new
 }
 
-async fn news_comes_in_order_with_what_it_tells<S: QueueStore + Catalog + RunStore + Outbox>(
+async fn news_comes_in_order_with_what_it_tells<
+    S: QueueStore + ActiveRunStore + RunRecorder + Catalog + RunStore + Outbox,
+>(
     store: &S,
 ) {
     let (first, second) = (ran(store, "r1").await.run, ran(store, "r2").await.run);
@@ -75,7 +83,11 @@ async fn news_comes_in_order_with_what_it_tells<S: QueueStore + Catalog + RunSto
     assert_eq!(store.pending(1).await.unwrap().len(), 1);
 }
 
-async fn told_news_is_gone<S: QueueStore + Catalog + RunStore + Outbox>(store: &S) {
+async fn told_news_is_gone<
+    S: QueueStore + ActiveRunStore + RunRecorder + Catalog + RunStore + Outbox,
+>(
+    store: &S,
+) {
     ran(store, "r1").await;
     ran(store, "r2").await;
     let news = store.pending(9).await.unwrap();
@@ -83,7 +95,11 @@ async fn told_news_is_gone<S: QueueStore + Catalog + RunStore + Outbox>(store: &
     assert_eq!(store.pending(9).await.unwrap(), news[1..]);
 }
 
-async fn a_repeated_record_is_no_news<S: QueueStore + Catalog + RunStore + Outbox>(store: &S) {
+async fn a_repeated_record_is_no_news<
+    S: QueueStore + ActiveRunStore + RunRecorder + Catalog + RunStore + Outbox,
+>(
+    store: &S,
+) {
     let new = ran(store, "r1").await;
     store.record(new).await.unwrap();
     assert_eq!(store.pending(9).await.unwrap().len(), 1);

@@ -11,8 +11,8 @@ use janitor_runner::{
         time::Time,
     },
     ports::{
-        ActiveRunStore, Catalog, PauseStore, QueueNotifier, QueueStore, RunStore,
-        queue_store::{ClaimFilter, ClaimRequest},
+        ActiveRunStore, Catalog, PauseStore, QueueNotifier, QueueStore, RunRecorder, RunStore,
+        active_runs::ClaimRequest, queue_store::ClaimFilter,
     },
 };
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -95,7 +95,9 @@ async fn pauses_are_kept_and_ended<S: PauseStore>(store: &S) {
     );
 }
 
-async fn what_is_paused_is_skipped_and_keeps_its_place<S: QueueStore + Catalog + PauseStore>(
+async fn what_is_paused_is_skipped_and_keeps_its_place<
+    S: QueueStore + ActiveRunStore + Catalog + PauseStore,
+>(
     store: &S,
 ) {
     queued(store, &["aa", "bb"]).await;
@@ -118,7 +120,7 @@ async fn what_is_paused_is_skipped_and_keeps_its_place<S: QueueStore + Catalog +
                 "{kind} {name}"
             );
         }
-        assert_eq!(store.list(9).await.unwrap().len(), 2);
+        assert_eq!(QueueStore::list(store, 9).await.unwrap().len(), 2);
         assert!(store.unpause(&scope(kind, name)).await.unwrap());
         assert_eq!(
             next(store, start()).await.as_deref(),
@@ -128,7 +130,9 @@ async fn what_is_paused_is_skipped_and_keeps_its_place<S: QueueStore + Catalog +
     }
 }
 
-async fn a_paused_worker_gets_nothing<S: QueueStore + Catalog + PauseStore>(store: &S) {
+async fn a_paused_worker_gets_nothing<S: QueueStore + ActiveRunStore + Catalog + PauseStore>(
+    store: &S,
+) {
     queued(store, &["aa", "bb"]).await;
     let by = |worker: &str, run: &str| ClaimRequest {
         claimant: Claimant {
@@ -164,8 +168,14 @@ async fn limits_are_kept_and_ended<S: PauseStore>(store: &S) {
         scope: scope(kind, name),
         most,
     };
-    store.set_limit(limit("host", "h.example", 9)).await.unwrap();
-    store.set_limit(limit("host", "h.example", 3)).await.unwrap();
+    store
+        .set_limit(limit("host", "h.example", 9))
+        .await
+        .unwrap();
+    store
+        .set_limit(limit("host", "h.example", 3))
+        .await
+        .unwrap();
     store.set_limit(limit("campaign", "gen", 0)).await.unwrap();
     assert_eq!(
         store.limits().await.unwrap(),
@@ -182,7 +192,7 @@ async fn limits_are_kept_and_ended<S: PauseStore>(store: &S) {
 }
 
 async fn limits_hold_back_what_is_too_much<
-    S: QueueStore + Catalog + PauseStore + ActiveRunStore + RunStore,
+    S: QueueStore + RunRecorder + Catalog + PauseStore + ActiveRunStore + RunStore,
 >(
     store: &S,
 ) {
@@ -242,7 +252,9 @@ async fn limits_hold_back_what_is_too_much<
     );
 }
 
-async fn limits_hold_for_many_claimers<S: QueueStore + Catalog + PauseStore + Clone + 'static>(
+async fn limits_hold_for_many_claimers<
+    S: QueueStore + ActiveRunStore + Catalog + PauseStore + Clone + 'static,
+>(
     store: &S,
 ) {
     let names: Vec<String> = (0..60)
@@ -287,7 +299,9 @@ async fn limits_hold_for_many_claimers<S: QueueStore + Catalog + PauseStore + Cl
     );
 }
 
-async fn openings_are_told<S: QueueStore + Catalog + ActiveRunStore + QueueNotifier + PauseStore>(
+async fn openings_are_told<
+    S: QueueStore + Catalog + ActiveRunStore + QueueNotifier + PauseStore,
+>(
     store: &S,
 ) {
     let told = || async {

@@ -12,9 +12,10 @@ use janitor_runner::{
         vcs::VcsType,
     },
     ports::{
-        ActiveRunStore, ActiveRunStoreError, Catalog, QueueStore, QueueStoreError,
-        active_runs::{ClaimDetails, HostBackoff, Renewal},
-        queue_store::{ClaimFilter, ClaimRequest},
+        ActiveRunStore, ActiveRunStoreError, Catalog, HostBackoffs, QueueStore, QueueStoreError,
+        active_runs::{ActiveRunUpdate, ClaimRequest, Renewal},
+        host_backoff::HostBackoff,
+        queue_store::ClaimFilter,
     },
 };
 use std::{collections::BTreeSet, sync::Arc};
@@ -236,12 +237,12 @@ async fn a_claim_keeps_every_field<S: QueueStore + ActiveRunStore + Catalog>(sto
         branch_url: Some("u".into()),
         subpath: Some("s".into()),
     };
-    let details = ClaimDetails {
+    let details = ActiveRunUpdate::Probed {
         vcs: vcs.clone(),
         resume_from: Some(RunId::new("r0")),
     };
     store
-        .amend(&claimed.run.id, &claimed.run.token, details)
+        .update(&claimed.run.id, &claimed.run.token, details)
         .await
         .unwrap();
     let amended = store.get(&RunId::new("r1")).await.unwrap().unwrap();
@@ -378,7 +379,7 @@ async fn filters_choose<S: QueueStore + Catalog>(store: &S) {
     );
 }
 
-async fn hosts_are_avoided<S: QueueStore + ActiveRunStore + Catalog>(store: &S) {
+async fn hosts_are_avoided<S: QueueStore + HostBackoffs + ActiveRunStore + Catalog>(store: &S) {
     store
         .upload_codebases(vec![
             codebase_at("aa", "https://u@slow.example/x"),
@@ -498,7 +499,7 @@ async fn stale_tokens_are_refused<S: QueueStore + ActiveRunStore + Catalog>(stor
     ));
     assert!(matches!(
         store
-            .amend(&held.id, "wrong", ClaimDetails::default())
+            .update(&held.id, "wrong", ActiveRunUpdate::Pinged { failures: 1 })
             .await,
         Err(ActiveRunStoreError::ClaimLost(_))
     ));

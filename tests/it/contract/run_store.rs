@@ -12,8 +12,9 @@ use janitor_runner::{
         run::{ResultCode, Run, Target},
     },
     ports::{
-        ActiveRunStore, Catalog, Credentials, QueueStore, RunStore, RunStoreError, ScheduleStore,
-        run_store::{NewRun, Recorded},
+        ActiveRunStore, Catalog, Credentials, QueueStore, RunRecorder, RunStore, RunStoreError,
+        ScheduleStore,
+        run_recorder::{NewRun, Recorded},
     },
 };
 
@@ -32,7 +33,11 @@ contract!(
     concurrent_records_store_one,
 );
 
-async fn active<S: QueueStore + Catalog>(store: &S, codebase: &str, run: &str) -> ActiveRun {
+async fn active<S: QueueStore + ActiveRunStore + Catalog>(
+    store: &S,
+    codebase: &str,
+    run: &str,
+) -> ActiveRun {
     store
         .upload_codebases(vec![bare_codebase(codebase)])
         .await
@@ -41,7 +46,7 @@ async fn active<S: QueueStore + Catalog>(store: &S, codebase: &str, run: &str) -
         .enqueue(batch(vec![wish(codebase, Bucket::Default, 1.0)]))
         .await
         .unwrap();
-    let request = janitor_runner::ports::queue_store::ClaimRequest {
+    let request = janitor_runner::ports::active_runs::ClaimRequest {
         filter: janitor_runner::ports::queue_store::ClaimFilter {
             codebase: Some(codebase_name(codebase)),
             ..Default::default()
@@ -51,7 +56,11 @@ async fn active<S: QueueStore + Catalog>(store: &S, codebase: &str, run: &str) -
     store.claim(request).await.unwrap().unwrap().run
 }
 
-async fn a_run_keeps_every_field<S: QueueStore + Catalog + RunStore + Credentials>(store: &S) {
+async fn a_run_keeps_every_field<
+    S: QueueStore + ActiveRunStore + RunRecorder + Catalog + RunStore + Credentials,
+>(
+    store: &S,
+) {
     store.add("w1", "secret", None).await.unwrap();
     let active = active(store, "aa", "r1").await;
     let run = Run {
@@ -72,7 +81,7 @@ async fn a_run_keeps_every_field<S: QueueStore + Catalog + RunStore + Credential
 }
 
 async fn recording_ends_item_and_claim<
-    S: QueueStore + Catalog + RunStore + ActiveRunStore + ScheduleStore,
+    S: QueueStore + RunRecorder + Catalog + RunStore + ActiveRunStore + ScheduleStore,
 >(
     store: &S,
 ) {
@@ -95,7 +104,9 @@ async fn recording_ends_item_and_claim<
     );
 }
 
-async fn recording_twice_keeps_the_first<S: QueueStore + Catalog + RunStore + ScheduleStore>(
+async fn recording_twice_keeps_the_first<
+    S: QueueStore + ActiveRunStore + RunRecorder + Catalog + RunStore + ScheduleStore,
+>(
     store: &S,
 ) {
     let active = active(store, "aa", "r1").await;
@@ -113,7 +124,9 @@ async fn recording_twice_keeps_the_first<S: QueueStore + Catalog + RunStore + Sc
     assert_eq!(store.follow_ups(9).await.unwrap().len(), 1);
 }
 
-async fn a_stale_token_records_nothing<S: QueueStore + Catalog + RunStore + ActiveRunStore>(
+async fn a_stale_token_records_nothing<
+    S: QueueStore + RunRecorder + Catalog + RunStore + ActiveRunStore,
+>(
     store: &S,
 ) {
     let active = active(store, "aa", "r1").await;
@@ -129,7 +142,9 @@ async fn a_stale_token_records_nothing<S: QueueStore + Catalog + RunStore + Acti
     assert!(store.get(&active.id).await.unwrap().is_some());
 }
 
-async fn an_unknown_worker_records_nothing<S: QueueStore + Catalog + RunStore + ActiveRunStore>(
+async fn an_unknown_worker_records_nothing<
+    S: QueueStore + RunRecorder + Catalog + RunStore + ActiveRunStore,
+>(
     store: &S,
 ) {
     let active = active(store, "aa", "r1").await;
@@ -144,7 +159,11 @@ async fn an_unknown_worker_records_nothing<S: QueueStore + Catalog + RunStore + 
     assert!(store.get(&active.id).await.unwrap().is_some());
 }
 
-async fn a_wish_that_waited_is_queued<S: QueueStore + Catalog + RunStore>(store: &S) {
+async fn a_wish_that_waited_is_queued<
+    S: QueueStore + ActiveRunStore + RunRecorder + Catalog + RunStore,
+>(
+    store: &S,
+) {
     let active = active(store, "aa", "r1").await;
     let mut again = wish("aa", Bucket::Hook, 4.0);
     again.command = "newer".into();
@@ -153,7 +172,7 @@ async fn a_wish_that_waited_is_queued<S: QueueStore + Catalog + RunStore>(store:
         .record(ended(&active, full_run(&active)))
         .await
         .unwrap();
-    let items = store.list(9).await.unwrap();
+    let items = QueueStore::list(store, 9).await.unwrap();
     assert_eq!(items.len(), 1);
     assert_eq!(
         (items[0].command.as_str(), items[0].bucket),
@@ -162,7 +181,11 @@ async fn a_wish_that_waited_is_queued<S: QueueStore + Catalog + RunStore>(store:
     assert_ne!(items[0].id, active.item.id);
 }
 
-async fn publish_statuses_are_kept<S: QueueStore + Catalog + RunStore>(store: &S) {
+async fn publish_statuses_are_kept<
+    S: QueueStore + ActiveRunStore + RunRecorder + Catalog + RunStore,
+>(
+    store: &S,
+) {
     let active = active(store, "aa", "r1").await;
     store
         .record(ended(&active, full_run(&active)))
@@ -184,7 +207,11 @@ async fn publish_statuses_are_kept<S: QueueStore + Catalog + RunStore>(store: &S
     );
 }
 
-async fn runs_are_found_by_revision<S: QueueStore + Catalog + RunStore>(store: &S) {
+async fn runs_are_found_by_revision<
+    S: QueueStore + ActiveRunStore + RunRecorder + Catalog + RunStore,
+>(
+    store: &S,
+) {
     for (id, code, revision) in [
         ("r1", "success", "x"),
         ("r2", "failed", "x"),
@@ -217,7 +244,11 @@ async fn runs_are_found_by_revision<S: QueueStore + Catalog + RunStore>(store: &
     );
 }
 
-pub async fn the_highest_version_wins<S: QueueStore + Catalog + RunStore>(store: &S) {
+pub async fn the_highest_version_wins<
+    S: QueueStore + ActiveRunStore + RunRecorder + Catalog + RunStore,
+>(
+    store: &S,
+) {
     assert_eq!(
         store
             .last_build_version(&codebase_name("aa"), "sid")
@@ -250,7 +281,11 @@ pub async fn the_highest_version_wins<S: QueueStore + Catalog + RunStore>(store:
     );
 }
 
-async fn finished_runs_are_counted<S: QueueStore + Catalog + RunStore>(store: &S) {
+async fn finished_runs_are_counted<
+    S: QueueStore + ActiveRunStore + RunRecorder + Catalog + RunStore,
+>(
+    store: &S,
+) {
     for (id, code, minutes) in [
         ("r1", "success", 0),
         ("r2", "failed", 50),
@@ -289,7 +324,11 @@ async fn finished_runs_are_counted<S: QueueStore + Catalog + RunStore>(store: &S
     );
 }
 
-async fn the_latest_come_first<S: QueueStore + Catalog + RunStore>(store: &S) {
+async fn the_latest_come_first<
+    S: QueueStore + ActiveRunStore + RunRecorder + Catalog + RunStore,
+>(
+    store: &S,
+) {
     for (number, id) in ["r1", "r2", "r3"].into_iter().enumerate() {
         let active = active(store, "aa", id).await;
         let now = start() + TimeDelta::seconds(i64::try_from(number / 2).unwrap());
@@ -311,7 +350,9 @@ async fn the_latest_come_first<S: QueueStore + Catalog + RunStore>(store: &S) {
     assert_eq!(ids, ["r3", "r2"]);
 }
 
-async fn concurrent_records_store_one<S: QueueStore + Catalog + RunStore + Clone + 'static>(
+async fn concurrent_records_store_one<
+    S: QueueStore + ActiveRunStore + RunRecorder + Catalog + RunStore + Clone + 'static,
+>(
     store: &S,
 ) {
     let active = active(store, "aa", "r1").await;

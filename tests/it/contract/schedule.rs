@@ -11,7 +11,8 @@ use janitor_runner::{
         schedule::{CodebaseValue, MeanDurations},
     },
     ports::{
-        Catalog, QueueStore, QueueStoreError, RunStore, ScheduleStore, queue_store::EnqueueBatch,
+        ActiveRunStore, Catalog, QueueStore, QueueStoreError, RunRecorder, RunStore, ScheduleStore,
+        queue_store::EnqueueBatch,
     },
 };
 
@@ -26,7 +27,7 @@ contract!(
 );
 
 /// Queues, claims and records one run.
-async fn ran<S: QueueStore + Catalog + RunStore>(
+async fn ran<S: QueueStore + ActiveRunStore + RunRecorder + Catalog + RunStore>(
     store: &S,
     id: &str,
     codebase: &str,
@@ -100,7 +101,9 @@ async fn facts_tell_the_candidate_and_values<S: ScheduleStore + Catalog>(store: 
     );
 }
 
-async fn history_leaves_out_transient_runs<S: ScheduleStore + QueueStore + Catalog + RunStore>(
+async fn history_leaves_out_transient_runs<
+    S: ScheduleStore + ActiveRunStore + RunRecorder + QueueStore + Catalog + RunStore,
+>(
     store: &S,
 ) {
     store
@@ -142,7 +145,7 @@ async fn history_leaves_out_transient_runs<S: ScheduleStore + QueueStore + Catal
 }
 
 async fn means_are_of_pair_codebase_and_campaign<
-    S: ScheduleStore + QueueStore + Catalog + RunStore,
+    S: ScheduleStore + ActiveRunStore + RunRecorder + QueueStore + Catalog + RunStore,
 >(
     store: &S,
 ) {
@@ -183,7 +186,7 @@ async fn means_are_of_pair_codebase_and_campaign<
 }
 
 async fn follow_ups_are_settled_with_the_item<
-    S: ScheduleStore + QueueStore + Catalog + RunStore,
+    S: ScheduleStore + ActiveRunStore + RunRecorder + QueueStore + Catalog + RunStore,
 >(
     store: &S,
 ) {
@@ -215,7 +218,11 @@ async fn follow_ups_are_settled_with_the_item<
     assert_eq!(store.follow_ups(9).await.unwrap()[0].run_id.as_str(), "r2");
 }
 
-async fn follow_ups_can_be_dropped<S: ScheduleStore + QueueStore + Catalog + RunStore>(store: &S) {
+async fn follow_ups_can_be_dropped<
+    S: ScheduleStore + ActiveRunStore + RunRecorder + QueueStore + Catalog + RunStore,
+>(
+    store: &S,
+) {
     store
         .upload_codebases(vec![bare_codebase("aa")])
         .await
@@ -229,7 +236,9 @@ async fn follow_ups_can_be_dropped<S: ScheduleStore + QueueStore + Catalog + Run
     assert_eq!(store.follow_ups(9).await.unwrap(), vec![]);
 }
 
-async fn the_last_effective_run_of_each_pair<S: ScheduleStore + QueueStore + Catalog + RunStore>(
+async fn the_last_effective_run_of_each_pair<
+    S: ScheduleStore + ActiveRunStore + RunRecorder + QueueStore + Catalog + RunStore,
+>(
     store: &S,
 ) {
     store

@@ -6,8 +6,9 @@ use chrono::TimeDelta;
 use janitor_runner::{
     domain::queue::{Bucket, QueueKey},
     ports::{
-        ActiveRunStore, Catalog, QueueStore, RunStore, ScheduleStore,
-        queue_store::{ClaimFilter, ClaimRequest, EnqueueBatch},
+        ActiveRunStore, Catalog, QueueStore, RunRecorder, RunStore, ScheduleStore,
+        active_runs::ClaimRequest,
+        queue_store::{ClaimFilter, EnqueueBatch},
     },
 };
 use std::time::{Duration, Instant};

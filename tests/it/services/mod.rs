@@ -6,7 +6,9 @@ use crate::support::{FakeClock, in_memory, start, values::*};
 use chrono::TimeDelta;
 use janitor_runner::{
     adapters::{
-        backchannel::none::NoBackchannel, clock::RandomIds, embedded::Embedded,
+        backchannel::none::NoBackchannel,
+        clock::{RandomIds, SystemRandomness},
+        embedded::Embedded,
         in_process::InProcessEvents,
     },
     domain::{
@@ -23,16 +25,17 @@ use janitor_runner::{
     metrics::Metrics,
     ports::{
         ActiveRunStore, ArtifactStore, Backchannel, Catalog, Event, Fault, LogStore, QueueStore,
-        RunStore, SpooledFile, Vcs,
+        RunRecorder, RunStore, SpooledFile, Vcs,
         artifact_store::{Content, MockArtifactStore},
         backchannel::MockBackchannel,
         log_store::MockLogStore,
         queue_store::ClaimFilter,
+        run_recorder::MockRunRecorder,
         run_store::MockRunStore,
         vcs::{EarlierBranch, MockVcs, Probe},
     },
     services::{
-        CoordinatorConfig, ServiceError,
+        CoordinatorConfig, Overview, ServiceError,
         assign::{AssignRequest, Assigner},
         finish::{Finishable, Finished, Finisher, RunLocks, Upload},
         follow_up::FollowUps,
@@ -119,12 +122,15 @@ fn place() -> Place {
         Arc::new(deployment()),
     );
     let events = Arc::new(InProcessEvents::default());
-    let status_publisher = Arc::new(StatusPublisher::new(
+    let overview = Arc::new(Overview::new(
         store.clone(),
-        events.clone(),
+        store.clone(),
+        store.clone(),
+        store.clone(),
         clock.clone(),
         config.clone(),
     ));
+    let status_publisher = Arc::new(StatusPublisher::new(overview, events.clone()));
     let leader = Arc::new(Leader::new(store.clone(), "this".to_owned()));
     let follow_ups = Arc::new(FollowUps::new(
         store.clone(),
@@ -154,7 +160,7 @@ fn place() -> Place {
         pauses: store.clone(),
         credentials: store.clone(),
         clock: clock.clone(),
-        ids: Arc::new(RandomIds),
+        randomness: Arc::new(SystemRandomness),
         config: config.clone(),
     });
     Place {
@@ -191,13 +197,14 @@ fn away() -> Fault {
 impl Place {
     fn finisher(
         &self,
-        runs: Arc<dyn RunStore>,
+        recorder: Arc<dyn RunRecorder>,
         artifacts: Arc<dyn ArtifactStore>,
         logs: Arc<dyn LogStore>,
     ) -> Arc<Finisher> {
         Arc::new(Finisher {
             active_runs: self.store.clone(),
-            runs,
+            runs: self.store.clone(),
+            recorder,
             artifacts,
             logs,
             live_log: self.live_log.clone(),
@@ -215,9 +222,10 @@ impl Place {
         Arc::new(Assigner {
             queue: self.store.clone(),
             active_runs: self.store.clone(),
-            runs: runs.clone(),
+            host_backoffs: self.store.clone(),
+            runs,
             vcs,
-            finisher: self.finisher(runs, working_artifacts(), working_logs()),
+            finisher: self.finisher(self.store.clone(), working_artifacts(), working_logs()),
             status_publisher: self.status_publisher.clone(),
             clock: self.clock.clone(),
             ids: Arc::new(RandomIds),
@@ -340,11 +348,12 @@ async fn logs_that_cannot_be_stored_are_not_claimed_to_be() {
 async fn a_result_store_that_is_away_leaves_the_run_to_be_finished_again() {
     let place = place();
     let id = place.held().await;
-    let mut runs = MockRunStore::new();
-    runs.expect_record()
+    let mut recorder = MockRunRecorder::new();
+    recorder
+        .expect_record()
         .times(1)
         .returning(|_| Err(away().into()));
-    let finisher = place.finisher(Arc::new(runs), working_artifacts(), working_logs());
+    let finisher = place.finisher(Arc::new(recorder), working_artifacts(), working_logs());
     let refused = finish(&finisher, &id, SUCCESS).await;
     assert!(matches!(refused, Err(ServiceError::Fault(fault)) if fault.is_unavailable()));
     let finisher = place.finisher(place.store.clone(), working_artifacts(), working_logs());

@@ -12,9 +12,11 @@ use janitor_runner::{
         watch::Ping,
     },
     ports::{
-        ActiveRunStore, Backchannel, Credentials, LiveLogs, Parking, PauseStore, QueueStore, RunStore,
-        active_runs::MockActiveRunStore, backchannel::MockBackchannel, log_store::MockLogStore,
-        queue_store::ClaimRequest,
+        ActiveRunStore, Backchannel, Credentials, LiveLogs, Parking, PauseStore, QueueStore,
+        RunStore,
+        active_runs::{ClaimRequest, MockActiveRunStore},
+        backchannel::MockBackchannel,
+        log_store::MockLogStore,
     },
     services::{
         ServiceError,

@@ -16,9 +16,10 @@ use janitor_runner::{
         vcs::VcsType,
     },
     ports::{
+        active_runs::ClaimRequest,
         catalog::ScheduledCandidate,
-        queue_store::{ClaimFilter, ClaimRequest, EnqueueBatch},
-        run_store::NewRun,
+        queue_store::{ClaimFilter, EnqueueBatch},
+        run_recorder::NewRun,
     },
 };
 use serde_json::json;

@@ -1,0 +1,296 @@
+//! The use cases, put together from the ports.
+
+use super::{background::Background, ports::Ports};
+use crate::{
+    adapters::http::AppState,
+    metrics::Metrics,
+    ports::HealthCheck,
+    services::{
+        CoordinatorConfig, Overview,
+        assign::Assigner,
+        explain::Explainer,
+        finish::{Finisher, RunLocks},
+        follow_up::FollowUps,
+        health::Health,
+        ingest::Ingest,
+        keepalive::Keepalive,
+        leadership::Leader,
+        live_log::LiveLogIngest,
+        logs::Logs,
+        long_poll::LongPoll,
+        outbox_publisher::OutboxPublisher,
+        parking::ParkedItems,
+        pauses::Restraints,
+        retry::RetryPolicy,
+        runs::Runs,
+        schedule::Scheduler,
+        status_publisher::StatusPublisher,
+        watch::{Watcher, WatcherPorts},
+        workers::Workers,
+    },
+    settings::Settings,
+};
+use std::sync::Arc;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// What all use cases are made from.
+pub(super) struct Builder {
+    pub(super) ports: Ports,
+    pub(super) config: Arc<CoordinatorConfig>,
+    pub(super) metrics: Arc<Metrics>,
+    /// Cancelled when the process ends: nothing new is begun.
+    pub(super) ending: CancellationToken,
+    /// What was begun for clients, and goes on without them.
+    pub(super) tasks: TaskTracker,
+}
+
+/// The use cases that other use cases call.
+struct Shared {
+    overview: Arc<Overview>,
+    status_publisher: Arc<StatusPublisher>,
+    leader: Arc<Leader>,
+    outbox_publisher: Arc<OutboxPublisher>,
+    follow_ups: Arc<FollowUps>,
+    keepalive: Arc<Keepalive>,
+    live_log: Arc<LiveLogIngest>,
+    finisher: Arc<Finisher>,
+}
+
+impl Builder {
+    fn shared(&self) -> Shared {
+        let Self {
+            ports,
+            config,
+            metrics,
+            ..
+        } = self;
+        let overview = Arc::new(Overview::new(
+            ports.store.clone(),
+            ports.active_runs.clone(),
+            ports.host_backoffs.clone(),
+            ports.store.clone(),
+            ports.clock.clone(),
+            config.clone(),
+        ));
+        let status_publisher =
+            Arc::new(StatusPublisher::new(overview.clone(), ports.events.clone()));
+        let leader = Arc::new(Leader::new(ports.store.clone(), ports.ids.fresh()));
+        let outbox_publisher = Arc::new(OutboxPublisher::new(
+            ports.store.clone(),
+            ports.events.clone(),
+            leader.clone(),
+            metrics.clone(),
+        ));
+        let follow_ups = Arc::new(FollowUps::new(
+            ports.store.clone(),
+            ports.store.clone(),
+            ports.clock.clone(),
+            leader.clone(),
+        ));
+        let keepalive = Arc::new(Keepalive::new(
+            ports.active_runs.clone(),
+            ports.store.clone(),
+            ports.clock.clone(),
+            config.clone(),
+        ));
+        let live_log = Arc::new(LiveLogIngest::new(
+            ports.store.clone(),
+            keepalive.clone(),
+            config.clone(),
+        ));
+        let finisher = Arc::new(Finisher {
+            active_runs: ports.active_runs.clone(),
+            runs: ports.store.clone(),
+            recorder: ports.recorder.clone(),
+            artifacts: ports.artifacts.clone(),
+            logs: ports.logs.clone(),
+            live_log: live_log.clone(),
+            retry_policy: Arc::new(self.retry_policy()),
+            follow_ups: follow_ups.clone(),
+            outbox_publisher: outbox_publisher.clone(),
+            status_publisher: status_publisher.clone(),
+            clock: ports.clock.clone(),
+            metrics: metrics.clone(),
+            turns: RunLocks::default(),
+        });
+        Shared {
+            overview,
+            status_publisher,
+            leader,
+            outbox_publisher,
+            follow_ups,
+            keepalive,
+            live_log,
+            finisher,
+        }
+    }
+
+    fn retry_policy(&self) -> RetryPolicy {
+        RetryPolicy {
+            parking: self.ports.store.clone(),
+            pauses: self.ports.store.clone(),
+            credentials: self.ports.credentials.clone(),
+            clock: self.ports.clock.clone(),
+            randomness: self.ports.randomness.clone(),
+            config: self.config.clone(),
+        }
+    }
+
+    fn assigner(&self, shared: &Shared) -> Assigner {
+        Assigner {
+            queue: self.ports.store.clone(),
+            active_runs: self.ports.active_runs.clone(),
+            host_backoffs: self.ports.host_backoffs.clone(),
+            runs: self.ports.store.clone(),
+            vcs: self.ports.vcs.clone(),
+            finisher: shared.finisher.clone(),
+            status_publisher: shared.status_publisher.clone(),
+            clock: self.ports.clock.clone(),
+            ids: self.ports.ids.clone(),
+            config: self.config.clone(),
+            metrics: self.metrics.clone(),
+            tasks: self.tasks.clone(),
+        }
+    }
+
+    fn watcher(&self, shared: &Shared, settings: &Settings) -> Watcher {
+        let ports = WatcherPorts {
+            active_runs: self.ports.active_runs.clone(),
+            backchannel: self.ports.backchannel.clone(),
+            finisher: shared.finisher.clone(),
+            live_log: shared.live_log.clone(),
+            clock: self.ports.clock.clone(),
+            config: self.config.clone(),
+            leader: shared.leader.clone(),
+            metrics: self.metrics.clone(),
+        };
+        Watcher::new(ports, settings.pace)
+    }
+
+    fn logs(&self, shared: &Shared) -> Logs {
+        Logs {
+            active_runs: self.ports.active_runs.clone(),
+            runs: self.ports.store.clone(),
+            stored: self.ports.logs.clone(),
+            live_log: shared.live_log.clone(),
+            backchannel: self.ports.backchannel.clone(),
+            ending: self.ending.clone(),
+        }
+    }
+
+    fn explainer(&self) -> Explainer {
+        Explainer {
+            queue: self.ports.store.clone(),
+            parking: self.ports.store.clone(),
+            pauses: self.ports.store.clone(),
+            active_runs: self.ports.active_runs.clone(),
+            host_backoffs: self.ports.host_backoffs.clone(),
+            catalog: self.ports.store.clone(),
+            schedules: self.ports.store.clone(),
+            clock: self.ports.clock.clone(),
+            config: self.config.clone(),
+        }
+    }
+
+    fn health(&self, watcher: Arc<Watcher>) -> Health {
+        let coordination = self.ports.claim_mirror.clone();
+        Health {
+            runs: self.ports.store.clone(),
+            coordination: coordination.map(|mirror| mirror as Arc<dyn HealthCheck>),
+            artifacts: self.ports.artifacts.clone(),
+            logs: self.ports.logs.clone(),
+            events: self.ports.events.clone(),
+            has_backup: self.ports.drainer.is_some(),
+            watcher,
+            ending: self.ending.clone(),
+        }
+    }
+
+    fn ingest(&self) -> Ingest {
+        Ingest::new(
+            self.ports.store.clone(),
+            self.ports.store.clone(),
+            self.ports.store.clone(),
+            self.ports.clock.clone(),
+            self.config.clone(),
+        )
+    }
+
+    fn scheduler(&self) -> Scheduler {
+        Scheduler::new(
+            self.ports.store.clone(),
+            self.ports.store.clone(),
+            self.ports.store.clone(),
+            self.ports.store.clone(),
+            self.ports.clock.clone(),
+            self.config.clone(),
+        )
+    }
+
+    fn restraints(&self) -> Restraints {
+        Restraints::new(
+            self.ports.store.clone(),
+            self.ports.active_runs.clone(),
+            self.ports.clock.clone(),
+        )
+    }
+
+    fn workers(&self) -> Workers {
+        Workers::new(
+            self.ports.credentials.clone(),
+            self.ports.active_runs.clone(),
+            self.ports.store.clone(),
+            self.ports.clock.clone(),
+            self.ports.ids.clone(),
+        )
+    }
+
+    /// Makes the use cases: those that handlers call, and those that run by themselves.
+    pub(super) fn build(self, settings: &Settings) -> (Arc<AppState>, Background) {
+        let shared = self.shared();
+        let assigner = Arc::new(self.assigner(&shared));
+        let watcher = Arc::new(self.watcher(&shared, settings));
+        let long_poll = Arc::new(LongPoll::new(
+            assigner.clone(),
+            self.ports.store.clone(),
+            self.ports.store.clone(),
+            self.ports.clock.clone(),
+            self.ending.clone(),
+        ));
+        let app = AppState {
+            assigner,
+            ingest: self.ingest(),
+            scheduler: self.scheduler(),
+            runs: Runs::new(self.ports.store.clone(), shared.outbox_publisher.clone()),
+            logs: Arc::new(self.logs(&shared)),
+            explainer: self.explainer(),
+            parked: ParkedItems::new(self.ports.store.clone()),
+            restraints: self.restraints(),
+            workers: self.workers(),
+            health: self.health(watcher.clone()),
+            long_poll: long_poll.clone(),
+            watcher: watcher.clone(),
+            overview: shared.overview,
+            finisher: shared.finisher,
+            live_log: shared.live_log,
+            keepalive: shared.keepalive,
+            metrics: self.metrics,
+            clock: self.ports.clock,
+            config: self.config,
+            spool: self.ports.spool,
+            limits: settings.limits,
+            tasks: self.tasks,
+        };
+        let background = Background {
+            status_publisher: shared.status_publisher,
+            follow_ups: shared.follow_ups,
+            leader: shared.leader,
+            outbox_publisher: shared.outbox_publisher,
+            watcher,
+            long_poll,
+            claim_mirror: self.ports.claim_mirror,
+            drainer: self.ports.drainer,
+        };
+        (Arc::new(app), background)
+    }
+}

@@ -1,0 +1,33 @@
+//! Hosts that must not be asked for a while, because they said so.
+
+use super::Fault;
+use crate::domain::time::Time;
+use async_trait::async_trait;
+
+/// A host that asked to be left alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostBackoff {
+    /// The host, as it stands in the branch URLs of its codebases.
+    pub host: String,
+    /// The end of the backoff.
+    pub until: Time,
+}
+
+/// The hosts that are backing off, for all runner processes.
+#[cfg_attr(any(test, feature = "test-support"), mockall::automock)]
+#[async_trait]
+pub trait HostBackoffs: Send + Sync {
+    /// Leaves the codebases of a host alone until then. A later end that is stored already stays.
+    ///
+    /// # Errors
+    ///
+    /// [`Fault`] when the store cannot be reached.
+    async fn back_off_host(&self, backoff: HostBackoff) -> Result<(), Fault>;
+
+    /// Returns the hosts that are backing off at that time, by name.
+    ///
+    /// # Errors
+    ///
+    /// [`Fault`] when the store cannot be reached.
+    async fn backed_off_hosts(&self, now: Time) -> Result<Vec<HostBackoff>, Fault>;
+}
