@@ -11,7 +11,7 @@ use crate::{
         postgres::schema::{self, Plan},
     },
     metrics::Metrics,
-    ports::{ArtifactStore, Catalog},
+    ports::ArtifactStore,
     services::{health::Check, leadership::Leader},
     settings::{Settings, StoreChoice},
 };

@@ -201,7 +201,7 @@ fn retry(place: usize, raw: RawRetry) -> Result<RetryRule, Invalid> {
         delay,
         factor,
         max_delay: raw
-            .longest_delay_seconds
+            .max_delay_seconds
             .map_or(delay.max(LONGEST_DELAY), |seconds| {
                 TimeDelta::seconds(seconds.into())
             }),
@@ -223,7 +223,7 @@ fn calls(raw: &RawBackchannel, user_agent: Option<String>) -> Result<GuardedHttp
         })
     };
     Ok(GuardedHttpSettings {
-        patience: seconds("backchannel.patience_seconds", raw.patience_seconds)?,
+        patience: seconds("backchannel.timeout_seconds", raw.timeout_seconds)?,
         log_stall: seconds("backchannel.log_stall_seconds", raw.log_stall_seconds)?,
         log_total: seconds("backchannel.log_total_seconds", raw.log_total_seconds)?,
         allowed_networks: raw
@@ -301,7 +301,8 @@ pub(super) fn check(raw: Raw) -> Result<Settings, Invalid> {
             interval: Duration::from_secs(
                 at_least_one("keepalive_interval_seconds", raw.keepalive_interval_seconds)?.into(),
             ),
-            at_once: at_least_one("watch.pings_at_once", raw.watch.pings_at_once)? as usize,
+            at_once: at_least_one("watch.max_concurrent_pings", raw.watch.max_concurrent_pings)?
+                as usize,
         },
         calls: calls(&raw.backchannel, filled(raw.user_agent))?,
         shutdown: Duration::from_secs(raw.shutdown_seconds.into()),

@@ -51,13 +51,13 @@ pub(super) struct RawWatch {
     pub(super) lease_seconds: u32,
     pub(super) ping_after_seconds: u32,
     pub(super) suspect_after_seconds: u32,
-    pub(super) pings_at_once: u32,
+    pub(super) max_concurrent_pings: u32,
 }
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawBackchannel {
-    pub(super) patience_seconds: u32,
+    pub(super) timeout_seconds: u32,
     pub(super) log_stall_seconds: u32,
     pub(super) log_total_seconds: u32,
     pub(super) allowed_networks: Vec<String>,
@@ -82,7 +82,7 @@ pub(super) struct RawRetry {
     #[serde(default)]
     pub(super) delay_seconds: u32,
     pub(super) factor: Option<f64>,
-    pub(super) longest_delay_seconds: Option<u32>,
+    pub(super) max_delay_seconds: Option<u32>,
     pub(super) jitter: Option<f64>,
     pub(super) then: Afterwards,
 }

@@ -9,7 +9,7 @@ use crate::{
     domain::{active_run::ActiveRun, name::RunId, queue::QueueId, time::Time},
     ports::{
         ActiveRunStore, ActiveRunStoreError, Clock, Fault, HealthCheck, HostBackoffs, Ids,
-        QueueStore, RunRecorder, RunStore, RunStoreError,
+        RunRecorder, RunStore, RunStoreError,
         active_runs::{ActiveRunUpdate, ClaimRequest, Claimed, Renewal},
         host_backoff::HostBackoff,
         run_recorder::{LateOutcome, LateRun, NewRun, Recorded},

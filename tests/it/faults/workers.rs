@@ -38,7 +38,7 @@ on_both!(
 );
 
 /// Leases of some seconds, and a look every second.
-const QUICK: &str = "keepalive_interval_seconds = 1\nrun_timeout_minutes = 1\n[watch]\nlease_seconds = 4\nping_after_seconds = 1\nsuspect_after_seconds = 1\n[backchannel]\npatience_seconds = 1\n";
+const QUICK: &str = "keepalive_interval_seconds = 1\nrun_timeout_minutes = 1\n[watch]\nlease_seconds = 4\nping_after_seconds = 1\nsuspect_after_seconds = 1\n[backchannel]\ntimeout_seconds = 1\n";
 
 /// A codemod that says it has begun, and goes on once a file is there; never longer than a minute.
 fn until(yard: &WorkerHarness, flag: &str) -> String {

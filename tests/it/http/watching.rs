@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
 /// Leases of a second, looked at each second.
-const QUICK: &str = "keepalive_interval_seconds = 1\n[watch]\nlease_seconds = 2\nping_after_seconds = 1\nsuspect_after_seconds = 1\n[backchannel]\npatience_seconds = 1\n";
+const QUICK: &str = "keepalive_interval_seconds = 1\n[watch]\nlease_seconds = 2\nping_after_seconds = 1\nsuspect_after_seconds = 1\n[backchannel]\ntimeout_seconds = 1\n";
 
 async fn leased(server: &Server, codebase: &str) -> Value {
     let taken = server
