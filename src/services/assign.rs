@@ -1,8 +1,9 @@
 //! Assigns queue items to workers.
 //!
 //! Assigning claims an item first and prepares the assignment after that: probes its branch, looks
-//! for a branch to resume from, resolves its build. An item that cannot be assigned ends as a failed
-//! run, an item on a host that limits our rate goes back to the queue, and the next one is tried.
+//! for a branch to resume from, resolves its build. An item that cannot be assigned ends as a
+//! failed run, an item on a host that limits our rate goes back to the queue, and the next one is
+//! tried.
 
 use super::{CoordinatorConfig, ServiceError, finish::Finisher, status_publisher::StatusPublisher};
 use crate::{
@@ -105,13 +106,13 @@ impl AssignRequest {
 impl Assigner {
     /// Assigns the next item that matches.
     ///
-    /// A caller that drops the future before it completes leaves nothing claimed. The assignment is
-    /// boxed, because thousands of requests may wait, each with space for one.
+    /// A caller that drops the future before it completes leaves nothing claimed. The assignment
+    /// is boxed, because thousands of requests may wait, each with space for one.
     ///
     /// # Errors
     ///
-    /// `QueueEmpty` when no item matches, `RateLimited` when items match but all of them are on hosts
-    /// that limit our rate, `Invalid` when the filter is not valid.
+    /// `QueueEmpty` when no item matches, `RateLimited` when items match but all of them are on
+    /// hosts that limit our rate, `Invalid` when the filter is not valid.
     #[tracing::instrument(
         name = "services.assign.assign",
         skip_all,
@@ -142,7 +143,11 @@ impl Assigner {
             .release(&run.id, &run.token, self.clock.now())
             .await
         {
-            tracing::error!(run.id = %run.id, error = &error as &dyn std::error::Error, "an item stays claimed until the watcher ends it");
+            tracing::error!(
+                run.id = %run.id,
+                error = &error as &dyn std::error::Error,
+                "an item stays claimed until the watcher ends it"
+            );
         }
         self.status_publisher.queue_changed();
     }

@@ -1,6 +1,6 @@
-//! Logs, wherever they are: those of an active run from what its worker has sent, or from the worker
-//! through its backchannel; those of a finished run from the log store. Killing a run lives here too,
-//! because it reaches the worker the same way.
+//! Logs, wherever they are: those of an active run from what its worker has sent, or from the
+//! worker through its backchannel; those of a finished run from the log store. Killing a run lives
+//! here too, because it reaches the worker the same way.
 
 use super::{ServiceError, live_log::LiveLogIngest};
 use crate::{
@@ -19,9 +19,9 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use tokio::io::AsyncReadExt;
 use tokio_util::sync::CancellationToken;
 
-/// How often the live logs are polled for somebody who follows a log.
+/// How often the live logs are polled while a client follows a log.
 const LIVE_POLL_INTERVAL: Duration = Duration::from_millis(250);
-/// How often the worker is polled for somebody who follows a log.
+/// How often the worker is polled while a client follows a log.
 const WORKER_POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// Bytes of a log that are read in one step.
 const CHUNK_SIZE: usize = 64 << 10;
@@ -54,7 +54,7 @@ pub struct Logs {
     pub ending: CancellationToken,
 }
 
-/// Where a log was found, and the content from the wanted offset on.
+/// Where a log was found, and the content from the requested offset on.
 enum Source {
     /// Among the live logs: the next chunk, empty at the end.
     Live(Bytes),
@@ -141,8 +141,8 @@ impl Logs {
     ///
     /// # Errors
     ///
-    /// `NotFound` when there is no such run or log, `Unsupported` or `WorkerUnreachable` when the log
-    /// can be read only from the worker, and that fails.
+    /// `NotFound` when there is no such run or log, `Unsupported` or `WorkerUnreachable` when the
+    /// log can be read only from the worker, and that fails.
     #[tracing::instrument(
         name = "services.logs.open",
         skip_all,
@@ -242,8 +242,8 @@ impl Follower {
                         return Some(self.step(bytes, Some(Source::Worker(reader))));
                     }
                     Ok(None) if !self.part.follow => return None,
-                    // The worker closes the connection when it ends, and uploads its logs then: the
-                    // next look finds the rest in the store.
+                    // The worker closes the connection when it ends, and uploads its logs then:
+                    // the next look finds the rest in the store.
                     Ok(None) => self.delay = Some(WORKER_POLL_INTERVAL),
                     Err(_) if self.part.follow => self.delay = Some(WORKER_POLL_INTERVAL),
                     Err(error) => return Some((Err(error), None)),

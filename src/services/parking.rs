@@ -50,7 +50,7 @@ impl ParkedItems {
         after: Option<QueueId>,
         limit: usize,
     ) -> Result<(Vec<QueueEntry>, Option<QueueId>), ServiceError> {
-        // One more than is wanted says whether there is a next page.
+        // One more than is requested says whether there is a next page.
         let mut page = self.parking.parked(after, limit + 1).await?;
         let more = page.len() > limit;
         page.truncate(limit);

@@ -64,7 +64,7 @@ impl RetryPolicy {
             tracing::warn!(
                 worker,
                 error = &error as &dyn std::error::Error,
-                "cannot tell whether a worker has failed too often"
+                "cannot decide whether a worker has failed too often"
             );
         }
     }

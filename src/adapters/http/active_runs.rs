@@ -45,7 +45,12 @@ fn cannot_assign(app: &AppState, error: ServiceError) -> ApiError {
 }
 
 /// Lists the active runs, the oldest first.
-#[utoipa::path(get, path = "/active-runs", tag = "active runs", responses((status = 200, body = [ActiveRunResponse])))]
+#[utoipa::path(
+    get,
+    path = "/active-runs",
+    tag = "active runs",
+    responses((status = 200, body = [ActiveRunResponse]))
+)]
 pub async fn list(State(app): State<Arc<AppState>>) -> ApiResult<Vec<ActiveRunResponse>> {
     Ok(Json(app.status_response().await?.processing))
 }
@@ -75,8 +80,16 @@ pub async fn show(
 }
 
 /// Returns what would be assigned next, without claiming it.
-#[utoipa::path(get, path = "/active-runs/+peek", tag = "active runs",
-    responses((status = 201, body = AssignmentResponse), (status = 503, description = "{reason: queue empty}"), (status = 429)))]
+#[utoipa::path(
+    get,
+    path = "/active-runs/+peek",
+    tag = "active runs",
+    responses(
+        (status = 201, body = AssignmentResponse),
+        (status = 503, description = "{reason: queue empty}"),
+        (status = 429),
+    )
+)]
 pub async fn peek(State(app): State<Arc<AppState>>) -> Result<Response, ApiError> {
     let assignment = app
         .assigner
@@ -101,8 +114,8 @@ pub struct WaitQuery {
 
 /// Assigns the next queue item.
 ///
-/// On the public API the worker is the one that has logged in; on the admin API it is the one that the
-/// body names.
+/// On the public API the worker is the one that has logged in; on the admin API it is the one that
+/// the body names.
 #[utoipa::path(
     post,
     path = "/active-runs",
@@ -142,8 +155,8 @@ pub async fn assign(
 
 /// Kills an active run.
 ///
-/// Its claim is marked, which its worker reads with the next keepalive; a worker with a backchannel is
-/// notified at once.
+/// Its claim is marked, which its worker reads with the next keepalive; a worker with a
+/// backchannel is notified at once.
 #[utoipa::path(
     post,
     path = "/kill/{run_id}",
@@ -152,8 +165,8 @@ pub async fn assign(
     responses(
         (status = 200, body = ActiveRunResponse),
         (status = 404, description = "text"),
-        (status = 501, description = "text: its worker cannot be notified; the claim is marked all the same"),
-        (status = 502, description = "its worker was not reached; the claim is marked all the same"),
+        (status = 501, description = "text: its worker cannot be notified, but the claim is marked"),
+        (status = 502, description = "its worker was not reached, but the claim is marked"),
     )
 )]
 pub async fn kill(

@@ -1,9 +1,9 @@
 //! Who calls: an operator on the admin listener, a worker on the public one.
 //!
-//! A router inserts the [`Caller`] into the extensions of each request, and handlers extract it. The
-//! admin router inserts [`Caller::Operator`]; on the public listener only the login inserts one, and
-//! that is always a worker. So a route that somebody adds to the public listener without the login
-//! has no caller at all: its requests fail, instead of passing for an operator's.
+//! A router inserts the [`Caller`] into the extensions of each request, and handlers extract it.
+//! The admin router inserts [`Caller::Operator`]; on the public listener only the login inserts
+//! one, and that is always a worker. So a route that somebody adds to the public listener without
+//! the login has no caller at all: its requests fail, instead of passing for an operator's.
 
 use super::error::ApiError;
 use crate::domain::caller::Caller;

@@ -14,7 +14,13 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 
 /// Lists the codebases, in the order of their first upload.
-#[utoipa::path(get, path = "/codebases", tag = "catalog", params(PageQuery), responses((status = 200, body = [CodebaseResponse])))]
+#[utoipa::path(
+    get,
+    path = "/codebases",
+    tag = "catalog",
+    params(PageQuery),
+    responses((status = 200, body = [CodebaseResponse]))
+)]
 pub async fn codebases(
     State(app): State<Arc<AppState>>,
     AppQuery(page): AppQuery<PageQuery>,
@@ -30,8 +36,13 @@ pub async fn codebases(
 }
 
 /// Stores codebases, all or none of them. One that is stored already is replaced.
-#[utoipa::path(post, path = "/codebases", tag = "catalog", request_body = [CodebaseRequest],
-    responses((status = 200, description = "{}"), (status = 400), (status = 422)))]
+#[utoipa::path(
+    post,
+    path = "/codebases",
+    tag = "catalog",
+    request_body = [CodebaseRequest],
+    responses((status = 200, description = "{}"), (status = 400), (status = 422))
+)]
 pub async fn upload_codebases(
     State(app): State<Arc<AppState>>,
     AppJson(list): AppJson<Vec<CodebaseRequest>>,
@@ -43,7 +54,13 @@ pub async fn upload_codebases(
 }
 
 /// Lists the candidates, by id.
-#[utoipa::path(get, path = "/candidates", tag = "catalog", params(PageQuery), responses((status = 200, body = [CandidateResponse])))]
+#[utoipa::path(
+    get,
+    path = "/candidates",
+    tag = "catalog",
+    params(PageQuery),
+    responses((status = 200, body = [CandidateResponse]))
+)]
 pub async fn candidates(
     State(app): State<Arc<AppState>>,
     AppQuery(page): AppQuery<PageQuery>,
@@ -59,8 +76,17 @@ pub async fn candidates(
 }
 
 /// Stores candidates and schedules them, in one step. Entries that are not valid are left out.
-#[utoipa::path(post, path = "/candidates", tag = "catalog", request_body = [CandidateRequest],
-    responses((status = 200, body = CandidatesResponse), (status = 400, description = "text: no codebase or campaign"), (status = 422)))]
+#[utoipa::path(
+    post,
+    path = "/candidates",
+    tag = "catalog",
+    request_body = [CandidateRequest],
+    responses(
+        (status = 200, body = CandidatesResponse),
+        (status = 400, description = "text: no codebase or campaign"),
+        (status = 422),
+    )
+)]
 pub async fn upload_candidates(
     State(app): State<Arc<AppState>>,
     AppJson(list): AppJson<Vec<CandidateRequest>>,
@@ -76,8 +102,13 @@ pub async fn upload_candidates(
 }
 
 /// Deletes a candidate, with its follow-ups and its queue item.
-#[utoipa::path(delete, path = "/candidates/{id}", tag = "catalog", params(("id" = i64, Path)),
-    responses((status = 200, description = "{}"), (status = 400), (status = 404)))]
+#[utoipa::path(
+    delete,
+    path = "/candidates/{id}",
+    tag = "catalog",
+    params(("id" = i64, Path)),
+    responses((status = 200, description = "{}"), (status = 400), (status = 404))
+)]
 pub async fn delete_candidate(
     State(app): State<Arc<AppState>>,
     AppPath(id): AppPath<i64>,

@@ -8,7 +8,8 @@ use utoipa::{
 #[derive(OpenApi)]
 #[openapi(info(
     title = "janitor-runner",
-    description = "Coordinates automated code changes: decides what runs next, assigns it to workers and stores their results.",
+    description = "Coordinates automated code changes: decides what runs next, assigns it to workers \
+                   and stores their results.",
     license(name = "Apache-2.0")
 ))]
 struct Base;
@@ -18,8 +19,8 @@ pub fn base() -> Description {
     Base::openapi()
 }
 
-/// Adapts the description of routes that are served on both listeners to the public one: they belong
-/// to the workers, and need a login.
+/// Adapts the description of routes that are served on both listeners to the public one: they
+/// belong to the workers, and need a login.
 pub fn require_login(mut description: Description) -> Description {
     for (path, item) in &mut description.paths.paths {
         let operations = [
@@ -31,7 +32,7 @@ pub fn require_login(mut description: Description) -> Description {
         ];
         for operation in operations.into_iter().flatten() {
             operation.tags = Some(vec!["workers".to_owned()]);
-            // Ids of operations must be unique in the whole description.
+            // The operation of the same handler on the admin listener has the id without a prefix.
             if let Some(id) = &mut operation.operation_id {
                 id.insert_str(0, "worker_");
             }

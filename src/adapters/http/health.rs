@@ -27,9 +27,17 @@ pub fn health_status(healthy: bool) -> StatusCode {
     }
 }
 
-/// Returns `ok` while the process can respond; with `Accept: application/json`, checks each adapter in
-/// use.
-#[utoipa::path(get, path = "/health", tag = "health", responses((status = 200, description = "`ok`, or {status, version, timestamp, checks}"), (status = 503)))]
+/// Returns `ok` while the process can respond; with `Accept: application/json`, checks each
+/// adapter in use.
+#[utoipa::path(
+    get,
+    path = "/health",
+    tag = "health",
+    responses(
+        (status = 200, description = "`ok`, or {status, version, timestamp, checks}"),
+        (status = 503),
+    )
+)]
 pub async fn health(State(app): State<Arc<AppState>>, headers: HeaderMap) -> Response {
     if !wants_json(&headers) {
         return "ok".into_response();
@@ -56,7 +64,15 @@ pub async fn health(State(app): State<Arc<AppState>>, headers: HeaderMap) -> Res
 }
 
 /// Returns whether the runner can do its work: 503 while a store that it needs cannot be used.
-#[utoipa::path(get, path = "/ready", tag = "health", responses((status = 200, description = "`ok`"), (status = 503, description = "text: what is wrong")))]
+#[utoipa::path(
+    get,
+    path = "/ready",
+    tag = "health",
+    responses(
+        (status = 200, description = "`ok`"),
+        (status = 503, description = "text: what is wrong"),
+    )
+)]
 pub async fn ready(State(app): State<Arc<AppState>>) -> Response {
     let checks = app.health.checks().await;
     let failing: Vec<String> = checks
@@ -72,10 +88,15 @@ pub async fn ready(State(app): State<Arc<AppState>>) -> Response {
 }
 
 /// Returns the metrics, for Prometheus.
-#[utoipa::path(get, path = "/metrics", tag = "health", responses((status = 200, body = String, content_type = "text/plain")))]
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    tag = "health",
+    responses((status = 200, body = String, content_type = "text/plain"))
+)]
 pub async fn metrics(State(app): State<Arc<AppState>>) -> Result<Response, ApiError> {
-    // Metrics that the store provides are left out while it cannot be reached: the others are needed
-    // then more than ever.
+    // Metrics that the store provides are left out while it cannot be reached: the others are
+    // needed then more than ever.
     let queued = app
         .overview
         .figures()

@@ -20,7 +20,7 @@ use std::sync::Arc;
     responses(
         (status = 200, body = KeepaliveResponse),
         (status = 404, description = "there is no such run"),
-        (status = 410, description = "it is not active any more; {run_id, stop}, where stop says whether its result is useless"),
+        (status = 410, description = "not active any more; {run_id, stop}, stop: its result is useless"),
     )
 )]
 pub async fn keepalive(

@@ -45,7 +45,8 @@ fn content_range(headers: &HeaderMap) -> Result<(u64, u64), ApiError> {
     Ok((first, length))
 }
 
-/// Appends to a log of an active run, at the position that `Content-Range: bytes FIRST-LAST/*` names.
+/// Appends to a log of an active run, at the position that `Content-Range: bytes FIRST-LAST/*`
+/// names.
 ///
 /// A repeated request changes nothing. It counts as a heartbeat.
 #[utoipa::path(

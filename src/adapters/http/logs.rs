@@ -52,8 +52,18 @@ pub fn no_current_run(id: &RunId) -> impl FnOnce(ServiceError) -> ApiError {
 }
 
 /// Lists the names of a run's logs.
-#[utoipa::path(get, path = "/log/{run_id}", tag = "runs", params(("run_id" = String, Path)),
-    responses((status = 200, body = [String]), (status = 404, description = "text"), (status = 501, description = "text: the worker cannot be asked"), (status = 502)))]
+#[utoipa::path(
+    get,
+    path = "/log/{run_id}",
+    tag = "runs",
+    params(("run_id" = String, Path)),
+    responses(
+        (status = 200, body = [String]),
+        (status = 404, description = "text"),
+        (status = 501, description = "text: the worker cannot be asked"),
+        (status = 502),
+    )
+)]
 pub async fn list(
     State(app): State<Arc<AppState>>,
     AppPath(id): AppPath<RunId>,
@@ -65,8 +75,8 @@ pub async fn list(
 /// yet, and their offset.
 type Unread = (Option<LogStream>, Vec<u8>, u64);
 
-/// Splits a log into pieces of whole lines, as many as there are at a time, each with the offset after
-/// it.
+/// Splits a log into pieces of whole lines, as many as there are at a time, each with the offset
+/// after it.
 ///
 /// Clients resume at such an offset, so that it must not lie within a line or a character.
 fn lines(log: LogStream, offset: u64) -> impl Stream<Item = Result<(Vec<u8>, u64), ServiceError>> {
@@ -108,7 +118,8 @@ fn lines(log: LogStream, offset: u64) -> impl Stream<Item = Result<(Vec<u8>, u64
     )
 }
 
-/// Returns a log as server-sent events, whose ids are the offsets after them. The last one is `end`.
+/// Returns a log as server-sent events, whose ids are the offsets after them. The last one is
+/// `end`.
 fn events(log: LogStream, offset: u64) -> impl Stream<Item = Result<Event, Infallible>> {
     let parts = lines(log, offset).map(|part| match part {
         Ok((bytes, offset)) => {
@@ -146,11 +157,22 @@ fn plain(log: LogStream) -> Response {
 
 /// Returns a log.
 ///
-/// Of an active run it is what its worker has sent so far, or returns when it is asked; of a finished
-/// run it is the stored log. With `Accept: text/event-stream`, returns events of whole lines, whose ids
-/// are the offsets after them, and a last one named `end`.
-#[utoipa::path(get, path = "/log/{run_id}/{name}", tag = "runs", params(("run_id" = String, Path), ("name" = String, Path), PartQuery),
-    responses((status = 200, body = String, content_type = "text/plain"), (status = 400, description = "text"), (status = 404, description = "text"), (status = 501, description = "text"), (status = 502)))]
+/// Of an active run it is what its worker has sent so far, or returns when it is asked; of a
+/// finished run it is the stored log. With `Accept: text/event-stream`, returns events of whole
+/// lines, whose ids are the offsets after them, and a last one named `end`.
+#[utoipa::path(
+    get,
+    path = "/log/{run_id}/{name}",
+    tag = "runs",
+    params(("run_id" = String, Path), ("name" = String, Path), PartQuery),
+    responses(
+        (status = 200, body = String, content_type = "text/plain"),
+        (status = 400, description = "text"),
+        (status = 404, description = "text"),
+        (status = 501, description = "text"),
+        (status = 502),
+    )
+)]
 pub async fn show(
     State(app): State<Arc<AppState>>,
     AppPath((id, name)): AppPath<(RunId, String)>,

@@ -1,9 +1,9 @@
 //! The HTTP API: the routes of the admin and the public listener.
 //!
-//! Handlers parse a request into domain types, call one service, and map the outcome to a response.
-//! `error.rs` alone maps failures to statuses, `adapters/wire` has the JSON. A new endpoint gets a
-//! handler in the file of its resource and a line in [`admin`], or in `worker_routes` if workers call
-//! it too.
+//! Handlers parse a request into domain types, call one service, and map the outcome to a
+//! response. `error.rs` alone maps failures to statuses, `adapters/wire` has the JSON. A new
+//! endpoint gets a handler in the file of its resource and a line in [`admin`], or in
+//! `worker_routes` if workers call it too.
 
 mod active_runs;
 mod caller;
@@ -147,7 +147,7 @@ fn operator_routes() -> OpenApiRouter<Arc<AppState>> {
         .routes(routes!(health::health))
         .routes(routes!(health::ready))
         .routes(routes!(health::metrics))
-        .routes(routes!(watchdog::health))
+        .routes(routes!(watchdog::watchdog))
         .routes(routes!(queue::status))
         .routes(routes!(queue::list))
         .routes(routes!(queue::position))

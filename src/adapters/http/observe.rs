@@ -17,8 +17,8 @@ fn route_name(route: Option<&MatchedPath>) -> &str {
 
 /// Counts each request and runs it in a span.
 ///
-/// It is no `async fn`, because thousands of requests may wait: the future keeps what is needed for
-/// that after the response, and not the whole request.
+/// It is no `async fn`, because thousands of requests may wait: the future keeps what is needed
+/// for that after the response, and not the whole request.
 pub fn observe(
     State(app): State<Arc<AppState>>,
     request: Request,

@@ -46,8 +46,8 @@ pub async fn list(
     }))
 }
 
-/// Unparks items: parked or snoozed ones by id, or all parked ones of a campaign, of a codebase, or
-/// at all.
+/// Unparks items: parked or snoozed ones by id, or all parked ones of a campaign, of a codebase,
+/// or at all.
 #[utoipa::path(
     post,
     path = "/parked/unpark",

@@ -1,5 +1,5 @@
-//! The login of workers on the public listener: HTTP Basic authentication, before anything else of a
-//! request is read.
+//! The login of workers on the public listener: HTTP Basic authentication, before anything else of
+//! a request is read.
 
 use super::{AppState, error::ApiError};
 use crate::domain::caller::Caller;

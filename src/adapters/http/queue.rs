@@ -36,13 +36,24 @@ pub struct PairQuery {
 }
 
 /// Returns the active runs, and the hosts from which nothing is assigned.
-#[utoipa::path(get, path = "/status", tag = "queue", responses((status = 200, body = StatusResponse)))]
+#[utoipa::path(
+    get,
+    path = "/status",
+    tag = "queue",
+    responses((status = 200, body = StatusResponse))
+)]
 pub async fn status(State(app): State<Arc<AppState>>) -> ApiResult<StatusResponse> {
     Ok(Json(app.status_response().await?))
 }
 
 /// Lists the queue, in order.
-#[utoipa::path(get, path = "/queue", tag = "queue", params(PageQuery), responses((status = 200, body = [QueueItemResponse])))]
+#[utoipa::path(
+    get,
+    path = "/queue",
+    tag = "queue",
+    params(PageQuery),
+    responses((status = 200, body = [QueueItemResponse]))
+)]
 pub async fn list(
     State(app): State<Arc<AppState>>,
     AppQuery(page): AppQuery<PageQuery>,
@@ -52,7 +63,13 @@ pub async fn list(
 }
 
 /// Returns the position of a pair in the queue; nulls when it is not queued.
-#[utoipa::path(get, path = "/queue/position", tag = "queue", params(PairQuery), responses((status = 200, body = PositionResponse)))]
+#[utoipa::path(
+    get,
+    path = "/queue/position",
+    tag = "queue",
+    params(PairQuery),
+    responses((status = 200, body = PositionResponse))
+)]
 pub async fn position(
     State(app): State<Arc<AppState>>,
     AppQuery(pair): AppQuery<PairQuery>,
@@ -65,7 +82,12 @@ pub async fn position(
 }
 
 /// Returns figures about the queue.
-#[utoipa::path(get, path = "/queue/stats", tag = "queue", responses((status = 200, body = QueueStatsResponse)))]
+#[utoipa::path(
+    get,
+    path = "/queue/stats",
+    tag = "queue",
+    responses((status = 200, body = QueueStatsResponse))
+)]
 pub async fn stats(State(app): State<Arc<AppState>>) -> ApiResult<QueueStatsResponse> {
     Ok(Json(QueueStatsResponse::new(
         app.overview.figures().await?,
@@ -74,7 +96,12 @@ pub async fn stats(State(app): State<Arc<AppState>>) -> ApiResult<QueueStatsResp
 }
 
 /// Returns figures about the queue, without names.
-#[utoipa::path(get, path = "/queue/stats", tag = "workers", responses((status = 200, body = QueueStatsResponse)))]
+#[utoipa::path(
+    get,
+    path = "/queue/stats",
+    tag = "workers",
+    responses((status = 200, body = QueueStatsResponse))
+)]
 pub async fn stats_public(State(app): State<Arc<AppState>>) -> ApiResult<QueueStatsResponse> {
     Ok(Json(QueueStatsResponse::new(
         app.overview.figures().await?,
@@ -83,8 +110,13 @@ pub async fn stats_public(State(app): State<Arc<AppState>>) -> ApiResult<QueueSt
 }
 
 /// Explains the position of a queue item, and why it is not assigned.
-#[utoipa::path(get, path = "/queue/{queue_id}/explain", tag = "queue", params(("queue_id" = i64, Path)),
-    responses((status = 200, body = ExplanationResponse), (status = 404)))]
+#[utoipa::path(
+    get,
+    path = "/queue/{queue_id}/explain",
+    tag = "queue",
+    params(("queue_id" = i64, Path)),
+    responses((status = 200, body = ExplanationResponse), (status = 404))
+)]
 pub async fn explain(
     State(app): State<Arc<AppState>>,
     AppPath(id): AppPath<QueueId>,
@@ -97,8 +129,18 @@ fn run_not_found() -> ApiError {
 }
 
 /// Schedules a run of a pair, or repeats an earlier run.
-#[utoipa::path(post, path = "/schedule", tag = "queue", request_body = ScheduleRunRequest,
-    responses((status = 200, body = ScheduleResponse), (status = 400, description = "text: no command"), (status = 404, description = "{reason}"), (status = 422)))]
+#[utoipa::path(
+    post,
+    path = "/schedule",
+    tag = "queue",
+    request_body = ScheduleRunRequest,
+    responses(
+        (status = 200, body = ScheduleResponse),
+        (status = 400, description = "text: no command"),
+        (status = 404, description = "{reason}"),
+        (status = 422),
+    )
+)]
 pub async fn schedule(
     State(app): State<Arc<AppState>>,
     AppJson(body): AppJson<ScheduleRunRequest>,
@@ -113,8 +155,21 @@ pub async fn schedule(
 }
 
 /// Schedules a control run; with `action`, reschedules, deschedules or resets many items.
-#[utoipa::path(post, path = "/schedule-control", tag = "queue", request_body = ScheduleRunRequest,
-    responses((status = 200, body = ScheduleResponse, description = "with `action`: {action, affected_count, items}"), (status = 404, description = "{reason}"), (status = 422)))]
+#[utoipa::path(
+    post,
+    path = "/schedule-control",
+    tag = "queue",
+    request_body = ScheduleRunRequest,
+    responses(
+        (
+            status = 200,
+            body = ScheduleResponse,
+            description = "with `action`: {action, affected_count, items}"
+        ),
+        (status = 404, description = "{reason}"),
+        (status = 422),
+    )
+)]
 pub async fn schedule_control(
     State(app): State<Arc<AppState>>,
     AppJson(body): AppJson<ScheduleRunRequest>,

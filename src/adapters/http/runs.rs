@@ -42,7 +42,13 @@ fn no_such_run(id: &RunId) -> impl FnOnce(ServiceError) -> ApiError {
 }
 
 /// Lists the latest runs, newest first.
-#[utoipa::path(get, path = "/runs", tag = "runs", params(PageQuery), responses((status = 200, body = [RunResponse])))]
+#[utoipa::path(
+    get,
+    path = "/runs",
+    tag = "runs",
+    params(PageQuery),
+    responses((status = 200, body = [RunResponse]))
+)]
 pub async fn list(
     State(app): State<Arc<AppState>>,
     AppQuery(page): AppQuery<PageQuery>,
@@ -55,8 +61,16 @@ pub async fn list(
 }
 
 /// Returns a finished run: {codebase, campaign, `publish_status`}, or all of it.
-#[utoipa::path(get, path = "/runs/{run_id}", tag = "runs", params(("run_id" = String, Path), DetailQuery),
-    responses((status = 200, body = RunResponse), (status = 404, description = "text: no such run")))]
+#[utoipa::path(
+    get,
+    path = "/runs/{run_id}",
+    tag = "runs",
+    params(("run_id" = String, Path), DetailQuery),
+    responses(
+        (status = 200, body = RunResponse),
+        (status = 404, description = "text: no such run"),
+    )
+)]
 pub async fn show(
     State(app): State<Arc<AppState>>,
     AppPath(id): AppPath<RunId>,
@@ -72,8 +86,18 @@ pub async fn show(
 }
 
 /// Sets whether the result of a run is to be published.
-#[utoipa::path(post, path = "/runs/{run_id}", tag = "runs", params(("run_id" = String, Path)), request_body = PublishStatusRequest,
-    responses((status = 200, body = PublishStatusResponse), (status = 404, description = "text"), (status = 422)))]
+#[utoipa::path(
+    post,
+    path = "/runs/{run_id}",
+    tag = "runs",
+    params(("run_id" = String, Path)),
+    request_body = PublishStatusRequest,
+    responses(
+        (status = 200, body = PublishStatusResponse),
+        (status = 404, description = "text"),
+        (status = 422),
+    )
+)]
 pub async fn update(
     State(app): State<Arc<AppState>>,
     AppPath(id): AppPath<RunId>,

@@ -38,8 +38,8 @@ async fn accept(listener: &TcpListener) -> TcpStream {
     }
 }
 
-/// Serves until `end` is cancelled; then accepts no connection any more, and waits until every request
-/// has its response.
+/// Serves until `end` is cancelled; then accepts no connection any more, and waits until every
+/// request has its response.
 pub async fn serve(listener: TcpListener, router: Router, end: CancellationToken) {
     let (connections, service) = (GracefulShutdown::new(), TowerToHyperService::new(router));
     let mut http = http1::Builder::new();

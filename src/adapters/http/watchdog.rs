@@ -15,7 +15,7 @@ use std::sync::Arc;
         (status = 503, body = WatchdogResponse, description = "the watcher has stalled"),
     )
 )]
-pub async fn health(
+pub async fn watchdog(
     State(app): State<Arc<AppState>>,
 ) -> Result<(StatusCode, Json<WatchdogResponse>), ApiError> {
     let runs = app.watcher.overview().await?;

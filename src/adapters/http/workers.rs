@@ -43,7 +43,7 @@ impl WorkersQuery {
                 .as_ref()
                 .is_none_or(|cursor| worker.account.name > *cursor)
         };
-        // One more than is wanted says whether there is a next page.
+        // One more than is requested says whether there is a next page.
         let mut page: Vec<_> = workers
             .into_iter()
             .filter(is_after_cursor)

@@ -86,8 +86,8 @@ struct WatchedResponse {
     mia: f64,
 }
 
-/// Returns the address in the form of the Python runner: a Jenkins job has a key `jenkins` without a
-/// value.
+/// Returns the address in the form of the Python runner: a Jenkins job has a key `jenkins` without
+/// a value.
 fn backchannel(address: Option<&BackchannelAddress>) -> BTreeMap<&'static str, Option<String>> {
     match address {
         None => BTreeMap::new(),
@@ -243,8 +243,8 @@ impl AssignmentRequest {
     pub fn request(self, caller: Caller) -> Result<AssignRequest, Invalid> {
         let clean =
             |field: &str, value: Option<String>| value.map(|value| text(field, value)).transpose();
-        // A worker that has logged in is that one, whatever the body says: no worker may claim items
-        // in the name of another.
+        // A worker that has logged in is that one, whatever the body says: no worker may claim
+        // items in the name of another.
         let worker = caller.into_worker().or(self.worker).or(self.node);
         let claimant = Claimant {
             worker: clean("worker", worker)?,

@@ -246,7 +246,8 @@ struct AcceptedResponse {
     refresh: bool,
 }
 
-/// The outcome of an upload of candidates: those that were stored, and what was wrong with the others.
+/// The outcome of an upload of candidates: those that were stored, and what was wrong with the
+/// others.
 #[derive(Debug, Default, Serialize, ToSchema)]
 pub struct CandidatesResponse {
     /// The candidates that were stored and scheduled.

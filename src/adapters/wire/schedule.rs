@@ -277,10 +277,10 @@ pub struct FinishedResponse {
 
 impl From<&FinishedCounts> for FinishedResponse {
     fn from(counts: &FinishedCounts) -> Self {
-        let sum = |wanted: &dyn Fn(&ResultCode) -> bool| {
+        let sum = |matches: &dyn Fn(&ResultCode) -> bool| {
             counts
                 .iter()
-                .filter(|(code, _)| wanted(code))
+                .filter(|(code, _)| matches(code))
                 .map(|(_, count)| count)
                 .sum()
         };

@@ -64,7 +64,8 @@ struct AccountResponse {
     link: Option<String>,
     /// The ids of the runs that it holds.
     runs: Vec<String>,
-    /// The time at which it last took or finished a run or sent a heartbeat; null when it never did.
+    /// The time at which it last took or finished a run or sent a heartbeat; null when it never
+    /// did.
     last_seen: Option<String>,
     /// The number of its last runs in a row that failed because of the worker.
     failures: u32,

@@ -16,10 +16,10 @@ pub(super) fn described(
     files: &[SpooledFile],
     changes: &[(String, String)],
 ) -> (UploadedFiles, Option<Invalid>) {
-    let names = |wanted: bool| {
+    let names = |logs: bool| {
         files
             .iter()
-            .filter(|f| is_log(&f.name) == wanted)
+            .filter(|f| is_log(&f.name) == logs)
             .map(|f| f.name.clone())
             .collect()
     };

@@ -55,7 +55,7 @@ impl AsRef<Upload> for Upload {
 /// A run that a worker wants to finish.
 #[derive(Debug, Clone)]
 pub enum Finishable {
-    /// Its result is wanted.
+    /// Its result is still to be stored.
     Active(Box<Held>),
     /// Its result is stored already.
     Finished(Box<Run>),
@@ -106,8 +106,8 @@ pub struct Finisher {
     pub clock: Arc<dyn Clock>,
     /// The metrics.
     pub metrics: Arc<Metrics>,
-    /// One lock for each run, so that a repeated upload cannot overwrite the files of the first one
-    /// while they are stored.
+    /// One lock for each run, so that a repeated upload cannot overwrite the files of the first
+    /// one while they are stored.
     pub run_locks: RunLocks,
     /// The tasks that go on after their caller has gone; the process ends after them.
     pub tasks: TaskTracker,
@@ -156,12 +156,13 @@ impl Finisher {
     /// Stores what a worker uploaded.
     ///
     /// A run that was finished meanwhile stays as it is, and is returned. Storing goes on when the
-    /// caller drops the future, on a task that owns the upload, and with it the folder of its files.
+    /// caller drops the future, on a task that owns the upload, and with it the folder of its
+    /// files.
     ///
     /// # Errors
     ///
-    /// `NotFound` when there is no such run any more. A result that breaks a rule is no error: it is
-    /// stored as an invalid one.
+    /// `NotFound` when there is no such run any more. A result that breaks a rule is no error: it
+    /// is stored as an invalid one.
     #[tracing::instrument(
         name = "services.finish.finish",
         skip_all,

@@ -52,8 +52,8 @@ impl Finisher {
         report: Option<&Report>,
         recording: Recording<'_>,
     ) -> Result<Finished, ServiceError> {
-        // Each fall-back is tried once. Were the second attempt refused too, that would be a defect
-        // of the runner, and the worker uploads its result again.
+        // Each fall-back is tried once. Were the second attempt refused too, that would be a
+        // defect of the runner, and the worker uploads its result again.
         let (run, outcome) = match self.attempt(&run, recording).await? {
             Err(RunStoreError::UnknownWorker(name)) => {
                 let run = by_unknown_worker(run, &name, report);

@@ -12,12 +12,12 @@ pub struct RunLocks {
     locks: Mutex<HashMap<RunId, Weak<RunLock>>>,
 }
 
-/// The lock of one run, held while its files and its result are stored. The value says whether that
-/// has been done since the lock was made.
+/// The lock of one run, held while its files and its result are stored. The value says whether
+/// that has been done since the lock was made.
 pub(super) type RunLock = tokio::sync::Mutex<bool>;
 
 impl RunLocks {
-    /// Returns the lock of a run, the same one as long as somebody has it.
+    /// Returns the lock of a run, the same one for all callers that have it at a time.
     pub(super) fn of(&self, id: &RunId) -> Arc<RunLock> {
         let mut locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(lock) = locks.get(id).and_then(Weak::upgrade) {
@@ -35,7 +35,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lock_of_a_run_is_shared_while_somebody_has_it() {
+    fn lock_of_a_run_is_shared_while_it_is_in_use() {
         let locks = RunLocks::default();
         let first = locks.of(&RunId::new("r1"));
         assert!(Arc::ptr_eq(&first, &locks.of(&RunId::new("r1"))));

@@ -1,5 +1,6 @@
 //! The use cases with failing ports: what happens when a store is away at the wrong moment, and when time passes.
 
+mod finishing;
 mod watching;
 
 use crate::support::{FakeClock, in_memory, start, values::*};
