@@ -1,4 +1,4 @@
-//! The use cases, put together from the ports.
+//! The use cases, built from the ports.
 
 use super::{background::Background, ports::Ports};
 use crate::{
@@ -15,12 +15,13 @@ use crate::{
         ingest::Ingest,
         keepalive::Keepalive,
         leadership::Leader,
+        limits::Limits,
         live_log::LiveLogIngest,
         logs::Logs,
         long_poll::LongPoll,
         outbox_publisher::OutboxPublisher,
         parking::ParkedItems,
-        pauses::Restraints,
+        pauses::Pauses,
         retry::RetryPolicy,
         runs::Runs,
         schedule::Scheduler,
@@ -33,14 +34,17 @@ use crate::{
 use std::sync::Arc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-/// What all use cases are made from.
+/// What the use cases are built from.
 pub(super) struct Builder {
+    /// The ports.
     pub(super) ports: Ports,
+    /// The settings of the use cases.
     pub(super) config: Arc<CoordinatorConfig>,
+    /// The metrics.
     pub(super) metrics: Arc<Metrics>,
-    /// Cancelled when the process ends: nothing new is begun.
+    /// Cancelled when the process stops: no new work is accepted.
     pub(super) ending: CancellationToken,
-    /// What was begun for clients, and goes on without them.
+    /// The tasks that go on after their clients have gone; the process ends after them.
     pub(super) tasks: TaskTracker,
 }
 
@@ -111,7 +115,8 @@ impl Builder {
             status_publisher: status_publisher.clone(),
             clock: ports.clock.clone(),
             metrics: metrics.clone(),
-            turns: RunLocks::default(),
+            run_locks: RunLocks::default(),
+            tasks: self.tasks.clone(),
         });
         Shared {
             overview,
@@ -227,12 +232,12 @@ impl Builder {
         )
     }
 
-    fn restraints(&self) -> Restraints {
-        Restraints::new(
-            self.ports.store.clone(),
-            self.ports.active_runs.clone(),
-            self.ports.clock.clone(),
-        )
+    fn pauses(&self) -> Pauses {
+        Pauses::new(self.ports.store.clone(), self.ports.clock.clone())
+    }
+
+    fn limits(&self) -> Limits {
+        Limits::new(self.ports.store.clone(), self.ports.active_runs.clone())
     }
 
     fn workers(&self) -> Workers {
@@ -245,7 +250,7 @@ impl Builder {
         )
     }
 
-    /// Makes the use cases: those that handlers call, and those that run by themselves.
+    /// Builds the use cases: those that handlers call, and those that run in the background.
     pub(super) fn build(self, settings: &Settings) -> (Arc<AppState>, Background) {
         let shared = self.shared();
         let assigner = Arc::new(self.assigner(&shared));
@@ -265,7 +270,8 @@ impl Builder {
             logs: Arc::new(self.logs(&shared)),
             explainer: self.explainer(),
             parked: ParkedItems::new(self.ports.store.clone()),
-            restraints: self.restraints(),
+            pauses: self.pauses(),
+            limits: self.limits(),
             workers: self.workers(),
             health: self.health(watcher.clone()),
             long_poll: long_poll.clone(),
@@ -278,8 +284,7 @@ impl Builder {
             clock: self.ports.clock,
             config: self.config,
             spool: self.ports.spool,
-            limits: settings.limits,
-            tasks: self.tasks,
+            request_limits: settings.limits,
         };
         let background = Background {
             status_publisher: shared.status_publisher,

@@ -230,11 +230,11 @@ pub(super) async fn parked(command: ParkedCommand) -> Result<ExitCode> {
             let body =
                 json!({ "queue_ids": ids, "campaign": campaign, "codebase": codebase, "all": all });
             let answer = Server::new(&args.server)?
-                .send(Method::POST, &["parked", "release"], &[], Some(&body))
+                .send(Method::POST, &["parked", "unpark"], &[], Some(&body))
                 .await?
                 .json::<Value>()
                 .await?;
-            let released = list(answer.get("released").unwrap_or(&Value::Null)).len();
+            let released = list(answer.get("unparked").unwrap_or(&Value::Null)).len();
             done(&args, &answer, &format!("{released} released"))
         }
     }

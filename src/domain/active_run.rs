@@ -10,74 +10,83 @@ use super::{
 use chrono::TimeDelta;
 use serde::{Deserialize, Serialize};
 
-/// The way to reach a worker.
+/// The address at which a worker can be reached while it holds a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
-#[expect(missing_docs)]
 pub enum BackchannelAddress {
     /// The worker itself serves HTTP.
-    Http { url: String },
+    Http {
+        /// The base URL of its server.
+        url: String,
+    },
     /// The worker is a Jenkins job.
-    Jenkins { url: String },
+    Jenkins {
+        /// The URL of the build.
+        url: String,
+    },
 }
 
-/// What was found out about the codebase's branch when the run was handed out.
+/// The branch of the codebase as it was probed when the run was assigned.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-#[expect(missing_docs)]
 pub struct RunVcs {
+    /// The version control system of the branch.
     pub vcs_type: Option<VcsType>,
+    /// The URL of the branch.
     pub branch_url: Option<String>,
+    /// The folder of the codebase within the branch.
     pub subpath: Option<String>,
 }
 
-/// Who asks for work.
+/// The worker that claims a queue item, as it describes itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[expect(missing_docs)]
 pub struct Claimant {
+    /// The name of the worker; none when the request named none.
     pub worker: Option<String>,
+    /// A page about the worker, for people to read.
     pub worker_link: Option<String>,
+    /// The address at which the worker can be reached.
     pub backchannel: Option<BackchannelAddress>,
 }
 
 /// A queue item that a worker holds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ActiveRun {
-    /// Becomes the run's id.
+    /// The id of the claim, which becomes the id of the stored [`Run`].
     pub id: RunId,
-    /// Proves who holds the claim; renewing, finishing and releasing need it.
+    /// The secret that proves who holds the claim; renewing, finishing and releasing need it.
     pub token: String,
-    /// What is run.
+    /// The queue item that is claimed.
     pub item: QueueItem,
-    /// Who holds it.
+    /// The worker that holds it.
     #[serde(flatten)]
     pub claimant: Claimant,
-    /// When it was handed out.
+    /// The time at which it was assigned.
     #[serde(with = "super::time::as_iso")]
     pub start_time: Time,
-    /// The last sign of life.
+    /// The time of the last heartbeat.
     #[serde(with = "super::time::as_iso")]
     pub keepalive: Time,
-    /// Where its branch is.
+    /// The branch that it works on.
     pub vcs: RunVcs,
-    /// The run that it continues.
+    /// The earlier run whose branch it continues from.
     pub resume_from: Option<RunId>,
-    /// The host of its codebase, which limits count by.
+    /// The host of its codebase, by which concurrency limits count.
     #[serde(default)]
     pub host: Option<String>,
-    /// Until when the worker has it for sure; none when the worker does not take part in leases.
+    /// The end of the worker's lease; none when the worker does not take part in leases.
     #[serde(default, with = "super::time::as_iso::option")]
     pub lease_until: Option<Time>,
-    /// Why the worker is to stop, once somebody said so.
+    /// The reason for which the worker must stop; none while it may go on.
     #[serde(default)]
     pub cancel: Option<String>,
-    /// Pings in a row that said the run is lost.
+    /// The number of pings in a row that reported the run as lost.
     #[serde(default)]
     pub failures: u32,
 }
 
 impl ActiveRun {
-    /// The claim of `item` at `now`.
+    /// Creates the claim of `item` at `now`, without a lease.
     pub fn new(id: RunId, token: String, item: QueueItem, claimant: Claimant, now: Time) -> Self {
         Self {
             id,
@@ -95,8 +104,12 @@ impl ActiveRun {
         }
     }
 
-    /// A sign of life at `now`: an older one than is known changes nothing. A lease then lasts `lease` from it.
+    /// Records a heartbeat at `now`, and extends the lease, if there is one, to `now + lease`.
+    ///
+    /// A heartbeat that is older than the last one changes nothing.
     pub fn renew(&mut self, now: Time, lease: TimeDelta) {
+        // Heartbeats may arrive out of order: an upload and a keepalive run side by side, maybe in
+        // two processes. The older one must not shorten a lease or hide a newer heartbeat.
         if now >= self.keepalive {
             self.keepalive = now;
             self.failures = 0;
@@ -104,7 +117,9 @@ impl ActiveRun {
         }
     }
 
-    /// The active run that a stored run was, as far as a result that comes late needs it.
+    /// Rebuilds the active run of a stored run, as far as a late result needs it.
+    ///
+    /// The token is empty, because the claim has ended.
     pub fn of_ended(run: &Run) -> Self {
         let item = QueueItem {
             id: run.queue_id,
@@ -139,17 +154,17 @@ impl ActiveRun {
         }
     }
 
-    /// What it is a run of.
+    /// Returns the codebase, campaign and change set that it is a run of.
     pub fn key(&self) -> &QueueKey {
         &self.item.key
     }
 
-    /// Seconds since it was handed out.
+    /// Returns the seconds since it was assigned.
     pub fn age(&self, now: Time) -> f64 {
         seconds_between(self.start_time, now)
     }
 
-    /// Seconds since the last sign of life.
+    /// Returns the seconds since the last heartbeat.
     pub fn keepalive_age(&self, now: Time) -> f64 {
         seconds_between(self.keepalive, now)
     }

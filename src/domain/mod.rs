@@ -6,6 +6,7 @@
 pub mod active_run;
 pub mod assignment;
 pub mod build;
+pub mod caller;
 pub mod campaign;
 pub mod candidate;
 pub mod changes;

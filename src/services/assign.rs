@@ -1,4 +1,9 @@
-//! Hands out work.
+//! Assigns queue items to workers.
+//!
+//! Assigning claims an item first and prepares the assignment after that: probes its branch, looks
+//! for a branch to resume from, resolves its build. An item that cannot be assigned ends as a
+//! failed run, an item on a host that limits our rate goes back to the queue, and the next one is
+//! tried.
 
 use super::{CoordinatorConfig, ServiceError, finish::Finisher, status_publisher::StatusPublisher};
 use crate::{
@@ -12,11 +17,12 @@ use crate::{
         finish::{NOT_IN_VCS, UNKNOWN_CAMPAIGN, UNSUPPORTED_BUILD_TARGET},
         name::{CampaignName, CodebaseName, RunId},
         resume::Resume,
+        schedule::Pair,
         time::Time,
     },
     metrics::Metrics,
     ports::{
-        ActiveRunStore, Clock, HostBackoffs, Ids, QueueStore, RunStore, Vcs,
+        ActiveRunStore, Clock, Fault, HostBackoffs, Ids, QueueStore, RunStore, Vcs,
         active_runs::{ActiveRunUpdate, ClaimRequest, Claimed},
         host_backoff::HostBackoff,
         queue_store::{ClaimFilter, NextItem},
@@ -26,31 +32,39 @@ use crate::{
 use std::{sync::Arc, time::Duration};
 use tokio::{sync::oneshot, time::timeout};
 use tokio_util::task::TaskTracker;
+use tracing::Instrument;
 
-/// Items that one request looks at: when so many in a row cannot be handed out, the worker asks again.
-const MOST_TRIES: usize = 50;
-const PROBE_PATIENCE: Duration = Duration::from_secs(10);
-const RESUME_PATIENCE: Duration = Duration::from_secs(5);
+/// Items that one request tries. When so many in a row cannot be assigned, the worker asks again.
+const MAX_TRIES: usize = 50;
+/// A probe of a branch that takes longer is skipped.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
+/// A search for a branch to resume from that takes longer is skipped.
+const RESUME_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A worker's wish.
+/// A worker's request for an assignment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-#[expect(missing_docs)]
 pub struct AssignRequest {
+    /// The worker.
     pub claimant: Claimant,
+    /// Assign only items of this codebase.
     pub codebase: Option<String>,
+    /// Assign only items of this campaign.
     pub campaign: Option<String>,
-    /// The worker takes part in leases.
+    /// Whether the worker takes part in leases.
     pub lease: bool,
 }
 
-/// What became of an item that was taken.
+/// What became of a claimed item.
 enum Prepared {
+    /// It can be assigned.
     Ready(Box<Assignment>),
+    /// It can never be assigned: its run ends with this code.
     Unassignable(Unassignable),
+    /// The host of its branch limits our rate.
     RateLimited(HostBackoff),
 }
 
-/// Ports and settings that handing out work needs.
+/// Assigns queue items: the ports and settings that this needs.
 pub struct Assigner {
     /// The queue.
     pub queue: Arc<dyn QueueStore>,
@@ -60,21 +74,21 @@ pub struct Assigner {
     pub host_backoffs: Arc<dyn HostBackoffs>,
     /// The finished runs.
     pub runs: Arc<dyn RunStore>,
-    /// The branches.
+    /// The access to branches.
     pub vcs: Arc<dyn Vcs>,
-    /// Ends what cannot be handed out.
+    /// Ends the runs of items that cannot be assigned.
     pub finisher: Arc<Finisher>,
-    /// Tells of each claim.
+    /// Publishes the active runs after each change.
     pub status_publisher: Arc<StatusPublisher>,
-    /// The time.
+    /// The source of the time.
     pub clock: Arc<dyn Clock>,
-    /// Ids of runs.
+    /// The source of run ids and claim tokens.
     pub ids: Arc<dyn Ids>,
-    /// The deployment.
+    /// The campaigns, and the rules by which items are assigned.
     pub config: Arc<CoordinatorConfig>,
-    /// Counts.
+    /// The metrics.
     pub metrics: Arc<Metrics>,
-    /// What goes on when the caller has gone.
+    /// The tasks that go on after their caller has gone; the process ends after them.
     pub tasks: TaskTracker,
 }
 
@@ -90,22 +104,37 @@ impl AssignRequest {
 }
 
 impl Assigner {
-    /// Hands out the next item. A caller that goes away before it has the answer leaves nothing claimed. Boxed, since thousands
-    /// may wait with room for one.
+    /// Assigns the next item that matches.
+    ///
+    /// A caller that drops the future before it completes leaves nothing claimed. The assignment
+    /// is boxed, because thousands of requests may wait, each with space for one.
+    ///
+    /// # Errors
+    ///
+    /// `QueueEmpty` when no item matches, `RateLimited` when items match but all of them are on
+    /// hosts that limit our rate, `Invalid` when the filter is not valid.
+    #[tracing::instrument(
+        name = "services.assign.assign",
+        skip_all,
+        fields(worker = request.claimant.worker)
+    )]
     pub async fn assign(
         self: &Arc<Self>,
         request: AssignRequest,
     ) -> Result<Box<Assignment>, ServiceError> {
-        let (answer, answered) = oneshot::channel();
+        let (sender, receiver) = oneshot::channel();
         let this = self.clone();
-        self.tasks.spawn(async move {
-            let outcome = this.take_next(request).await;
-            if let Err(Ok(unwanted)) = answer.send(outcome) {
+        // On a task of its own: when the client goes away, its request is dropped at whichever
+        // await it has reached. If claiming happened there, the claim would stay without a worker.
+        let task = async move {
+            let outcome = this.claim_next(request).await;
+            if let Err(Ok(unwanted)) = sender.send(outcome) {
                 this.release(&unwanted.run).await;
             }
-        });
-        let stopped = |_| crate::ports::Fault::unavailable("assign", "the runner is stopping");
-        answered.await.map_err(stopped)?
+        };
+        self.tasks.spawn(task.in_current_span());
+        let stopped = |_| Fault::unavailable("assign", "the runner is stopping");
+        receiver.await.map_err(stopped)?
     }
 
     async fn release(&self, run: &ActiveRun) {
@@ -114,15 +143,19 @@ impl Assigner {
             .release(&run.id, &run.token, self.clock.now())
             .await
         {
-            tracing::error!(run.id = %run.id, error = &error as &dyn std::error::Error, "an item stays claimed until it is watched out");
+            tracing::error!(
+                run.id = %run.id,
+                error = &error as &dyn std::error::Error,
+                "an item stays claimed until the watcher ends it"
+            );
         }
         self.status_publisher.queue_changed();
     }
 
-    async fn take_next(&self, request: AssignRequest) -> Result<Box<Assignment>, ServiceError> {
+    async fn claim_next(&self, request: AssignRequest) -> Result<Box<Assignment>, ServiceError> {
         let mut filter = request.filter(&self.config)?;
         let mut limited: Option<Time> = None;
-        for _ in 0..MOST_TRIES {
+        for _ in 0..MAX_TRIES {
             let claim = ClaimRequest {
                 filter: filter.clone(),
                 claimant: request.claimant.clone(),
@@ -134,7 +167,8 @@ impl Assigner {
             let Some(Claimed { run, codebase }) = self.active_runs.claim(claim).await? else {
                 break;
             };
-            // It is not taken twice by one request, also not when it is queued again at once.
+            // Not claimed twice by one request: an item that goes back to the queue, or is queued
+            // again at once, would use up all tries.
             filter.except.push(run.item.key.clone());
             match self.prepare_or_release(&run, &codebase).await? {
                 Prepared::Ready(assignment) => return Ok(self.assigned(assignment)),
@@ -160,12 +194,13 @@ impl Assigner {
 
     async fn rate_limited(&self, run: &ActiveRun, limit: HostBackoff) -> Result<(), ServiceError> {
         self.metrics.host_rate_limited(&limit.host);
-        let noted = self.host_backoffs.back_off_host(limit).await;
+        let recorded = self.host_backoffs.back_off_host(limit).await;
+        // Released in any case: without it the item would stay claimed when the store fails.
         self.release(run).await;
-        Ok(noted?)
+        Ok(recorded?)
     }
 
-    /// A failure on the way lets the item go.
+    /// Prepares a claimed item; releases it when that fails.
     async fn prepare_or_release(
         &self,
         run: &ActiveRun,
@@ -191,11 +226,16 @@ impl Assigner {
         prepared
     }
 
-    /// What would be handed out next; nobody sees a claim.
+    /// Returns what would be assigned next, without claiming it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Assigner::assign`].
+    #[tracing::instrument(name = "services.assign.peek", skip_all)]
     pub async fn peek(&self) -> Result<Assignment, ServiceError> {
         let mut filter = AssignRequest::default().filter(&self.config)?;
         let mut limited = None;
-        for _ in 0..MOST_TRIES {
+        for _ in 0..MAX_TRIES {
             let now = self.clock.now();
             let Some(NextItem { item, codebase }) = self.queue.peek(&filter, now).await? else {
                 break;
@@ -217,27 +257,36 @@ impl Assigner {
         Err(limited.map_or(ServiceError::QueueEmpty, ServiceError::RateLimited))
     }
 
+    /// Returns the campaign of a run, or why the run cannot be assigned.
+    fn campaign_of(&self, run: &ActiveRun, codebase: &Codebase) -> Result<&Campaign, Unassignable> {
+        let key = run.key();
+        let Some(campaign) = self.config.campaigns.campaign(&key.campaign) else {
+            return Err(Unassignable {
+                code: UNKNOWN_CAMPAIGN,
+                description: format!("the campaign {} is not configured", key.campaign),
+            });
+        };
+        if codebase.branch_url.is_none() && !campaign.default_empty {
+            return Err(Unassignable {
+                code: NOT_IN_VCS,
+                description: format!(
+                    "{} has no branch URL, and the campaign {} needs one",
+                    key.codebase, campaign.name
+                ),
+            });
+        }
+        Ok(campaign)
+    }
+
     async fn prepare(
         &self,
         mut run: ActiveRun,
         codebase: &Codebase,
     ) -> Result<Prepared, ServiceError> {
-        let key = run.key().clone();
-        let Some(campaign) = self.config.campaigns.campaign(&key.campaign) else {
-            return Ok(unassignable(
-                UNKNOWN_CAMPAIGN,
-                format!("the campaign {} is not configured", key.campaign),
-            ));
+        let campaign = match self.campaign_of(&run, codebase) {
+            Ok(campaign) => campaign,
+            Err(unassignable) => return Ok(Prepared::Unassignable(unassignable)),
         };
-        if codebase.branch_url.is_none() && !campaign.default_empty {
-            return Ok(unassignable(
-                NOT_IN_VCS,
-                format!(
-                    "{} has no branch URL, and the campaign {} needs one",
-                    key.codebase, campaign.name
-                ),
-            ));
-        }
         run.vcs = RunVcs {
             vcs_type: codebase.vcs_type,
             branch_url: codebase.branch_url.clone(),
@@ -246,10 +295,10 @@ impl Assigner {
         let build = match self.build(campaign, &run).await? {
             Ok(build) => build,
             Err(unsupported) => {
-                return Ok(unassignable(
-                    UNSUPPORTED_BUILD_TARGET,
-                    unsupported.to_string(),
-                ));
+                return Ok(Prepared::Unassignable(Unassignable {
+                    code: UNSUPPORTED_BUILD_TARGET,
+                    description: unsupported.to_string(),
+                }));
             }
         };
         if let Some(limit) = self.probe(codebase, &mut run.vcs).await {
@@ -278,6 +327,7 @@ impl Assigner {
         )
     }
 
+    /// Resolves what a run is to build.
     async fn build(
         &self,
         campaign: &Campaign,
@@ -305,12 +355,15 @@ impl Assigner {
         ))
     }
 
-    /// Looks at the branch; answers the limit if its host wants to be left alone.
+    /// Probes the branch and stores in `vcs` what it found; returns the backoff if the host limits
+    /// our rate.
+    ///
+    /// A branch that cannot be probed is assigned all the same: the worker finds out more.
     async fn probe(&self, codebase: &Codebase, vcs: &mut RunVcs) -> Option<HostBackoff> {
         if codebase.branch_url.is_none() || self.config.use_cached_only {
             return None;
         }
-        match timeout(PROBE_PATIENCE, self.vcs.probe(codebase)).await {
+        match timeout(PROBE_TIMEOUT, self.vcs.probe(codebase)).await {
             Ok(Probe::Availability { url, vcs_type }) => {
                 vcs.branch_url = Some(url);
                 vcs.vcs_type = Some(vcs_type);
@@ -324,6 +377,7 @@ impl Assigner {
         }
     }
 
+    /// Returns the branch of an earlier run to resume from, if there is one.
     async fn resume(
         &self,
         codebase: &Codebase,
@@ -337,22 +391,18 @@ impl Assigner {
             return Ok(None);
         };
         let Ok(Some(branch)) = timeout(
-            RESUME_PATIENCE,
+            RESUME_TIMEOUT,
             self.vcs.earlier_branch(codebase, &campaign.name),
         )
         .await
         else {
             return Ok(None);
         };
-        let pair = crate::domain::schedule::Pair {
+        let pair = Pair {
             codebase: name,
             campaign: campaign.name.clone(),
         };
         let run = self.runs.run_of_revision(&pair, &branch.revision).await?;
         Ok(run.and_then(|run| Resume::from_run(run, branch.url)))
     }
-}
-
-fn unassignable(code: &'static str, description: String) -> Prepared {
-    Prepared::Unassignable(Unassignable { code, description })
 }

@@ -1,17 +1,17 @@
-//! Signs of life of workers: they renew leases.
+//! Heartbeats of workers, which renew the leases of their runs.
 
 use super::{CoordinatorConfig, ServiceError};
 use crate::{
-    domain::{active_run::ActiveRun, name::RunId},
+    domain::{active_run::ActiveRun, caller::Caller, name::RunId},
     ports::{ActiveRunStore, ActiveRunStoreError, Clock, Fault, RunStore, active_runs::Renewal},
 };
 use chrono::TimeDelta;
 use std::sync::Arc;
 
-/// Uploads and logs renew a lease when so much of it has passed.
-const SHARE: i32 = 6;
+/// Uploads and log appends renew a lease once the last heartbeat is older than this part of it.
+const LEASE_FRACTION: i32 = 6;
 
-/// Notes signs of life.
+/// Records heartbeats of workers.
 pub struct Keepalive {
     active_runs: Arc<dyn ActiveRunStore>,
     runs: Arc<dyn RunStore>,
@@ -19,13 +19,8 @@ pub struct Keepalive {
     config: Arc<CoordinatorConfig>,
 }
 
-/// Whether a run belongs to a worker; without one, the caller is the operator.
-pub(super) fn is_mine(holder: Option<&str>, worker: Option<&str>) -> bool {
-    worker.is_none() || holder == worker
-}
-
 impl Keepalive {
-    /// Notes them through these ports.
+    /// Creates the use case over these ports.
     pub fn new(
         active_runs: Arc<dyn ActiveRunStore>,
         runs: Arc<dyn RunStore>,
@@ -40,28 +35,37 @@ impl Keepalive {
         }
     }
 
-    /// The active run of a worker. `Gone` when it has ended.
-    pub async fn active(
-        &self,
-        id: &RunId,
-        worker: Option<&str>,
-    ) -> Result<ActiveRun, ServiceError> {
+    /// Returns the active run of that id, if the caller may act on it.
+    ///
+    /// # Errors
+    ///
+    /// `NotYours` when another worker holds it, `Gone` when it has ended, `NotFound` when there
+    /// never was such a run.
+    #[tracing::instrument(
+        name = "services.keepalive.active",
+        level = "debug",
+        skip_all,
+        fields(run.id = %id)
+    )]
+    pub async fn active(&self, id: &RunId, caller: &Caller) -> Result<ActiveRun, ServiceError> {
         match self.active_runs.get(id).await? {
-            Some(run) if is_mine(run.claimant.worker.as_deref(), worker) => Ok(run),
+            Some(run) if run.is_held_by(caller) => Ok(run),
             Some(_) => Err(ServiceError::NotYours(id.clone())),
-            None => Err(self.gone(id, worker).await?),
+            None => Err(self.inactive(id, caller).await?),
         }
     }
 
-    /// Why a run is not active: it has ended, and maybe somebody else is at its item, or there never was one.
-    async fn gone(&self, id: &RunId, worker: Option<&str>) -> Result<ServiceError, ServiceError> {
+    /// Returns why a run is not active: it has ended, maybe with its item assigned again, or there
+    /// never was one.
+    async fn inactive(&self, id: &RunId, caller: &Caller) -> Result<ServiceError, ServiceError> {
         let Some(run) = self.runs.run(id).await? else {
             return Ok(ServiceError::not_found("active run", id));
         };
-        if !is_mine(run.worker.as_deref(), worker) {
+        if !run.was_held_by(caller) {
             return Ok(ServiceError::NotYours(id.clone()));
         }
-        let taken = !run.given_up
+        // The result of an abandoned run still counts, unless another worker has the item by now.
+        let superseded = !run.given_up
             || self
                 .active_runs
                 .list()
@@ -70,21 +74,32 @@ impl Keepalive {
                 .any(|other| other.item.id == run.queue_id);
         Ok(ServiceError::Gone {
             run: id.clone(),
-            stop: taken,
+            stop: superseded,
         })
     }
 
-    /// Renews the lease of a run; answers the run as it is then.
-    pub async fn renew(&self, id: &RunId, worker: Option<&str>) -> Result<ActiveRun, ServiceError> {
-        let run = self.active(id, worker).await?;
-        match self.note(&run).await {
+    /// Records a heartbeat, which renews the lease; returns the run as it is then.
+    ///
+    /// # Errors
+    ///
+    /// As [`Keepalive::active`].
+    #[tracing::instrument(
+        name = "services.keepalive.renew",
+        level = "debug",
+        skip_all,
+        fields(run.id = %id)
+    )]
+    pub async fn renew(&self, id: &RunId, caller: &Caller) -> Result<ActiveRun, ServiceError> {
+        let run = self.active(id, caller).await?;
+        match self.record(&run).await {
             Ok(renewed) => Ok(renewed),
-            Err(ActiveRunStoreError::ClaimLost(_)) => Err(self.gone(id, worker).await?),
+            // It ended between the look and the renewal: the reason is looked up afresh.
+            Err(ActiveRunStoreError::ClaimLost(_)) => Err(self.inactive(id, caller).await?),
             Err(ActiveRunStoreError::Fault(fault)) => Err(fault.into()),
         }
     }
 
-    async fn note(&self, run: &ActiveRun) -> Result<ActiveRun, ActiveRunStoreError> {
+    async fn record(&self, run: &ActiveRun) -> Result<ActiveRun, ActiveRunStoreError> {
         let renewal = Renewal {
             now: self.clock.now(),
             lease: self.config.watch.lease,
@@ -92,20 +107,28 @@ impl Keepalive {
         self.active_runs.renew(&run.id, &run.token, renewal).await
     }
 
-    /// Notes that a worker sends something, which it may do many times a second. None when the run has ended meanwhile.
+    /// Records that the worker sends data, which counts as a heartbeat.
+    ///
+    /// Workers may do so many times a second, so that only the first call within
+    /// [`Keepalive::min_interval`] reaches the store. Returns none when the run has ended
+    /// meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails.
     pub async fn touch(&self, run: &ActiveRun) -> Result<Option<ActiveRun>, Fault> {
-        if self.clock.now() - run.keepalive < self.pause() {
+        if self.clock.now() - run.keepalive < self.min_interval() {
             return Ok(Some(run.clone()));
         }
-        match self.note(run).await {
+        match self.record(run).await {
             Ok(renewed) => Ok(Some(renewed)),
             Err(ActiveRunStoreError::ClaimLost(_)) => Ok(None),
             Err(ActiveRunStoreError::Fault(fault)) => Err(fault),
         }
     }
 
-    /// How long a sign of life is new.
-    pub fn pause(&self) -> TimeDelta {
-        self.config.watch.lease / SHARE
+    /// Returns how long after a heartbeat the next one need not be stored.
+    pub fn min_interval(&self) -> TimeDelta {
+        self.config.watch.lease / LEASE_FRACTION
     }
 }

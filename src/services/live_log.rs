@@ -1,10 +1,11 @@
-//! Logs of active runs that their workers send while they are written.
+//! Logs of active runs, which workers send while they are written.
 
 use super::{CoordinatorConfig, ServiceError, keepalive::Keepalive};
 use crate::{
     domain::{
         Invalid,
         active_run::ActiveRun,
+        caller::Caller,
         log_name::{check_file_name, is_log},
         name::RunId,
     },
@@ -14,14 +15,14 @@ use bytes::Bytes;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 
-/// Read at a time.
-const CHUNK: usize = 256 << 10;
-/// Runs whose logs are removed in one step, so that nothing waits long for it.
-const REMOVED_AT_ONCE: usize = 100;
-/// Runs whose logs are in memory at the same time, to be stored.
-const COLLECTED_AT_ONCE: usize = 2;
+/// Bytes of a log that are read in one step.
+const CHUNK_SIZE: usize = 256 << 10;
+/// Runs whose logs are removed in one step, so that no other request waits long for the store.
+const REMOVE_BATCH_SIZE: usize = 100;
+/// Runs whose logs may be in memory at the same time, on their way to the log store.
+const MAX_CONCURRENT_COLLECTS: usize = 2;
 
-/// Takes them in, and hands them on.
+/// Accepts logs of active runs, and reads them back.
 pub struct LiveLogIngest {
     logs: Arc<dyn LiveLogs>,
     keepalive: Arc<Keepalive>,
@@ -30,7 +31,7 @@ pub struct LiveLogIngest {
 }
 
 impl LiveLogIngest {
-    /// Keeps them in this store.
+    /// Creates the use case over this store.
     pub fn new(
         logs: Arc<dyn LiveLogs>,
         keepalive: Arc<Keepalive>,
@@ -40,16 +41,30 @@ impl LiveLogIngest {
             logs,
             keepalive,
             config,
-            collecting: Semaphore::new(COLLECTED_AT_ONCE),
+            collecting: Semaphore::new(MAX_CONCURRENT_COLLECTS),
         }
     }
 
-    /// Adds a bit to a log of a worker's active run, from that byte on; answers the size that it has then, and the run. That
-    /// the worker sends it is a sign of life.
+    /// Appends `bytes` to a log of an active run, at the byte `offset`; returns the size that the
+    /// log has then, and the run.
+    ///
+    /// It counts as a heartbeat of the worker.
+    ///
+    /// # Errors
+    ///
+    /// `Invalid` when the name is not that of a log, `NotYours`, `Gone` or `NotFound` as
+    /// [`Keepalive::active`], `Gap` when the log ends before `offset`, `TooLarge` when the run has
+    /// sent more than is kept.
+    #[tracing::instrument(
+        name = "services.live_log.append",
+        level = "debug",
+        skip_all,
+        fields(run.id = %id, log.name = name)
+    )]
     pub async fn append(
         &self,
         id: &RunId,
-        worker: Option<&str>,
+        caller: &Caller,
         name: &str,
         offset: u64,
         bytes: Bytes,
@@ -60,7 +75,7 @@ impl LiveLogIngest {
                 Invalid::new("filename", "is not the name of a log: it must end in .log").into(),
             );
         }
-        let run = self.keepalive.active(id, worker).await?;
+        let run = self.keepalive.active(id, caller).await?;
         let limit = self.config.live_logs;
         let appended = self.logs.append(id, name, offset, bytes, limit).await?;
         let run = self.keepalive.touch(&run).await?.unwrap_or(run);
@@ -74,12 +89,21 @@ impl LiveLogIngest {
         }
     }
 
-    /// A bit of a log from that byte on; none when there is no such log.
+    /// Returns a chunk of a log from the byte `offset` on, empty at its end; none when there is no
+    /// such log.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails.
     pub async fn read(&self, id: &RunId, name: &str, offset: u64) -> Result<Option<Bytes>, Fault> {
-        self.logs.read(id, name, offset, CHUNK).await
+        self.logs.read(id, name, offset, CHUNK_SIZE).await
     }
 
-    /// The names of the logs of a run.
+    /// Returns the names of the logs of a run.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails.
     pub async fn names(&self, id: &RunId) -> Result<Vec<String>, Fault> {
         Ok(self
             .logs
@@ -90,41 +114,58 @@ impl LiveLogIngest {
             .collect())
     }
 
-    /// All logs of a run, to be stored by `store`. They are in memory as long as that takes.
+    /// Reads all logs of a run and passes them to `store`.
+    ///
+    /// They are in memory until `store` has returned.
+    ///
+    /// # Errors
+    ///
+    /// When the logs cannot be read.
+    #[tracing::instrument(name = "services.live_log.collect", skip_all, fields(run.id = %id))]
     pub async fn collect<T>(
         &self,
         id: &RunId,
         store: impl AsyncFnOnce(Vec<SpooledFile>) -> T,
     ) -> Result<T, Fault> {
-        let _turn = self.collecting.acquire().await;
+        // Held until the files are stored: when many runs are abandoned at once, the logs of a few
+        // of them are in memory, and not those of all.
+        let _permit = self.collecting.acquire().await;
         let mut files = vec![];
         for (name, _) in self.logs.list(id).await? {
-            let mut whole = vec![];
+            let mut content = vec![];
             while let Some(bytes) = self
-                .read(id, &name, whole.len() as u64)
+                .read(id, &name, content.len() as u64)
                 .await?
                 .filter(|bytes| !bytes.is_empty())
             {
-                whole.extend_from_slice(&bytes);
+                content.extend_from_slice(&bytes);
             }
             files.push(SpooledFile {
-                size: whole.len() as u64,
+                size: content.len() as u64,
                 name,
-                content: Content::Memory(whole.into()),
+                content: Content::Memory(content.into()),
             });
         }
         Ok(store(files).await)
     }
 
-    /// The runs that there are logs of.
+    /// Returns the runs that have logs here.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails.
     pub async fn runs(&self) -> Result<Vec<RunId>, Fault> {
         self.logs.runs().await
     }
 
-    /// These have their logs elsewhere now.
+    /// Removes the logs of runs that have ended.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails; batches before that stay removed.
     pub async fn forget(&self, runs: &[RunId]) -> Result<(), Fault> {
-        for some in runs.chunks(REMOVED_AT_ONCE) {
-            self.logs.remove(some).await?;
+        for batch in runs.chunks(REMOVE_BATCH_SIZE) {
+            self.logs.remove(batch).await?;
         }
         Ok(())
     }

@@ -11,6 +11,7 @@ pub mod health;
 pub mod ingest;
 pub mod keepalive;
 pub mod leadership;
+pub mod limits;
 pub mod live_log;
 pub mod logs;
 pub mod long_poll;

@@ -1,9 +1,10 @@
-//! What is queued and what runs.
+//! What is queued and what is running.
 
-use super::{CoordinatorConfig, ServiceError, keepalive::is_mine};
+use super::{CoordinatorConfig, ServiceError};
 use crate::{
     domain::{
         active_run::ActiveRun,
+        caller::Caller,
         name::RunId,
         queue::{Bucket, QueueItem},
         schedule::Pair,
@@ -17,31 +18,37 @@ use crate::{
 use chrono::TimeDelta;
 use std::{collections::BTreeMap, sync::Arc};
 
-/// Where a pair stands, and how long it will take.
+/// The position of a pair in the queue, and how long it will wait.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Wait {
-    /// The first is 1.
+    /// The position in the queue; that of the first item is 1.
     pub position: u64,
-    /// Seconds, with the workers that are busy now.
+    /// The expected seconds until it is assigned, with as many workers as are busy now.
     pub wait_time: f64,
-    /// Seconds of work before it.
+    /// The expected seconds of work in all items before it.
     pub cumulative_wait_time: f64,
 }
 
-/// Figures about the queue and what was finished.
+/// Figures about the queue and the runs that were finished lately.
 #[derive(Debug, Clone, PartialEq)]
-#[expect(missing_docs)]
 pub struct QueueFigures {
+    /// The number of queue items.
     pub queue_length: u64,
+    /// The number of active runs.
     pub active_runs: u64,
+    /// The number of queue items in each bucket.
     pub by_bucket: BTreeMap<Bucket, u64>,
+    /// The number of queue items of each campaign.
     pub by_campaign: BTreeMap<String, u64>,
+    /// The seconds for which the oldest item has waited; none when the queue is empty.
     pub oldest_wait_seconds: Option<f64>,
+    /// The runs that were finished within the last hour, by result code.
     pub last_hour: FinishedCounts,
+    /// The runs that were finished within the last 24 hours, by result code.
     pub last_day: FinishedCounts,
 }
 
-/// Looks at the queue and the active runs.
+/// Reads the state of the queue and of the active runs.
 pub struct Overview {
     queue: Arc<dyn QueueStore>,
     active_runs: Arc<dyn ActiveRunStore>,
@@ -52,7 +59,7 @@ pub struct Overview {
 }
 
 impl Overview {
-    /// Looks through these ports.
+    /// Creates the use case over these ports.
     pub fn new(
         queue: Arc<dyn QueueStore>,
         active_runs: Arc<dyn ActiveRunStore>,
@@ -71,7 +78,12 @@ impl Overview {
         }
     }
 
-    /// Returns what runs now, and which hosts are left alone.
+    /// Returns the active runs, and the hosts from which nothing is assigned.
+    ///
+    /// # Errors
+    ///
+    /// When a store fails.
+    #[tracing::instrument(name = "services.overview.status", skip_all)]
     pub async fn status(&self) -> Result<Status, ServiceError> {
         let now = self.clock.now();
         Ok(Status {
@@ -82,35 +94,50 @@ impl Overview {
         })
     }
 
-    /// The active run of that id; for a worker, one of its own.
-    pub async fn active_run(
-        &self,
-        id: &RunId,
-        worker: Option<&str>,
-    ) -> Result<ActiveRun, ServiceError> {
+    /// Returns the active run of that id.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` when no such run is active, `NotYours` when the caller may not act on it.
+    #[tracing::instrument(name = "services.overview.active_run", skip_all, fields(run.id = %id))]
+    pub async fn active_run(&self, id: &RunId, caller: &Caller) -> Result<ActiveRun, ServiceError> {
         let run = self
             .active_runs
             .get(id)
             .await?
             .ok_or_else(|| ServiceError::not_found("active run", id))?;
-        if is_mine(run.claimant.worker.as_deref(), worker) {
+        if run.is_held_by(caller) {
             Ok(run)
         } else {
             Err(ServiceError::NotYours(id.clone()))
         }
     }
 
-    /// The first items of the queue.
+    /// Returns the first items of the queue, in order.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails.
+    #[tracing::instrument(name = "services.overview.queue", skip_all)]
     pub async fn queue(&self, limit: usize) -> Result<Vec<QueueItem>, ServiceError> {
         Ok(self.queue.list(limit).await?)
     }
 
-    /// Where a pair stands.
+    /// Returns the position of a pair in the queue; none when it is not queued.
+    ///
+    /// # Errors
+    ///
+    /// When a store fails.
+    #[tracing::instrument(
+        name = "services.overview.position",
+        skip_all,
+        fields(codebase = %pair.codebase, campaign = %pair.campaign)
+    )]
     pub async fn position(&self, pair: &Pair) -> Result<Option<Wait>, ServiceError> {
         let Some(found) = self.queue.position(pair).await? else {
             return Ok(None);
         };
-        // Counts of runs are far below 2^53.
+        // Counts of runs are far below 2^53, up to which a float is exact.
         #[expect(clippy::cast_precision_loss)]
         let busy = self.active_runs.list().await?.len().max(1) as f64;
         Ok(Some(Wait {
@@ -120,7 +147,12 @@ impl Overview {
         }))
     }
 
-    /// Figures about the queue and what was finished.
+    /// Returns figures about the queue and the runs that were finished lately.
+    ///
+    /// # Errors
+    ///
+    /// When a store fails.
+    #[tracing::instrument(name = "services.overview.figures", skip_all)]
     pub async fn figures(&self) -> Result<QueueFigures, ServiceError> {
         let now = self.clock.now();
         let stats = self.queue.stats().await?;

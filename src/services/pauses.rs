@@ -1,45 +1,37 @@
-//! Pauses and limits, set without a restart.
+//! Pauses, set and ended without a restart.
 
 use super::ServiceError;
 use crate::{
     domain::{
-        pause::{ConcurrencyLimit, Pause, Scope},
-        time::Time,
+        pause::{Pause, Scope},
+        time::{Time, micros},
     },
-    ports::{ActiveRunStore, Clock, PauseStore},
+    ports::{Clock, PauseStore},
 };
 use std::sync::Arc;
 
-/// A limit, and how many runs count towards it now.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(missing_docs)]
-pub struct Usage {
-    pub limit: ConcurrencyLimit,
-    pub running: usize,
-}
-
-/// Sets and lists them.
-pub struct Restraints {
-    pauses: Arc<dyn PauseStore>,
-    active_runs: Arc<dyn ActiveRunStore>,
+/// Sets, lists and ends pauses.
+pub struct Pauses {
+    store: Arc<dyn PauseStore>,
     clock: Arc<dyn Clock>,
 }
 
-impl Restraints {
-    /// Through these ports.
-    pub fn new(
-        pauses: Arc<dyn PauseStore>,
-        active_runs: Arc<dyn ActiveRunStore>,
-        clock: Arc<dyn Clock>,
-    ) -> Self {
-        Self {
-            pauses,
-            active_runs,
-            clock,
-        }
+impl Pauses {
+    /// Creates the use case over these ports.
+    pub fn new(store: Arc<dyn PauseStore>, clock: Arc<dyn Clock>) -> Self {
+        Self { store, clock }
     }
 
-    /// Pauses something until then, or until somebody ends it.
+    /// Pauses a scope until that time, or until somebody ends the pause.
+    ///
+    /// # Errors
+    ///
+    /// `Invalid` when the reason is too long or the time has passed.
+    #[tracing::instrument(
+        name = "services.pauses.pause",
+        skip_all,
+        fields(scope.kind = scope.kind(), scope.name = scope.name())
+    )]
     pub async fn pause(
         &self,
         scope: Scope,
@@ -49,17 +41,26 @@ impl Restraints {
         let pause = Pause {
             scope,
             reason,
-            since: crate::domain::time::micros(self.clock.now()),
+            since: micros(self.clock.now()),
             until,
         }
         .check()?;
-        self.pauses.pause(pause.clone()).await?;
+        self.store.pause(pause.clone()).await?;
         Ok(pause)
     }
 
-    /// Ends a pause.
-    pub async fn resume(&self, scope: &Scope) -> Result<(), ServiceError> {
-        match self.pauses.unpause(scope).await? {
+    /// Ends the pause of a scope.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` when the scope is not paused.
+    #[tracing::instrument(
+        name = "services.pauses.unpause",
+        skip_all,
+        fields(scope.kind = scope.kind(), scope.name = scope.name())
+    )]
+    pub async fn unpause(&self, scope: &Scope) -> Result<(), ServiceError> {
+        match self.store.unpause(scope).await? {
             true => Ok(()),
             false => Err(ServiceError::not_found(
                 "pause",
@@ -68,38 +69,13 @@ impl Restraints {
         }
     }
 
-    /// What is paused now.
-    pub async fn pauses(&self) -> Result<Vec<Pause>, ServiceError> {
-        Ok(self.pauses.pauses(self.clock.now()).await?)
-    }
-
-    /// Limits a campaign or a host.
-    pub async fn limit(&self, limit: ConcurrencyLimit) -> Result<ConcurrencyLimit, ServiceError> {
-        let limit = limit.check()?;
-        self.pauses.set_limit(limit.clone()).await?;
-        Ok(limit)
-    }
-
-    /// Takes a limit away.
-    pub async fn unlimit(&self, scope: &Scope) -> Result<(), ServiceError> {
-        match self.pauses.remove_limit(scope).await? {
-            true => Ok(()),
-            false => Err(ServiceError::not_found(
-                "limit",
-                format!("{} {}", scope.kind(), scope.name()),
-            )),
-        }
-    }
-
-    /// All limits, and what of them is used.
-    pub async fn limits(&self) -> Result<Vec<Usage>, ServiceError> {
-        let (limits, active) = (self.pauses.limits().await?, self.active_runs.list().await?);
-        Ok(limits
-            .into_iter()
-            .map(|limit| Usage {
-                running: limit.used(&active),
-                limit,
-            })
-            .collect())
+    /// Returns the pauses that hold now.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails.
+    #[tracing::instrument(name = "services.pauses.list", skip_all)]
+    pub async fn list(&self) -> Result<Vec<Pause>, ServiceError> {
+        Ok(self.store.pauses(self.clock.now()).await?)
     }
 }

@@ -1,4 +1,4 @@
-//! What becomes of a queue item, and of its worker, when a run has ended.
+//! What becomes of a queue item, and of its worker, once a run has ended.
 
 use super::{CoordinatorConfig, ServiceError};
 use crate::{
@@ -11,15 +11,15 @@ use crate::{
 };
 use std::sync::Arc;
 
-/// Decides by the deployment's rules.
+/// Applies the retry rules and the quarantine policy of the settings.
 pub struct RetryPolicy {
-    /// What is known of items.
+    /// The state of queue items: earlier tries.
     pub parking: Arc<dyn Parking>,
-    /// Where workers are quarantined.
+    /// The pauses, by which workers are quarantined.
     pub pauses: Arc<dyn PauseStore>,
-    /// Who failed how often.
+    /// The workers' accounts, with the failures of each in a row.
     pub credentials: Arc<dyn Credentials>,
-    /// The time.
+    /// The source of the time.
     pub clock: Arc<dyn Clock>,
     /// The source of jitter.
     pub randomness: Arc<dyn Randomness>,
@@ -28,12 +28,18 @@ pub struct RetryPolicy {
 }
 
 impl RetryPolicy {
-    /// What becomes of the item of a run.
+    /// Decides whether the item of a run is complete or goes back to the queue.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails.
+    #[tracing::instrument(name = "services.retry.of", skip_all, fields(run.id = %run.id))]
     pub async fn of(&self, run: &Run) -> Result<Disposition, ServiceError> {
         if self.config.retries.rule(run).is_none() {
             return Ok(Disposition::Complete);
         }
-        // The item is held, so nobody changes this meanwhile.
+        // The run still holds its claim, so that nobody changes the item between this read and the
+        // write that records the run.
         let Some(entry) = self.parking.entry(run.queue_id).await? else {
             return Ok(Disposition::Complete);
         };
@@ -45,21 +51,25 @@ impl RetryPolicy {
         ))
     }
 
-    /// Takes a worker that fails again and again out of service. To miss it once does no harm: the next failure counts too.
+    /// Pauses the worker of a run when it has failed too often in a row.
+    ///
+    /// A failure to do so is logged and not returned: the run is stored by then, and the next
+    /// failure of the worker brings it here again.
+    #[tracing::instrument(name = "services.retry.quarantine", skip_all, fields(run.id = %run.id))]
     pub async fn quarantine(&self, run: &Run) {
         let (Some(worker), Some(true)) = (&run.worker, self.config.quarantine.blames(run)) else {
             return;
         };
-        if let Err(error) = self.look_at(worker, run).await {
+        if let Err(error) = self.quarantine_if_due(worker, run).await {
             tracing::warn!(
                 worker,
                 error = &error as &dyn std::error::Error,
-                "it is not known whether a worker fails too often"
+                "cannot decide whether a worker has failed too often"
             );
         }
     }
 
-    async fn look_at(&self, worker: &str, run: &Run) -> Result<(), ServiceError> {
+    async fn quarantine_if_due(&self, worker: &str, run: &Run) -> Result<(), ServiceError> {
         let failures = self
             .credentials
             .account(worker)
@@ -69,6 +79,7 @@ impl RetryPolicy {
             return Ok(());
         }
         let (scope, now) = (Scope::Worker(worker.to_owned()), self.clock.now());
+        // An operator's pause, with its reason and its end, is not overwritten.
         if self
             .pauses
             .pauses(now)
@@ -85,7 +96,7 @@ impl RetryPolicy {
         tracing::error!(
             worker,
             failures,
-            "a worker fails again and again, and gets no more work until its pause is ended"
+            "a worker is quarantined: it is assigned no more runs until its pause is ended"
         );
         Ok(self
             .pauses

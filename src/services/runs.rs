@@ -2,19 +2,19 @@
 
 use super::{ServiceError, outbox_publisher::OutboxPublisher};
 use crate::{
-    domain::{name::RunId, publish::PublishStatus, run::Run},
+    domain::{Invalid, name::RunId, publish::PublishStatus, run::Run},
     ports::RunStore,
 };
 use std::sync::Arc;
 
-/// Looks up runs, and notes what was decided about them.
+/// Looks up finished runs, and records whether they are to be published.
 pub struct Runs {
     runs: Arc<dyn RunStore>,
     outbox_publisher: Arc<OutboxPublisher>,
 }
 
 impl Runs {
-    /// Looks through these ports.
+    /// Creates the use case over these ports.
     pub fn new(runs: Arc<dyn RunStore>, outbox_publisher: Arc<OutboxPublisher>) -> Self {
         Self {
             runs,
@@ -22,7 +22,12 @@ impl Runs {
         }
     }
 
-    /// The run of that id.
+    /// Returns the run of that id.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` when there is none.
+    #[tracing::instrument(name = "services.runs.get", skip_all, fields(run.id = %id))]
     pub async fn get(&self, id: &RunId) -> Result<Run, ServiceError> {
         self.runs
             .run(id)
@@ -30,19 +35,33 @@ impl Runs {
             .ok_or_else(|| ServiceError::not_found("run", id))
     }
 
-    /// The latest runs, newest first.
+    /// Returns the latest runs, newest first.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails.
+    #[tracing::instrument(name = "services.runs.latest", skip_all)]
     pub async fn latest(&self, limit: usize) -> Result<Vec<Run>, ServiceError> {
         Ok(self.runs.latest(limit).await?)
     }
 
-    /// Notes a decision, and tells the others.
+    /// Sets the publish status of a run, and publishes that; returns the run as it is then.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` when there is no such run, `Invalid` when a run without a revision is approved.
+    #[tracing::instrument(
+        name = "services.runs.set_publish_status",
+        skip_all,
+        fields(run.id = %id, publish.status = %status)
+    )]
     pub async fn set_publish_status(
         &self,
         id: &RunId,
         status: PublishStatus,
     ) -> Result<Run, ServiceError> {
         if status == PublishStatus::Approved && self.get(id).await?.revision.is_none() {
-            return Err(crate::domain::Invalid::new(
+            return Err(Invalid::new(
                 "publish_status",
                 "a run without a revision cannot be approved",
             )

@@ -238,7 +238,7 @@ impl Watcher {
         description: String,
     ) -> Result<(), ServiceError> {
         tracing::info!(run.id = %run.id, code, description, "ends a run whose worker is gone");
-        match self.ports.finisher.give_up(&run, code, description).await {
+        match self.ports.finisher.abandon(&run, code, description).await {
             // It gave a sign of life meanwhile, or handed in its result.
             Err(ServiceError::NotFound { .. }) => return Ok(()),
             given_up => drop(given_up?),

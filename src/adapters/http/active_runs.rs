@@ -1,24 +1,22 @@
-//! Active runs: handing out, looking, finishing.
+//! Active runs: assigning, listing, killing and finishing them.
 
 use super::{
     AppState,
     error::{ApiError, map_not_found},
     extract::{ApiResult, AppJson, AppPath, AppQuery},
-    public::Login,
+    logs::no_current_run,
     upload::receive,
 };
-use crate::adapters::wire::{
-    ActiveRunResponse, AssignmentRequest, AssignmentResponse, FinishResponse,
-};
 use crate::{
-    domain::name::RunId,
+    adapters::wire::{ActiveRunResponse, AssignmentRequest, AssignmentResponse, FinishResponse},
+    domain::{caller::Caller, name::RunId},
     services::{
         ServiceError,
         finish::{Finishable, Finished},
     },
 };
 use axum::{
-    Extension, Json,
+    Json,
     extract::{Request, State},
     http::{StatusCode, header},
     response::{IntoResponse, Response},
@@ -35,7 +33,7 @@ fn no_such_run(id: &RunId) -> impl FnOnce(ServiceError) -> ApiError {
     ))
 }
 
-/// Rate limits say when they end, in seconds.
+/// Adds the seconds after which a rate limit ends.
 fn cannot_assign(app: &AppState, error: ServiceError) -> ApiError {
     match error {
         ServiceError::RateLimited(until) => {
@@ -46,36 +44,58 @@ fn cannot_assign(app: &AppState, error: ServiceError) -> ApiError {
     }
 }
 
-/// What runs now, the oldest first.
-#[utoipa::path(get, path = "/active-runs", tag = "active runs", responses((status = 200, body = [ActiveRunResponse])))]
+/// Lists the active runs, the oldest first.
+#[utoipa::path(
+    get,
+    path = "/active-runs",
+    tag = "active runs",
+    responses((status = 200, body = [ActiveRunResponse]))
+)]
 pub async fn list(State(app): State<Arc<AppState>>) -> ApiResult<Vec<ActiveRunResponse>> {
-    Ok(Json(app.status_shape().await?.processing))
+    Ok(Json(app.status_response().await?.processing))
 }
 
-/// One active run.
-#[utoipa::path(get, path = "/active-runs/{run_id}", tag = "active runs", params(("run_id" = String, Path)),
-    responses((status = 200, body = ActiveRunResponse), (status = 404, description = "text: no such run")))]
+/// Returns an active run.
+#[utoipa::path(
+    get,
+    path = "/active-runs/{run_id}",
+    tag = "active runs",
+    params(("run_id" = String, Path)),
+    responses(
+        (status = 200, body = ActiveRunResponse),
+        (status = 404, description = "text: no such run"),
+    )
+)]
 pub async fn show(
     State(app): State<Arc<AppState>>,
+    caller: Caller,
     AppPath(id): AppPath<RunId>,
 ) -> ApiResult<ActiveRunResponse> {
     let run = app
         .overview
-        .active_run(&id, None)
+        .active_run(&id, &caller)
         .await
         .map_err(no_such_run(&id))?;
     Ok(Json(ActiveRunResponse::new(&run, app.clock.now())))
 }
 
-/// What would be handed out next. Nothing is claimed.
-#[utoipa::path(get, path = "/active-runs/+peek", tag = "active runs",
-    responses((status = 201, body = AssignmentResponse), (status = 503, description = "{reason: queue empty}"), (status = 429)))]
+/// Returns what would be assigned next, without claiming it.
+#[utoipa::path(
+    get,
+    path = "/active-runs/+peek",
+    tag = "active runs",
+    responses(
+        (status = 201, body = AssignmentResponse),
+        (status = 503, description = "{reason: queue empty}"),
+        (status = 429),
+    )
+)]
 pub async fn peek(State(app): State<Arc<AppState>>) -> Result<Response, ApiError> {
     let assignment = app
         .assigner
         .peek()
         .await
-        .map_err(|e| cannot_assign(&app, e))?;
+        .map_err(|error| cannot_assign(&app, error))?;
     Ok((
         StatusCode::CREATED,
         Json(AssignmentResponse::new(assignment, false)),
@@ -83,78 +103,87 @@ pub async fn peek(State(app): State<Arc<AppState>>) -> Result<Response, ApiError
         .into_response())
 }
 
-/// How long to wait for work.
+/// Bounds the time for which a request waits.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct WaitQuery {
-    /// Seconds, at most 50: when there is nothing to hand out, the request is held until there is.
+    /// Long polling: the maximum number of seconds, up to 50, for which the request is held while
+    /// there is nothing to assign.
     wait: Option<u64>,
 }
 
-async fn hand_out(
-    app: &Arc<AppState>,
-    body: Option<AssignmentRequest>,
-    worker: Option<String>,
-    base: &str,
-    query: WaitQuery,
+/// Assigns the next queue item.
+///
+/// On the public API the worker is the one that has logged in; on the admin API it is the one that
+/// the body names.
+#[utoipa::path(
+    post,
+    path = "/active-runs",
+    tag = "active runs",
+    params(WaitQuery),
+    request_body = AssignmentRequest,
+    responses(
+        (status = 201, body = AssignmentResponse),
+        (status = 503, description = "{reason: queue empty}"),
+        (status = 429, description = "{reason}; Retry-After"),
+    )
+)]
+pub async fn assign(
+    State(app): State<Arc<AppState>>,
+    caller: Caller,
+    AppQuery(query): AppQuery<WaitQuery>,
+    AppJson(body): AppJson<Option<AssignmentRequest>>,
 ) -> Result<Response, ApiError> {
     let body = body.unwrap_or_default();
     let newer = body.is_newer_generation();
-    let request = body.request(worker)?;
+    // Each listener serves the run at a path of its own.
+    let base = match caller {
+        Caller::Operator => "/active-runs",
+        Caller::Worker(_) => "/runner/active-runs",
+    };
+    let request = body.request(caller)?;
     let wait = Duration::from_secs(query.wait.unwrap_or(0));
     let assignment = app
         .long_poll
         .assign(request, wait)
         .await
-        .map_err(|e| cannot_assign(app, e))?;
-    let shape = AssignmentResponse::new(*assignment, newer);
-    let location = [(header::LOCATION, format!("{base}/{}", shape.id))];
-    Ok((StatusCode::CREATED, location, Json(shape)).into_response())
+        .map_err(|error| cannot_assign(&app, error))?;
+    let response = AssignmentResponse::new(*assignment, newer);
+    let location = [(header::LOCATION, format!("{base}/{}", response.id))];
+    Ok((StatusCode::CREATED, location, Json(response)).into_response())
 }
 
-/// Hands out the next queue item.
-#[utoipa::path(post, path = "/active-runs", tag = "active runs", params(WaitQuery), request_body = AssignmentRequest,
-    responses((status = 201, body = AssignmentResponse), (status = 503, description = "{reason: queue empty}"), (status = 429, description = "{reason}; Retry-After")))]
-pub async fn assign(
+/// Kills an active run.
+///
+/// Its claim is marked, which its worker reads with the next keepalive; a worker with a
+/// backchannel is notified at once.
+#[utoipa::path(
+    post,
+    path = "/kill/{run_id}",
+    tag = "active runs",
+    params(("run_id" = String, Path)),
+    responses(
+        (status = 200, body = ActiveRunResponse),
+        (status = 404, description = "text"),
+        (status = 501, description = "text: its worker cannot be notified, but the claim is marked"),
+        (status = 502, description = "its worker was not reached, but the claim is marked"),
+    )
+)]
+pub async fn kill(
     State(app): State<Arc<AppState>>,
-    AppQuery(query): AppQuery<WaitQuery>,
-    AppJson(body): AppJson<Option<AssignmentRequest>>,
-) -> Result<Response, ApiError> {
-    hand_out(&app, body, None, "/active-runs", query).await
-}
-
-/// Hands out the next queue item to the worker that is logged in.
-#[utoipa::path(post, path = "/runner/active-runs", tag = "workers", params(WaitQuery), request_body = AssignmentRequest,
-    responses((status = 201, body = AssignmentResponse), (status = 401), (status = 503, description = "{reason: queue empty}"), (status = 429, description = "{reason}; Retry-After")))]
-pub async fn assign_public(
-    State(app): State<Arc<AppState>>,
-    Extension(Login(worker)): Extension<Login>,
-    AppQuery(query): AppQuery<WaitQuery>,
-    AppJson(body): AppJson<Option<AssignmentRequest>>,
-) -> Result<Response, ApiError> {
-    hand_out(&app, body, Some(worker), "/runner/active-runs", query).await
-}
-
-/// An active run of the worker that is logged in.
-#[utoipa::path(get, path = "/runner/active-runs/{run_id}", tag = "workers", params(("run_id" = String, Path)),
-    responses((status = 200, body = ActiveRunResponse), (status = 401), (status = 403), (status = 404, description = "text: no such run")))]
-pub async fn show_public(
-    State(app): State<Arc<AppState>>,
-    Extension(Login(worker)): Extension<Login>,
     AppPath(id): AppPath<RunId>,
 ) -> ApiResult<ActiveRunResponse> {
-    let run = app
-        .overview
-        .active_run(&id, Some(&worker))
-        .await
-        .map_err(no_such_run(&id))?;
+    let run = app.logs.kill(&id).await.map_err(no_current_run(&id))?;
     Ok(Json(ActiveRunResponse::new(&run, app.clock.now())))
 }
 
-/// Reads what is left of a body, so that a client that is still sending gets to see the answer.
+/// Reads the rest of a body.
+///
+/// A client that is still sending does not read the response before it has sent all: were the
+/// connection closed now, it would see that, and not the response.
 async fn drain(app: &AppState, request: Request) {
     let mut body = request.into_body().into_data_stream();
-    let mut left = app.limits.upload;
+    let mut left = app.request_limits.upload;
     while let Some(Ok(chunk)) = body.next().await {
         left = left.saturating_sub(chunk.len() as u64);
         if left == 0 {
@@ -164,9 +193,9 @@ async fn drain(app: &AppState, request: Request) {
 }
 
 async fn finish_run(
-    app: Arc<AppState>,
-    id: RunId,
-    worker: Option<String>,
+    app: &Arc<AppState>,
+    id: &RunId,
+    caller: &Caller,
     request: Request,
 ) -> Result<Finished, ApiError> {
     let no_such_run = || {
@@ -175,76 +204,58 @@ async fn finish_run(
             format!("no such run {id}"),
         ))
     };
-    let held = match app
-        .finisher
-        .find(&id, worker.as_deref())
-        .await
-        .map_err(no_such_run())
-    {
-        Ok(Finishable::Active(held)) => *held,
+    match app.finisher.find(id, caller).await {
+        Ok(Finishable::Active(held)) => {
+            let upload = receive(app, &held.run, request).await?;
+            let finished = app.finisher.finish(*held, upload).await;
+            finished.map_err(no_such_run())
+        }
         Ok(Finishable::Finished(run)) => {
-            drain(&app, request).await;
-            return Ok(Finished {
+            drain(app, request).await;
+            Ok(Finished {
                 run: *run,
                 first_time: false,
-            });
+            })
         }
-        Err(refused) => {
-            drain(&app, request).await;
-            return Err(refused);
+        Err(error) => {
+            drain(app, request).await;
+            Err(no_such_run()(error))
         }
-    };
-    let received = receive(&app, &held.run, request).await?;
-    let finisher = app.finisher.clone();
-    // On its own task: a client that goes away now does not stop half-way what is being stored.
-    let finished = app
-        .tasks
-        .spawn(async move { finisher.finish(held, received.upload()).await });
-    let finished = finished
-        .await
-        .map_err(|e| crate::ports::Fault::backend("finish a run", e))?;
-    finished.map_err(no_such_run())
-}
-
-fn status(finished: &Finished) -> StatusCode {
-    if finished.first_time {
-        StatusCode::CREATED
-    } else {
-        StatusCode::OK
     }
 }
 
-/// Stores a run's result: a multipart upload with `result.json`, logs and artifacts. Finishing again answers what was stored.
-#[utoipa::path(post, path = "/active-runs/{run_id}/finish", tag = "active runs", params(("run_id" = String, Path)),
+/// Finishes a run: stores its result.
+///
+/// The body is a multipart upload with `result.json`, logs and artifacts. A run that is finished
+/// already stays as it is, and is returned. On the public API only the worker that holds a run may
+/// finish it.
+#[utoipa::path(
+    post,
+    path = "/active-runs/{run_id}/finish",
+    tag = "active runs",
+    params(("run_id" = String, Path)),
     request_body(content_type = "multipart/form-data", content = String),
-    responses((status = 201, body = FinishResponse), (status = 200, body = FinishResponse, description = "it was finished before"),
-        (status = 400, description = "text"), (status = 404, description = "{reason}"), (status = 413)))]
+    responses(
+        (status = 201, body = FinishResponse),
+        (status = 200, body = FinishResponse, description = "it was finished before"),
+        (status = 400, description = "text"),
+        (status = 404, description = "{reason}"),
+        (status = 413),
+    )
+)]
 pub async fn finish(
     State(app): State<Arc<AppState>>,
+    caller: Caller,
     AppPath(id): AppPath<RunId>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let location = format!("/runs/{id}");
-    let finished = finish_run(app, id, None, request).await?;
-    Ok((
-        status(&finished),
-        [(header::LOCATION, location)],
-        Json(FinishResponse::from(&finished)),
-    )
-        .into_response())
-}
-
-/// Stores a run's result; only the worker that holds the run may.
-#[utoipa::path(post, path = "/runner/active-runs/{run_id}/finish", tag = "workers", params(("run_id" = String, Path)),
-    request_body(content_type = "multipart/form-data", content = String),
-    responses((status = 201, body = FinishResponse), (status = 200, body = FinishResponse, description = "it was finished before"),
-        (status = 400, description = "text"), (status = 401), (status = 403), (status = 404, description = "{reason}"), (status = 413)))]
-pub async fn finish_public(
-    State(app): State<Arc<AppState>>,
-    Extension(Login(worker)): Extension<Login>,
-    AppPath(id): AppPath<RunId>,
-    request: Request,
-) -> Result<Response, ApiError> {
-    let finished = finish_run(app, id, Some(worker), request).await?;
-    Ok((status(&finished), Json(FinishResponse::from(&finished))).into_response())
+    let finished = finish_run(&app, &id, &caller, request).await?;
+    let status = match finished.first_time {
+        true => StatusCode::CREATED,
+        false => StatusCode::OK,
+    };
+    // Workers have no access to finished runs.
+    let location =
+        (caller == Caller::Operator).then(|| [(header::LOCATION, format!("/runs/{id}"))]);
+    Ok((status, location, Json(FinishResponse::from(&finished))).into_response())
 }

@@ -4,7 +4,7 @@ use super::{
     AppState,
     error::ApiError,
     extract::{ApiResult, AppJson, AppPath, AppQuery},
-    queue::PageQuery,
+    page::PageQuery,
 };
 use crate::adapters::wire::{
     CandidateRequest, CandidateResponse, CandidatesResponse, CodebaseRequest, CodebaseResponse,
@@ -13,25 +13,36 @@ use axum::{Json, extract::State, http::StatusCode};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-/// All codebases, in the order of their first upload.
-#[utoipa::path(get, path = "/codebases", tag = "catalog", params(PageQuery), responses((status = 200, body = [CodebaseResponse])))]
+/// Lists the codebases, in the order of their first upload.
+#[utoipa::path(
+    get,
+    path = "/codebases",
+    tag = "catalog",
+    params(PageQuery),
+    responses((status = 200, body = [CodebaseResponse]))
+)]
 pub async fn codebases(
     State(app): State<Arc<AppState>>,
-    AppQuery(limit): AppQuery<PageQuery>,
+    AppQuery(page): AppQuery<PageQuery>,
 ) -> ApiResult<Vec<CodebaseResponse>> {
     let codebases = app.ingest.codebases().await?;
     Ok(Json(
         codebases
             .into_iter()
-            .take(limit.limit.unwrap_or(usize::MAX))
+            .take(page.limit.unwrap_or(usize::MAX))
             .map(Into::into)
             .collect(),
     ))
 }
 
-/// Stores codebases, all or none. One that is there already is replaced.
-#[utoipa::path(post, path = "/codebases", tag = "catalog", request_body = [CodebaseRequest],
-    responses((status = 200, description = "{}"), (status = 400), (status = 422)))]
+/// Stores codebases, all or none of them. One that is stored already is replaced.
+#[utoipa::path(
+    post,
+    path = "/codebases",
+    tag = "catalog",
+    request_body = [CodebaseRequest],
+    responses((status = 200, description = "{}"), (status = 400), (status = 422))
+)]
 pub async fn upload_codebases(
     State(app): State<Arc<AppState>>,
     AppJson(list): AppJson<Vec<CodebaseRequest>>,
@@ -42,25 +53,40 @@ pub async fn upload_codebases(
     Ok(Json(json!({})))
 }
 
-/// All candidates, by id.
-#[utoipa::path(get, path = "/candidates", tag = "catalog", params(PageQuery), responses((status = 200, body = [CandidateResponse])))]
+/// Lists the candidates, by id.
+#[utoipa::path(
+    get,
+    path = "/candidates",
+    tag = "catalog",
+    params(PageQuery),
+    responses((status = 200, body = [CandidateResponse]))
+)]
 pub async fn candidates(
     State(app): State<Arc<AppState>>,
-    AppQuery(limit): AppQuery<PageQuery>,
+    AppQuery(page): AppQuery<PageQuery>,
 ) -> ApiResult<Vec<CandidateResponse>> {
     let candidates = app.ingest.candidates().await?;
     Ok(Json(
         candidates
             .into_iter()
-            .take(limit.limit.unwrap_or(usize::MAX))
+            .take(page.limit.unwrap_or(usize::MAX))
             .map(Into::into)
             .collect(),
     ))
 }
 
-/// Stores candidates and schedules them; each entry for itself, in one step for the list.
-#[utoipa::path(post, path = "/candidates", tag = "catalog", request_body = [CandidateRequest],
-    responses((status = 200, body = CandidatesResponse), (status = 400, description = "text: no codebase or campaign"), (status = 422)))]
+/// Stores candidates and schedules them, in one step. Entries that are not valid are left out.
+#[utoipa::path(
+    post,
+    path = "/candidates",
+    tag = "catalog",
+    request_body = [CandidateRequest],
+    responses(
+        (status = 200, body = CandidatesResponse),
+        (status = 400, description = "text: no codebase or campaign"),
+        (status = 422),
+    )
+)]
 pub async fn upload_candidates(
     State(app): State<Arc<AppState>>,
     AppJson(list): AppJson<Vec<CandidateRequest>>,
@@ -68,16 +94,21 @@ pub async fn upload_candidates(
     let entries = list
         .into_iter()
         .enumerate()
-        .map(|(place, body)| body.entry(place));
+        .map(|(index, body)| body.entry(index));
     let entries = entries
         .collect::<Result<_, _>>()
         .map_err(|text| ApiError::text(StatusCode::BAD_REQUEST, text))?;
     Ok(Json(app.ingest.upload_candidates(entries).await?.into()))
 }
 
-/// Takes a candidate away, with its follow-ups and its queue item.
-#[utoipa::path(delete, path = "/candidates/{id}", tag = "catalog", params(("id" = i64, Path)),
-    responses((status = 200, description = "{}"), (status = 400), (status = 404)))]
+/// Deletes a candidate, with its follow-ups and its queue item.
+#[utoipa::path(
+    delete,
+    path = "/candidates/{id}",
+    tag = "catalog",
+    params(("id" = i64, Path)),
+    responses((status = 200, description = "{}"), (status = 400), (status = 404))
+)]
 pub async fn delete_candidate(
     State(app): State<Arc<AppState>>,
     AppPath(id): AppPath<i64>,

@@ -1,4 +1,4 @@
-//! The one place that turns failures into answers.
+//! The mapping of failures to responses; no other file maps one to a status.
 
 use crate::{
     domain::Invalid,
@@ -12,21 +12,21 @@ use axum::{
 };
 use serde_json::{Map, Value, json};
 
-/// Seconds after which a failure of a store may be over.
-const RETRY_SOON: u64 = 2;
+/// `Retry-After` for failures that may be over soon, in seconds.
+const RETRY_AFTER: u64 = 2;
 
-/// How an endpoint tells of failures.
+/// The format in which an endpoint returns failures.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Style {
-    /// RFC 9457: endpoints of our own, and what the Python runner answers with a crash.
+    /// RFC 9457: endpoints of our own, and cases in which the Python runner crashes.
     Problem,
     /// Plain text, as the Python runner's endpoints do.
     Text,
-    /// `{"reason": …}`, as others of its endpoints do.
+    /// `{"reason": …}`, as other endpoints of the Python runner do.
     Reason,
 }
 
-/// A failure on its way to a client.
+/// A failure as it is returned to a client.
 #[derive(Debug)]
 pub struct ApiError {
     status: StatusCode,
@@ -37,7 +37,7 @@ pub struct ApiError {
 }
 
 impl ApiError {
-    /// A problem of that status.
+    /// Creates a problem of that status.
     pub fn problem(status: StatusCode, detail: impl Into<String>) -> Self {
         Self {
             status,
@@ -48,7 +48,7 @@ impl ApiError {
         }
     }
 
-    /// Plain text of that status.
+    /// Creates a failure of that status as plain text.
     pub fn text(status: StatusCode, detail: impl Into<String>) -> Self {
         Self {
             style: Style::Text,
@@ -56,7 +56,7 @@ impl ApiError {
         }
     }
 
-    /// `{"reason": …}` of that status.
+    /// Creates a failure of that status as `{"reason": …}`.
     pub fn reason(status: StatusCode, detail: impl Into<String>) -> Self {
         Self {
             style: Style::Reason,
@@ -64,19 +64,27 @@ impl ApiError {
         }
     }
 
-    /// With a header.
+    /// Creates the response to a defect of the runner, whose details are only logged.
+    pub fn defect() -> Self {
+        Self::problem(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "the runner has a defect; its log says more",
+        )
+    }
+
+    /// Adds a header.
     pub fn with_header(mut self, name: HeaderName, value: impl ToString) -> Self {
         self.headers.push((name, value.to_string()));
         self
     }
 
-    /// With a field in the problem.
+    /// Adds a field to the problem.
     pub fn with(mut self, field: &str, value: impl Into<Value>) -> Self {
         self.fields.insert(field.to_owned(), value.into());
         self
     }
 
-    /// The same as plain text, except for what is wrong with the runner itself.
+    /// Returns the failure as plain text, unless it is one of the runner itself.
     pub fn in_text(self) -> Self {
         if self.status.is_server_error() && self.status != StatusCode::NOT_IMPLEMENTED {
             self
@@ -89,11 +97,11 @@ impl ApiError {
     }
 }
 
-/// Answers "absent" with other words, all else as usual.
-pub fn map_not_found(answer: ApiError) -> impl FnOnce(ServiceError) -> ApiError {
+/// Maps `NotFound` to `response`, and every other failure as usual.
+pub fn map_not_found(response: ApiError) -> impl FnOnce(ServiceError) -> ApiError {
     move |error| {
         if matches!(error, ServiceError::NotFound { .. }) {
-            answer
+            response
         } else {
             error.into()
         }
@@ -123,7 +131,7 @@ impl From<ServiceError> for ApiError {
             }
             ServiceError::TooLarge { .. } => Self::problem(StatusCode::PAYLOAD_TOO_LARGE, detail),
             ServiceError::Stopping => Self::reason(StatusCode::SERVICE_UNAVAILABLE, detail)
-                .with_header(header::RETRY_AFTER, RETRY_SOON),
+                .with_header(header::RETRY_AFTER, RETRY_AFTER),
             ServiceError::Conflict(_) => Self::problem(StatusCode::CONFLICT, detail),
             ServiceError::Unsupported(_) => Self::text(StatusCode::NOT_IMPLEMENTED, detail),
             ServiceError::WorkerUnreachable(_) => Self::problem(StatusCode::BAD_GATEWAY, detail),
@@ -142,11 +150,11 @@ impl From<Invalid> for ApiError {
 impl From<Fault> for ApiError {
     fn from(fault: Fault) -> Self {
         tracing::error!(error = %chain(&fault), "a request failed");
-        // What went wrong inside is for the log, not for the client.
+        // Only the action is returned: causes may name hosts and paths, and are for the log.
         let detail = fault.to_string();
         if fault.is_unavailable() {
             Self::problem(StatusCode::SERVICE_UNAVAILABLE, detail)
-                .with_header(header::RETRY_AFTER, RETRY_SOON)
+                .with_header(header::RETRY_AFTER, RETRY_AFTER)
         } else {
             Self::problem(StatusCode::INTERNAL_SERVER_ERROR, detail)
         }

@@ -1,4 +1,4 @@
-//! What handlers take out of a request, with failures that say what is wrong.
+//! Extractors, whose rejections say what is wrong with a request.
 
 use super::{AppState, error::ApiError};
 use crate::adapters::off_thread;
@@ -13,13 +13,13 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use std::{sync::Arc, time::Duration};
 use tokio::time::timeout;
 
-/// A body that does not arrive within this time is given up.
-const BODY_PATIENCE: Duration = Duration::from_secs(60);
+/// The time within which a body must arrive.
+const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A body from this size on is parsed off the async threads.
-const LARGE: usize = 64 << 10;
+/// The size in bytes from which on a body is parsed off the async threads.
+const MIN_OFF_THREAD_SIZE: usize = 64 << 10;
 
-/// A JSON body, up to the limit of the settings. An empty body is null.
+/// Extracts a JSON body, up to the limit of the settings. An empty body is null.
 pub struct AppJson<T>(pub T);
 
 fn is_json(request: &Request) -> bool {
@@ -37,11 +37,15 @@ fn is_json(request: &Request) -> bool {
     essence.is_none_or(|kind| kind == "application/json" || kind.ends_with("+json"))
 }
 
-/// A whole body of at most so many bytes.
-pub async fn received(request: Request, limit: u64) -> Result<Bytes, ApiError> {
+/// Reads a body of at most `limit` bytes.
+///
+/// # Errors
+///
+/// 408 when it does not arrive in time, 413 when it is larger, 400 when it breaks off.
+pub async fn read_body(request: Request, limit: u64) -> Result<Bytes, ApiError> {
     let limit_size = usize::try_from(limit).unwrap_or(usize::MAX);
     let collected = timeout(
-        BODY_PATIENCE,
+        BODY_TIMEOUT,
         Limited::new(request.into_body(), limit_size).collect(),
     )
     .await;
@@ -67,7 +71,7 @@ pub async fn received(request: Request, limit: u64) -> Result<Bytes, ApiError> {
         })
 }
 
-/// Reads JSON: 400 when it is none, 422 when it is not what was wanted.
+/// Parses JSON: 400 when it is not well-formed, 422 when it is not of the expected type.
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     let bytes = if bytes.iter().all(u8::is_ascii_whitespace) {
         b"null"
@@ -77,19 +81,20 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     let mut json = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let (path, inner) = (error.path().to_string(), error.inner());
-        // A wrong type may be met before the place where the JSON is broken.
+        // A wrong type may stand before the position at which the JSON is malformed, and only the
+        // first of the two is reported.
         let well_formed = inner.is_data() && serde_json::from_slice::<IgnoredAny>(bytes).is_ok();
         let status = if well_formed {
             StatusCode::UNPROCESSABLE_ENTITY
         } else {
             StatusCode::BAD_REQUEST
         };
-        let place = if path == "." {
+        let subject = if path == "." {
             "the body".to_owned()
         } else {
             path.clone()
         };
-        ApiError::problem(status, format!("{place}: {inner}")).with("field", path)
+        ApiError::problem(status, format!("{subject}: {inner}")).with("field", path)
     })?;
     json.end().map_err(|error| {
         ApiError::problem(StatusCode::BAD_REQUEST, format!("the body: {error}"))
@@ -107,10 +112,10 @@ impl<T: DeserializeOwned + Send + 'static> FromRequest<Arc<AppState>> for AppJso
                 "the body must be application/json",
             ));
         }
-        // On the heap, which the handler, that may wait for long, has back.
-        let bytes = Box::pin(received(request, app.limits.json_body)).await?;
-        // A list of tens of thousands of entries takes long enough to keep others waiting.
-        if bytes.len() < LARGE {
+        // Boxed, so that the memory is free again while the handler runs, which may wait for long.
+        let bytes = Box::pin(read_body(request, app.request_limits.json_body)).await?;
+        // Parsing tens of thousands of entries would block the thread, and the requests on it.
+        if bytes.len() < MIN_OFF_THREAD_SIZE {
             return parse(&bytes).map(Self);
         }
         off_thread("read a body", move || parse(&bytes))
@@ -119,7 +124,7 @@ impl<T: DeserializeOwned + Send + 'static> FromRequest<Arc<AppState>> for AppJso
     }
 }
 
-/// Parameters of the path.
+/// Extracts the parameters of the path.
 pub struct AppPath<T>(pub T);
 
 impl<T: DeserializeOwned + Send> FromRequestParts<Arc<AppState>> for AppPath<T> {
@@ -132,7 +137,7 @@ impl<T: DeserializeOwned + Send> FromRequestParts<Arc<AppState>> for AppPath<T> 
     }
 }
 
-/// Parameters of the query.
+/// Extracts the parameters of the query.
 pub struct AppQuery<T>(pub T);
 
 impl<T: DeserializeOwned + Send> FromRequestParts<Arc<AppState>> for AppQuery<T> {
@@ -146,5 +151,5 @@ impl<T: DeserializeOwned + Send> FromRequestParts<Arc<AppState>> for AppQuery<T>
     }
 }
 
-/// What most handlers answer.
+/// The result of most handlers.
 pub type ApiResult<T> = Result<Json<T>, ApiError>;

@@ -1,11 +1,10 @@
-//! Logs of all runs, and the order to stop one.
+//! Logs of active and finished runs.
 
 use super::{
     AppState,
     error::{ApiError, map_not_found},
     extract::{ApiResult, AppPath, AppQuery},
 };
-use crate::adapters::wire::ActiveRunResponse;
 use crate::{
     domain::{log_name::check_file_name, name::RunId},
     services::{
@@ -28,20 +27,21 @@ use serde::Deserialize;
 use std::{convert::Infallible, sync::Arc};
 use utoipa::IntoParams;
 
-/// An event holds at most about so many bytes.
-const LONGEST_EVENT: usize = 64 << 10;
+/// A line that is longer is split over several events.
+const MAX_EVENT_SIZE: usize = 64 << 10;
 
-/// Which part of a log.
+/// Selects a part of a log.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct PartQuery {
-    /// The first byte wanted.
+    /// The first byte to return.
     offset: Option<u64>,
-    /// `1`: go on with what comes, until the run has ended.
+    /// `1`: go on with what is appended, until the run has ended.
     follow: Option<u8>,
 }
 
-fn no_current_run(id: &RunId) -> impl FnOnce(ServiceError) -> ApiError {
+/// Maps failures to those of the Python runner, which are text.
+pub fn no_current_run(id: &RunId) -> impl FnOnce(ServiceError) -> ApiError {
     let text = format!("No such current run: {id}");
     move |error| match error {
         ServiceError::NotFound { what: "log", .. } => {
@@ -51,9 +51,19 @@ fn no_current_run(id: &RunId) -> impl FnOnce(ServiceError) -> ApiError {
     }
 }
 
-/// The names of a run's logs.
-#[utoipa::path(get, path = "/log/{run_id}", tag = "runs", params(("run_id" = String, Path)),
-    responses((status = 200, body = [String]), (status = 404, description = "text"), (status = 501, description = "text: the worker cannot be asked"), (status = 502)))]
+/// Lists the names of a run's logs.
+#[utoipa::path(
+    get,
+    path = "/log/{run_id}",
+    tag = "runs",
+    params(("run_id" = String, Path)),
+    responses(
+        (status = 200, body = [String]),
+        (status = 404, description = "text"),
+        (status = 501, description = "text: the worker cannot be asked"),
+        (status = 502),
+    )
+)]
 pub async fn list(
     State(app): State<Arc<AppState>>,
     AppPath(id): AppPath<RunId>,
@@ -61,38 +71,42 @@ pub async fn list(
     Ok(Json(app.logs.list(&id).await.map_err(no_current_run(&id))?))
 }
 
-/// What of the log in server-sent events is left to read, to tell, and where that is.
-type Reading = (Option<LogStream>, Vec<u8>, u64);
+/// The state of [`lines`]: the log that is left to read, the bytes that were read and not returned
+/// yet, and their offset.
+type Unread = (Option<LogStream>, Vec<u8>, u64);
 
-/// Whole lines of a log, as many as there are, with the offset after them.
+/// Splits a log into pieces of whole lines, as many as there are at a time, each with the offset
+/// after it.
+///
+/// Clients resume at such an offset, so that it must not lie within a line or a character.
 fn lines(log: LogStream, offset: u64) -> impl Stream<Item = Result<(Vec<u8>, u64), ServiceError>> {
     stream::unfold(
         (Some(log), vec![], offset),
-        |(log, mut held, offset): Reading| async move {
+        |(log, mut buffer, offset): Unread| async move {
             let mut log = log?;
             loop {
                 let ended = match log.next().await {
                     None => true,
                     Some(Ok(bytes)) => {
-                        held.extend_from_slice(&bytes);
+                        buffer.extend_from_slice(&bytes);
                         false
                     }
                     Some(Err(error)) => return Some((Err(error), (None, vec![], offset))),
                 };
-                let line_end = held
+                let line_end = buffer
                     .iter()
                     .rposition(|byte| *byte == b'\n')
-                    .map(|place| place + 1);
-                let end = if ended || held.len() > LONGEST_EVENT {
-                    held.len()
+                    .map(|position| position + 1);
+                let end = if ended || buffer.len() > MAX_EVENT_SIZE {
+                    buffer.len()
                 } else {
                     line_end.unwrap_or(0)
                 };
                 if end > 0 {
-                    let rest = held.split_off(end);
-                    let offset = offset + held.len() as u64;
+                    let rest = buffer.split_off(end);
+                    let offset = offset + buffer.len() as u64;
                     return Some((
-                        Ok((held, offset)),
+                        Ok((buffer, offset)),
                         (Some(log).filter(|_| !ended), rest, offset),
                     ));
                 }
@@ -104,8 +118,10 @@ fn lines(log: LogStream, offset: u64) -> impl Stream<Item = Result<(Vec<u8>, u64
     )
 }
 
+/// Returns a log as server-sent events, whose ids are the offsets after them. The last one is
+/// `end`.
 fn events(log: LogStream, offset: u64) -> impl Stream<Item = Result<Event, Infallible>> {
-    let told = lines(log, offset).map(|part| match part {
+    let parts = lines(log, offset).map(|part| match part {
         Ok((bytes, offset)) => {
             let text = String::from_utf8_lossy(&bytes).replace('\r', "");
             Event::default()
@@ -115,32 +131,48 @@ fn events(log: LogStream, offset: u64) -> impl Stream<Item = Result<Event, Infal
         Err(error) => {
             tracing::debug!(
                 error = &error as &dyn std::error::Error,
-                "a log that somebody follows breaks off"
+                "a log that a client follows breaks off"
             );
             Event::default()
                 .event("error")
                 .data("the log cannot be read on")
         }
     });
-    told.chain(stream::once(async {
-        Event::default().event("end").data("the run has ended")
-    }))
-    .map(Ok)
+    parts
+        .chain(stream::once(async {
+            Event::default().event("end").data("the run has ended")
+        }))
+        .map(Ok)
 }
 
+/// Returns a log as plain text.
 fn plain(log: LogStream) -> Response {
-    let kind = [
+    let headers = [
         (header::CONTENT_TYPE, "text/plain; charset=utf-8"),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::CACHE_CONTROL, "no-store"),
     ];
-    (kind, Body::from_stream(log)).into_response()
+    (headers, Body::from_stream(log)).into_response()
 }
 
-/// A log: of an active run, what its worker sent or shows; the stored one after it, under the same URL. With `Accept: text/event-stream`,
-/// events of whole lines, whose id is the offset after them, and one named `end`.
-#[utoipa::path(get, path = "/log/{run_id}/{name}", tag = "runs", params(("run_id" = String, Path), ("name" = String, Path), PartQuery),
-    responses((status = 200, body = String, content_type = "text/plain"), (status = 400, description = "text"), (status = 404, description = "text"), (status = 501, description = "text"), (status = 502)))]
+/// Returns a log.
+///
+/// Of an active run it is what its worker has sent so far, or returns when it is asked; of a
+/// finished run it is the stored log. With `Accept: text/event-stream`, returns events of whole
+/// lines, whose ids are the offsets after them, and a last one named `end`.
+#[utoipa::path(
+    get,
+    path = "/log/{run_id}/{name}",
+    tag = "runs",
+    params(("run_id" = String, Path), ("name" = String, Path), PartQuery),
+    responses(
+        (status = 200, body = String, content_type = "text/plain"),
+        (status = 400, description = "text"),
+        (status = 404, description = "text"),
+        (status = 501, description = "text"),
+        (status = 502),
+    )
+)]
 pub async fn show(
     State(app): State<Arc<AppState>>,
     AppPath((id, name)): AppPath<(RunId, String)>,
@@ -150,7 +182,7 @@ pub async fn show(
     check_file_name(&name).map_err(|e| ApiError::text(StatusCode::BAD_REQUEST, e.to_string()))?;
     let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let as_events = header("accept").is_some_and(|accept| accept.contains("text/event-stream"));
-    // A browser that lost its connection says where it was.
+    // A browser that reconnects sends the id of the last event, which is the offset to resume at.
     let offset = header("last-event-id")
         .and_then(|id| id.parse().ok())
         .or(query.offset)
@@ -172,33 +204,21 @@ pub async fn show(
     })
 }
 
-/// Says that an active run is to stop. Its claim is marked, which its worker is told with its next keepalive, and by its backchannel at once.
-#[utoipa::path(post, path = "/kill/{run_id}", tag = "active runs", params(("run_id" = String, Path)),
-    responses((status = 200, body = ActiveRunResponse), (status = 404, description = "text"),
-        (status = 501, description = "text: its worker cannot be told; the claim is marked all the same"), (status = 502, description = "its worker was not reached; the claim is marked all the same")))]
-pub async fn kill(
-    State(app): State<Arc<AppState>>,
-    AppPath(id): AppPath<RunId>,
-) -> ApiResult<ActiveRunResponse> {
-    let run = app.logs.kill(&id).await.map_err(no_current_run(&id))?;
-    Ok(Json(ActiveRunResponse::new(&run, app.clock.now())))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn events_are_whole_lines_and_what_is_left_at_the_end() {
+    async fn events_are_whole_lines_and_the_rest_at_the_end() {
         let parts = ["one\ntw", "o\nthree\nfo", "ur"].map(|part| Ok(bytes::Bytes::from(part)));
-        let told: Vec<_> = lines(stream::iter(parts).boxed(), 10)
+        let pieces: Vec<_> = lines(stream::iter(parts).boxed(), 10)
             .map(Result::unwrap)
             .collect()
             .await;
-        let told: Vec<_> = told
+        let pieces: Vec<_> = pieces
             .iter()
             .map(|(bytes, offset)| (std::str::from_utf8(bytes).unwrap(), *offset))
             .collect();
-        assert_eq!(told, [("one\n", 14), ("two\nthree\n", 24), ("four", 28)]);
+        assert_eq!(pieces, [("one\n", 14), ("two\nthree\n", 24), ("four", 28)]);
     }
 }

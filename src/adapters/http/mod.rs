@@ -1,121 +1,158 @@
-//! The way in: two listeners with their routes. Handlers take a request apart, call one service, and shape the answer;
-//! `error.rs` alone knows statuses, `shapes/` the JSON.
+//! The HTTP API: the routes of the admin and the public listener.
+//!
+//! Handlers parse a request into domain types, call one service, and map the outcome to a
+//! response. `error.rs` alone maps failures to statuses, `adapters/wire` has the JSON. A new
+//! endpoint gets a handler in the file of its resource and a line in [`admin`], or in
+//! `worker_routes` if workers call it too.
 
 mod active_runs;
+mod caller;
 mod catalog;
+mod describe;
 mod error;
 mod extract;
 mod health;
-mod leases;
+mod keepalive;
+mod limits;
+mod live_logs;
 mod logs;
+mod observe;
+mod page;
+mod parked;
+mod pauses;
 mod public;
 mod queue;
-mod restraints;
 mod runs;
 mod serve;
 mod upload;
+mod watchdog;
 mod workers;
 
 pub use serve::serve;
 
 use crate::{
-    adapters::local::Spool,
+    adapters::{local::Spool, wire::StatusResponse},
+    domain::caller::Caller,
     metrics::Metrics,
     ports::Clock,
     services::{
         CoordinatorConfig, ServiceError, assign::Assigner, explain::Explainer, finish::Finisher,
-        health::Health, ingest::Ingest, keepalive::Keepalive, live_log::LiveLogIngest, logs::Logs,
-        long_poll::LongPoll, overview::Overview, parking::ParkedItems, pauses::Restraints,
-        runs::Runs, schedule::Scheduler, watch::Watcher, workers::Workers,
+        health::Health, ingest::Ingest, keepalive::Keepalive, limits::Limits,
+        live_log::LiveLogIngest, logs::Logs, long_poll::LongPoll, overview::Overview,
+        parking::ParkedItems, pauses::Pauses, runs::Runs, schedule::Scheduler, watch::Watcher,
+        workers::Workers,
     },
 };
 use axum::{
-    Router,
-    extract::{DefaultBodyLimit, MatchedPath, Request, State},
-    http::{HeaderName, StatusCode, header},
-    middleware::{self, Next},
-    response::{IntoResponse, Response},
+    Extension, Router,
+    extract::DefaultBodyLimit,
+    http::{HeaderName, StatusCode},
+    middleware,
+    response::IntoResponse,
+    routing::{get, post},
 };
 use error::ApiError;
 use serde::{Deserialize, Serialize};
-use std::{any::Any, sync::Arc, time::Instant};
-use tokio_util::task::TaskTracker;
+use std::{any::Any, sync::Arc};
 use tower_http::{
     catch_panic::CatchPanicLayer,
-    request_id::{MakeRequestUuid, PropagateRequestIdLayer, RequestId, SetRequestIdLayer},
+    request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer},
 };
-use tracing::Instrument;
-use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 use utoipa_swagger_ui::SwaggerUi;
 
-/// What clients may send. Sizes in bytes.
+/// The prefix of the workers' routes on the public listener.
+const WORKER_PREFIX: &str = "/runner";
+
+/// The limits on what clients may send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[expect(missing_docs)]
 pub struct RequestLimits {
+    /// The maximum size of a JSON body, in bytes.
     pub json_body: u64,
+    /// The maximum size of one uploaded file, in bytes.
     pub upload_file: u64,
+    /// The maximum size of an upload, in bytes.
     pub upload: u64,
+    /// The maximum number of files in an upload.
     pub upload_files: u64,
-    /// Seconds without a byte after which an upload is given up.
+    /// Seconds without a byte after which an upload is aborted.
     pub upload_idle_seconds: u64,
 }
 
-/// What the handlers work with.
-#[expect(missing_docs)]
+/// The use cases, and whatever else handlers work with.
 pub struct AppState {
+    /// Reads the queue and the active runs.
     pub overview: Arc<Overview>,
+    /// Assigns queue items.
     pub assigner: Arc<Assigner>,
+    /// Finishes runs.
     pub finisher: Arc<Finisher>,
+    /// Stores codebases and candidates.
     pub ingest: Ingest,
+    /// Schedules runs by hand.
     pub scheduler: Scheduler,
+    /// Reads finished runs.
     pub runs: Runs,
+    /// Reads logs, and kills runs.
     pub logs: Arc<Logs>,
+    /// Accepts logs of active runs.
     pub live_log: Arc<LiveLogIngest>,
+    /// Records heartbeats.
     pub keepalive: Arc<Keepalive>,
+    /// Assigns queue items as soon as there are some.
     pub long_poll: Arc<LongPoll>,
+    /// Explains why an item is not assigned.
     pub explainer: Explainer,
+    /// Lists and unparks parked items.
     pub parked: ParkedItems,
-    pub restraints: Restraints,
+    /// Sets and ends pauses.
+    pub pauses: Pauses,
+    /// Sets and removes concurrency limits.
+    pub limits: Limits,
+    /// Watches the active runs.
     pub watcher: Arc<Watcher>,
+    /// Keeps the workers' accounts.
     pub workers: Workers,
+    /// Checks the adapters in use.
     pub health: Health,
+    /// The metrics.
     pub metrics: Arc<Metrics>,
+    /// The source of the time.
     pub clock: Arc<dyn Clock>,
+    /// The settings of the use cases.
     pub config: Arc<CoordinatorConfig>,
+    /// The folder for the files of uploads.
     pub spool: Spool,
-    pub limits: RequestLimits,
-    /// What goes on when the client has gone; the process ends after it.
-    pub tasks: TaskTracker,
+    /// The limits on what clients may send.
+    pub request_limits: RequestLimits,
 }
 
 impl AppState {
-    async fn status_shape(&self) -> Result<crate::adapters::wire::StatusResponse, ServiceError> {
-        Ok(crate::adapters::wire::StatusResponse::new(
+    /// Returns the response for the active runs and the hosts from which nothing is assigned.
+    ///
+    /// # Errors
+    ///
+    /// When a store fails.
+    async fn status_response(&self) -> Result<StatusResponse, ServiceError> {
+        Ok(StatusResponse::new(
             &self.overview.status().await?,
             self.config.watch.run_timeout,
         ))
     }
 }
 
-#[derive(OpenApi)]
-#[openapi(info(
-    title = "janitor-runner",
-    description = "Coordinates automated code changes: decides what runs next, hands it to workers, takes their results in.",
-    license(name = "Apache-2.0")
-))]
-struct Description;
-
-/// The routes for the operator's network, the site and the publisher.
-pub fn admin(app: Arc<AppState>) -> Router {
-    let (router, description) = OpenApiRouter::with_openapi(Description::openapi())
+/// The routes that only operators have.
+fn operator_routes() -> OpenApiRouter<Arc<AppState>> {
+    OpenApiRouter::with_openapi(describe::base())
         .routes(routes!(health::health))
         .routes(routes!(health::ready))
         .routes(routes!(health::metrics))
+        .routes(routes!(watchdog::watchdog))
         .routes(routes!(queue::status))
         .routes(routes!(queue::list))
         .routes(routes!(queue::position))
         .routes(routes!(queue::stats))
+        .routes(routes!(queue::explain))
         .routes(routes!(queue::schedule))
         .routes(routes!(queue::schedule_control))
         .routes(routes!(catalog::codebases, catalog::upload_codebases))
@@ -125,72 +162,61 @@ pub fn admin(app: Arc<AppState>) -> Router {
         .routes(routes!(runs::show, runs::update))
         .routes(routes!(logs::list))
         .routes(routes!(logs::show))
-        .routes(routes!(logs::kill))
-        .routes(routes!(
-            restraints::pauses,
-            restraints::pause,
-            restraints::resume
-        ))
-        .routes(routes!(
-            restraints::limits,
-            restraints::limit,
-            restraints::unlimit
-        ))
-        .routes(routes!(restraints::parked))
-        .routes(routes!(restraints::release))
-        .routes(routes!(restraints::explain))
-        .routes(routes!(health::watchdog))
-        .routes(routes!(active_runs::list, active_runs::assign))
+        .routes(routes!(pauses::list, pauses::pause, pauses::unpause))
+        .routes(routes!(limits::list, limits::set, limits::remove))
+        .routes(routes!(parked::list))
+        .routes(routes!(parked::unpark))
+        .routes(routes!(active_runs::list))
         .routes(routes!(active_runs::peek))
-        .routes(routes!(active_runs::show))
-        .routes(routes!(active_runs::finish))
-        .routes(routes!(leases::keepalive))
-        .routes(routes!(leases::append_log))
-        // Older clients of the unreleased port use this name.
-        .route(
-            "/active-runs/{run_id}/finish-multipart",
-            axum::routing::post(active_runs::finish),
-        )
+        .routes(routes!(active_runs::kill))
         .routes(routes!(workers::busy))
         .routes(routes!(workers::list, workers::add))
         .routes(routes!(workers::remove))
         .routes(routes!(workers::rotate))
-        .split_for_parts();
-    let page = SwaggerUi::new("/docs").url(
-        "/openapi.json",
-        description.merge_from(public_routes().into_openapi()),
-    );
-    layered(router.merge(page), app)
 }
 
-fn public_routes() -> OpenApiRouter<Arc<AppState>> {
+/// The routes that workers have on the public listener, and operators on the admin listener.
+fn worker_routes() -> OpenApiRouter<Arc<AppState>> {
     OpenApiRouter::new()
-        .routes(routes!(active_runs::assign_public))
-        .routes(routes!(active_runs::show_public))
-        .routes(routes!(active_runs::finish_public))
-        .routes(routes!(leases::keepalive_public))
-        .routes(routes!(leases::append_log_public))
+        .routes(routes!(active_runs::assign))
+        .routes(routes!(active_runs::show))
+        .routes(routes!(active_runs::finish))
+        .routes(routes!(keepalive::keepalive))
+        .routes(routes!(live_logs::append))
+        // Older clients of the unreleased port use this name.
         .route(
-            "/runner/active-runs/{run_id}/finish-multipart",
-            axum::routing::post(active_runs::finish_public),
+            "/active-runs/{run_id}/finish-multipart",
+            post(active_runs::finish),
         )
 }
 
-/// The routes for workers.
+/// Returns the routes for the operator's network, the site and the publisher.
+pub fn admin(app: Arc<AppState>) -> Router {
+    let (router, description) = operator_routes().merge(worker_routes()).split_for_parts();
+    let public = OpenApiRouter::new().nest(WORKER_PREFIX, worker_routes());
+    let public = describe::require_login(public.into_openapi());
+    let docs = SwaggerUi::new("/docs").url("/openapi.json", description.merge_from(public));
+    let router = router.route_layer(Extension(Caller::Operator));
+    with_layers(router.merge(docs), app)
+}
+
+/// Returns the routes for workers.
 pub fn public(app: Arc<AppState>) -> Router {
-    let (workers, _) = public_routes().split_for_parts();
+    let (workers, _) = OpenApiRouter::new()
+        .nest(WORKER_PREFIX, worker_routes())
+        .split_for_parts();
     let workers = workers.route_layer(middleware::from_fn_with_state(
         app.clone(),
         public::require_login,
     ));
     let open = Router::new()
-        .route("/", axum::routing::get(|| async { "" }))
-        .route("/queue/stats", axum::routing::get(queue::stats_public));
-    layered(workers.merge(open), app)
+        .route("/", get(|| async { "" }))
+        .route("/queue/stats", get(queue::stats_public));
+    with_layers(workers.merge(open), app)
 }
 
-/// What holds for every route.
-fn layered(router: Router<Arc<AppState>>, app: Arc<AppState>) -> Router {
+/// Adds what holds for every route: failures for unknown paths and methods, request ids, metrics.
+fn with_layers(router: Router<Arc<AppState>>, app: Arc<AppState>) -> Router {
     let request_id = HeaderName::from_static("x-request-id");
     router
         .fallback(|| async {
@@ -201,60 +227,15 @@ fn layered(router: Router<Arc<AppState>>, app: Arc<AppState>) -> Router {
         })
         // Handlers have limits of their own, from the settings.
         .layer(DefaultBodyLimit::disable())
+        // Inside of the metrics and the request id, which a response to a panic needs too.
         .layer(CatchPanicLayer::custom(|_: Box<dyn Any + Send>| {
-            ApiError::problem(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "the runner has a defect; its log says more",
-            )
-            .into_response()
+            ApiError::defect().into_response()
         }))
-        .layer(middleware::from_fn_with_state(app.clone(), observe))
+        .layer(middleware::from_fn_with_state(
+            app.clone(),
+            observe::observe,
+        ))
         .layer(PropagateRequestIdLayer::new(request_id.clone()))
         .layer(SetRequestIdLayer::new(request_id, MakeRequestUuid))
         .with_state(app)
-}
-
-fn named(route: Option<&MatchedPath>) -> &str {
-    route.map_or("none", MatchedPath::as_str)
-}
-
-/// Counts and traces each request. Thousands may wait, so only what is needed for that is kept until the answer.
-fn observe(
-    State(app): State<Arc<AppState>>,
-    request: Request,
-    next: Next,
-) -> impl Future<Output = Response> {
-    let started = Instant::now();
-    let route = request.extensions().get::<MatchedPath>().cloned();
-    let method = request.method().clone();
-    let id = request
-        .extensions()
-        .get::<RequestId>()
-        .and_then(|id| id.header_value().to_str().ok())
-        .unwrap_or_default();
-    let trace = request
-        .headers()
-        .get("traceparent")
-        .and_then(|t| t.to_str().ok())
-        .unwrap_or_default();
-    let span = tracing::info_span!("http.request.handle", http.method = %method, http.route = named(route.as_ref()), request.id = id, traceparent = trace);
-    let answering = next.run(request).instrument(span.clone());
-    async move {
-        let response = answering.await;
-        let status = response.status();
-        app.metrics.answered(
-            method.as_str(),
-            named(route.as_ref()),
-            status.as_u16(),
-            started.elapsed(),
-        );
-        let length = response
-            .headers()
-            .get(header::CONTENT_LENGTH)
-            .and_then(|l| l.to_str().ok())
-            .unwrap_or_default();
-        let milliseconds = started.elapsed().as_millis();
-        tracing::debug!(parent: &span, http.status = status.as_u16(), http.length = length, milliseconds, "answered");
-        response
-    }
 }

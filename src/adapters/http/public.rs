@@ -1,6 +1,8 @@
-//! Who is on the public API: workers, by Basic authentication, before anything else is read.
+//! The login of workers on the public listener: HTTP Basic authentication, before anything else of
+//! a request is read.
 
 use super::{AppState, error::ApiError};
+use crate::domain::caller::Caller;
 use axum::{
     extract::{Request, State},
     http::{HeaderMap, StatusCode, header},
@@ -10,15 +12,12 @@ use axum::{
 use base64::{Engine, prelude::BASE64_STANDARD};
 use std::sync::Arc;
 
-/// The worker that is logged in.
-#[derive(Debug, Clone)]
-pub struct Login(pub String);
-
-fn refused() -> ApiError {
+fn unauthorized() -> ApiError {
     ApiError::text(StatusCode::UNAUTHORIZED, "worker login required")
         .with_header(header::WWW_AUTHENTICATE, "Basic Realm=\"Janitor\"")
 }
 
+/// Returns the name and password of a Basic `Authorization` header.
 fn credentials(headers: &HeaderMap) -> Option<(String, String)> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, encoded) = value.split_once(' ')?;
@@ -30,16 +29,20 @@ fn credentials(headers: &HeaderMap) -> Option<(String, String)> {
     Some((name.to_owned(), password.to_owned()))
 }
 
-/// Lets workers pass that log in rightly.
+/// Passes on requests with a valid login, with the worker as their [`Caller`].
+///
+/// # Errors
+///
+/// 401 when the login is missing or wrong.
 pub async fn require_login(
     State(app): State<Arc<AppState>>,
     mut request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
-    let (name, password) = credentials(request.headers()).ok_or_else(refused)?;
+    let (name, password) = credentials(request.headers()).ok_or_else(unauthorized)?;
     if !app.workers.log_in(&name, &password).await? {
-        return Err(refused());
+        return Err(unauthorized());
     }
-    request.extensions_mut().insert(Login(name));
+    request.extensions_mut().insert(Caller::Worker(name));
     Ok(next.run(request).await)
 }

@@ -1,16 +1,18 @@
-//! The queue: looking at it, and queueing by hand.
+//! The queue, and runs that are scheduled by hand.
 
 use super::{
     AppState,
     error::{ApiError, map_not_found},
-    extract::{ApiResult, AppJson, AppQuery},
+    extract::{ApiResult, AppJson, AppPath, AppQuery},
+    page::PageQuery,
 };
 use crate::adapters::wire::{
-    BulkResponse, PositionResponse, QueueItemResponse, QueueStatsResponse, ScheduleResponse,
-    ScheduleRunRequest, StatusResponse,
+    BulkResponse, ExplanationResponse, PositionResponse, QueueItemResponse, QueueStatsResponse,
+    ScheduleResponse, ScheduleRunRequest, StatusResponse,
 };
 use crate::domain::{
     name::{CampaignName, CodebaseName},
+    queue::QueueId,
     schedule::Pair,
 };
 use axum::{
@@ -23,43 +25,51 @@ use serde::Deserialize;
 use std::sync::Arc;
 use utoipa::IntoParams;
 
-/// Bounds a list.
-#[derive(Debug, Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-pub struct PageQuery {
-    /// At most so many.
-    pub limit: Option<usize>,
-}
-
-/// Names a pair.
+/// Names a codebase and a campaign.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct PairQuery {
+    /// The name of the codebase.
     codebase: String,
+    /// The name of the campaign.
     campaign: String,
 }
 
-/// What runs now.
-#[utoipa::path(get, path = "/status", tag = "queue", responses((status = 200, body = StatusResponse)))]
+/// Returns the active runs, and the hosts from which nothing is assigned.
+#[utoipa::path(
+    get,
+    path = "/status",
+    tag = "queue",
+    responses((status = 200, body = StatusResponse))
+)]
 pub async fn status(State(app): State<Arc<AppState>>) -> ApiResult<StatusResponse> {
-    Ok(Json(app.status_shape().await?))
+    Ok(Json(app.status_response().await?))
 }
 
-/// The queue, in order.
-#[utoipa::path(get, path = "/queue", tag = "queue", params(PageQuery), responses((status = 200, body = [QueueItemResponse])))]
+/// Lists the queue, in order.
+#[utoipa::path(
+    get,
+    path = "/queue",
+    tag = "queue",
+    params(PageQuery),
+    responses((status = 200, body = [QueueItemResponse]))
+)]
 pub async fn list(
     State(app): State<Arc<AppState>>,
-    AppQuery(limit): AppQuery<PageQuery>,
+    AppQuery(page): AppQuery<PageQuery>,
 ) -> ApiResult<Vec<QueueItemResponse>> {
-    let items = app
-        .overview
-        .queue(limit.limit.unwrap_or(usize::MAX))
-        .await?;
+    let items = app.overview.queue(page.limit.unwrap_or(usize::MAX)).await?;
     Ok(Json(items.into_iter().map(Into::into).collect()))
 }
 
-/// Where a pair stands; nulls when it is not queued.
-#[utoipa::path(get, path = "/queue/position", tag = "queue", params(PairQuery), responses((status = 200, body = PositionResponse)))]
+/// Returns the position of a pair in the queue; nulls when it is not queued.
+#[utoipa::path(
+    get,
+    path = "/queue/position",
+    tag = "queue",
+    params(PairQuery),
+    responses((status = 200, body = PositionResponse))
+)]
 pub async fn position(
     State(app): State<Arc<AppState>>,
     AppQuery(pair): AppQuery<PairQuery>,
@@ -71,8 +81,13 @@ pub async fn position(
     Ok(Json(app.overview.position(&pair).await?.into()))
 }
 
-/// Figures about the queue.
-#[utoipa::path(get, path = "/queue/stats", tag = "queue", responses((status = 200, body = QueueStatsResponse)))]
+/// Returns figures about the queue.
+#[utoipa::path(
+    get,
+    path = "/queue/stats",
+    tag = "queue",
+    responses((status = 200, body = QueueStatsResponse))
+)]
 pub async fn stats(State(app): State<Arc<AppState>>) -> ApiResult<QueueStatsResponse> {
     Ok(Json(QueueStatsResponse::new(
         app.overview.figures().await?,
@@ -80,8 +95,13 @@ pub async fn stats(State(app): State<Arc<AppState>>) -> ApiResult<QueueStatsResp
     )))
 }
 
-/// Figures about the queue, without names.
-#[utoipa::path(get, path = "/queue/stats", tag = "workers", responses((status = 200, body = QueueStatsResponse)))]
+/// Returns figures about the queue, without names.
+#[utoipa::path(
+    get,
+    path = "/queue/stats",
+    tag = "workers",
+    responses((status = 200, body = QueueStatsResponse))
+)]
 pub async fn stats_public(State(app): State<Arc<AppState>>) -> ApiResult<QueueStatsResponse> {
     Ok(Json(QueueStatsResponse::new(
         app.overview.figures().await?,
@@ -89,13 +109,38 @@ pub async fn stats_public(State(app): State<Arc<AppState>>) -> ApiResult<QueueSt
     )))
 }
 
+/// Explains the position of a queue item, and why it is not assigned.
+#[utoipa::path(
+    get,
+    path = "/queue/{queue_id}/explain",
+    tag = "queue",
+    params(("queue_id" = i64, Path)),
+    responses((status = 200, body = ExplanationResponse), (status = 404))
+)]
+pub async fn explain(
+    State(app): State<Arc<AppState>>,
+    AppPath(id): AppPath<QueueId>,
+) -> ApiResult<ExplanationResponse> {
+    Ok(Json(app.explainer.explain(id).await?.into()))
+}
+
 fn run_not_found() -> ApiError {
     ApiError::reason(StatusCode::NOT_FOUND, "Run not found")
 }
 
-/// Queues a run of a pair, or of what an earlier run was of.
-#[utoipa::path(post, path = "/schedule", tag = "queue", request_body = ScheduleRunRequest,
-    responses((status = 200, body = ScheduleResponse), (status = 400, description = "text: no command"), (status = 404, description = "{reason}"), (status = 422)))]
+/// Schedules a run of a pair, or repeats an earlier run.
+#[utoipa::path(
+    post,
+    path = "/schedule",
+    tag = "queue",
+    request_body = ScheduleRunRequest,
+    responses(
+        (status = 200, body = ScheduleResponse),
+        (status = 400, description = "text: no command"),
+        (status = 404, description = "{reason}"),
+        (status = 422),
+    )
+)]
 pub async fn schedule(
     State(app): State<Arc<AppState>>,
     AppJson(body): AppJson<ScheduleRunRequest>,
@@ -109,9 +154,22 @@ pub async fn schedule(
     Ok(Json(scheduled.into()))
 }
 
-/// Queues a control run; with `action`, does something with many.
-#[utoipa::path(post, path = "/schedule-control", tag = "queue", request_body = ScheduleRunRequest,
-    responses((status = 200, body = ScheduleResponse, description = "with `action`: {action, affected_count, items}"), (status = 404, description = "{reason}"), (status = 422)))]
+/// Schedules a control run; with `action`, reschedules, deschedules or resets many items.
+#[utoipa::path(
+    post,
+    path = "/schedule-control",
+    tag = "queue",
+    request_body = ScheduleRunRequest,
+    responses(
+        (
+            status = 200,
+            body = ScheduleResponse,
+            description = "with `action`: {action, affected_count, items}"
+        ),
+        (status = 404, description = "{reason}"),
+        (status = 422),
+    )
+)]
 pub async fn schedule_control(
     State(app): State<Arc<AppState>>,
     AppJson(body): AppJson<ScheduleRunRequest>,

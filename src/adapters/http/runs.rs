@@ -4,11 +4,11 @@ use super::{
     AppState,
     error::{ApiError, map_not_found},
     extract::{ApiResult, AppJson, AppPath, AppQuery},
-    queue::PageQuery,
+    page::PageQuery,
 };
-use crate::adapters::wire::{PublishStatusResponse, RunResponse};
 use crate::{
-    domain::{name::RunId, run::Run},
+    adapters::wire::{BriefRunResponse, PublishStatusRequest, PublishStatusResponse, RunResponse},
+    domain::name::RunId,
     services::ServiceError,
 };
 use axum::{
@@ -18,25 +18,20 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Deserialize;
-use serde_json::{Value, json};
 use std::sync::Arc;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::IntoParams;
 
-const MOST_RUNS: usize = 1000;
+/// The number of runs in a list when the client asks for none.
+const DEFAULT_RUNS: usize = 100;
+/// The maximum number of runs in a list.
+const MAX_RUNS: usize = 1000;
 
-/// How much of a run is shown.
+/// Selects how much of a run is returned.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-pub struct Detail {
-    /// `1`: every stored fact.
+pub struct DetailQuery {
+    /// `1`: everything that is stored of it.
     full: Option<u8>,
-}
-
-/// A decision about a run.
-#[derive(Debug, Deserialize, ToSchema)]
-pub struct PublishStatusRequest {
-    /// One of unknown, blocked, needs-manual-review, rejected, approved, ignored.
-    publish_status: String,
 }
 
 fn no_such_run(id: &RunId) -> impl FnOnce(ServiceError) -> ApiError {
@@ -46,43 +41,63 @@ fn no_such_run(id: &RunId) -> impl FnOnce(ServiceError) -> ApiError {
     ))
 }
 
-fn brief(run: &Run) -> Value {
-    json!({ "codebase": run.codebase, "campaign": run.campaign, "publish_status": run.publish_status })
-}
-
-/// The latest runs, newest first.
-#[utoipa::path(get, path = "/runs", tag = "runs", params(PageQuery), responses((status = 200, body = [RunResponse])))]
+/// Lists the latest runs, newest first.
+#[utoipa::path(
+    get,
+    path = "/runs",
+    tag = "runs",
+    params(PageQuery),
+    responses((status = 200, body = [RunResponse]))
+)]
 pub async fn list(
     State(app): State<Arc<AppState>>,
-    AppQuery(limit): AppQuery<PageQuery>,
+    AppQuery(page): AppQuery<PageQuery>,
 ) -> ApiResult<Vec<RunResponse>> {
     let runs = app
         .runs
-        .latest(limit.limit.unwrap_or(100).min(MOST_RUNS))
+        .latest(page.limit.unwrap_or(DEFAULT_RUNS).min(MAX_RUNS))
         .await?;
     Ok(Json(runs.iter().map(RunResponse::from).collect()))
 }
 
-/// A finished run: {codebase, campaign, `publish_status`}, or all of it.
-#[utoipa::path(get, path = "/runs/{run_id}", tag = "runs", params(("run_id" = String, Path), Detail),
-    responses((status = 200, body = RunResponse), (status = 404, description = "text: no such run")))]
+/// Returns a finished run: {codebase, campaign, `publish_status`}, or all of it.
+#[utoipa::path(
+    get,
+    path = "/runs/{run_id}",
+    tag = "runs",
+    params(("run_id" = String, Path), DetailQuery),
+    responses(
+        (status = 200, body = RunResponse),
+        (status = 404, description = "text: no such run"),
+    )
+)]
 pub async fn show(
     State(app): State<Arc<AppState>>,
     AppPath(id): AppPath<RunId>,
-    AppQuery(detail): AppQuery<Detail>,
+    AppQuery(detail): AppQuery<DetailQuery>,
 ) -> Result<Response, ApiError> {
     let run = app.runs.get(&id).await.map_err(no_such_run(&id))?;
     let full = detail.full.is_some_and(|full| full != 0);
     Ok(if full {
         Json(RunResponse::from(&run)).into_response()
     } else {
-        Json(brief(&run)).into_response()
+        Json(BriefRunResponse::from(&run)).into_response()
     })
 }
 
-/// Notes whether a run's result is to be published.
-#[utoipa::path(post, path = "/runs/{run_id}", tag = "runs", params(("run_id" = String, Path)), request_body = PublishStatusRequest,
-    responses((status = 200, body = PublishStatusResponse), (status = 404, description = "text"), (status = 422)))]
+/// Sets whether the result of a run is to be published.
+#[utoipa::path(
+    post,
+    path = "/runs/{run_id}",
+    tag = "runs",
+    params(("run_id" = String, Path)),
+    request_body = PublishStatusRequest,
+    responses(
+        (status = 200, body = PublishStatusResponse),
+        (status = 404, description = "text"),
+        (status = 422),
+    )
+)]
 pub async fn update(
     State(app): State<Arc<AppState>>,
     AppPath(id): AppPath<RunId>,

@@ -1,5 +1,5 @@
-//! Connections. Workers may wait by the thousand, so a connection that waits must be small: HTTP/1 without the machinery that
-//! other versions and upgrades would need, which is a third of its memory.
+//! Connections. Thousands of workers may wait, so that a waiting connection must be small: HTTP/1
+//! without the parts that other versions and upgrades would need, which are a third of its memory.
 
 use axum::Router;
 use hyper::server::conn::http1;
@@ -12,10 +12,10 @@ use std::{io, time::Duration};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
-/// When no connection can be taken in, for want of files, say, it is tried again after this.
-const TRY_AGAIN_AFTER: Duration = Duration::from_millis(100);
+/// The delay after a failure to accept connections, for want of file descriptors for example.
+const RETRY_DELAY: Duration = Duration::from_millis(100);
 
-/// Whether only that one connection failed.
+/// Returns whether only that one connection failed, and the next one may be accepted at once.
 fn is_of_one_connection(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -31,14 +31,15 @@ async fn accept(listener: &TcpListener) -> TcpStream {
             Ok((stream, _)) => return stream,
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
-                tracing::error!(%error, "no connection can be taken in");
-                tokio::time::sleep(TRY_AGAIN_AFTER).await;
+                tracing::error!(%error, "cannot accept connections");
+                tokio::time::sleep(RETRY_DELAY).await;
             }
         }
     }
 }
 
-/// Serves until the end has come; then takes no connection in any more, and waits until all requests are answered.
+/// Serves until `end` is cancelled; then accepts no connection any more, and waits until every
+/// request has its response.
 pub async fn serve(listener: TcpListener, router: Router, end: CancellationToken) {
     let (connections, service) = (GracefulShutdown::new(), TowerToHyperService::new(router));
     let mut http = http1::Builder::new();
@@ -49,13 +50,13 @@ pub async fn serve(listener: TcpListener, router: Router, end: CancellationToken
             () = end.cancelled() => break,
         };
         if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "a connection keeps its delay");
+            tracing::debug!(%error, "cannot disable the delay of a connection");
         }
         let connection =
             connections.watch(http.serve_connection(TokioIo::new(stream), service.clone()));
         tokio::spawn(async move {
             if let Err(error) = connection.await {
-                tracing::debug!(%error, "a connection broke");
+                tracing::debug!(%error, "a connection failed");
             }
         });
     }

@@ -4,103 +4,51 @@ use super::{
     AppState,
     error::ApiError,
     extract::{ApiResult, AppJson, AppPath, AppQuery},
+    page::page_size,
 };
-use crate::adapters::wire::PauseResponse;
-use crate::{domain::time::iso, services::workers::WorkerState};
+use crate::{
+    adapters::wire::{AccountsResponse, NewWorkerRequest, PasswordResponse, WorkersResponse},
+    services::workers::WorkerState,
+};
 use axum::{Json, extract::State, http::StatusCode};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::{Value, json};
 use std::sync::Arc;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::IntoParams;
 
-const PAGE: usize = 100;
-const LARGEST_PAGE: usize = 1000;
-
-/// Which part of a list.
+/// Selects a page of the workers.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-pub struct Page {
+pub struct WorkersQuery {
+    /// The maximum number of workers: 1 to 1000, 100 when absent.
     limit: Option<usize>,
-    /// `next` of the page before.
+    /// The field `next` of the page before.
     cursor: Option<String>,
 }
 
-/// A worker, and whether it is busy.
-#[derive(Debug, Serialize, ToSchema)]
-struct BusyResponse {
-    name: String,
-    /// `active` or `idle`.
-    status: &'static str,
-}
-
-/// All workers.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct WorkersResponse {
-    workers: Vec<BusyResponse>,
-    total: usize,
-    active: usize,
-    idle: usize,
-    /// The cursor of the next page.
-    next: Option<String>,
-}
-
-/// A worker's account.
-#[derive(Debug, Serialize, ToSchema)]
-struct AccountResponse {
-    name: String,
-    link: Option<String>,
-    /// Ids of the runs that it holds.
-    runs: Vec<String>,
-    last_seen: Option<String>,
-    /// Its last runs in a row that failed because of the worker.
-    failures: u32,
-    /// Why it gets no work; null while it does.
-    paused: Option<PauseResponse>,
-}
-
-/// Workers' accounts.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct AccountsResponse {
-    workers: Vec<AccountResponse>,
-    /// The cursor of the next page.
-    next: Option<String>,
-}
-
-/// A worker to be.
-#[derive(Debug, Deserialize, ToSchema)]
-pub struct NewWorkerRequest {
-    name: String,
-    /// One is made when it is left out.
-    password: Option<String>,
-    link: Option<String>,
-}
-
-/// A worker that was added, or that has a new password.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct PasswordResponse {
-    name: String,
-    /// Shown this once.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    password: Option<String>,
-}
-
-/// Whether even a busy worker goes.
+/// Selects whether a busy worker may be removed.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-pub struct Force {
+pub struct ForceQuery {
+    /// `1`: remove it even if it holds a run.
     force: Option<u8>,
 }
 
-impl Page {
-    /// That part of the workers, and where the next begins.
-    fn of(self, workers: Vec<WorkerState>) -> (Vec<WorkerState>, Option<String>) {
-        let limit = self.limit.unwrap_or(PAGE).clamp(1, LARGEST_PAGE);
-        let after = |worker: &WorkerState| {
+impl WorkersQuery {
+    /// Returns the selected workers, and the cursor of the next page.
+    fn page(self, workers: Vec<WorkerState>) -> (Vec<WorkerState>, Option<String>) {
+        let limit = page_size(self.limit);
+        let is_after_cursor = |worker: &WorkerState| {
             self.cursor
                 .as_ref()
                 .is_none_or(|cursor| worker.account.name > *cursor)
         };
-        let mut page: Vec<_> = workers.into_iter().filter(after).take(limit + 1).collect();
+        // One more than is requested says whether there is a next page.
+        let mut page: Vec<_> = workers
+            .into_iter()
+            .filter(is_after_cursor)
+            .take(limit + 1)
+            .collect();
         let more = page.len() > limit;
         page.truncate(limit);
         let next = page
@@ -111,65 +59,52 @@ impl Page {
     }
 }
 
-/// Which workers are busy.
-#[utoipa::path(get, path = "/workers", tag = "admin", params(Page), responses((status = 200, body = WorkersResponse)))]
+/// Lists the workers, and which of them are busy.
+#[utoipa::path(
+    get,
+    path = "/workers",
+    tag = "admin",
+    params(WorkersQuery),
+    responses((status = 200, body = WorkersResponse))
+)]
 pub async fn busy(
     State(app): State<Arc<AppState>>,
-    AppQuery(page): AppQuery<Page>,
+    AppQuery(query): AppQuery<WorkersQuery>,
 ) -> ApiResult<WorkersResponse> {
-    let all = app.workers.list().await?;
-    let (total, active) = (
-        all.len(),
-        all.iter().filter(|worker| !worker.holds.is_empty()).count(),
-    );
-    let (page, next) = page.of(all);
-    let status = |worker: &WorkerState| {
-        if worker.holds.is_empty() {
-            "idle"
-        } else {
-            "active"
-        }
-    };
-    let workers = page
-        .into_iter()
-        .map(|worker| BusyResponse {
-            status: status(&worker),
-            name: worker.account.name,
-        })
-        .collect();
-    Ok(Json(WorkersResponse {
-        workers,
-        total,
-        active,
-        idle: total - active,
-        next,
-    }))
+    let workers = app.workers.list().await?;
+    let total = workers.len();
+    let active = workers
+        .iter()
+        .filter(|worker| !worker.holds.is_empty())
+        .count();
+    let (page, next) = query.page(workers);
+    Ok(Json(WorkersResponse::new(page, next, total, active)))
 }
 
-/// The workers' accounts.
-#[utoipa::path(get, path = "/admin/workers", tag = "admin", params(Page), responses((status = 200, body = AccountsResponse)))]
+/// Lists the workers' accounts.
+#[utoipa::path(
+    get,
+    path = "/admin/workers",
+    tag = "admin",
+    params(WorkersQuery),
+    responses((status = 200, body = AccountsResponse))
+)]
 pub async fn list(
     State(app): State<Arc<AppState>>,
-    AppQuery(page): AppQuery<Page>,
+    AppQuery(query): AppQuery<WorkersQuery>,
 ) -> ApiResult<AccountsResponse> {
-    let (page, next) = page.of(app.workers.list().await?);
-    let workers = page.into_iter().map(|worker| AccountResponse {
-        name: worker.account.name,
-        link: worker.account.link,
-        runs: worker.holds.iter().map(ToString::to_string).collect(),
-        last_seen: worker.account.last_seen.map(iso),
-        failures: worker.account.failures,
-        paused: worker.pause.map(Into::into),
-    });
-    Ok(Json(AccountsResponse {
-        workers: workers.collect(),
-        next,
-    }))
+    let (page, next) = query.page(app.workers.list().await?);
+    Ok(Json(AccountsResponse::new(page, next)))
 }
 
-/// Adds a worker; a password that is made is shown this once.
-#[utoipa::path(post, path = "/admin/workers", tag = "admin", request_body = NewWorkerRequest,
-    responses((status = 201, body = PasswordResponse), (status = 409), (status = 422)))]
+/// Adds a worker. A generated password is returned only here.
+#[utoipa::path(
+    post,
+    path = "/admin/workers",
+    tag = "admin",
+    request_body = NewWorkerRequest,
+    responses((status = 201, body = PasswordResponse), (status = 409), (status = 422))
+)]
 pub async fn add(
     State(app): State<Arc<AppState>>,
     AppJson(body): AppJson<NewWorkerRequest>,
@@ -178,32 +113,39 @@ pub async fn add(
         .workers
         .add(&body.name, body.password, body.link)
         .await?;
+    let name = body.name;
     Ok((
         StatusCode::CREATED,
-        Json(PasswordResponse {
-            name: body.name,
-            password,
-        }),
+        Json(PasswordResponse { name, password }),
     ))
 }
 
-/// Takes a worker away; one that holds a run only with `force=1`.
-#[utoipa::path(delete, path = "/admin/workers/{name}", tag = "admin", params(("name" = String, Path), Force),
-    responses((status = 200, description = "{}"), (status = 404), (status = 409)))]
+/// Removes a worker; one that holds a run only with `force=1`.
+#[utoipa::path(
+    delete,
+    path = "/admin/workers/{name}",
+    tag = "admin",
+    params(("name" = String, Path), ForceQuery),
+    responses((status = 200, description = "{}"), (status = 404), (status = 409))
+)]
 pub async fn remove(
     State(app): State<Arc<AppState>>,
     AppPath(name): AppPath<String>,
-    AppQuery(force): AppQuery<Force>,
+    AppQuery(query): AppQuery<ForceQuery>,
 ) -> ApiResult<Value> {
-    app.workers
-        .remove(&name, force.force.is_some_and(|force| force != 0))
-        .await?;
+    let force = query.force.is_some_and(|force| force != 0);
+    app.workers.remove(&name, force).await?;
     Ok(Json(json!({})))
 }
 
-/// Gives a worker a new password.
-#[utoipa::path(post, path = "/admin/workers/{name}/rotate", tag = "admin", params(("name" = String, Path)),
-    responses((status = 200, body = PasswordResponse), (status = 404)))]
+/// Replaces the password of a worker by a generated one.
+#[utoipa::path(
+    post,
+    path = "/admin/workers/{name}/rotate",
+    tag = "admin",
+    params(("name" = String, Path)),
+    responses((status = 200, body = PasswordResponse), (status = 404))
+)]
 pub async fn rotate(
     State(app): State<Arc<AppState>>,
     AppPath(name): AppPath<String>,

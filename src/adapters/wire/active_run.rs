@@ -1,27 +1,31 @@
-//! Active runs, and the wish for work.
+//! Active runs, and the request for an assignment.
 
 use crate::{
     domain::{
         Invalid,
         active_run::{ActiveRun, BackchannelAddress, Claimant},
+        caller::Caller,
         invalid::text,
         time::{Time, iso, iso_seconds, seconds_between},
     },
     ports::event_bus::Status,
-    services::{assign::AssignRequest, watch::Watched},
+    services::assign::AssignRequest,
 };
 use chrono::TimeDelta;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use utoipa::ToSchema;
 
-/// Where the codebase's branch is.
+/// The branch of the codebase.
 #[derive(Debug, Serialize, ToSchema)]
 struct VcsResponse {
+    /// The version control system; absent while it is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     vcs_type: Option<String>,
+    /// The URL of the branch; absent while there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     branch_url: Option<String>,
+    /// The folder of the codebase within the branch; absent for the whole branch.
     #[serde(skip_serializing_if = "Option::is_none")]
     subpath: Option<String>,
 }
@@ -29,43 +33,61 @@ struct VcsResponse {
 /// A queue item that a worker holds. Durations are seconds, times ISO 8601 in UTC without a zone.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ActiveRunResponse {
+    /// The id of the queue item.
     queue_id: i64,
+    /// The id of the run.
     id: String,
+    /// The name of the codebase.
     codebase: String,
+    /// The change set that it is of; null when the run makes one of its own.
     change_set: Option<String>,
+    /// The name of the campaign.
     campaign: String,
+    /// The command that the worker runs.
     command: String,
+    /// The expected duration, in seconds.
     estimated_duration: Option<f64>,
+    /// The seconds since it was assigned.
     current_duration: f64,
+    /// The time at which it was assigned.
     start_time: String,
+    /// The name of its worker.
     worker: Option<String>,
+    /// A page about the worker, for people to read.
     worker_link: Option<String>,
+    /// The branch of the codebase.
     vcs: VcsResponse,
-    /// `{}`, `{my_url}` or `{my_url, jenkins}`.
+    /// The way to reach the worker: `{}`, `{my_url}` or `{my_url, jenkins}`.
     #[schema(value_type = Object)]
     backchannel: BTreeMap<&'static str, Option<String>>,
+    /// The context of the queue item.
     instigated_context: Option<String>,
+    /// The id of the earlier run whose branch it continues from.
     resume_from: Option<String>,
-    /// Until when its worker has it for sure; absent without a lease.
+    /// The end of its worker's lease; absent without one.
     #[serde(skip_serializing_if = "Option::is_none")]
     lease_until: Option<String>,
-    /// Why its worker is to stop; absent while it is not.
+    /// Why its worker must stop; absent while it may go on.
     #[serde(skip_serializing_if = "Option::is_none")]
     cancel: Option<String>,
     #[serde(flatten)]
     watched: Option<WatchedResponse>,
 }
 
-/// How its watching goes.
+/// The heartbeats of a run.
 #[derive(Debug, Serialize, ToSchema)]
 struct WatchedResponse {
+    /// The time of the last heartbeat.
     #[serde(rename = "last-keepalive")]
     last_keepalive: String,
+    /// The seconds since the last heartbeat.
     keepalive_age: f64,
-    /// The age of the last sign of life over the run timeout.
+    /// The age of the last heartbeat divided by the run timeout.
     mia: f64,
 }
 
+/// Returns the address in the form of the Python runner: a Jenkins job has a key `jenkins` without
+/// a value.
 fn backchannel(address: Option<&BackchannelAddress>) -> BTreeMap<&'static str, Option<String>> {
     match address {
         None => BTreeMap::new(),
@@ -77,7 +99,7 @@ fn backchannel(address: Option<&BackchannelAddress>) -> BTreeMap<&'static str, O
 }
 
 impl ActiveRunResponse {
-    /// As shown by itself.
+    /// Creates the response for a run that is shown by itself.
     pub fn new(run: &ActiveRun, now: Time) -> Self {
         let item = &run.item;
         Self {
@@ -106,7 +128,7 @@ impl ActiveRunResponse {
         }
     }
 
-    /// As shown among others, with how its watching goes.
+    /// Creates the response for a run in a list, with its heartbeats.
     pub fn watched(run: &ActiveRun, now: Time, timeout: TimeDelta) -> Self {
         let age = seconds_between(run.keepalive, now);
         let timeout = seconds_between(now, now + timeout);
@@ -122,18 +144,19 @@ impl ActiveRunResponse {
     }
 }
 
-/// What runs now; also sent on the channel `queue`.
+/// The active runs; also published on the channel `queue`.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct StatusResponse {
     /// The active runs, the oldest first.
     pub processing: Vec<ActiveRunResponse>,
+    /// The hosts from which the settings assign nothing.
     avoid_hosts: Vec<String>,
-    /// Until when each host is left alone.
+    /// The hosts that limit our rate, with the end of each backoff.
     rate_limit_hosts: BTreeMap<String, String>,
 }
 
 impl StatusResponse {
-    /// The shape of a status.
+    /// Creates the response for a status; `timeout` is the run timeout.
     pub fn new(status: &Status, timeout: TimeDelta) -> Self {
         Self {
             processing: status
@@ -151,71 +174,32 @@ impl StatusResponse {
     }
 }
 
-/// The way to reach the worker.
+/// The address at which the worker can be reached.
 #[derive(Debug, Clone, Default, Deserialize, ToSchema)]
 pub struct BackchannelRequest {
-    /// `http` or `jenkins`.
+    /// `http` or `jenkins`; absent when the worker cannot be reached.
     kind: Option<String>,
+    /// The URL of the worker's server or of the Jenkins build.
     url: Option<String>,
 }
 
-/// A wish for work.
+/// A worker's request for an assignment.
 #[derive(Debug, Clone, Default, Deserialize, ToSchema)]
 pub struct AssignmentRequest {
+    /// The name of the worker; ignored when the worker has logged in.
     worker: Option<String>,
-    /// What newer workers call themselves.
+    /// The name of the worker, as newer workers send it.
     node: Option<String>,
+    /// A page about the worker, for people to read.
     worker_link: Option<String>,
+    /// The address at which the worker can be reached.
     backchannel: Option<BackchannelRequest>,
+    /// Assign only items of this codebase.
     codebase: Option<String>,
+    /// Assign only items of this campaign.
     campaign: Option<String>,
-    /// The worker takes part in leases: it renews its claim by keepalives.
+    /// Whether the worker takes part in leases: it renews its claim by keepalives.
     lease: Option<bool>,
-}
-
-/// How the watching of a run goes.
-#[derive(Debug, Serialize, ToSchema)]
-struct WatchResponse {
-    id: String,
-    worker: Option<String>,
-    start_time: String,
-    /// Seconds since the last sign of life.
-    keepalive_age: f64,
-    /// There is no reason to doubt it.
-    alive: bool,
-    /// Pings in a row that said the run is lost.
-    failures: u32,
-    /// One of alive, silent, suspect, `lease ran out`, cancelled.
-    status: &'static str,
-}
-
-/// How the watching of all active runs goes.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct WatchdogResponse {
-    /// `ok`, or why nobody watches.
-    status: String,
-    active_runs: usize,
-    runs: Vec<WatchResponse>,
-}
-
-impl WatchdogResponse {
-    /// The shape of an overview.
-    pub fn new(runs: &[Watched], stands_still: Option<String>, now: Time) -> Self {
-        let shape = |Watched { run, status }: &Watched| WatchResponse {
-            id: run.id.to_string(),
-            worker: run.claimant.worker.clone(),
-            start_time: iso(run.start_time),
-            keepalive_age: run.keepalive_age(now),
-            alive: matches!(*status, "alive" | "cancelled"),
-            failures: run.failures,
-            status,
-        };
-        Self {
-            status: stands_still.unwrap_or_else(|| "ok".to_owned()),
-            active_runs: runs.len(),
-            runs: runs.iter().map(shape).collect(),
-        }
-    }
 }
 
 impl BackchannelRequest {
@@ -246,17 +230,24 @@ impl BackchannelRequest {
 }
 
 impl AssignmentRequest {
-    /// Workers of the newer generation cannot read some nulls.
+    /// Returns whether the worker is of the newer generation, which cannot read some nulls.
     pub fn is_newer_generation(&self) -> bool {
         self.node.is_some()
     }
 
-    /// The request; an authenticated worker is that one whatever the body says.
-    pub fn request(self, authenticated: Option<String>) -> Result<AssignRequest, Invalid> {
+    /// Returns the request of that caller.
+    ///
+    /// # Errors
+    ///
+    /// When a field is not valid.
+    pub fn request(self, caller: Caller) -> Result<AssignRequest, Invalid> {
         let clean =
             |field: &str, value: Option<String>| value.map(|value| text(field, value)).transpose();
+        // A worker that has logged in is that one, whatever the body says: no worker may claim
+        // items in the name of another.
+        let worker = caller.into_worker().or(self.worker).or(self.node);
         let claimant = Claimant {
-            worker: clean("worker", authenticated.or(self.worker).or(self.node))?,
+            worker: clean("worker", worker)?,
             worker_link: clean("worker_link", self.worker_link)?,
             backchannel: self.backchannel.unwrap_or_default().address()?,
         };

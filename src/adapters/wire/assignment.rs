@@ -1,4 +1,4 @@
-//! What a worker is handed.
+//! The assignment of a queue item to a worker.
 
 use crate::domain::{assignment::Assignment, build::Build, run::ResultBranch, time::iso};
 use serde::Serialize;
@@ -9,76 +9,109 @@ use utoipa::ToSchema;
 /// The branch to change.
 #[derive(Debug, Serialize, ToSchema)]
 struct BranchResponse {
+    /// Whether to start from an empty branch when there is none.
     #[serde(rename = "default-empty")]
     default_empty: bool,
+    /// The URL of the branch.
     url: Option<String>,
+    /// The folder of the codebase within the branch.
     subpath: Option<String>,
+    /// The version control system of the branch.
     vcs_type: Option<String>,
+    /// The URL of a copy of the branch that is closer to the worker.
     cached_url: Option<String>,
+    /// Always null; existing workers expect the field.
     additional_colocated_branches: Option<Vec<String>>,
 }
 
-/// What to continue from.
+/// The earlier run to resume from.
 #[derive(Debug, Serialize, ToSchema)]
 struct ResumeResponse {
+    /// The id of the earlier run.
     run_id: String,
+    /// What its codemod reported.
     #[schema(value_type = Object)]
     result: Option<Value>,
+    /// The URL of the branch that it made.
     branch_url: String,
+    /// Its branches: `[role, name, base revision, revision]`.
     #[schema(value_type = Vec<Vec<Option<String>>>)]
     branches: Vec<ResultBranch>,
 }
 
-/// What to build.
+/// What to build after the codemod.
 #[derive(Debug, Serialize, ToSchema)]
 struct BuildResponse {
+    /// The kind of build: `generic` or `debian`.
     target: String,
+    /// The environment variables of the build.
     environment: BTreeMap<String, String>,
+    /// The settings of the build, which depend on its kind.
     #[schema(value_type = Object)]
     config: Map<String, Value>,
 }
 
-/// The script.
+/// The codemod to run.
 #[derive(Debug, Serialize, ToSchema)]
 struct CodemodResponse {
+    /// The command line.
     command: String,
+    /// The environment variables of the command.
     environment: BTreeMap<String, String>,
 }
 
-/// Where the result goes.
+/// The repository to which the worker pushes its result.
 #[derive(Debug, Serialize, ToSchema)]
 struct TargetRepositoryResponse {
+    /// The URL of the repository.
     url: Option<String>,
+    /// The version control system of the repository.
     vcs_type: Option<String>,
 }
 
-/// What a worker is handed for one queue item.
+/// The assignment of one queue item to a worker.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct AssignmentResponse {
-    /// The id of the active run; it becomes the run's.
+    /// The id of the active run, which becomes the id of the finished run.
     pub id: String,
+    /// The campaign and codebase, for people to read.
     description: String,
+    /// The id of the queue item.
     queue_id: i64,
+    /// The branch to change.
     branch: BranchResponse,
+    /// The earlier run to resume from; null to start from the branch itself.
     resume: Option<ResumeResponse>,
+    /// What to build after the codemod.
     build: BuildResponse,
+    /// The command line of the codemod.
     command: String,
+    /// The name of the codebase.
     codebase: String,
+    /// The codemod to run.
     codemod: CodemodResponse,
+    /// The environment variables of codemod and build.
     env: BTreeMap<String, String>,
+    /// The name of the campaign.
     campaign: String,
+    /// Whether to build even if the codemod changed nothing.
     #[serde(rename = "force-build")]
     force_build: bool,
+    /// Whether to skip the check that the unchanged codebase builds.
     #[serde(rename = "skip-setup-validation")]
     skip_setup_validation: bool,
+    /// The repository to which the worker pushes its result.
     target_repository: TargetRepositoryResponse,
-    /// Until when the worker has it for sure; absent unless it asked for a lease.
+    /// The end of the worker's lease; absent unless it requested one.
     #[serde(skip_serializing_if = "Option::is_none")]
     lease_until: Option<String>,
 }
 
 impl AssignmentResponse {
-    /// The shape for a worker; those of the newer generation read neither a null VCS type nor a null subpath.
+    /// Creates the response for a worker.
+    ///
+    /// Workers of the newer generation read neither a null VCS type nor a null subpath; older ones
+    /// expect these.
     pub fn new(assignment: Assignment, newer: bool) -> Self {
         let key = assignment.run.item.key;
         let vcs_type = assignment

@@ -12,19 +12,26 @@ use crate::{
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
-/// A codebase as it is uploaded: a name or a URL is needed, all else may be left out.
+/// A codebase to store. It needs a name or a URL; all else is optional.
 #[derive(Debug, Clone, Deserialize, Serialize, ToSchema)]
-#[expect(missing_docs)]
 pub struct CodebaseRequest {
+    /// The name of the codebase.
     pub name: Option<String>,
-    /// `URL` or `URL,branch=NAME`.
+    /// The repository and branch in one: `URL` or `URL,branch=NAME`.
     pub branch_url: Option<String>,
+    /// The URL of the repository.
     pub url: Option<String>,
+    /// The branch; the default branch of the repository when there is none.
     pub branch: Option<String>,
+    /// The folder of the codebase within the branch.
     pub subpath: Option<String>,
+    /// The version control system: `git`, `bzr` and so on.
     pub vcs_type: Option<String>,
+    /// The revision last seen at the tip of the branch.
     pub vcs_last_revision: Option<String>,
+    /// How much the codebase matters, relative to others.
     pub value: Option<i64>,
+    /// A page about the codebase, for people to read.
     pub web_url: Option<String>,
 }
 
@@ -47,14 +54,23 @@ impl From<CodebaseRequest> for CodebaseUpload {
 /// A codebase.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct CodebaseResponse {
+    /// The name of the codebase.
     name: Option<String>,
+    /// The repository and branch in one: `URL` or `URL,branch=NAME`.
     branch_url: Option<String>,
+    /// The URL of the repository.
     url: Option<String>,
+    /// The branch; the default branch of the repository when there is none.
     branch: Option<String>,
+    /// The folder of the codebase within the branch.
     subpath: Option<String>,
+    /// The version control system: `git`, `bzr` and so on.
     vcs_type: Option<String>,
+    /// The revision last seen at the tip of the branch.
     vcs_last_revision: Option<String>,
+    /// How much the codebase matters, relative to others.
     value: Option<i32>,
+    /// A page about the codebase, for people to read.
     web_url: Option<String>,
 }
 
@@ -77,15 +93,24 @@ impl From<Codebase> for CodebaseResponse {
 /// A candidate.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct CandidateResponse {
+    /// The id of the candidate.
     id: i64,
+    /// The name of the codebase.
     codebase: String,
+    /// The name of the campaign.
     campaign: String,
+    /// The command of the codemod.
     command: String,
+    /// The name of the publish policy.
     #[serde(rename = "publish-policy")]
     publish_policy: Option<String>,
+    /// The change set that its runs belong to.
     change_set: Option<String>,
+    /// What a run depends on, as the finder of the candidate describes it.
     context: Option<String>,
+    /// How much the change is worth, relative to others; above zero.
     value: Option<i32>,
+    /// The estimated probability of success, from 0 to 1.
     success_chance: Option<f64>,
 }
 
@@ -105,12 +130,13 @@ impl From<Candidate> for CandidateResponse {
     }
 }
 
-/// Tells a field that is null from one that is not there.
+/// Distinguishes a field that is null from one that is absent.
 #[expect(clippy::option_option)]
 fn present<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Option<String>>, D::Error> {
     Option::<String>::deserialize(from).map(Some)
 }
 
+/// Reads a whole number, also one that is written as a float, as Python clients do.
 fn whole<'de, D: Deserializer<'de>>(from: D) -> Result<Option<i64>, D::Error> {
     let Some(number) = Option::<serde_json::Number>::deserialize(from)? else {
         return Ok(None);
@@ -128,47 +154,60 @@ fn whole<'de, D: Deserializer<'de>>(from: D) -> Result<Option<i64>, D::Error> {
         .ok_or_else(|| serde::de::Error::custom("is not a whole number of 64 bits"))
 }
 
-/// A candidate as it is uploaded.
+/// A candidate to store and schedule.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[expect(
     clippy::option_option,
     reason = "a null codebase is refused in other words than a missing one"
 )]
 pub struct CandidateRequest {
+    /// The name of the codebase.
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = String, required)]
     codebase: Option<Option<String>>,
+    /// The name of the campaign.
     #[schema(required)]
     campaign: Option<String>,
+    /// The command of the codemod; the campaign's when absent.
     command: Option<String>,
+    /// The name of the publish policy.
     #[serde(rename = "publish-policy")]
     publish_policy: Option<String>,
+    /// The change set that its runs belong to.
     change_set: Option<String>,
+    /// What a run depends on, as the finder of the candidate describes it.
     context: Option<String>,
-    /// Above zero.
+    /// How much the change is worth, relative to others; above zero.
     #[serde(default, deserialize_with = "whole")]
     #[schema(value_type = Option<i64>)]
     value: Option<i64>,
+    /// The estimated probability of success, from 0 to 1.
     success_chance: Option<f64>,
+    /// The bucket of the queue to schedule it in.
     #[schema(value_type = Option<String>)]
     bucket: Option<Bucket>,
+    /// Who asks for it.
     requester: Option<String>,
-    /// Ids of runs that this candidate follows up on.
+    /// The ids of the runs that this candidate follows up on.
     #[schema(value_type = Option<Vec<String>>)]
     followup_for: Option<Vec<RunId>>,
 }
 
 impl CandidateRequest {
-    /// The entry; one without codebase or campaign spoils the whole list.
-    pub fn entry(self, place: usize) -> Result<CandidateEntry, String> {
+    /// Returns the entry at position `index` of a list.
+    ///
+    /// # Errors
+    ///
+    /// When it has no codebase or no campaign, which refuses the whole list.
+    pub fn entry(self, index: usize) -> Result<CandidateEntry, String> {
         let codebase = match self.codebase {
-            None => return Err(format!("no codebase field for candidate [{place}]")),
-            Some(None) => return Err(format!("codebase field is None for candidate [{place}]")),
+            None => return Err(format!("no codebase field for candidate [{index}]")),
+            Some(None) => return Err(format!("codebase field is None for candidate [{index}]")),
             Some(Some(codebase)) => codebase,
         };
         let campaign = self
             .campaign
-            .ok_or_else(|| format!("no campaign field for candidate [{place}]"))?;
+            .ok_or_else(|| format!("no campaign field for candidate [{index}]"))?;
         Ok(CandidateEntry {
             codebase,
             campaign,
@@ -185,46 +224,62 @@ impl CandidateRequest {
     }
 }
 
-/// A candidate that was stored and queued.
+/// A candidate that was stored and scheduled.
 #[derive(Debug, Serialize, ToSchema)]
 struct AcceptedResponse {
+    /// The name of the campaign.
     campaign: String,
+    /// The name of the codebase.
     codebase: String,
+    /// The bucket of the queue that it is in.
     bucket: &'static str,
+    /// The change set that its runs belong to.
     change_set: Option<String>,
+    /// The distance behind the first item at which it was queued.
     offset: f64,
-    /// Seconds.
+    /// The expected duration, in seconds.
     estimated_duration: f64,
+    /// The id of its queue item.
     #[serde(rename = "queue-id")]
     queue_id: i64,
+    /// Whether the run starts afresh instead of resuming from an earlier one.
     refresh: bool,
 }
 
-/// What became of each entry of an upload.
+/// The outcome of an upload of candidates: those that were stored, and what was wrong with the
+/// others.
 #[derive(Debug, Default, Serialize, ToSchema)]
 pub struct CandidatesResponse {
+    /// The candidates that were stored and scheduled.
     success: Vec<AcceptedResponse>,
+    /// The commands that are missing or not valid.
     invalid_command: Vec<Option<String>>,
+    /// The values that are not above zero or too large.
     invalid_value: Vec<i64>,
+    /// The campaigns that are not configured.
     unknown_campaigns: Vec<String>,
+    /// The codebases that are not stored.
     unknown_codebases: Vec<String>,
+    /// The publish policies that are not stored.
     unknown_publish_policies: Vec<String>,
-    /// Runs that entries follow up on; absent when all are there.
+    /// The runs that entries follow up on and that are not stored; absent when all are.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     unknown_runs: Vec<String>,
 }
 
 impl From<UploadedCandidates> for CandidatesResponse {
     fn from(uploaded: UploadedCandidates) -> Self {
-        let mut shape = Self::default();
+        let mut response = Self::default();
         for rejection in uploaded.rejected {
             match rejection {
-                Rejection::InvalidCommand(command) => shape.invalid_command.push(command),
-                Rejection::InvalidValue(value) => shape.invalid_value.push(value),
-                Rejection::UnknownCampaign(name) => shape.unknown_campaigns.push(name),
-                Rejection::UnknownCodebase(name) => shape.unknown_codebases.push(name),
-                Rejection::UnknownPublishPolicy(name) => shape.unknown_publish_policies.push(name),
-                Rejection::UnknownRun(id) => shape.unknown_runs.push(id.to_string()),
+                Rejection::InvalidCommand(command) => response.invalid_command.push(command),
+                Rejection::InvalidValue(value) => response.invalid_value.push(value),
+                Rejection::UnknownCampaign(name) => response.unknown_campaigns.push(name),
+                Rejection::UnknownCodebase(name) => response.unknown_codebases.push(name),
+                Rejection::UnknownPublishPolicy(name) => {
+                    response.unknown_publish_policies.push(name)
+                }
+                Rejection::UnknownRun(id) => response.unknown_runs.push(id.to_string()),
             }
         }
         let accepted = uploaded
@@ -240,7 +295,7 @@ impl From<UploadedCandidates> for CandidatesResponse {
                 queue_id: accepted.queued.queue_id,
                 refresh: accepted.refresh,
             });
-        shape.success = accepted.collect();
-        shape
+        response.success = accepted.collect();
+        response
     }
 }

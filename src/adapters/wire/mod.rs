@@ -1,25 +1,40 @@
-//! The JSON that others send and read. Field names, null or absent, are part of the contract with existing clients.
+//! The JSON that other programs send and read: used by HTTP, by the events in Redis and by the
+//! command line.
+//!
+//! Names of fields, and whether a field is null or absent, are part of the contract with existing
+//! clients. A new type gets a file named after its resource, and its name ends in `Request` or
+//! `Response`.
 
 mod active_run;
 mod assignment;
 mod catalog;
-mod restraint;
+mod explain;
+mod keepalive;
+mod limits;
+mod parked;
+mod pauses;
 mod run;
 mod schedule;
+mod watchdog;
+mod workers;
 
-pub use active_run::{
-    ActiveRunResponse, AssignmentRequest, BackchannelRequest, StatusResponse, WatchdogResponse,
-};
+pub use active_run::{ActiveRunResponse, AssignmentRequest, BackchannelRequest, StatusResponse};
 pub use assignment::AssignmentResponse;
 pub use catalog::{
     CandidateRequest, CandidateResponse, CandidatesResponse, CodebaseRequest, CodebaseResponse,
 };
-pub use restraint::{
-    ExplanationResponse, LimitRequest, LimitResponse, LimitsResponse, ParkedPageResponse,
-    ParkedResponse, PauseRequest, PauseResponse, PausesResponse, UnparkRequest, UnparkedResponse,
+pub use explain::ExplanationResponse;
+pub use keepalive::{KeepaliveResponse, SizeResponse};
+pub use limits::{LimitRequest, LimitResponse, LimitsResponse};
+pub use parked::{ParkedPageResponse, ParkedResponse, UnparkRequest, UnparkedResponse};
+pub use pauses::{PauseRequest, PauseResponse, PausesResponse};
+pub use run::{
+    BriefRunResponse, FinishResponse, PublishStatusRequest, PublishStatusResponse, ResultResponse,
+    RunResponse,
 };
-pub use run::{FinishResponse, PublishStatusResponse, ResultResponse, RunResponse};
 pub use schedule::{
     BulkResponse, FinishedResponse, PositionResponse, QueueItemResponse, QueueStatsResponse,
     ScheduleResponse, ScheduleRunRequest,
 };
+pub use watchdog::WatchdogResponse;
+pub use workers::{AccountsResponse, NewWorkerRequest, PasswordResponse, WorkersResponse};

@@ -7,54 +7,75 @@ use crate::{
     },
     services::finish::Finished,
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
-/// The run that was continued.
+/// The earlier run that a run resumed from.
 #[derive(Debug, Serialize, ToSchema)]
 struct ResumedResponse {
+    /// The id of the earlier run.
     run_id: String,
 }
 
-/// A run's result; also sent on the channel `result`.
+/// The result of a run; also published on the channel `result`.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ResultResponse {
+    /// The name of the codebase.
     codebase: String,
+    /// The name of the campaign.
     campaign: String,
+    /// The change set that the run belongs to: its own id if no other.
     change_set: String,
+    /// The id of the run.
     log_id: String,
+    /// What the codemod did, in words.
     description: Option<String>,
+    /// `success`, `nothing-to-do`, `nothing-new-to-do` or the code of a failure.
     code: String,
+    /// Details of the failure, which depend on its code.
     #[schema(value_type = Object)]
     failure_details: Option<Value>,
+    /// The stage in which it failed.
     failure_stage: Option<String>,
-    /// Seconds.
+    /// The seconds from start to finish.
     duration: f64,
+    /// The time at which it finished.
     finish_time: String,
+    /// The time at which it started.
     start_time: String,
+    /// Whether a repeat may cure the failure.
     transient: Option<bool>,
-    /// `{}` or `{name, details}`.
+    /// What was built: `{}` or `{name, details}`.
     #[schema(value_type = Object)]
     target: Value,
+    /// The names of its logs.
     logfilenames: Vec<String>,
+    /// What the codemod reported.
     #[schema(value_type = Object)]
     codemod: Option<Value>,
+    /// How much the change is worth, relative to others.
     value: Option<i32>,
+    /// The remotes that the result refers to, by name.
     #[schema(value_type = Object)]
     remotes: Option<Value>,
+    /// The URL of the branch that was changed.
     branch_url: Option<String>,
+    /// The earlier run that it resumed from; null when it started afresh.
     resume: Option<ResumedResponse>,
-    /// `[role, name, base revision, revision]`.
+    /// The changed branches: `[role, name, base revision, revision]`.
     #[schema(value_type = Option<Vec<Vec<Option<String>>>>)]
     branches: Option<Vec<ResultBranch>>,
-    /// `[name, revision]`.
+    /// The new tags: `[name, revision]`.
     #[schema(value_type = Option<Vec<Vec<Option<String>>>>)]
     tags: Option<Vec<ResultTag>>,
+    /// The revision of the result.
     revision: Option<String>,
+    /// The revision of the main branch that the run started from.
     main_branch_revision: Option<String>,
 }
 
+/// Returns what was built in the form of the Python runner.
 fn target(target: Option<&Target>) -> Value {
     match target {
         None => json!({}),
@@ -101,14 +122,18 @@ impl From<&Run> for ResultResponse {
     }
 }
 
-/// The answer to a finish.
+/// The outcome of finishing a run.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct FinishResponse {
+    /// The id of the run.
     id: String,
-    /// What was received, without `result.json`.
+    /// The names of the files that were received, without `result.json`.
     filenames: Vec<String>,
+    /// The names of the stored logs.
     logs: Vec<String>,
+    /// The names of the stored artifacts; null when nothing was built.
     artifacts: Option<Vec<String>>,
+    /// The result that was stored.
     result: ResultResponse,
 }
 
@@ -125,12 +150,23 @@ impl From<&Finished> for FinishResponse {
     }
 }
 
-/// A decision about a run; also sent on the channel `publish-status`.
+/// The publish status to set.
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct PublishStatusRequest {
+    /// One of unknown, blocked, needs-manual-review, rejected, approved, ignored.
+    pub publish_status: String,
+}
+
+/// The publish status of a run; also published on the channel `publish-status`.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct PublishStatusResponse {
+    /// The id of the run.
     run_id: String,
+    /// One of unknown, blocked, needs-manual-review, rejected, approved, ignored.
     publish_status: String,
+    /// The name of the codebase.
     codebase: String,
+    /// The name of the campaign.
     campaign: String,
 }
 
@@ -145,20 +181,53 @@ impl From<&Run> for PublishStatusResponse {
     }
 }
 
-/// Every stored fact of a run.
+/// What the publisher needs to know of a run.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct BriefRunResponse {
+    /// The name of the campaign.
+    campaign: String,
+    /// The name of the codebase.
+    codebase: String,
+    /// One of unknown, blocked, needs-manual-review, rejected, approved, ignored.
+    publish_status: String,
+}
+
+impl From<&Run> for BriefRunResponse {
+    fn from(run: &Run) -> Self {
+        Self {
+            campaign: run.campaign.to_string(),
+            codebase: run.codebase.to_string(),
+            publish_status: run.publish_status.to_string(),
+        }
+    }
+}
+
+/// A run with all that is stored of it.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct RunResponse {
+    /// One of unknown, blocked, needs-manual-review, rejected, approved, ignored.
     publish_status: String,
+    /// The id of its queue item.
     queue_id: i64,
+    /// The command of the codemod.
     command: String,
+    /// The name of its worker.
     worker: Option<String>,
+    /// A page about the worker, for people to read.
     worker_link: Option<String>,
+    /// What the result depends on, as the codemod reported it.
     context: Option<String>,
+    /// The context of the queue item.
     instigated_context: Option<String>,
+    /// The version control system of the branch.
     vcs_type: Option<String>,
+    /// The folder of the codebase within the branch.
     subpath: Option<String>,
+    /// The URL of the branch that the change is meant for.
     target_branch_url: Option<String>,
+    /// The names of the uploaded files, in the order of the upload.
     filenames: Vec<String>,
+    /// The names of the stored artifacts; null when nothing was built.
     artifacts: Option<Vec<String>>,
     #[serde(flatten)]
     result: ResultResponse,

@@ -1,4 +1,4 @@
-//! The queue, and runs queued by hand.
+//! The queue, and runs that are scheduled by hand.
 
 use crate::{
     domain::{
@@ -20,10 +20,15 @@ use utoipa::ToSchema;
 /// A queue item.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct QueueItemResponse {
+    /// The id of the queue item.
     queue_id: i64,
+    /// The name of the codebase.
     codebase: String,
+    /// The name of the campaign.
     campaign: String,
+    /// What the run depends on, as the finder of its candidate describes it.
     context: Option<String>,
+    /// The command of the codemod.
     command: String,
 }
 
@@ -39,11 +44,14 @@ impl From<QueueItem> for QueueItemResponse {
     }
 }
 
-/// Where a pair stands; nulls when it is not queued. Times in seconds.
+/// The position of a pair in the queue; nulls when it is not queued.
 #[derive(Debug, Default, Serialize, ToSchema)]
 pub struct PositionResponse {
+    /// The position in the queue; that of the first item is 1.
     position: Option<u64>,
+    /// The expected seconds until it is assigned, with as many workers as are busy now.
     wait_time: Option<f64>,
+    /// The expected seconds of work in all items before it.
     cumulative_wait_time: Option<f64>,
 }
 
@@ -57,29 +65,41 @@ impl From<Option<Wait>> for PositionResponse {
     }
 }
 
-/// What to run, and how. Either `run_id` or a codebase.
+/// A run to schedule: of a codebase, or the same as an earlier run.
 #[derive(Debug, Clone, Default, Deserialize, ToSchema)]
 pub struct ScheduleRunRequest {
+    /// The earlier run to repeat; wins over a codebase.
     run_id: Option<String>,
+    /// The name of the campaign.
     campaign: Option<String>,
+    /// The name of the codebase.
     codebase: Option<String>,
+    /// The revision of the main branch to build; only for control runs.
     main_branch_revision: Option<String>,
+    /// Whether to start afresh instead of resuming from an earlier run.
     refresh: Option<bool>,
+    /// The change set that the run belongs to.
     change_set: Option<String>,
+    /// Who asks for it.
     requester: Option<String>,
+    /// The bucket of the queue to schedule it in.
     bucket: Option<String>,
+    /// The distance behind the first item at which to queue it.
     offset: Option<f64>,
-    /// Seconds.
+    /// The expected duration, in seconds.
     estimated_duration: Option<f64>,
-    /// `reschedule`, `deschedule` or `reset`: many at once.
+    /// `reschedule`, `deschedule` or `reset`: applies to many items instead of one.
     action: Option<String>,
+    /// With an action: only runs that ended with this code.
     result_code: Option<String>,
+    /// With an action: only candidates whose estimated probability of success is at least this.
     min_success_chance: Option<f64>,
+    /// With an action: only return what would be affected.
     dry_run: Option<bool>,
 }
 
 impl ScheduleRunRequest {
-    /// Whether many are meant.
+    /// Returns whether the request has an action, which applies to many items.
     pub fn is_bulk(&self) -> bool {
         self.action.is_some()
     }
@@ -96,7 +116,11 @@ impl ScheduleRunRequest {
         self.bucket.as_deref().map(str::parse).transpose()
     }
 
-    /// What to run, and how.
+    /// Returns what to run, the revision of the main branch, and how to run it.
+    ///
+    /// # Errors
+    ///
+    /// When neither run nor codebase is named, or a name is not valid.
     pub fn single(self) -> Result<(Subject, Option<String>, Options), Invalid> {
         let subject = match (self.run_id.clone(), self.codebase()?) {
             (Some(id), _) => Subject::Run(RunId::new(id)),
@@ -122,7 +146,11 @@ impl ScheduleRunRequest {
         Ok((subject, self.main_branch_revision, options))
     }
 
-    /// What to do with which ones.
+    /// Returns the action and what it applies to.
+    ///
+    /// # Errors
+    ///
+    /// When the action is not known, no campaign is named, or a name is not valid.
     pub fn bulk(self) -> Result<BulkRequest, Invalid> {
         let action = match self.action.as_deref() {
             Some("reschedule") => BulkAction::Reschedule,
@@ -149,14 +177,20 @@ impl ScheduleRunRequest {
     }
 }
 
-/// A run that was queued by hand.
+/// A run that was scheduled by hand.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ScheduleResponse {
+    /// The name of the campaign.
     campaign: String,
+    /// The distance behind the first item at which it was queued.
     offset: f64,
+    /// The bucket of the queue that it is in.
     bucket: &'static str,
+    /// The name of the codebase.
     codebase: String,
+    /// The id of its queue item.
     queue_id: i64,
+    /// The expected duration, in seconds.
     estimated_duration_seconds: f64,
 }
 
@@ -173,27 +207,36 @@ impl From<Scheduled> for ScheduleResponse {
     }
 }
 
-/// One that was or would be affected.
+/// An item that was affected, or would be.
 #[derive(Debug, Serialize, ToSchema)]
 struct AffectedResponse {
+    /// The name of the codebase.
     codebase: String,
+    /// The name of the campaign.
     campaign: String,
+    /// The change set that it is of; null when a run makes one of its own.
     change_set: Option<String>,
+    /// The id of the queue item; null when there is none.
     queue_id: Option<i64>,
+    /// The code with which its last run ended, where that was asked for.
     result_code: Option<String>,
 }
 
-/// What was done with many.
+/// The outcome of an action that applies to many items.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct BulkResponse {
+    /// `reschedule`, `deschedule` or `reset`.
     action: &'static str,
+    /// The number of affected items.
     affected_count: usize,
+    /// Whether nothing was changed.
     dry_run: bool,
+    /// The affected items.
     items: Vec<AffectedResponse>,
 }
 
 impl BulkResponse {
-    /// The shape of what was affected.
+    /// Creates the response for the affected items.
     pub fn new(action: BulkAction, dry_run: bool, affected: Vec<Affected>) -> Self {
         let action = match action {
             BulkAction::Reschedule => "reschedule",
@@ -217,22 +260,27 @@ impl BulkResponse {
     }
 }
 
-/// Runs that ended within a time.
+/// The number of runs that were finished within a period.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct FinishedResponse {
+    /// All runs.
     total: u64,
+    /// Runs that ended with `success`.
     success: u64,
+    /// Runs that ended with `nothing-to-do` or `nothing-new-to-do`.
     nothing_to_do: u64,
+    /// Runs that failed.
     failure: u64,
+    /// Runs by result code.
     by_code: BTreeMap<String, u64>,
 }
 
 impl From<&FinishedCounts> for FinishedResponse {
     fn from(counts: &FinishedCounts) -> Self {
-        let sum = |wanted: &dyn Fn(&ResultCode) -> bool| {
+        let sum = |matches: &dyn Fn(&ResultCode) -> bool| {
             counts
                 .iter()
-                .filter(|(code, _)| wanted(code))
+                .filter(|(code, _)| matches(code))
                 .map(|(_, count)| count)
                 .sum()
         };
@@ -252,20 +300,24 @@ impl From<&FinishedCounts> for FinishedResponse {
 /// Figures about the queue.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct QueueStatsResponse {
+    /// The number of queue items.
     queue_length: u64,
+    /// The number of active runs.
     active_runs: u64,
+    /// The number of queue items in each bucket.
     #[schema(value_type = Object)]
     by_bucket: BTreeMap<Bucket, u64>,
-    /// Not on the public API.
+    /// The number of queue items of each campaign; absent on the public API.
     #[serde(skip_serializing_if = "Option::is_none")]
     by_campaign: Option<BTreeMap<String, u64>>,
+    /// The seconds for which the oldest item has waited; null when the queue is empty.
     oldest_wait_seconds: Option<f64>,
-    /// By time: `last_hour` and `last_day`.
+    /// The finished runs by period: `last_hour` and `last_day`.
     finished: BTreeMap<&'static str, FinishedResponse>,
 }
 
 impl QueueStatsResponse {
-    /// The figures, with or without names.
+    /// Creates the response, with or without the names of campaigns.
     pub fn new(figures: QueueFigures, with_names: bool) -> Self {
         Self {
             queue_length: figures.queue_length,

@@ -1,6 +1,7 @@
 //! The API as clients see it, over a real server on embedded stores: what it answers to good, bad and repeated requests.
 
 mod bad_input;
+mod callers;
 mod results;
 mod watching;
 mod workers;

@@ -1,5 +1,6 @@
 //! The use cases with failing ports: what happens when a store is away at the wrong moment, and when time passes.
 
+mod finishing;
 mod watching;
 
 use crate::support::{FakeClock, in_memory, start, values::*};
@@ -13,6 +14,7 @@ use janitor_runner::{
     },
     domain::{
         build::BuildSettings,
+        caller::Caller,
         campaign::{BuildTarget, Campaign, Campaigns},
         codebase::Codebase,
         name::{CampaignName, RunId},
@@ -214,7 +216,8 @@ impl Place {
             status_publisher: self.status_publisher.clone(),
             clock: self.clock.clone(),
             metrics: Arc::new(Metrics::new()),
-            turns: RunLocks::default(),
+            run_locks: RunLocks::default(),
+            tasks: TaskTracker::new(),
         })
     }
 
@@ -506,9 +509,13 @@ async fn a_caller_that_goes_away_leaves_nothing_claimed() {
 }
 
 /// Finishes a run as the API does.
-async fn finish(finisher: &Finisher, id: &RunId, report: &str) -> Result<Finished, ServiceError> {
-    match finisher.find(id, None).await? {
-        Finishable::Active(held) => finisher.finish(*held, &upload(report)).await,
+async fn finish(
+    finisher: &Arc<Finisher>,
+    id: &RunId,
+    report: &str,
+) -> Result<Finished, ServiceError> {
+    match finisher.find(id, &Caller::Operator).await? {
+        Finishable::Active(held) => finisher.finish(*held, upload(report)).await,
         Finishable::Finished(run) => Ok(Finished {
             run: *run,
             first_time: false,

@@ -7,6 +7,7 @@ use janitor_runner::{
     adapters::{backchannel::none::NoBackchannel, vcs::none::NoVcs},
     domain::{
         active_run::{ActiveRun, Claimant},
+        caller::Caller,
         pause::{Pause, Scope},
         queue::Bucket,
         watch::Ping,
@@ -176,20 +177,27 @@ async fn a_keepalive_renews_and_says_when_to_stop() {
     let place = place();
     let run = place.leased("aa", "r1").await;
     place.clock.advance(TimeDelta::seconds(60));
-    let renewed = place.keepalive.renew(&run.id, None).await.unwrap();
+    let renewed = place
+        .keepalive
+        .renew(&run.id, &Caller::Operator)
+        .await
+        .unwrap();
     assert_eq!(
         (renewed.lease_until, renewed.cancel),
         (Some(start() + TimeDelta::seconds(180)), None)
     );
     assert!(matches!(
-        place.keepalive.renew(&run.id, Some("other")).await,
+        place
+            .keepalive
+            .renew(&run.id, &Caller::Worker("other".to_owned()))
+            .await,
         Err(ServiceError::NotYours(_))
     ));
     place.store.cancel(&run.id, "enough").await.unwrap();
     assert_eq!(
         place
             .keepalive
-            .renew(&run.id, None)
+            .renew(&run.id, &Caller::Operator)
             .await
             .unwrap()
             .cancel
@@ -203,17 +211,17 @@ async fn a_keepalive_renews_and_says_when_to_stop() {
         .await
         .unwrap();
     assert!(matches!(
-        place.keepalive.renew(&run.id, None).await,
+        place.keepalive.renew(&run.id, &Caller::Operator).await,
         Err(ServiceError::Gone { stop: false, .. })
     ));
     place.leased("aa", "r2").await;
     assert!(matches!(
-        place.keepalive.renew(&run.id, None).await,
+        place.keepalive.renew(&run.id, &Caller::Operator).await,
         Err(ServiceError::Gone { stop: true, .. })
     ));
     let never = janitor_runner::domain::name::RunId::new("never");
     assert!(matches!(
-        place.keepalive.renew(&never, None).await,
+        place.keepalive.renew(&never, &Caller::Operator).await,
         Err(ServiceError::NotFound { .. })
     ));
 }
@@ -224,7 +232,7 @@ async fn a_late_result_is_kept_and_said_twice_only_once() {
     let run = place.leased("aa", "r1").await;
     let finisher = place.working_finisher();
     // Found while it was active, handed in after it was given up.
-    let Finishable::Active(held) = finisher.find(&run.id, None).await.unwrap() else {
+    let Finishable::Active(held) = finisher.find(&run.id, &Caller::Operator).await.unwrap() else {
         panic!("it is active")
     };
     place.clock.advance(TimeDelta::seconds(200));
@@ -244,7 +252,7 @@ async fn a_late_result_is_kept_and_said_twice_only_once() {
             .as_str(),
         "worker-timeout"
     );
-    let late = finisher.finish(*held, &upload(SUCCESS)).await.unwrap();
+    let late = finisher.finish(*held, upload(SUCCESS)).await.unwrap();
     assert!(late.first_time && late.run.code.is_success() && !late.run.given_up);
     assert_eq!(place.store.run(&run.id).await.unwrap().unwrap(), late.run);
     assert_eq!(
@@ -279,7 +287,13 @@ async fn what_a_vanished_worker_sent_of_its_log_is_kept() {
     let run = place.leased("aa", "r1").await;
     place
         .live_log
-        .append(&run.id, None, "worker.log", 0, "half of it".into())
+        .append(
+            &run.id,
+            &Caller::Operator,
+            "worker.log",
+            0,
+            "half of it".into(),
+        )
         .await
         .unwrap();
     let mut logs = MockLogStore::new();
@@ -347,7 +361,11 @@ async fn a_log_is_refused_when_it_is_too_large_or_none() {
     let run = place.leased("aa", "r1").await;
     let append = |name: &'static str, offset, bytes: Vec<u8>| {
         let (live_log, id) = (place.live_log.clone(), run.id.clone());
-        async move { live_log.append(&id, None, name, offset, bytes.into()).await }
+        async move {
+            live_log
+                .append(&id, &Caller::Operator, name, offset, bytes.into())
+                .await
+        }
     };
     assert_eq!(append("a.log", 0, vec![b'x'; 600]).await.unwrap().0, 600);
     assert!(matches!(
@@ -375,7 +393,7 @@ async fn a_log_is_followed_from_the_worker_to_the_store() {
     let run = place.leased("aa", "r1").await;
     place
         .live_log
-        .append(&run.id, None, "w.log", 0, "one ".into())
+        .append(&run.id, &Caller::Operator, "w.log", 0, "one ".into())
         .await
         .unwrap();
     let mut stored = MockLogStore::new();
@@ -404,7 +422,7 @@ async fn a_log_is_followed_from_the_worker_to_the_store() {
     );
     place
         .live_log
-        .append(&run.id, None, "w.log", 4, "two".into())
+        .append(&run.id, &Caller::Operator, "w.log", 4, "two".into())
         .await
         .unwrap();
     tokio::time::sleep(Duration::from_millis(400)).await;

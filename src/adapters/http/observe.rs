@@ -1,0 +1,72 @@
+//! The metrics and the tracing span of each request.
+
+use super::AppState;
+use axum::{
+    extract::{MatchedPath, Request, State},
+    http::header,
+    middleware::Next,
+    response::Response,
+};
+use std::{sync::Arc, time::Instant};
+use tower_http::request_id::RequestId;
+use tracing::Instrument;
+
+fn route_name(route: Option<&MatchedPath>) -> &str {
+    route.map_or("none", MatchedPath::as_str)
+}
+
+/// Counts each request and runs it in a span.
+///
+/// It is no `async fn`, because thousands of requests may wait: the future keeps what is needed
+/// for that after the response, and not the whole request.
+pub fn observe(
+    State(app): State<Arc<AppState>>,
+    request: Request,
+    next: Next,
+) -> impl Future<Output = Response> {
+    let started = Instant::now();
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let method = request.method().clone();
+    let id = request
+        .extensions()
+        .get::<RequestId>()
+        .and_then(|id| id.header_value().to_str().ok())
+        .unwrap_or_default();
+    let trace = request
+        .headers()
+        .get("traceparent")
+        .and_then(|parent| parent.to_str().ok())
+        .unwrap_or_default();
+    let span = tracing::info_span!(
+        "http.request.handle",
+        http.method = %method,
+        http.route = route_name(route.as_ref()),
+        request.id = id,
+        traceparent = trace
+    );
+    let response = next.run(request).instrument(span.clone());
+    async move {
+        let response = response.await;
+        let status = response.status();
+        app.metrics.answered(
+            method.as_str(),
+            route_name(route.as_ref()),
+            status.as_u16(),
+            started.elapsed(),
+        );
+        let length = response
+            .headers()
+            .get(header::CONTENT_LENGTH)
+            .and_then(|length| length.to_str().ok())
+            .unwrap_or_default();
+        let milliseconds = started.elapsed().as_millis();
+        tracing::debug!(
+            parent: &span,
+            http.status = status.as_u16(),
+            http.length = length,
+            milliseconds,
+            "responded"
+        );
+        response
+    }
+}
