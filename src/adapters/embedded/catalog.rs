@@ -20,8 +20,8 @@ use crate::{
 };
 use async_trait::async_trait;
 
-/// Returns the location (branch URL and subpath) that only one codebase may have. A named codebase without a
-/// subpath may share its branch with others, so it has none.
+/// Returns the location (branch URL and subpath) that only one codebase may have. A named codebase
+/// without a subpath may share its branch with others, so it has none.
 fn unique_location(codebase: &Codebase) -> Option<(&str, &str)> {
     match (&codebase.branch_url, &codebase.subpath, &codebase.name) {
         (Some(url), Some(subpath), _) => Some((url, subpath)),

@@ -53,7 +53,8 @@ impl<'a> Blocked<'a> {
     }
 
     fn blocks_item(&self, item: &QueueItem) -> bool {
-        // Building the scopes of each item takes longer than all else, and mostly nothing is blocked.
+        // Building the scopes of each item takes longer than all else, and mostly nothing is
+        // blocked.
         self.has_item_scopes
             && (self.blocks(Scope::Campaign(item.key.campaign.clone()))
                 || self.blocks(Scope::Codebase(item.key.codebase.clone()))

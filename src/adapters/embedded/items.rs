@@ -45,8 +45,8 @@ fn insert(
 
 /// Enqueues one request: as a new item, or by the update rule of the item of its key.
 ///
-/// A claimed item is not changed, since its run has begun with what it was. It keeps the request until
-/// the run ends.
+/// A claimed item is not changed, since its run has begun with what it was. It keeps the request
+/// until the run ends.
 pub(super) fn enqueue(
     txn: &mut Txn<'_>,
     index: &mut MemoryIndex,
@@ -123,8 +123,8 @@ pub(super) fn apply_pending_enqueue(
     enqueue(txn, index, request, now).map(drop)
 }
 
-/// Puts an item back that was claimed, with a new state; then applies the deferred request, which may
-/// reset that state.
+/// Puts an item back that was claimed, with a new state; then applies the deferred request, which
+/// may reset that state.
 pub(super) fn requeue(
     txn: &mut Txn<'_>,
     index: &mut MemoryIndex,

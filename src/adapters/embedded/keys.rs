@@ -1,5 +1,5 @@
-//! The keys of the embedded stores: a letter for the table, then the parts, encoded so that the order of
-//! the bytes is the order in which the records are read.
+//! The keys of the embedded stores: a letter for the table, then the parts, encoded so that the
+//! order of the bytes is the order in which the records are read.
 //!
 //! Letters and names are part of the stored format and must not change.
 
@@ -24,8 +24,9 @@ impl Key {
         Self(vec![letter])
     }
 
-    /// Appends text, which a NUL byte ends, so that a shorter text sorts before its extensions. The bytes 0
-    /// and 1 are escaped by a 1, which keeps the order of texts and keeps different texts different.
+    /// Appends text, which a NUL byte ends, so that a shorter text sorts before its extensions. The
+    /// bytes 0 and 1 are escaped by a 1, which keeps the order of texts and keeps different texts
+    /// different.
     fn text(mut self, text: &str) -> Self {
         for byte in text.bytes() {
             match byte {

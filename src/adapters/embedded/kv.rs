@@ -1,4 +1,5 @@
-//! The port of the embedded stores: an ordered key-value store, brought by `adapters/sled` and `adapters/memory`.
+//! The port of the embedded stores: an ordered key-value store, brought by `adapters/sled` and
+//! `adapters/memory`.
 
 use std::{collections::BTreeMap, ops::Bound};
 

@@ -1,7 +1,7 @@
 //! Logs of active runs on the embedded stores.
 //!
-//! A log is stored in blocks of equal size, so that an append rewrites at most one block, and a read
-//! computes the block that it starts in.
+//! A log is stored in blocks of equal size, so that an append rewrites at most one block, and a
+//! read computes the block that it starts in.
 
 use super::{
     keys,
@@ -111,8 +111,8 @@ fn list(txn: &Txn<'_>, run: &RunId) -> Result<Vec<(String, u64)>, Fault> {
     Ok(logs)
 }
 
-/// Splits a key into its texts, without the table's letter. Names of logs and runs have no bytes that
-/// `keys` escapes.
+/// Splits a key into its texts, without the table's letter. Names of logs and runs have no bytes
+/// that `keys` escapes.
 fn texts_of(key: &[u8]) -> Vec<String> {
     key.get(1..)
         .unwrap_or_default()

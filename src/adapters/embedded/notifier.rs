@@ -1,4 +1,5 @@
-//! The queue notifier of the embedded stores: every change happens in this process, so it counts them.
+//! The queue notifier of the embedded stores: every change happens in this process, so it counts
+//! them.
 
 use super::store::Embedded;
 use crate::ports::QueueNotifier;

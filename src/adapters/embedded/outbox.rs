@@ -16,8 +16,8 @@ use crate::{
 use async_trait::async_trait;
 use std::ops::ControlFlow;
 
-/// Adds an entry for the result of a run, or for a publish status that it got. Part of the command that
-/// stores the run, so that neither is there without the other.
+/// Adds an entry for the result of a run, or for a publish status that it got. Part of the command
+/// that stores the run, so that neither is there without the other.
 pub(super) fn add(
     txn: &mut Txn<'_>,
     run: &RunId,

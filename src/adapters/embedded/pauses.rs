@@ -12,8 +12,8 @@ use async_trait::async_trait;
 
 /// How many items are assumed to become claimable when a pause or a limit ends.
 ///
-/// They are not counted, since that would take a scan of the queue. So many waiting workers look at once,
-/// and each that finds an item has the next one look.
+/// They are not counted, since that would take a scan of the queue. So many waiting workers look at
+/// once, and each that finds an item has the next one look.
 const ESTIMATED_ITEMS: usize = 16;
 
 #[async_trait]

@@ -1,5 +1,5 @@
-//! The stored records that are not domain types themselves. Their JSON names must not change: stores
-//! that were written by earlier versions have them.
+//! The stored records that are not domain types themselves. Their JSON names must not change:
+//! stores that were written by earlier versions have them.
 
 use crate::domain::{
     codebase::Codebase,
@@ -19,7 +19,8 @@ pub(super) struct StoredItem {
     /// The item as clients see it.
     #[serde(flatten)]
     pub(super) item: QueueItem,
-    /// A request for the same key that came while the item was claimed; it is applied when the run ends.
+    /// A request for the same key that came while the item was claimed; it is applied when the run
+    /// ends.
     #[serde(rename = "wish")]
     pub(super) pending_enqueue: Option<EnqueueRequest>,
     /// What earlier runs left: retries, snoozed, parked.

@@ -130,7 +130,8 @@ fn require_worker(txn: &Txn<'_>, run: &Run) -> Result<(), RunStoreError> {
     }
 }
 
-/// Counts the consecutive failures that a worker is at fault for; any other result resets the count.
+/// Counts the consecutive failures that a worker is at fault for; any other result resets the
+/// count.
 fn count_failures(
     txn: &mut Txn<'_>,
     run: &Run,
@@ -232,7 +233,8 @@ impl RunRecorder for Embedded {
         let recorded = self
             .write("store a run", move |txn, index| record(txn, index, new))
             .await;
-        // The item, its deferred request, or another item that a limit blocked may be claimable now.
+        // The item, its deferred request, or another item that a limit blocked may be claimable
+        // now.
         if recorded.is_ok() {
             self.availability.add(1);
         }

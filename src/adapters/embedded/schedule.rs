@@ -35,7 +35,8 @@ fn mean<'a>(runs: impl IntoIterator<Item = &'a PastRun>) -> Option<f64> {
         .mean()
 }
 
-/// Returns the runs under a prefix that schedules count: those that did not fail for a transient reason.
+/// Returns the runs under a prefix that schedules count: those that did not fail for a transient
+/// reason.
 fn effective_past(txn: &Txn<'_>, prefix: &keys::Key) -> Result<Vec<PastRun>, Fault> {
     let past: Vec<StoredPast> = txn.list(prefix, usize::MAX)?;
     Ok(past

@@ -29,8 +29,8 @@ pub struct Embedded {
     kv: Arc<dyn Kv>,
     /// Changed by the writer only.
     index: Arc<RwLock<MemoryIndex>>,
-    /// Held for writing while a batch is applied, and for reading during a read, so that reads never
-    /// see half of a batch. Always taken after `index`, never before.
+    /// Held for writing while a batch is applied, and for reading during a read, so that reads
+    /// never see half of a batch. Always taken after `index`, never before.
     snapshot_lock: Arc<RwLock<()>>,
     commands: mpsc::Sender<Command>,
     /// Counts items that may be claimed now, for the queue notifier.
@@ -142,8 +142,8 @@ impl Embedded {
 
     /// Reads the index in memory.
     ///
-    /// That takes microseconds, so it runs here when the index is free. While the writer has it, the
-    /// wait would block an async thread, so it moves to another one.
+    /// That takes microseconds, so it runs here when the index is free. While the writer has it,
+    /// the wait would block an async thread, so it moves to another one.
     pub(super) async fn read_index<T: Send + 'static, E: From<Fault>>(
         &self,
         read: impl FnOnce(&MemoryIndex) -> T + Send + 'static,

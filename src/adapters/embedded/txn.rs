@@ -1,7 +1,7 @@
 //! A view of the key-value store with staged changes on top.
 //!
-//! A command reads what earlier commands of its batch have written, although the store does not have
-//! it yet: each read looks at the staged changes first, and scans merge the two in key order.
+//! A command reads what earlier commands of its batch have written, although the store does not
+//! have it yet: each read looks at the staged changes first, and scans merge the two in key order.
 
 use super::{
     keys::Key,
@@ -141,7 +141,8 @@ impl<'a> Txn<'a> {
         };
         loop {
             let from_store = stored.peek()?;
-            // The smaller key goes first. At equal keys the change does: it replaces the stored value.
+            // The smaller key goes first. At equal keys the change does: it replaces the stored
+            // value.
             let take_change = match (from_store, changed.peek()) {
                 (None, None) => return Ok(()),
                 (Some((key, _)), Some((change, _))) => *change <= key,
@@ -225,8 +226,8 @@ impl<'a> Txn<'a> {
         Ok(records)
     }
 
-    /// Returns a page of the records under a prefix that follow a key, and the key that the next page
-    /// follows; `None` after the last page.
+    /// Returns a page of the records under a prefix that follow a key, and the key that the next
+    /// page follows; `None` after the last page.
     pub(super) fn page<T: DeserializeOwned>(
         &self,
         prefix: &Key,

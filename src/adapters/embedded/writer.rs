@@ -23,8 +23,8 @@ pub(super) type Command = Box<dyn FnOnce(&mut Txn<'_>, &mut MemoryIndex) -> Repl
 pub(super) struct Writer {
     pub(super) kv: Arc<dyn Kv>,
     pub(super) index: Arc<RwLock<MemoryIndex>>,
-    /// Held for writing while a batch is applied, and for reading during a read, so that reads never
-    /// see half of a batch.
+    /// Held for writing while a batch is applied, and for reading during a read, so that reads
+    /// never see half of a batch.
     pub(super) snapshot_lock: Arc<RwLock<()>>,
     /// The commands that wait.
     pub(super) commands: mpsc::Receiver<Command>,
@@ -38,7 +38,8 @@ impl Writer {
             let stored = self.store(batch);
             let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
             if let Err(why) = &stored {
-                tracing::error!(error = %why, changes = replies.len(), "a batch could not be stored");
+                let changes = replies.len();
+                tracing::error!(error = %why, changes, "a batch could not be stored");
                 // The index would otherwise show changes that a restart forgets.
                 index.roll_back_to(0);
             }
@@ -53,9 +54,9 @@ impl Writer {
 
     /// Runs all commands that wait as one batch.
     ///
-    /// This is group commit: making a batch durable costs a sync of the disk however many changes it
-    /// has, so commands that arrive during one sync share the next. No caller gets its reply before
-    /// the batch of its command is durable.
+    /// This is group commit: making a batch durable costs a sync of the disk however many changes
+    /// it has, so commands that arrive during one sync share the next. No caller gets its reply
+    /// before the batch of its command is durable.
     fn run_group(&self, first: Command) -> (Vec<Reply>, Batch) {
         let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
         let mut txn = Txn::new(self.kv.as_ref());
@@ -75,8 +76,8 @@ impl Writer {
             return Ok(());
         }
         let applied = {
-            // Readers take the index first and this lock second. The writer never holds both, so that
-            // the two orders cannot deadlock.
+            // Readers take the index first and this lock second. The writer never holds both, so
+            // that the two orders cannot deadlock.
             let _exclusive = self
                 .snapshot_lock
                 .write()

@@ -1,8 +1,8 @@
-//! What every request needs, in memory: the queue, active runs, pauses, limits and host backoffs, in
-//! the orders that are read.
+//! What every request needs, in memory: the queue, active runs, pauses, limits and host backoffs,
+//! in the orders that are read.
 //!
-//! Each change is also a record in the key-value store, from which all of this is read again when the
-//! store is opened. This file changes the index, `queries.rs` reads it.
+//! Each change is also a record in the key-value store, from which all of this is read again when
+//! the store is opened. This file changes the index, `queries.rs` reads it.
 
 mod queries;
 
@@ -43,7 +43,8 @@ enum Undo {
 pub(super) struct MemoryIndex {
     items: HashMap<QueueId, StoredItem>,
     ids_by_key: BTreeMap<QueueKey, QueueId>,
-    /// The positions of the items of each [`ItemStatus`]. Every item is in exactly one of these sets.
+    /// The positions of the items of each [`ItemStatus`]. Every item is in exactly one of these
+    /// sets.
     positions: [BTreeSet<QueuePosition>; 4],
     priorities: BTreeSet<(i64, QueueId)>,
     added: BTreeSet<(Time, QueueId)>,
