@@ -177,7 +177,7 @@ fn delete_candidate(
     let queued = index
         .item_by_key(&candidate.key)
         .map(|stored| stored.item.id);
-    // The run of a claimed item goes on; its item is removed with it.
+    // The run of a claimed item goes on, and its item is removed when the run ends.
     if let Some(unclaimed) = queued.filter(|id| !index.is_claimed(*id)) {
         items::remove(txn, index, unclaimed);
     }
