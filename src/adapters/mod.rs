@@ -1,4 +1,7 @@
-//! What talks to the outside: one folder a technology. `http` is the way in, the others implement ports.
+//! What talks to the outside: one folder for each technology.
+//!
+//! `http` lets clients in, and `wire` has the shapes that it and others speak. The other folders
+//! implement ports. What several of them need is in `support`.
 
 pub mod backchannel;
 pub mod clock;

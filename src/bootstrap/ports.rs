@@ -5,7 +5,7 @@ use crate::{
         backchannel::Backchannels,
         clock::{RandomIds, SystemClock, SystemRandomness},
         embedded::Embedded,
-        fallback::{Drainer, FallbackArtifacts, FallbackLogs, Waiting},
+        fallback::{Drainer, FallbackArtifacts, FallbackLogs, SpooledFiles},
         gcs::GcsBucket,
         in_process::InProcessEvents,
         local::{LocalArtifacts, LocalLogs, Spool},
@@ -170,7 +170,8 @@ fn with_fallback(
     let (artifacts, spooled_artifacts) =
         FallbackArtifacts::new(artifacts, directory.join("artifacts"));
     let (logs, spooled_logs) = FallbackLogs::new(logs, directory.join("logs"));
-    let spooled: Vec<Arc<dyn Waiting>> = vec![Arc::new(spooled_logs), Arc::new(spooled_artifacts)];
+    let spooled: Vec<Arc<dyn SpooledFiles>> =
+        vec![Arc::new(spooled_logs), Arc::new(spooled_artifacts)];
     let drainer = Drainer::new(directory, spooled, metrics.clone())
         .with_context(|| format!("backup directory {}", directory.display()))?;
     Ok(WithFallback {

@@ -223,9 +223,9 @@ fn calls(raw: &RawBackchannel, user_agent: Option<String>) -> Result<GuardedHttp
         })
     };
     Ok(GuardedHttpSettings {
-        patience: seconds("backchannel.timeout_seconds", raw.timeout_seconds)?,
-        log_stall: seconds("backchannel.log_stall_seconds", raw.log_stall_seconds)?,
-        log_total: seconds("backchannel.log_total_seconds", raw.log_total_seconds)?,
+        timeout: seconds("backchannel.timeout_seconds", raw.timeout_seconds)?,
+        stall_timeout: seconds("backchannel.log_stall_seconds", raw.log_stall_seconds)?,
+        transfer_timeout: seconds("backchannel.log_total_seconds", raw.log_total_seconds)?,
         allowed_networks: raw
             .allowed_networks
             .iter()

@@ -1,6 +1,7 @@
-//! Workers that are Jenkins jobs: whether the job goes on, its console, and its end.
+//! Workers that are Jenkins jobs: pings read the state of the job, its console is the only log, and
+//! a kill stops it.
 
-use super::polling::{answered, of_failure, unreachable};
+use super::failure::{ping_of_failure, unexpected_status, unreachable};
 use crate::{
     adapters::support::guarded_http::GuardedClient,
     domain::{active_run::ActiveRun, watch::Ping},
@@ -10,14 +11,14 @@ use async_trait::async_trait;
 use reqwest::{Method, StatusCode};
 use serde::Deserialize;
 
-/// The one log that there is.
+/// The name of the only log.
 const CONSOLE: &str = "worker.log";
 
-/// Asks Jenkins about a job.
+/// Reaches the Jenkins job of a run.
 #[derive(Debug, Clone)]
 pub struct JenkinsBackchannel {
-    caller: GuardedClient,
-    /// Where the job is.
+    client: GuardedClient,
+    /// The URL of the job.
     url: String,
 }
 
@@ -28,21 +29,22 @@ struct Job {
 }
 
 impl JenkinsBackchannel {
-    /// The job at that URL.
-    pub fn new(caller: GuardedClient, url: &str) -> Self {
+    /// Creates the backchannel of the job at that URL.
+    pub fn new(client: GuardedClient, url: &str) -> Self {
         Self {
-            caller,
+            client,
             url: url.to_owned(),
         }
     }
 }
 
+/// Returns what the state of the job says about the run.
 fn judge(job: &Job) -> Ping {
     match job.result.as_deref() {
         Some(result @ ("FAILURE" | "ABORTED" | "NOT_BUILT")) => {
             Ping::Fatal(format!("Jenkins lists the job as {result}"))
         }
-        // Its result may be on its way; if not, the run times out.
+        // Its result may still be uploading. If not, the run is abandoned after its timeout.
         Some(result) if job.building == Some(false) => {
             Ping::Failed(format!("Jenkins lists the job as ended with {result}"))
         }
@@ -52,42 +54,48 @@ fn judge(job: &Job) -> Ping {
 
 #[async_trait]
 impl Backchannel for JenkinsBackchannel {
-    async fn ping(&self, _run: &ActiveRun) -> Ping {
-        let asked = async {
-            self.caller
-                .ask(
+    #[tracing::instrument(
+        name = "backchannel.jenkins.ping", level = "debug", skip_all, fields(run.id = %run.id)
+    )]
+    async fn ping(&self, run: &ActiveRun) -> Ping {
+        let request = async {
+            self.client
+                .request(
                     Method::GET,
                     &GuardedClient::url(&self.url, &["api", "json"])?,
                 )
                 .await
         };
-        let answer = match asked.await {
-            Ok(answer) => answer,
-            Err(error) => return of_failure(error),
+        let response = match request.await {
+            Ok(response) => response,
+            Err(error) => return ping_of_failure(error),
         };
-        match answer.status {
+        match response.status {
             StatusCode::NOT_FOUND => Ping::Fatal("Jenkins has no such job".to_owned()),
             status if !status.is_success() => Ping::Failed(format!("Jenkins answers {status}")),
-            _ => match serde_json::from_slice(&answer.body) {
+            _ => match serde_json::from_slice(&response.body) {
                 Ok(job) => judge(&job),
                 Err(error) => Ping::Failed(format!("Jenkins does not answer with a job: {error}")),
             },
         }
     }
 
-    async fn kill(&self, _run: &ActiveRun) -> Result<(), BackchannelError> {
+    #[tracing::instrument(
+        name = "backchannel.jenkins.kill", level = "debug", skip_all, fields(run.id = %run.id)
+    )]
+    async fn kill(&self, run: &ActiveRun) -> Result<(), BackchannelError> {
         let url = GuardedClient::url(&self.url, &["stop"]).map_err(unreachable)?;
         let status = self
-            .caller
-            .ask(Method::POST, &url)
+            .client
+            .request(Method::POST, &url)
             .await
             .map_err(unreachable)?
             .status;
-        // Jenkins sends the caller back to the job's page.
+        // Jenkins redirects to the page of the job.
         if status.is_success() || status.is_redirection() {
             Ok(())
         } else {
-            Err(answered(status))
+            Err(unexpected_status(status))
         }
     }
 
@@ -95,9 +103,13 @@ impl Backchannel for JenkinsBackchannel {
         Ok(vec![CONSOLE.to_owned()])
     }
 
+    #[tracing::instrument(
+        name = "backchannel.jenkins.read_log", level = "debug", skip_all,
+        fields(run.id = %run.id, offset)
+    )]
     async fn read_log(
         &self,
-        _run: &ActiveRun,
+        run: &ActiveRun,
         name: &str,
         offset: u64,
     ) -> Result<FileReader, BackchannelError> {
@@ -108,20 +120,19 @@ impl Backchannel for JenkinsBackchannel {
             GuardedClient::url(&self.url, &["logText", "progressiveText"]).map_err(unreachable)?;
         url.query_pairs_mut()
             .append_pair("start", &offset.to_string());
-        let opened = self.caller.open(&url, 0).await.map_err(unreachable)?;
-        let size = opened
-            .0
+        let download = self.client.open(&url, 0).await.map_err(unreachable)?;
+        let size = download
             .headers()
             .get("x-text-size")
             .and_then(|size| size.to_str().ok()?.parse::<u64>().ok());
-        match opened.0.status() {
-            // A start beyond the end begins anew.
+        match download.status() {
+            // Given a start beyond the end, Jenkins sends the console from its beginning.
             status if status.is_success() && size.is_some_and(|size| size < offset) => {
                 Ok(Box::new(tokio::io::empty()))
             }
-            status if status.is_success() => Ok(self.caller.body(opened)),
+            status if status.is_success() => Ok(download.into_reader()),
             StatusCode::NOT_FOUND => Err(BackchannelError::NoSuchLog),
-            status => Err(answered(status)),
+            status => Err(unexpected_status(status)),
         }
     }
 }

@@ -1,5 +1,9 @@
-//! The way to a worker, whichever it named.
+//! How the runner reaches the worker of an active run: one file for each kind of worker.
+//!
+//! A new kind gets a variant of [`BackchannelAddress`], a file here, and an arm in
+//! [`Backchannels`].
 
+mod failure;
 pub mod jenkins;
 pub mod none;
 pub mod polling;
@@ -17,26 +21,27 @@ use jenkins::JenkinsBackchannel;
 use none::NoBackchannel;
 use polling::PollingBackchannel;
 
-/// Every kind of backchannel.
+/// Reaches each worker by the kind of backchannel that it named.
 #[derive(Debug, Clone)]
 pub struct Backchannels {
-    caller: GuardedClient,
+    client: GuardedClient,
 }
 
 impl Backchannels {
-    /// Calls workers through this.
-    pub fn new(caller: GuardedClient) -> Self {
-        Self { caller }
+    /// Sends requests to workers through this client.
+    pub fn new(client: GuardedClient) -> Self {
+        Self { client }
     }
 
+    /// Returns the backchannel of a run.
     fn of(&self, run: &ActiveRun) -> Box<dyn Backchannel> {
         match &run.claimant.backchannel {
             None => Box::new(NoBackchannel),
             Some(BackchannelAddress::Http { url }) => {
-                Box::new(PollingBackchannel::new(self.caller.clone(), url))
+                Box::new(PollingBackchannel::new(self.client.clone(), url))
             }
             Some(BackchannelAddress::Jenkins { url }) => {
-                Box::new(JenkinsBackchannel::new(self.caller.clone(), url))
+                Box::new(JenkinsBackchannel::new(self.client.clone(), url))
             }
         }
     }

@@ -1,4 +1,4 @@
-//! For runs that named no way to reach their worker.
+//! The backchannel of runs whose workers named none.
 
 use crate::{
     domain::{active_run::ActiveRun, watch::Ping},
@@ -6,7 +6,7 @@ use crate::{
 };
 use async_trait::async_trait;
 
-/// No way to reach workers.
+/// A backchannel that supports nothing.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NoBackchannel;
 

@@ -1,8 +1,11 @@
-//! Workers that serve HTTP themselves: which run they are on, its logs, and the order to stop. Both generations: the id is
-//! plain text, or JSON: a string, or null while idle.
+//! Workers that serve HTTP themselves: the id of their run, its logs, and a request to stop it.
+//!
+//! There are two generations: one sends the id as plain text, the other as JSON, a string or null
+//! while idle.
 
-use super::super::support::guarded_http::{GuardedClient, GuardedHttpError};
+use super::failure::{ping_of_failure, unexpected_status, unreachable};
 use crate::{
+    adapters::support::guarded_http::{GuardedClient, GuardedHttpError},
     domain::{active_run::ActiveRun, watch::Ping},
     ports::{Backchannel, BackchannelError, artifact_store::FileReader},
 };
@@ -10,81 +13,68 @@ use async_trait::async_trait;
 use reqwest::{Method, StatusCode};
 use tokio::io::AsyncReadExt;
 
-const LONGEST_ID: usize = 200;
+/// How many bytes the id of a run may have.
+const MAX_ID_LENGTH: usize = 200;
 
-/// Asks workers that serve HTTP.
+/// Reaches a worker that serves HTTP.
 #[derive(Debug, Clone)]
 pub struct PollingBackchannel {
-    caller: GuardedClient,
-    /// Where the worker is.
+    client: GuardedClient,
+    /// The URL of the worker.
     url: String,
 }
 
-/// What a worker says it is on.
-enum Says {
+/// Which run a worker reports to be working on.
+enum ReportedRun {
+    /// None.
     Idle,
-    On(String),
-    Nonsense,
+    /// The run of that id.
+    Run(String),
+    /// The response is no id.
+    Unreadable,
 }
 
-fn read_id(body: &[u8]) -> Says {
+/// Reads the id of a run from the body of a response of either generation.
+fn read_id(body: &[u8]) -> ReportedRun {
     let Ok(text) = std::str::from_utf8(body) else {
-        return Says::Nonsense;
+        return ReportedRun::Unreadable;
     };
     let text = text.trim();
     let id = match serde_json::from_str::<Option<String>>(text) {
         Ok(id) => id.unwrap_or_default(),
         Err(_) => text.to_owned(),
     };
-    let is_id = id.len() <= LONGEST_ID
+    let is_id = id.len() <= MAX_ID_LENGTH
         && id
             .chars()
             .all(|c| c.is_ascii_alphanumeric() || "-_.+~".contains(c));
     match id {
-        id if id.is_empty() => Says::Idle,
-        id if is_id => Says::On(id),
-        _ => Says::Nonsense,
+        id if id.is_empty() => ReportedRun::Idle,
+        id if is_id => ReportedRun::Run(id),
+        _ => ReportedRun::Unreadable,
     }
-}
-
-/// What a failed call says of the run.
-pub(super) fn of_failure(error: GuardedHttpError) -> Ping {
-    match error {
-        GuardedHttpError::Refused(_) => Ping::Fatal(error.to_string()),
-        GuardedHttpError::Forbidden(_) => Ping::Impossible,
-        GuardedHttpError::TooSlow(_) | GuardedHttpError::Failed(_) => {
-            Ping::Failed(error.to_string())
-        }
-    }
-}
-
-pub(super) fn unreachable(error: GuardedHttpError) -> BackchannelError {
-    BackchannelError::Unreachable(error.to_string())
-}
-
-pub(super) fn answered(status: StatusCode) -> BackchannelError {
-    BackchannelError::Unreachable(format!("it answers {status}"))
 }
 
 impl PollingBackchannel {
-    /// The worker at that URL.
-    pub fn new(caller: GuardedClient, url: &str) -> Self {
+    /// Creates the backchannel of the worker at that URL.
+    pub fn new(client: GuardedClient, url: &str) -> Self {
         Self {
-            caller,
+            client,
             url: url.to_owned(),
         }
     }
 
-    async fn says(&self) -> Result<Says, GuardedHttpError> {
-        let answer = self
-            .caller
-            .ask(Method::GET, &GuardedClient::url(&self.url, &["log-id"])?)
+    /// Requests the id of the run that the worker is working on.
+    async fn reported_run(&self) -> Result<ReportedRun, GuardedHttpError> {
+        let response = self
+            .client
+            .request(Method::GET, &GuardedClient::url(&self.url, &["log-id"])?)
             .await?;
-        match answer.status.is_success() {
-            true => Ok(read_id(&answer.body)),
+        match response.status.is_success() {
+            true => Ok(read_id(&response.body)),
             false => Err(GuardedHttpError::Failed(format!(
                 "it answers {}",
-                answer.status
+                response.status
             ))),
         }
     }
@@ -92,37 +82,44 @@ impl PollingBackchannel {
 
 #[async_trait]
 impl Backchannel for PollingBackchannel {
+    #[tracing::instrument(
+        name = "backchannel.polling.ping", level = "debug", skip_all, fields(run.id = %run.id)
+    )]
     async fn ping(&self, run: &ActiveRun) -> Ping {
-        match self.says().await {
-            Ok(Says::On(id)) if id == run.id.as_str() => Ping::Alive,
-            Ok(Says::On(id)) => Ping::Fatal(format!("the worker is on another run, {id}")),
-            Ok(Says::Idle) => Ping::Fatal("the worker is idle".to_owned()),
-            Ok(Says::Nonsense) => {
+        match self.reported_run().await {
+            Ok(ReportedRun::Run(id)) if id == run.id.as_str() => Ping::Alive,
+            Ok(ReportedRun::Run(id)) => Ping::Fatal(format!("the worker is on another run, {id}")),
+            Ok(ReportedRun::Idle) => Ping::Fatal("the worker is idle".to_owned()),
+            Ok(ReportedRun::Unreadable) => {
                 Ping::Failed("it does not answer with the id of a run".to_owned())
             }
-            Err(error) => of_failure(error),
+            Err(error) => ping_of_failure(error),
         }
     }
 
+    #[tracing::instrument(
+        name = "backchannel.polling.kill", level = "debug", skip_all, fields(run.id = %run.id)
+    )]
     async fn kill(&self, run: &ActiveRun) -> Result<(), BackchannelError> {
-        // The order names no run: whatever the worker is on would be stopped.
-        match self.says().await.map_err(unreachable)? {
-            Says::On(id) if id != run.id.as_str() => {
+        // The request to stop names no run: without this check it would stop whatever the worker is
+        // working on.
+        match self.reported_run().await.map_err(unreachable)? {
+            ReportedRun::Run(id) if id != run.id.as_str() => {
                 return Err(BackchannelError::Unreachable(format!(
                     "the worker is on another run, {id}"
                 )));
             }
-            Says::Idle => {
+            ReportedRun::Idle => {
                 return Err(BackchannelError::Unreachable(
                     "the worker is idle".to_owned(),
                 ));
             }
-            Says::On(_) | Says::Nonsense => {}
+            ReportedRun::Run(_) | ReportedRun::Unreadable => {}
         }
         let url = GuardedClient::url(&self.url, &["kill"]).map_err(unreachable)?;
         let status = self
-            .caller
-            .ask(Method::POST, &url)
+            .client
+            .request(Method::POST, &url)
             .await
             .map_err(unreachable)?
             .status;
@@ -131,46 +128,55 @@ impl Backchannel for PollingBackchannel {
             | StatusCode::METHOD_NOT_ALLOWED
             | StatusCode::NOT_IMPLEMENTED => Err(BackchannelError::Unsupported("kill")),
             status if status.is_success() => Ok(()),
-            status => Err(answered(status)),
+            status => Err(unexpected_status(status)),
         }
     }
 
-    async fn list_logs(&self, _run: &ActiveRun) -> Result<Vec<String>, BackchannelError> {
+    #[tracing::instrument(
+        name = "backchannel.polling.list_logs", level = "debug", skip_all,
+        fields(run.id = %run.id)
+    )]
+    async fn list_logs(&self, run: &ActiveRun) -> Result<Vec<String>, BackchannelError> {
         let url = GuardedClient::url(&self.url, &["logs"]).map_err(unreachable)?;
-        let answer = self
-            .caller
-            .ask(Method::GET, &url)
+        let response = self
+            .client
+            .request(Method::GET, &url)
             .await
             .map_err(unreachable)?;
-        if !answer.status.is_success() {
-            return Err(answered(answer.status));
+        if !response.status.is_success() {
+            return Err(unexpected_status(response.status));
         }
-        serde_json::from_slice(&answer.body).map_err(|e| {
+        serde_json::from_slice(&response.body).map_err(|e| {
             BackchannelError::Unreachable(format!("it does not answer with a list of names: {e}"))
         })
     }
 
+    #[tracing::instrument(
+        name = "backchannel.polling.read_log", level = "debug", skip_all,
+        fields(run.id = %run.id, offset)
+    )]
     async fn read_log(
         &self,
-        _run: &ActiveRun,
+        run: &ActiveRun,
         name: &str,
         offset: u64,
     ) -> Result<FileReader, BackchannelError> {
         let url = GuardedClient::url(&self.url, &["logs", name]).map_err(unreachable)?;
-        let opened = self.caller.open(&url, offset).await.map_err(unreachable)?;
-        match opened.0.status() {
-            StatusCode::PARTIAL_CONTENT => Ok(self.caller.body(opened)),
+        let download = self.client.open(&url, offset).await.map_err(unreachable)?;
+        match download.status() {
+            StatusCode::PARTIAL_CONTENT => Ok(download.into_reader()),
             StatusCode::RANGE_NOT_SATISFIABLE => Ok(Box::new(tokio::io::empty())),
             StatusCode::NOT_FOUND => Err(BackchannelError::NoSuchLog),
             status if status.is_success() => {
-                // It sends all of it.
-                let mut body = self.caller.body(opened);
+                // The worker does not support ranges and sends the whole log: skip what was read
+                // before.
+                let mut body = download.into_reader();
                 let skipped =
                     tokio::io::copy(&mut (&mut body).take(offset), &mut tokio::io::sink()).await;
                 skipped.map_err(|e| BackchannelError::Unreachable(e.to_string()))?;
                 Ok(body)
             }
-            status => Err(answered(status)),
+            status => Err(unexpected_status(status)),
         }
     }
 }
@@ -180,7 +186,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_generations_say_what_they_are_on() {
+    fn id_is_read_from_both_generations() {
         for (body, expected) in [
             ("r-1\n", Some("r-1")),
             ("\"r-1\"", Some("r-1")),
@@ -191,13 +197,14 @@ mod tests {
             ("{\"id\": 1}", None),
             ("two words", None),
         ] {
-            let said = match read_id(body.as_bytes()) {
-                Says::Idle => Some(String::new()),
-                Says::On(id) => Some(id),
-                Says::Nonsense => None,
+            let id = match read_id(body.as_bytes()) {
+                ReportedRun::Idle => Some(String::new()),
+                ReportedRun::Run(id) => Some(id),
+                ReportedRun::Unreadable => None,
             };
-            assert_eq!(said.as_deref(), expected, "{body}");
+            assert_eq!(id.as_deref(), expected, "{body}");
         }
-        assert!(matches!(read_id(&[0xff]), Says::Nonsense));
+        let not_utf8 = read_id(&[0xff]);
+        assert!(matches!(not_utf8, ReportedRun::Unreadable));
     }
 }

@@ -1,42 +1,53 @@
-//! Claims and limited hosts on the embedded stores.
+//! Active runs on the embedded stores.
 
-use super::{Embedded, keys, memory_index::MemoryIndex, queue, records::Moment, txn::Txn};
+use super::{claiming, items, keys, memory_index::MemoryIndex, records::Moment, store::Embedded};
 use crate::{
     domain::{active_run::ActiveRun, name::RunId, time::Time},
     ports::{
-        ActiveRunStore, ActiveRunStoreError, Fault, HostBackoffs,
+        ActiveRunStore, ActiveRunStoreError,
         active_runs::{ActiveRunUpdate, ClaimRequest, Claimed, Renewal},
-        host_backoff::HostBackoff,
     },
 };
 use async_trait::async_trait;
 
-fn held(hot: &MemoryIndex, id: &RunId, token: &str) -> Result<ActiveRun, ActiveRunStoreError> {
-    hot.holder(id, token)
+/// Returns the active run, if the token is that of its claim.
+fn claimed(index: &MemoryIndex, id: &RunId, token: &str) -> Result<ActiveRun, ActiveRunStoreError> {
+    index
+        .claimed_run(id, token)
         .cloned()
         .ok_or_else(|| ActiveRunStoreError::ClaimLost(id.clone()))
 }
 
-/// Stores a claim as it is now.
-pub(super) fn keep(
-    txn: &mut Txn<'_>,
-    hot: &mut MemoryIndex,
-    run: ActiveRun,
-) -> Result<ActiveRun, Fault> {
-    txn.put(keys::active(&run.id), &run)?;
-    hot.set_claim(&run.id, Some(run.clone()));
-    Ok(run)
-}
-
 #[async_trait]
 impl ActiveRunStore for Embedded {
+    #[tracing::instrument(
+        name = "embedded.active_runs.claim", level = "debug", skip_all,
+        fields(run.id = %request.run_id)
+    )]
     async fn claim(&self, request: ClaimRequest) -> Result<Option<Claimed>, ActiveRunStoreError> {
-        self.write("claim an item", move |txn, hot| {
-            Ok::<_, ActiveRunStoreError>(queue::claim(txn, hot, request)?)
+        self.write("claim an item", move |txn, index| {
+            Ok::<_, ActiveRunStoreError>(claiming::claim(txn, index, request)?)
         })
         .await
     }
 
+    #[tracing::instrument(
+        name = "embedded.active_runs.get", level = "debug", skip_all, fields(run.id = %id)
+    )]
+    async fn get(&self, id: &RunId) -> Result<Option<ActiveRun>, ActiveRunStoreError> {
+        let id = id.clone();
+        self.read_index(move |index| index.active_run(&id).cloned())
+            .await
+    }
+
+    #[tracing::instrument(name = "embedded.active_runs.list", level = "debug", skip_all)]
+    async fn list(&self) -> Result<Vec<ActiveRun>, ActiveRunStoreError> {
+        self.read_index(MemoryIndex::active_runs).await
+    }
+
+    #[tracing::instrument(
+        name = "embedded.active_runs.update", level = "debug", skip_all, fields(run.id = %id)
+    )]
     async fn update(
         &self,
         id: &RunId,
@@ -44,8 +55,8 @@ impl ActiveRunStore for Embedded {
         update: ActiveRunUpdate,
     ) -> Result<(), ActiveRunStoreError> {
         let (id, token) = (id.clone(), token.to_owned());
-        self.write("update an active run", move |txn, hot| {
-            let run = held(hot, &id, &token)?;
+        self.write("update an active run", move |txn, index| {
+            let run = claimed(index, &id, &token)?;
             let run = match update {
                 ActiveRunUpdate::Probed { vcs, resume_from } => ActiveRun {
                     vcs,
@@ -54,21 +65,15 @@ impl ActiveRunStore for Embedded {
                 },
                 ActiveRunUpdate::Pinged { failures } => ActiveRun { failures, ..run },
             };
-            keep(txn, hot, run)?;
+            claiming::persist(txn, index, run)?;
             Ok(())
         })
         .await
     }
 
-    async fn get(&self, id: &RunId) -> Result<Option<ActiveRun>, ActiveRunStoreError> {
-        let id = id.clone();
-        self.look(move |hot| hot.claim(&id).cloned()).await
-    }
-
-    async fn list(&self) -> Result<Vec<ActiveRun>, ActiveRunStoreError> {
-        self.look(MemoryIndex::claims).await
-    }
-
+    #[tracing::instrument(
+        name = "embedded.active_runs.renew", level = "debug", skip_all, fields(run.id = %id)
+    )]
     async fn renew(
         &self,
         id: &RunId,
@@ -76,74 +81,67 @@ impl ActiveRunStore for Embedded {
         renewal: Renewal,
     ) -> Result<ActiveRun, ActiveRunStoreError> {
         let (id, token) = (id.clone(), token.to_owned());
-        self.write("renew a claim", move |txn, hot| {
-            let mut run = held(hot, &id, &token)?;
+        self.write("renew a claim", move |txn, index| {
+            let mut run = claimed(index, &id, &token)?;
             run.renew(renewal.now, renewal.lease);
             if let Some(worker) = &run.claimant.worker {
                 txn.put(keys::worker_seen(worker), &Moment(run.keepalive))?;
             }
-            Ok(keep(txn, hot, run)?)
+            Ok(claiming::persist(txn, index, run)?)
         })
         .await
     }
 
+    #[tracing::instrument(
+        name = "embedded.active_runs.cancel", level = "debug", skip_all, fields(run.id = %id)
+    )]
     async fn cancel(
         &self,
         id: &RunId,
         reason: &str,
     ) -> Result<Option<ActiveRun>, ActiveRunStoreError> {
         let (id, reason) = (id.clone(), reason.to_owned());
-        self.write("cancel a claim", move |txn, hot| {
-            let Some(mut run) = hot.claim(&id).cloned() else {
+        self.write("cancel a claim", move |txn, index| {
+            let Some(mut run) = index.active_run(&id).cloned() else {
                 return Ok(None);
             };
             run.cancel.get_or_insert(reason);
-            Ok(Some(keep(txn, hot, run)?))
+            Ok(Some(claiming::persist(txn, index, run)?))
         })
         .await
     }
 
+    #[tracing::instrument(
+        name = "embedded.active_runs.release", level = "debug", skip_all, fields(run.id = %id)
+    )]
     async fn release(&self, id: &RunId, token: &str, now: Time) -> Result<(), ActiveRunStoreError> {
         let (id, token) = (id.clone(), token.to_owned());
-        self.write("release a claim", move |txn, hot| {
-            let run = held(hot, &id, &token)?;
+        self.write("release a claim", move |txn, index| {
+            let run = claimed(index, &id, &token)?;
+            // Before the deferred request is applied: a claimed item would defer it again.
             txn.delete(keys::active(&id));
-            hot.set_claim(&id, None);
-            Ok::<_, ActiveRunStoreError>(queue::free_item(txn, hot, run.item.id, now)?)
+            index.set_active_run(&id, None);
+            items::apply_pending_enqueue(txn, index, run.item.id, now)?;
+            Ok::<_, ActiveRunStoreError>(())
         })
         .await?;
         self.availability.add(1);
         Ok(())
     }
 
+    #[tracing::instrument(
+        name = "embedded.active_runs.adopt", level = "debug", skip_all, fields(run.id = %run.id)
+    )]
     async fn adopt(&self, run: ActiveRun) -> Result<bool, ActiveRunStoreError> {
-        self.write("take over a claim", move |txn, hot| {
-            let stored = txn.get_bytes(&keys::run(&run.id))?.is_some();
-            if stored || hot.claim(&run.id).is_some() || hot.is_held(run.item.id) {
+        self.write("take over a claim", move |txn, index| {
+            let is_finished = txn.get_bytes(&keys::run(&run.id))?.is_some();
+            let is_claimed = index.is_claimed(run.item.id);
+            if is_finished || is_claimed || index.active_run(&run.id).is_some() {
                 return Ok(false);
             }
-            keep(txn, hot, run)?;
+            claiming::persist(txn, index, run)?;
             Ok(true)
         })
         .await
-    }
-}
-
-#[async_trait]
-impl HostBackoffs for Embedded {
-    async fn back_off_host(&self, limit: HostBackoff) -> Result<(), Fault> {
-        self.write("limit a host", move |txn, hot| {
-            let until = hot
-                .host(&limit.host)
-                .map_or(limit.until, |earlier| earlier.max(limit.until));
-            txn.put(keys::host(&limit.host), &Moment(until))?;
-            hot.set_host(limit.host, until);
-            Ok(())
-        })
-        .await
-    }
-
-    async fn backed_off_hosts(&self, now: Time) -> Result<Vec<HostBackoff>, Fault> {
-        self.look(move |hot| hot.backed_off_hosts(now)).await
     }
 }

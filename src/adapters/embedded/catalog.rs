@@ -1,6 +1,9 @@
 //! Codebases, candidates and publish policies on the embedded stores.
 
-use super::{Embedded, keys, memory_index::MemoryIndex, queue, records::StoredCodebase, txn::Txn};
+use super::{
+    change_sets, codebases, items, keys, memory_index::MemoryIndex, records::StoredCodebase,
+    store::Embedded, txn::Txn,
+};
 use crate::{
     domain::{
         candidate::{Candidate, CandidateId},
@@ -17,23 +20,9 @@ use crate::{
 };
 use async_trait::async_trait;
 
-fn stored_codebase(txn: &Txn<'_>, name: &CodebaseName) -> Result<Option<StoredCodebase>, Fault> {
-    match txn.get::<u64>(&keys::codebase_named(name))? {
-        Some(sequence) => txn.get(&keys::codebase(sequence)),
-        None => Ok(None),
-    }
-}
-
-pub(super) fn codebase(txn: &Txn<'_>, name: &CodebaseName) -> Result<Option<Codebase>, Fault> {
-    Ok(stored_codebase(txn, name)?.map(|stored| stored.codebase))
-}
-
-pub(super) fn is_known(txn: &Txn<'_>, name: &CodebaseName) -> Result<bool, Fault> {
-    Ok(txn.get_bytes(&keys::codebase_named(name))?.is_some())
-}
-
-/// The place that only one codebase can be; a codebase without a subpath shares its branch with others.
-fn place(codebase: &Codebase) -> Option<(&str, &str)> {
+/// Returns the location (branch URL and subpath) that only one codebase may have. A named codebase
+/// without a subpath may share its branch with others, so it has none.
+fn unique_location(codebase: &Codebase) -> Option<(&str, &str)> {
     match (&codebase.branch_url, &codebase.subpath, &codebase.name) {
         (Some(url), Some(subpath), _) => Some((url, subpath)),
         (Some(url), None, None) => Some((url, "")),
@@ -41,8 +30,9 @@ fn place(codebase: &Codebase) -> Option<(&str, &str)> {
     }
 }
 
-fn same_place(txn: &Txn<'_>, codebase: &Codebase) -> Result<Option<StoredCodebase>, Fault> {
-    let Some((url, subpath)) = place(codebase) else {
+/// Returns the codebase that is stored at the same location.
+fn at_same_location(txn: &Txn<'_>, codebase: &Codebase) -> Result<Option<StoredCodebase>, Fault> {
+    let Some((url, subpath)) = unique_location(codebase) else {
         return Ok(None);
     };
     match txn.get::<u64>(&keys::codebase_at(url, subpath))? {
@@ -51,12 +41,14 @@ fn same_place(txn: &Txn<'_>, codebase: &Codebase) -> Result<Option<StoredCodebas
     }
 }
 
-fn existing(txn: &Txn<'_>, new: &Codebase) -> Result<Option<StoredCodebase>, CatalogError> {
-    let there = same_place(txn, new)?;
+/// Returns the stored codebase that an upload replaces.
+fn replaced_by(txn: &Txn<'_>, new: &Codebase) -> Result<Option<StoredCodebase>, CatalogError> {
+    let at_location = at_same_location(txn, new)?;
     let Some(name) = &new.name else {
-        return Ok(there.filter(|stored| stored.codebase.name.is_none()));
+        return Ok(at_location.filter(|stored| stored.codebase.name.is_none()));
     };
-    if let Some(other) = there.filter(|stored| stored.codebase.name.as_ref() != Some(name)) {
+    let is_other = |stored: &StoredCodebase| stored.codebase.name.as_ref() != Some(name);
+    if let Some(other) = at_location.filter(is_other) {
         return Err(CatalogError::DuplicateLocation {
             branch_url: new.branch_url.clone().unwrap_or_default(),
             subpath: new.subpath.clone().unwrap_or_default(),
@@ -66,15 +58,15 @@ fn existing(txn: &Txn<'_>, new: &Codebase) -> Result<Option<StoredCodebase>, Cat
                 .map_or_else(|| "without a name".to_owned(), String::from),
         });
     }
-    Ok(stored_codebase(txn, name)?)
+    Ok(codebases::stored(txn, name)?)
 }
 
-/// Stores one codebase; answers its name if it moved.
+/// Stores one codebase; returns its name if it moved to another location.
 fn upload_codebase(
     txn: &mut Txn<'_>,
     codebase: Codebase,
 ) -> Result<Option<CodebaseName>, CatalogError> {
-    let earlier = existing(txn, &codebase)?;
+    let earlier = replaced_by(txn, &codebase)?;
     let moved = earlier
         .as_ref()
         .is_some_and(|earlier| codebase.moved_from(&earlier.codebase));
@@ -83,7 +75,8 @@ fn upload_codebase(
             sequence,
             codebase: earlier,
         }) => {
-            if let Some((url, subpath)) = place(&earlier) {
+            // The index entries of its earlier location and value would otherwise still find it.
+            if let Some((url, subpath)) = unique_location(&earlier) {
                 txn.delete(keys::codebase_at(url, subpath));
             }
             if let Some(value) = earlier.value {
@@ -93,7 +86,7 @@ fn upload_codebase(
         }
         None => txn.add(keys::meta("last_codebase"), 1)?,
     };
-    if let Some((url, subpath)) = place(&codebase) {
+    if let Some((url, subpath)) = unique_location(&codebase) {
         txn.put(keys::codebase_at(url, subpath), &sequence)?;
     }
     if let Some(value) = codebase.value {
@@ -110,10 +103,10 @@ fn upload_codebase(
     Ok(name.filter(|_| moved))
 }
 
-/// What would make an upload fail half-way.
-fn check_candidate(txn: &Txn<'_>, scheduled: &ScheduledCandidate) -> Result<(), CatalogError> {
+/// Checks that the codebase and the runs that a candidate names are stored.
+fn validate_references(txn: &Txn<'_>, scheduled: &ScheduledCandidate) -> Result<(), CatalogError> {
     let codebase = &scheduled.new.candidate.key.codebase;
-    if !is_known(txn, codebase)? {
+    if !codebases::exists(txn, codebase)? {
         return Err(CatalogError::UnknownCodebase(codebase.clone()));
     }
     for run in &scheduled.new.followup_for {
@@ -126,15 +119,15 @@ fn check_candidate(txn: &Txn<'_>, scheduled: &ScheduledCandidate) -> Result<(), 
 
 fn upload_candidate(
     txn: &mut Txn<'_>,
-    hot: &mut MemoryIndex,
+    index: &mut MemoryIndex,
     scheduled: ScheduledCandidate,
     now: Time,
 ) -> Result<Enqueued, CatalogError> {
-    check_candidate(txn, &scheduled)?;
+    validate_references(txn, &scheduled)?;
     let ScheduledCandidate { new, enqueue } = scheduled;
     let key = &new.candidate.key;
     if let Some(change_set) = &key.change_set {
-        super::runs::make_change_set(txn, change_set, &key.campaign)?;
+        change_sets::ensure(txn, change_set, &key.campaign)?;
     }
     let of_key = keys::candidate_of(key);
     let id = match txn.get::<CandidateId>(&of_key)? {
@@ -152,15 +145,15 @@ fn upload_candidate(
             ..new.candidate
         },
     )?;
-    Ok(queue::enqueue(txn, hot, enqueue, now)?)
+    Ok(items::enqueue(txn, index, enqueue, now)?)
 }
 
 fn candidates_of(txn: &Txn<'_>, codebase: &CodebaseName) -> Result<Vec<Candidate>, Fault> {
     let mut ids: Vec<CandidateId> =
         txn.list(&keys::candidates_of_codebase(codebase), usize::MAX)?;
     ids.sort_unstable();
-    let found = ids.into_iter().map(|id| txn.get(&keys::candidate(id)));
-    Ok(found
+    let candidates = ids.into_iter().map(|id| txn.get(&keys::candidate(id)));
+    Ok(candidates
         .collect::<Result<Vec<_>, _>>()?
         .into_iter()
         .flatten()
@@ -169,7 +162,7 @@ fn candidates_of(txn: &Txn<'_>, codebase: &CodebaseName) -> Result<Vec<Candidate
 
 fn delete_candidate(
     txn: &mut Txn<'_>,
-    hot: &mut MemoryIndex,
+    index: &mut MemoryIndex,
     id: CandidateId,
 ) -> Result<bool, Fault> {
     let Some(candidate) = txn.get::<Candidate>(&keys::candidate(id))? else {
@@ -181,15 +174,22 @@ fn delete_candidate(
     }
     txn.delete(keys::candidate(id));
     txn.delete(keys::candidate_of(&candidate.key));
-    let queued = hot.item_of(&candidate.key).map(|stored| stored.item.id);
-    if let Some(free) = queued.filter(|id| !hot.is_held(*id)) {
-        queue::take_off(txn, hot, free);
+    let queued = index
+        .item_by_key(&candidate.key)
+        .map(|stored| stored.item.id);
+    // The run of a claimed item goes on, and its item is removed when the run ends.
+    if let Some(unclaimed) = queued.filter(|id| !index.is_claimed(*id)) {
+        items::remove(txn, index, unclaimed);
     }
     Ok(true)
 }
 
 #[async_trait]
 impl Catalog for Embedded {
+    #[tracing::instrument(
+        name = "embedded.catalog.upload_codebases", level = "debug", skip_all,
+        fields(codebases = codebases.len())
+    )]
     async fn upload_codebases(
         &self,
         codebases: Vec<Codebase>,
@@ -207,24 +207,31 @@ impl Catalog for Embedded {
         .await
     }
 
+    #[tracing::instrument(
+        name = "embedded.catalog.codebase", level = "debug", skip_all,
+        fields(codebase.name = %name)
+    )]
     async fn codebase(&self, name: &CodebaseName) -> Result<Option<Codebase>, CatalogError> {
         let name = name.clone();
         self.read("look up a codebase", move |txn, _| {
-            Ok(codebase(txn, &name)?)
+            Ok(codebases::get(txn, &name)?)
         })
         .await
     }
 
+    #[tracing::instrument(name = "embedded.catalog.codebases", level = "debug", skip_all)]
     async fn codebases(&self) -> Result<Vec<Codebase>, CatalogError> {
         let stored: Vec<StoredCodebase> = self
-            .all::<_, CatalogError>("list the codebases", keys::codebases())
+            .list_all::<_, CatalogError>("list the codebases", keys::codebases())
             .await?;
         let mut codebases: Vec<Codebase> =
             stored.into_iter().map(|stored| stored.codebase).collect();
+        // The sort is stable: named ones in the order of their upload, then those without a name.
         codebases.sort_by_key(|codebase| codebase.name.is_none());
         Ok(codebases)
     }
 
+    #[tracing::instrument(name = "embedded.catalog.known", level = "debug", skip_all)]
     async fn known(
         &self,
         codebases: &[String],
@@ -239,7 +246,7 @@ impl Catalog for Embedded {
                 .into_iter()
                 .filter_map(|name| CodebaseName::new(name).ok())
             {
-                if is_known(txn, &name)? {
+                if codebases::exists(txn, &name)? {
                     known.codebases.insert(name.into());
                 }
             }
@@ -258,30 +265,37 @@ impl Catalog for Embedded {
         .await
     }
 
+    #[tracing::instrument(
+        name = "embedded.catalog.upload_candidates", level = "debug", skip_all,
+        fields(candidates = candidates.len())
+    )]
     async fn upload_candidates(
         &self,
         candidates: Vec<ScheduledCandidate>,
         now: Time,
     ) -> Result<Vec<Enqueued>, CatalogError> {
-        let store = move |txn: &mut Txn<'_>, hot: &mut MemoryIndex| {
+        let store = move |txn: &mut Txn<'_>, index: &mut MemoryIndex| {
             candidates
                 .into_iter()
-                .map(|new| upload_candidate(txn, hot, new, now))
+                .map(|new| upload_candidate(txn, index, new, now))
                 .collect()
         };
-        let queued: Vec<Enqueued> = self
+        let enqueued: Vec<Enqueued> = self
             .write::<_, CatalogError>("store candidates", store)
             .await?;
-        self.availability.add(queued.len());
-        Ok(queued)
+        self.availability.add(enqueued.len());
+        Ok(enqueued)
     }
 
+    #[tracing::instrument(name = "embedded.catalog.candidates", level = "debug", skip_all)]
     async fn candidates(
         &self,
         codebase: Option<CodebaseName>,
     ) -> Result<Vec<Candidate>, CatalogError> {
         let Some(codebase) = codebase else {
-            return self.all("list the candidates", keys::candidates()).await;
+            return self
+                .list_all("list the candidates", keys::candidates())
+                .await;
         };
         self.read("list a codebase's candidates", move |txn, _| {
             Ok(candidates_of(txn, &codebase)?)
@@ -289,13 +303,22 @@ impl Catalog for Embedded {
         .await
     }
 
+    #[tracing::instrument(
+        name = "embedded.catalog.delete_candidate", level = "debug", skip_all,
+        fields(candidate.id = id)
+    )]
     async fn delete_candidate(&self, id: CandidateId) -> Result<bool, CatalogError> {
-        self.write("delete a candidate", move |txn, hot| {
-            Ok(delete_candidate(txn, hot, id)?)
+        self.write("delete a candidate", move |txn, index| {
+            Ok(delete_candidate(txn, index, id)?)
         })
         .await
     }
 
+    #[tracing::instrument(
+        name = "embedded.catalog.put_publish_policies",
+        level = "debug",
+        skip_all
+    )]
     async fn put_publish_policies(&self, policies: Vec<PublishPolicy>) -> Result<(), CatalogError> {
         self.write("store publish policies", move |txn, _| {
             for policy in policies {

@@ -1,8 +1,9 @@
 //! Workers' accounts on the embedded stores.
 
 use super::{
-    Embedded, keys,
+    keys,
     records::{Moment, StoredWorker},
+    store::Embedded,
     txn::{Txn, decode},
 };
 use crate::{
@@ -12,8 +13,8 @@ use crate::{
 use async_trait::async_trait;
 use std::ops::ControlFlow;
 
-/// Hashes off the async threads: it takes tens of milliseconds on purpose.
-async fn hashed(plain: &str) -> Result<String, Fault> {
+/// Hashes a password off the async threads, since that takes tens of milliseconds on purpose.
+async fn hash(plain: &str) -> Result<String, Fault> {
     let plain = plain.to_owned();
     off_thread("hash a password", move || password::hash(&plain)).await?
 }
@@ -33,6 +34,10 @@ fn account(txn: &Txn<'_>, name: String, worker: StoredWorker) -> Result<WorkerAc
 
 #[async_trait]
 impl Credentials for Embedded {
+    #[tracing::instrument(
+        name = "embedded.credentials.verify", level = "debug", skip_all,
+        fields(worker.name = name)
+    )]
     async fn verify(&self, name: &str, password: &str) -> Result<bool, CredentialsError> {
         let (key, password) = (keys::worker(name), password.to_owned());
         let stored = self
@@ -40,23 +45,26 @@ impl Credentials for Embedded {
                 Ok(txn.get::<StoredWorker>(&key)?)
             })
             .await?;
-        // After the read, which keeps the writer waiting: hashing takes long on purpose.
-        let check = move || {
+        // Not within the read: the writer waits for reads, and hashing takes long on purpose.
+        let verify = move || {
             password::matches(
                 &password,
                 stored.as_ref().map(|worker| worker.password.as_str()),
             )
         };
-        Ok(off_thread("check a password", check).await?)
+        Ok(off_thread("check a password", verify).await?)
     }
 
+    #[tracing::instrument(
+        name = "embedded.credentials.add", level = "debug", skip_all, fields(worker.name = name)
+    )]
     async fn add(
         &self,
         name: &str,
         password: &str,
         link: Option<String>,
     ) -> Result<(), CredentialsError> {
-        let (name, password) = (name.to_owned(), hashed(password).await?);
+        let (name, password) = (name.to_owned(), hash(password).await?);
         self.write("add a worker", move |txn, _| {
             let key = keys::worker(&name);
             if txn.get_bytes(&key)?.is_some() {
@@ -67,8 +75,12 @@ impl Credentials for Embedded {
         .await
     }
 
+    #[tracing::instrument(
+        name = "embedded.credentials.set_password", level = "debug", skip_all,
+        fields(worker.name = name)
+    )]
     async fn set_password(&self, name: &str, password: &str) -> Result<bool, CredentialsError> {
-        let (key, password) = (keys::worker(name), hashed(password).await?);
+        let (key, password) = (keys::worker(name), hash(password).await?);
         self.write("set a password", move |txn, _| {
             let Some(worker) = txn.get::<StoredWorker>(&key)? else {
                 return Ok(false);
@@ -79,22 +91,28 @@ impl Credentials for Embedded {
         .await
     }
 
+    #[tracing::instrument(
+        name = "embedded.credentials.remove", level = "debug", skip_all,
+        fields(worker.name = name)
+    )]
     async fn remove(&self, name: &str) -> Result<bool, CredentialsError> {
-        let (key, seen, failures) = (
-            keys::worker(name),
-            keys::worker_seen(name),
-            keys::worker_failures(name),
-        );
+        let key = keys::worker(name);
+        let last_seen = keys::worker_seen(name);
+        let failures = keys::worker_failures(name);
         self.write("remove a worker", move |txn, _| {
-            let known = txn.get_bytes(&key)?.is_some();
+            let existed = txn.get_bytes(&key)?.is_some();
             txn.delete(key);
-            txn.delete(seen);
+            txn.delete(last_seen);
             txn.delete(failures);
-            Ok(known)
+            Ok(existed)
         })
         .await
     }
 
+    #[tracing::instrument(
+        name = "embedded.credentials.account", level = "debug", skip_all,
+        fields(worker.name = name)
+    )]
     async fn account(&self, name: &str) -> Result<Option<WorkerAccount>, CredentialsError> {
         let name = name.to_owned();
         self.read("look up a worker", move |txn, _| {
@@ -106,6 +124,7 @@ impl Credentials for Embedded {
         .await
     }
 
+    #[tracing::instrument(name = "embedded.credentials.list", level = "debug", skip_all)]
     async fn list(&self) -> Result<Vec<WorkerAccount>, CredentialsError> {
         self.read("list the workers", |txn, _| {
             let mut accounts = vec![];

@@ -1,4 +1,7 @@
-//! The keys of the embedded stores: a letter for the table, then the parts, so that byte order is the order wanted.
+//! The keys of the embedded stores: a letter for the table, then the parts, encoded so that the
+//! order of the bytes is the order in which the records are read.
+//!
+//! Letters and names are part of the stored format and must not change.
 
 use crate::domain::{
     name::{CampaignName, CodebaseName, RunId},
@@ -8,18 +11,22 @@ use crate::domain::{
     time::Time,
 };
 
-/// A whole key, or the start of one.
+/// A whole key, or the prefix of some.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Key(pub(super) Vec<u8>);
 
+/// The key of the format version.
 pub(super) const FORMAT_KEY: &[u8] = b"M/format";
 
 impl Key {
+    /// Starts a key of a table.
     fn table(letter: u8) -> Self {
         Self(vec![letter])
     }
 
-    /// Text that ends here. Names have no NUL bytes; other text is escaped so that order and uniqueness stay.
+    /// Appends text, which a NUL byte ends, so that a shorter text sorts before its extensions. The
+    /// bytes 0 and 1 are escaped by a 1, which keeps the order of texts and keeps different texts
+    /// different.
     fn text(mut self, text: &str) -> Self {
         for byte in text.bytes() {
             match byte {
@@ -31,12 +38,13 @@ impl Key {
         self
     }
 
+    /// Appends a number.
     fn number(mut self, number: u64) -> Self {
         self.0.extend(number.to_be_bytes());
         self
     }
 
-    /// Negative numbers come first.
+    /// Appends a signed number; the flipped sign bit makes negative numbers sort first.
     fn signed(mut self, number: i64) -> Self {
         let [first, rest @ ..] = number.to_be_bytes();
         self.0.push(first ^ 0x80);
@@ -44,12 +52,13 @@ impl Key {
         self
     }
 
+    /// Appends a time in microseconds.
     fn time(self, time: Time) -> Self {
         self.signed(time.timestamp_micros())
     }
 }
 
-/// The signed number that a key ends in.
+/// Returns the signed number that a key ends in.
 fn last_number(key: &[u8]) -> Option<i64> {
     let bytes = key.last_chunk::<8>()?;
     let [first, rest @ ..] = *bytes;
@@ -58,16 +67,17 @@ fn last_number(key: &[u8]) -> Option<i64> {
     Some(i64::from_be_bytes(number))
 }
 
-/// The signed number right after the table's letter.
+/// Returns the signed number right after the table's letter.
 pub(super) fn first_number(key: &[u8]) -> Option<i64> {
     last_number(key.get(..9)?)
 }
 
+/// The key of a counter or another single value.
 pub(super) fn meta(name: &str) -> Key {
     Key(format!("M/{name}").into_bytes())
 }
 
-// Queue.
+// Queue items.
 pub(super) fn item(id: QueueId) -> Key {
     Key::table(b'Q').signed(id)
 }
@@ -75,7 +85,7 @@ pub(super) fn items() -> Key {
     Key::table(b'Q')
 }
 
-// Claims and hosts.
+// Active runs and host backoffs.
 pub(super) fn active(id: &RunId) -> Key {
     Key::table(b'A').text(id.as_str())
 }
@@ -89,6 +99,7 @@ pub(super) fn all_hosts() -> Key {
     Key::table(b'L')
 }
 
+// Pauses and concurrency limits.
 pub(super) fn pause(scope: &Scope) -> Key {
     Key::table(b'P').text(scope.kind()).text(scope.name())
 }
@@ -123,11 +134,11 @@ pub(super) fn live_blocks_of(run: &RunId) -> Key {
 pub(super) fn run(id: &RunId) -> Key {
     Key::table(b'R').text(id.as_str())
 }
-/// The run of an item that the runner gave up last.
-pub(super) fn given_up(item: QueueId) -> Key {
+/// The run of an item that was abandoned last.
+pub(super) fn abandoned_run(item: QueueId) -> Key {
     Key::table(b'K').signed(item)
 }
-/// The newest comes first.
+/// Runs by the time they were stored; both parts are negated, so that the newest sorts first.
 pub(super) fn stored(at: Time, sequence: u64) -> Key {
     Key::table(b'Z')
         .signed(-at.timestamp_micros())
@@ -170,10 +181,11 @@ pub(super) fn follow_ups() -> Key {
     Key::table(b'F')
 }
 
-pub(super) fn news(id: u64) -> Key {
+// The outbox.
+pub(super) fn outbox_entry(id: u64) -> Key {
     Key::table(b'N').number(id)
 }
-pub(super) fn all_news() -> Key {
+pub(super) fn outbox_entries() -> Key {
     Key::table(b'N')
 }
 
@@ -241,9 +253,15 @@ mod tests {
 
     proptest! {
         #[test]
-        fn keys_sort_as_their_parts_do(a in "[\\x00-\\x02a]{0,4}", b in "[\\x00-\\x02a]{0,4}", x in any::<i64>(), y in any::<i64>()) {
+        fn keys_sort_as_their_parts_do(
+            a in "[\\x00-\\x02a]{0,4}",
+            b in "[\\x00-\\x02a]{0,4}",
+            x in any::<i64>(),
+            y in any::<i64>(),
+        ) {
             let key = |text: &str, number| Key::table(b'x').text(text).signed(number);
-            prop_assert_eq!(key(&a, x).0.cmp(&key(&b, y).0), (a.as_str(), x).cmp(&(b.as_str(), y)));
+            let by_parts = (a.as_str(), x).cmp(&(b.as_str(), y));
+            prop_assert_eq!(key(&a, x).0.cmp(&key(&b, y).0), by_parts);
             prop_assert_eq!(last_number(&key(&a, x).0), Some(x));
         }
     }

@@ -1,6 +1,13 @@
-//! Logs of active runs on the embedded stores, in blocks of one size, so that a place in a log is found at once.
+//! Logs of active runs on the embedded stores.
+//!
+//! A log is stored in blocks of equal size, so that an append rewrites at most one block, and a
+//! read computes the block that it starts in.
 
-use super::{Embedded, keys, txn::Txn};
+use super::{
+    keys,
+    store::Embedded,
+    txn::{Txn, decode},
+};
 use crate::{
     domain::name::RunId,
     ports::{Fault, LiveLogs, live_logs::Appended},
@@ -9,20 +16,22 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use std::{collections::BTreeSet, ops::ControlFlow};
 
-const BLOCK: u64 = 16 << 10;
+/// The size of a block in bytes.
+const BLOCK_SIZE: u64 = 16 << 10;
 
-/// A place in a log: the block, and where in it.
-fn place(offset: u64) -> (u64, usize) {
-    (offset / BLOCK, (offset % BLOCK) as usize)
+/// Returns the block that holds an offset, and the offset within it.
+fn block_of(offset: u64) -> (u64, usize) {
+    (offset / BLOCK_SIZE, (offset % BLOCK_SIZE) as usize)
 }
 
+/// Appends bytes that start at `offset`; those that the log has already are skipped.
 fn append(
     txn: &mut Txn<'_>,
     run: &RunId,
     name: &str,
     offset: u64,
     bytes: &[u8],
-    room: u64,
+    max_total: u64,
 ) -> Result<Appended, Fault> {
     let key = keys::live_log(run, name);
     let mut size = txn.number(&key)?;
@@ -37,14 +46,14 @@ fn append(
     if others
         .saturating_add(offset)
         .saturating_add(bytes.len() as u64)
-        > room
+        > max_total
     {
         return Ok(Appended::Full);
     }
     let known = usize::try_from(size - offset).unwrap_or(usize::MAX);
     let mut new = bytes.get(known..).unwrap_or_default();
     while !new.is_empty() {
-        let (number, at) = place(size);
+        let (number, at) = block_of(size);
         let key = keys::live_block(run, name, number);
         let mut block = if at == 0 {
             vec![]
@@ -53,7 +62,7 @@ fn append(
         };
         let (fits, rest) = new.split_at(
             new.len()
-                .min(usize::try_from(BLOCK).unwrap_or(usize::MAX) - at),
+                .min(usize::try_from(BLOCK_SIZE).unwrap_or(usize::MAX) - at),
         );
         block.extend_from_slice(fits);
         txn.put_bytes(key, block);
@@ -76,7 +85,7 @@ fn read(
     };
     let mut found = vec![];
     while offset < size && found.len() < limit {
-        let (number, at) = place(offset);
+        let (number, at) = block_of(offset);
         let block = txn
             .get_bytes(&keys::live_block(run, name, number))?
             .unwrap_or_default();
@@ -94,16 +103,17 @@ fn read(
 fn list(txn: &Txn<'_>, run: &RunId) -> Result<Vec<(String, u64)>, Fault> {
     let mut logs = vec![];
     txn.scan(&keys::live_logs_of(run), |key, value| -> Result<_, Fault> {
-        if let Some(name) = parts(key).into_iter().nth(1) {
-            logs.push((name, super::txn::decode(value)?));
+        if let Some(name) = texts_of(key).into_iter().nth(1) {
+            logs.push((name, decode(value)?));
         }
         Ok(ControlFlow::Continue(()))
     })?;
     Ok(logs)
 }
 
-/// The text that a key has after its table's letter, part by part. Names of logs and runs have no bytes that are escaped.
-fn parts(key: &[u8]) -> Vec<String> {
+/// Splits a key into its texts, without the table's letter. Names of logs and runs have no bytes
+/// that `keys` escapes.
+fn texts_of(key: &[u8]) -> Vec<String> {
     key.get(1..)
         .unwrap_or_default()
         .split(|byte| *byte == 0)
@@ -113,21 +123,27 @@ fn parts(key: &[u8]) -> Vec<String> {
 
 #[async_trait]
 impl LiveLogs for Embedded {
+    #[tracing::instrument(
+        name = "embedded.live_logs.append", level = "debug", skip_all, fields(run.id = %run)
+    )]
     async fn append(
         &self,
         run: &RunId,
         name: &str,
         offset: u64,
         bytes: Bytes,
-        room: u64,
+        max_total: u64,
     ) -> Result<Appended, Fault> {
         let (run, name) = (run.clone(), name.to_owned());
         self.write("append to a log", move |txn, _| {
-            append(txn, &run, &name, offset, &bytes, room)
+            append(txn, &run, &name, offset, &bytes, max_total)
         })
         .await
     }
 
+    #[tracing::instrument(
+        name = "embedded.live_logs.read", level = "debug", skip_all, fields(run.id = %run)
+    )]
     async fn read(
         &self,
         run: &RunId,
@@ -142,16 +158,20 @@ impl LiveLogs for Embedded {
         .await
     }
 
+    #[tracing::instrument(
+        name = "embedded.live_logs.list", level = "debug", skip_all, fields(run.id = %run)
+    )]
     async fn list(&self, run: &RunId) -> Result<Vec<(String, u64)>, Fault> {
         let run = run.clone();
         Embedded::read(self, "list live logs", move |txn, _| list(txn, &run)).await
     }
 
+    #[tracing::instrument(name = "embedded.live_logs.runs", level = "debug", skip_all)]
     async fn runs(&self) -> Result<Vec<RunId>, Fault> {
         Embedded::read(self, "list live logs", |txn, _| {
             let mut runs = BTreeSet::new();
             txn.scan(&keys::live_logs(), |key, _| -> Result<_, Fault> {
-                runs.extend(parts(key).into_iter().next().map(RunId::new));
+                runs.extend(texts_of(key).into_iter().next().map(RunId::new));
                 Ok(ControlFlow::Continue(()))
             })?;
             Ok(runs.into_iter().collect())
@@ -159,6 +179,9 @@ impl LiveLogs for Embedded {
         .await
     }
 
+    #[tracing::instrument(
+        name = "embedded.live_logs.remove", level = "debug", skip_all, fields(runs = runs.len())
+    )]
     async fn remove(&self, runs: &[RunId]) -> Result<(), Fault> {
         let runs = runs.to_vec();
         self.write("remove live logs", move |txn, _| {
@@ -166,12 +189,12 @@ impl LiveLogs for Embedded {
                 .iter()
                 .flat_map(|run| [keys::live_logs_of(run), keys::live_blocks_of(run)])
             {
-                let mut gone = vec![];
+                let mut removed = vec![];
                 txn.scan(&prefix, |key, _| -> Result<_, Fault> {
-                    gone.push(keys::Key(key.to_vec()));
+                    removed.push(keys::Key(key.to_vec()));
                     Ok(ControlFlow::Continue(()))
                 })?;
-                for key in gone {
+                for key in removed {
                     txn.delete(key);
                 }
             }

@@ -1,23 +1,39 @@
-//! News on the embedded stores; and leases, which one process alone always has.
+//! The outbox on the embedded stores.
 
 use super::{
-    Embedded, keys,
+    keys,
     records::StoredOutboxEntry,
+    store::Embedded,
     txn::{Txn, decode},
 };
 use crate::{
-    domain::run::Run,
+    domain::{name::RunId, publish::PublishStatus, run::Run},
     ports::{
-        Event, Fault, LeaderElection, Outbox,
+        Event, Fault, Outbox,
         outbox::{OutboxEntry, OutboxId},
     },
 };
 use async_trait::async_trait;
-use std::{ops::ControlFlow, time::Duration};
+use std::ops::ControlFlow;
+
+/// Adds an entry for the result of a run, or for a publish status that it got. Part of the command
+/// that stores the run, so that neither is there without the other.
+pub(super) fn add(
+    txn: &mut Txn<'_>,
+    run: &RunId,
+    publish_status: Option<PublishStatus>,
+) -> Result<(), Fault> {
+    let id = txn.add(keys::meta("last_news"), 1)?;
+    let entry = StoredOutboxEntry {
+        run_id: run.clone(),
+        publish_status,
+    };
+    txn.put(keys::outbox_entry(id), &entry)
+}
 
 fn pending(txn: &Txn<'_>, limit: usize) -> Result<Vec<OutboxEntry>, Fault> {
     let mut found = vec![];
-    txn.scan(&keys::all_news(), |key, value| -> Result<_, Fault> {
+    txn.scan(&keys::outbox_entries(), |key, value| -> Result<_, Fault> {
         if found.len() >= limit {
             return Ok(ControlFlow::Break(()));
         }
@@ -41,30 +57,29 @@ fn pending(txn: &Txn<'_>, limit: usize) -> Result<Vec<OutboxEntry>, Fault> {
 
 #[async_trait]
 impl Outbox for Embedded {
+    #[tracing::instrument(
+        name = "embedded.outbox.pending",
+        level = "debug",
+        skip_all,
+        fields(limit)
+    )]
     async fn pending(&self, limit: usize) -> Result<Vec<OutboxEntry>, Fault> {
-        self.read("look for news", move |txn, _| pending(txn, limit))
+        self.read("read the outbox", move |txn, _| pending(txn, limit))
             .await
     }
 
+    #[tracing::instrument(
+        name = "embedded.outbox.mark_published", level = "debug", skip_all,
+        fields(entries = ids.len())
+    )]
     async fn mark_published(&self, ids: &[OutboxId]) -> Result<(), Fault> {
         let ids = ids.to_vec();
-        self.write("settle news", move |txn, _| {
+        self.write("clear the outbox", move |txn, _| {
             for id in ids {
-                txn.delete(keys::news(id));
+                txn.delete(keys::outbox_entry(id));
             }
             Ok(())
         })
         .await
-    }
-}
-
-#[async_trait]
-impl LeaderElection for Embedded {
-    async fn acquire(&self, _: &str, _: &str, _: Duration) -> Result<bool, Fault> {
-        Ok(true)
-    }
-
-    async fn resign(&self, _: &str, _: &str) -> Result<(), Fault> {
-        Ok(())
     }
 }

@@ -1,8 +1,9 @@
-//! Facts for schedules on the embedded stores.
+//! Facts for schedules, and follow-up schedules to come, on the embedded stores.
 
 use super::{
-    Embedded, keys,
+    codebases, keys,
     records::{Durations, StoredFollowUp, StoredPast},
+    store::Embedded,
     txn::{Txn, decode},
 };
 use crate::{
@@ -25,6 +26,7 @@ fn highest_value(txn: &Txn<'_>) -> Result<Option<i32>, Fault> {
         .and_then(|value| i32::try_from(value).ok()))
 }
 
+/// Returns the mean duration of runs, `None` without runs.
 fn mean<'a>(runs: impl IntoIterator<Item = &'a PastRun>) -> Option<f64> {
     runs.into_iter()
         .fold(Durations::default(), |durations, run| {
@@ -33,8 +35,9 @@ fn mean<'a>(runs: impl IntoIterator<Item = &'a PastRun>) -> Option<f64> {
         .mean()
 }
 
-/// The runs under a prefix that count: none of them transient.
-fn lasting(txn: &Txn<'_>, prefix: &keys::Key) -> Result<Vec<PastRun>, Fault> {
+/// Returns the runs under a prefix that schedules count: those that did not fail for a transient
+/// reason.
+fn effective_past(txn: &Txn<'_>, prefix: &keys::Key) -> Result<Vec<PastRun>, Fault> {
     let past: Vec<StoredPast> = txn.list(prefix, usize::MAX)?;
     Ok(past
         .into_iter()
@@ -52,24 +55,26 @@ fn facts(
         Some(id) => txn.get::<Candidate>(&keys::candidate(id))?,
         None => None,
     };
-    let codebase_value = match super::catalog::codebase(txn, &key.codebase)? {
+    let codebase_value = match codebases::get(txn, &key.codebase)? {
         None => CodebaseValue::Unknown,
         Some(codebase) => codebase
             .value
             .map_or(CodebaseValue::Unset, CodebaseValue::Of),
     };
-    let history = lasting(txn, &keys::past_of_pair(&key.pair()))?;
+    let history = effective_past(txn, &keys::past_of_pair(&key.pair()))?;
     let mut means = MeanDurations {
         pair: mean(&history),
         ..MeanDurations::default()
     };
+    // Read only when needed: a codebase may have a long history.
     if means.pair.is_none() {
-        means.codebase = mean(&lasting(txn, &keys::past_of_codebase(&key.codebase))?);
+        let of_codebase = effective_past(txn, &keys::past_of_codebase(&key.codebase))?;
+        means.codebase = mean(&of_codebase);
         means.campaign = txn
             .get::<Durations>(&keys::durations_of_campaign(&key.campaign))?
             .and_then(|durations| durations.mean());
     }
-    // Merge proposals are the publisher's, which works on Postgres only.
+    // Merge proposals are stored by the publisher, which works with Postgres only.
     Ok(ScheduleFacts {
         candidate,
         codebase_value,
@@ -84,11 +89,9 @@ fn last_effective_runs(txn: &Txn<'_>, campaign: &CampaignName) -> Result<Vec<Run
     let mut of_codebase: BTreeMap<CodebaseName, Vec<RunBrief>> = BTreeMap::new();
     txn.scan(&keys::all_past(), |key, value| -> Result<_, Fault> {
         let mut names = key.get(1..).unwrap_or_default().split(|byte| *byte == 0);
-        let (codebase, other) = (
-            names.next().unwrap_or_default(),
-            names.next().unwrap_or_default(),
-        );
-        if other == campaign.as_str().as_bytes()
+        let codebase = names.next().unwrap_or_default();
+        let campaign_of_run = names.next().unwrap_or_default();
+        if campaign_of_run == campaign.as_str().as_bytes()
             && let Ok(codebase) = CodebaseName::new(String::from_utf8_lossy(codebase))
         {
             of_codebase
@@ -132,6 +135,9 @@ fn follow_ups(txn: &Txn<'_>, limit: usize) -> Result<Vec<FollowUp>, Fault> {
 
 #[async_trait]
 impl ScheduleStore for Embedded {
+    #[tracing::instrument(
+        name = "embedded.schedule.facts", level = "debug", skip_all, fields(keys = keys.len())
+    )]
     async fn facts(&self, keys: &[QueueKey]) -> Result<Vec<ScheduleFacts>, Fault> {
         let keys = keys.to_vec();
         self.read("gather the facts for schedules", move |txn, _| {
@@ -141,6 +147,10 @@ impl ScheduleStore for Embedded {
         .await
     }
 
+    #[tracing::instrument(
+        name = "embedded.schedule.last_effective_runs", level = "debug", skip_all,
+        fields(campaign.name = %campaign)
+    )]
     async fn last_effective_runs(&self, campaign: &CampaignName) -> Result<Vec<Run>, Fault> {
         let campaign = campaign.clone();
         self.read("list last effective runs", move |txn, _| {
@@ -149,11 +159,21 @@ impl ScheduleStore for Embedded {
         .await
     }
 
+    #[tracing::instrument(
+        name = "embedded.schedule.follow_ups",
+        level = "debug",
+        skip_all,
+        fields(limit)
+    )]
     async fn follow_ups(&self, limit: usize) -> Result<Vec<FollowUp>, Fault> {
         self.read("list follow-ups", move |txn, _| follow_ups(txn, limit))
             .await
     }
 
+    #[tracing::instrument(
+        name = "embedded.schedule.drop_follow_ups", level = "debug", skip_all,
+        fields(follow_ups = ids.len())
+    )]
     async fn drop_follow_ups(&self, ids: &[FollowUpId]) -> Result<(), Fault> {
         let ids = ids.to_vec();
         self.write("settle follow-ups", move |txn, _| {

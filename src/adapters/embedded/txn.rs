@@ -1,59 +1,42 @@
-//! A view of the key-value store with changes on top that are not applied yet.
+//! A view of the key-value store with staged changes on top.
+//!
+//! A command reads what earlier commands of its batch have written, although the store does not
+//! have it yet: each read looks at the staged changes first, and scans merge the two in key order.
 
-use super::keys::Key;
+use super::{
+    keys::Key,
+    kv::{Batch, Entry, Kv, KvError},
+};
 use crate::ports::Fault;
 use serde::{Serialize, de::DeserializeOwned};
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::VecDeque,
     ops::{Bound, ControlFlow},
 };
 
-/// Keys with their new values; none takes a key away.
-pub type Batch = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
-/// Why a key-value store failed.
-pub type KvError = Box<dyn std::error::Error + Send + Sync>;
-type Entry = (Vec<u8>, Vec<u8>);
-/// A new value; none takes the key away.
+/// The new value of a key; `None` deletes the key.
 type Change = Option<Vec<u8>>;
 
-/// An ordered key-value store.
-pub trait Kv: Send + Sync + 'static {
-    /// The value of a key.
-    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, KvError>;
-    /// At most `limit` entries between the bounds, from the front.
-    fn range(
-        &self,
-        from: Bound<&[u8]>,
-        to: Bound<&[u8]>,
-        limit: usize,
-    ) -> Result<Vec<Entry>, KvError>;
-    /// The last entry between the bounds.
-    fn last(&self, from: Bound<&[u8]>, to: Bound<&[u8]>) -> Result<Option<Entry>, KvError>;
-    /// Applies a batch, all or nothing, also when the process dies.
-    fn apply(&self, batch: Batch) -> Result<(), KvError>;
-    /// Makes all that was applied durable.
-    fn flush(&self) -> Result<(), KvError>;
-}
+/// How many entries a scan fetches at first: few, since most scans want one.
+const MIN_FETCH: usize = 8;
+/// How many entries a scan fetches at a time when it goes on.
+const MAX_FETCH: usize = 1024;
+/// How many records one read returns, so that a long list does not keep the writer waiting.
+const PAGE_SIZE: usize = 1000;
 
-/// How many entries a scan fetches at a time: few at first, since most scans want one.
-const FIRST_FETCH: usize = 8;
-const MOST_FETCH: usize = 1024;
-/// Records that are read in one go, so that a long list does not keep the writer waiting.
-const PAGE: usize = 1000;
-
-/// A change in the making, or just a view.
+/// Staged changes on top of the store. Without changes it is just a view.
 pub(super) struct Txn<'a> {
     kv: &'a dyn Kv,
     changes: Batch,
-    /// What the changes of the operation under way replaced in `changes`.
+    /// What the current command replaced in `changes`, in order, so that it alone can be undone.
     replaced: Vec<(Vec<u8>, Option<Change>)>,
 }
 
-fn failed(error: impl Into<KvError>) -> Fault {
+fn read_failed(error: impl Into<KvError>) -> Fault {
     Fault::backend("read the store", error)
 }
 
-/// The end of the range of keys that start with `prefix`.
+/// Returns the end of the range of keys that start with `prefix`.
 fn after_prefix(prefix: &[u8]) -> Bound<Vec<u8>> {
     let mut end = prefix.to_vec();
     while let Some(last) = end.pop() {
@@ -66,6 +49,7 @@ fn after_prefix(prefix: &[u8]) -> Bound<Vec<u8>> {
 }
 
 impl<'a> Txn<'a> {
+    /// Creates a view without changes.
     pub(super) fn new(kv: &'a dyn Kv) -> Self {
         Self {
             kv,
@@ -74,17 +58,19 @@ impl<'a> Txn<'a> {
         }
     }
 
+    /// Returns all accepted changes.
     pub(super) fn into_batch(self) -> Batch {
         self.changes
     }
 
-    /// The operation is done: its changes stay.
-    pub(super) fn keep(&mut self) {
+    /// Keeps the changes of the current command; they can no longer be rolled back.
+    pub(super) fn accept(&mut self) {
         self.replaced.clear();
     }
 
-    /// The operation failed: its changes go.
-    pub(super) fn undo(&mut self) {
+    /// Undoes the changes of the current command; those of earlier commands stay.
+    pub(super) fn roll_back(&mut self) {
+        // The newest first: a key that was set twice gets its first value back last.
         for (key, earlier) in self.replaced.drain(..).rev() {
             match earlier {
                 Some(value) => self.changes.insert(key, value),
@@ -98,32 +84,37 @@ impl<'a> Txn<'a> {
         self.replaced.push((key, earlier));
     }
 
+    /// Stages a value as it is.
     pub(super) fn put_bytes(&mut self, key: Key, value: Vec<u8>) {
         self.set(key.0, Some(value));
     }
 
+    /// Stages a record, stored as JSON.
     pub(super) fn put<T: Serialize>(&mut self, key: Key, value: &T) -> Result<(), Fault> {
         let bytes = serde_json::to_vec(value).map_err(|e| Fault::backend("write a record", e))?;
         self.put_bytes(key, bytes);
         Ok(())
     }
 
+    /// Stages the deletion of a key.
     pub(super) fn delete(&mut self, key: Key) {
         self.set(key.0, None);
     }
 
+    /// Returns the value of a key.
     pub(super) fn get_bytes(&self, key: &Key) -> Result<Option<Vec<u8>>, Fault> {
         match self.changes.get(&key.0) {
             Some(changed) => Ok(changed.clone()),
-            None => self.kv.get(&key.0).map_err(failed),
+            None => self.kv.get(&key.0).map_err(read_failed),
         }
     }
 
+    /// Returns the record of a key.
     pub(super) fn get<T: DeserializeOwned>(&self, key: &Key) -> Result<Option<T>, Fault> {
         self.get_bytes(key)?.map(|bytes| decode(&bytes)).transpose()
     }
 
-    /// Visits the entries under a prefix in order, until told to stop.
+    /// Visits the entries under a prefix in order, until `visit` breaks.
     pub(super) fn scan<E: From<Fault>>(
         &self,
         prefix: &Key,
@@ -132,7 +123,7 @@ impl<'a> Txn<'a> {
         self.scan_from(prefix, Bound::Included(prefix.0.clone()), visit)
     }
 
-    /// Visits the entries under a prefix from a key on.
+    /// Visits the entries under a prefix in order, from a key on, until `visit` breaks.
     fn scan_from<E: From<Fault>>(
         &self,
         prefix: &Key,
@@ -141,15 +132,17 @@ impl<'a> Txn<'a> {
     ) -> Result<(), E> {
         let to = after_prefix(&prefix.0);
         let mut changed = self.changes.range((from.clone(), to.clone())).peekable();
-        let mut stored = Stored {
+        let mut stored = StoredEntries {
             kv: self.kv,
             from,
             to,
             fetched: VecDeque::new(),
-            fetch: FIRST_FETCH,
+            next_fetch: MIN_FETCH,
         };
         loop {
             let from_store = stored.peek()?;
+            // The smaller key goes first. At equal keys the change does: it replaces the stored
+            // value.
             let take_change = match (from_store, changed.peek()) {
                 (None, None) => return Ok(()),
                 (Some((key, _)), Some((change, _))) => *change <= key,
@@ -182,7 +175,7 @@ impl<'a> Txn<'a> {
         }
     }
 
-    /// The first entry under a prefix.
+    /// Returns the first entry under a prefix.
     pub(super) fn first(&self, prefix: &Key) -> Result<Option<Entry>, Fault> {
         let mut found = None;
         self.scan(prefix, |key, value| -> Result<_, Fault> {
@@ -192,7 +185,7 @@ impl<'a> Txn<'a> {
         Ok(found)
     }
 
-    /// The last key under a prefix.
+    /// Returns the last key under a prefix.
     pub(super) fn last_key(&self, prefix: &Key) -> Result<Option<Vec<u8>>, Fault> {
         let mut to = after_prefix(&prefix.0);
         loop {
@@ -201,13 +194,14 @@ impl<'a> Txn<'a> {
             let stored = self
                 .kv
                 .last(Bound::Included(&prefix.0), as_slice(&to))
-                .map_err(failed)?
+                .map_err(read_failed)?
                 .map(|(key, _)| key);
             match (changed, stored) {
                 (Some((key, value)), stored) if stored.as_ref().is_none_or(|s| s <= key) => {
                     if value.is_some() {
                         return Ok(Some(key.clone()));
                     }
+                    // The last key is deleted by a staged change: look before it.
                     to = Bound::Excluded(key.clone());
                 }
                 (_, stored) => return Ok(stored),
@@ -215,7 +209,7 @@ impl<'a> Txn<'a> {
         }
     }
 
-    /// The records under a prefix, at most `limit`.
+    /// Returns the records under a prefix, at most `limit`.
     pub(super) fn list<T: DeserializeOwned>(
         &self,
         prefix: &Key,
@@ -232,7 +226,8 @@ impl<'a> Txn<'a> {
         Ok(records)
     }
 
-    /// The records under a prefix after a key, at most a page, and the key that the next page comes after.
+    /// Returns a page of the records under a prefix that follow a key, and the key that the next
+    /// page follows; `None` after the last page.
     pub(super) fn page<T: DeserializeOwned>(
         &self,
         prefix: &Key,
@@ -243,21 +238,22 @@ impl<'a> Txn<'a> {
         self.scan_from(prefix, from, |key, value| -> Result<_, Fault> {
             records.push(decode(value)?);
             last = Some(key.to_vec());
-            Ok(if records.len() < PAGE {
+            Ok(if records.len() < PAGE_SIZE {
                 ControlFlow::Continue(())
             } else {
                 ControlFlow::Break(())
             })
         })?;
-        let more = records.len() == PAGE;
+        let more = records.len() == PAGE_SIZE;
         Ok((records, last.filter(|_| more)))
     }
 
+    /// Returns the value of a counter; an absent one is zero.
     pub(super) fn number(&self, key: &Key) -> Result<u64, Fault> {
         Ok(self.get(key)?.unwrap_or(0))
     }
 
-    /// Adds to a counter; one at zero is not kept.
+    /// Adds to a counter and returns its new value. A counter at zero is deleted.
     pub(super) fn add(&mut self, key: Key, change: i64) -> Result<u64, Fault> {
         let value = self.number(&key)?.saturating_add_signed(change);
         if value == 0 {
@@ -269,6 +265,11 @@ impl<'a> Txn<'a> {
     }
 }
 
+/// Reads a record.
+///
+/// # Errors
+///
+/// Returns [`Fault::Backend`] when the bytes are not such a record.
 pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Fault> {
     serde_json::from_slice(bytes).map_err(|e| Fault::backend("read a record", e))
 }
@@ -281,30 +282,31 @@ fn as_slice(bound: &Bound<Vec<u8>>) -> Bound<&[u8]> {
     }
 }
 
-/// The stored entries of a scan, fetched bit by bit.
-struct Stored<'a> {
+/// The stored entries of a scan, fetched piece by piece.
+struct StoredEntries<'a> {
     kv: &'a dyn Kv,
     from: Bound<Vec<u8>>,
     to: Bound<Vec<u8>>,
     fetched: VecDeque<Entry>,
-    /// How many to fetch next; zero once all are there.
-    fetch: usize,
+    /// How many entries to fetch next; zero once all are fetched.
+    next_fetch: usize,
 }
 
-impl Stored<'_> {
+impl StoredEntries<'_> {
+    /// Returns the next entry without taking it.
     fn peek(&mut self) -> Result<Option<&Entry>, Fault> {
-        if self.fetched.is_empty() && self.fetch > 0 {
+        if self.fetched.is_empty() && self.next_fetch > 0 {
             let entries = self
                 .kv
-                .range(as_slice(&self.from), as_slice(&self.to), self.fetch)
-                .map_err(failed)?;
+                .range(as_slice(&self.from), as_slice(&self.to), self.next_fetch)
+                .map_err(read_failed)?;
             if let Some((last, _)) = entries.last() {
                 self.from = Bound::Excluded(last.clone());
             }
-            self.fetch = if entries.len() < self.fetch {
+            self.next_fetch = if entries.len() < self.next_fetch {
                 0
             } else {
-                (self.fetch * 4).min(MOST_FETCH)
+                (self.next_fetch * 4).min(MAX_FETCH)
             };
             self.fetched = entries.into();
         }
@@ -316,10 +318,15 @@ impl Stored<'_> {
 mod tests {
     use super::*;
     use crate::adapters::memory::MemoryKv;
-    use proptest::prelude::*;
+    use proptest::{
+        collection::{btree_map, vec},
+        option,
+        prelude::*,
+    };
+    use std::collections::BTreeMap;
 
     fn entries(txn: &Txn<'_>, prefix: &[u8]) -> Vec<Entry> {
-        let mut out = vec![];
+        let mut out = Vec::new();
         txn.scan(&Key(prefix.to_vec()), |k, v| -> Result<_, Fault> {
             out.push((k.to_vec(), v.to_vec()));
             Ok(ControlFlow::Continue(()))
@@ -328,17 +335,23 @@ mod tests {
         out
     }
 
+    fn key() -> impl Strategy<Value = Vec<u8>> {
+        vec(0..3_u8, 1..5)
+    }
+
     proptest! {
         #[test]
-        fn a_view_with_changes_is_what_they_will_make(
-            stored in proptest::collection::btree_map(proptest::collection::vec(0..3_u8, 1..5), any::<[u8; 1]>(), 0..30),
-            changes in proptest::collection::vec((proptest::collection::vec(0..3_u8, 1..5), proptest::option::of(any::<[u8; 1]>())), 0..30),
-            undone in proptest::collection::vec((proptest::collection::vec(0..3_u8, 1..5), proptest::option::of(any::<[u8; 1]>())), 0..10),
-            prefix in proptest::collection::vec(0..3_u8, 0..3),
+        fn view_equals_the_store_after_its_changes(
+            stored in btree_map(key(), any::<[u8; 1]>(), 0..30),
+            changes in vec((key(), option::of(any::<[u8; 1]>())), 0..30),
+            undone in vec((key(), option::of(any::<[u8; 1]>())), 0..10),
+            prefix in vec(0..3_u8, 0..3),
         ) {
             let kv = MemoryKv::default();
-            kv.apply(stored.iter().map(|(k, v)| (k.clone(), Some(v.to_vec()))).collect()).unwrap();
-            let mut model: BTreeMap<Vec<u8>, Vec<u8>> = stored.into_iter().map(|(k, v)| (k, v.to_vec())).collect();
+            let batch = stored.iter().map(|(k, v)| (k.clone(), Some(v.to_vec())));
+            kv.apply(batch.collect()).unwrap();
+            let mut model: BTreeMap<Vec<u8>, Vec<u8>> =
+                stored.into_iter().map(|(k, v)| (k, v.to_vec())).collect();
             let mut txn = Txn::new(&kv);
             for (key, value) in &changes {
                 txn.set(key.clone(), value.map(|v| v.to_vec()));
@@ -347,13 +360,15 @@ mod tests {
                     None => model.remove(key),
                 };
             }
-            txn.keep();
+            txn.accept();
             for (key, value) in undone {
                 txn.set(key, value.map(|v| v.to_vec()));
             }
-            txn.undo();
-            let expected: Vec<Entry> = model.into_iter().filter(|(k, _)| k.starts_with(&prefix)).collect();
-            prop_assert_eq!(txn.last_key(&Key(prefix.clone())).unwrap(), expected.last().map(|(k, _)| k.clone()));
+            txn.roll_back();
+            let expected: Vec<Entry> =
+                model.into_iter().filter(|(k, _)| k.starts_with(&prefix)).collect();
+            let last = expected.last().map(|(k, _)| k.clone());
+            prop_assert_eq!(txn.last_key(&Key(prefix.clone())).unwrap(), last);
             prop_assert_eq!(entries(&txn, &prefix), expected);
         }
     }

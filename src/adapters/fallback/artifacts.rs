@@ -1,7 +1,9 @@
-//! Artifacts that wait.
+//! Artifacts with a local fallback.
 
 use super::{
-    CircuitBreaker, Clearing, Waiting, disk, files_of, folders_below, oldest_first, remove,
+    circuit_breaker::CircuitBreaker,
+    drainer::SpooledFiles,
+    folders::{self, RemoveLock, disk_failed},
 };
 use crate::{
     adapters::local::LocalArtifacts,
@@ -18,67 +20,78 @@ use std::{
     sync::Arc,
 };
 
-/// An artifact store with a backup before it.
+/// An artifact store that falls back to a local folder.
 pub struct FallbackArtifacts {
     store: Arc<dyn ArtifactStore>,
-    backup: LocalArtifacts,
-    away: CircuitBreaker,
-    clearing: Clearing,
+    spool: LocalArtifacts,
+    breaker: CircuitBreaker,
+    remove_lock: RemoveLock,
 }
 
-/// The artifacts in a backup.
+/// The artifacts that are spooled for their store.
 pub struct SpooledArtifacts {
     store: Arc<dyn ArtifactStore>,
     folder: PathBuf,
-    clearing: Clearing,
+    remove_lock: RemoveLock,
 }
 
 impl FallbackArtifacts {
-    /// Keeps in `folder` what `store` cannot take now; also answers what waits there. One process uses a folder.
+    /// Spools in `folder` what `store` fails to store; also returns what is spooled there, for the
+    /// drainer.
     pub fn new(store: Arc<dyn ArtifactStore>, folder: PathBuf) -> (Self, SpooledArtifacts) {
-        let clearing = Clearing::default();
-        let waiting = SpooledArtifacts {
+        let remove_lock = RemoveLock::default();
+        let spooled = SpooledArtifacts {
             store: store.clone(),
             folder: folder.clone(),
-            clearing: clearing.clone(),
+            remove_lock: remove_lock.clone(),
         };
-        (
-            Self {
-                store,
-                backup: LocalArtifacts::new(folder),
-                away: CircuitBreaker::default(),
-                clearing,
-            },
-            waiting,
-        )
+        let this = Self {
+            store,
+            spool: LocalArtifacts::new(folder),
+            breaker: CircuitBreaker::default(),
+            remove_lock,
+        };
+        (this, spooled)
     }
 }
 
 #[async_trait]
 impl ArtifactStore for FallbackArtifacts {
+    #[tracing::instrument(
+        name = "fallback.artifacts.store", level = "debug", skip_all,
+        fields(run.id = %run, files = files.len())
+    )]
     async fn store(&self, run: &RunId, files: &[SpooledFile]) -> Result<(), Fault> {
         if files.is_empty() {
             return Ok(());
         }
-        if !self.away.is_away() {
+        if !self.breaker.is_open() {
             match self.store.store(run, files).await {
                 Ok(()) => {
-                    self.away.answered();
+                    self.breaker.close();
                     return Ok(());
                 }
                 Err(error) => {
-                    self.away.failed();
-                    tracing::warn!(run.id = %run, error = &error as &dyn std::error::Error, "artifacts go to the backup directory");
+                    self.breaker.open();
+                    tracing::warn!(
+                        run.id = %run,
+                        error = &error as &dyn std::error::Error,
+                        "artifacts go to the backup directory"
+                    );
                 }
             }
         }
-        let _not_cleared = self.clearing.read().await;
-        self.backup.store(run, files).await
+        let _shared = self.remove_lock.read().await;
+        self.spool.store(run, files).await
     }
 
+    #[tracing::instrument(
+        name = "fallback.artifacts.open", level = "debug", skip_all, fields(run.id = %run, name)
+    )]
     async fn open(&self, run: &RunId, name: &str) -> Result<Option<FileReader>, Fault> {
-        if let Some(waiting) = self.backup.open(run, name).await? {
-            return Ok(Some(waiting));
+        // The spool first, so that spooled files are found while the store fails.
+        if let Some(spooled) = self.spool.open(run, name).await? {
+            return Ok(Some(spooled));
         }
         self.store.open(run, name).await
     }
@@ -88,43 +101,36 @@ impl ArtifactStore for FallbackArtifacts {
     }
 }
 
-fn spooled(path: &Path) -> io::Result<SpooledFile> {
-    let name = path
-        .file_name()
-        .map(|name| name.to_string_lossy().into_owned())
-        .unwrap_or_default();
+fn spooled_file(path: &Path) -> io::Result<SpooledFile> {
     Ok(SpooledFile {
-        name,
+        name: folders::name_of(path),
         size: fs::metadata(path)?.len(),
         content: Content::File(path.to_owned()),
     })
 }
 
 #[async_trait]
-impl Waiting for SpooledArtifacts {
+impl SpooledFiles for SpooledArtifacts {
     fn name(&self) -> &'static str {
         "artifacts"
     }
 
     fn folders(&self) -> io::Result<Vec<PathBuf>> {
-        folders_below(&self.folder, 1).map(oldest_first)
+        folders::below(&self.folder, 1).map(folders::oldest_first)
     }
 
-    async fn move_over(&self, folder: &Path) -> Result<(), Fault> {
-        let run = RunId::new(
-            folder
-                .file_name()
-                .map(|name| name.to_string_lossy().into_owned())
-                .unwrap_or_default(),
-        );
-        let paths = files_of(folder).map_err(disk("read the backup directory"))?;
+    async fn drain(&self, folder: &Path) -> Result<(), Fault> {
+        let run = RunId::new(folders::name_of(folder));
+        let paths = folders::files_in(folder).map_err(disk_failed("read the backup directory"))?;
         let files = paths
             .iter()
-            .map(|path| spooled(path))
+            .map(|path| spooled_file(path))
             .collect::<io::Result<Vec<_>>>()
-            .map_err(disk("read the backup directory"))?;
+            .map_err(disk_failed("read the backup directory"))?;
         self.store.store(&run, &files).await?;
-        let _alone = self.clearing.write().await;
-        remove(folder, &paths).map_err(disk("clear the backup directory"))
+        // Removed only after the store has them: a crash in between stores them again, which is
+        // harmless.
+        let _exclusive = self.remove_lock.write().await;
+        folders::remove(folder, &paths).map_err(disk_failed("clear the backup directory"))
     }
 }

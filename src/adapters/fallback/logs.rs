@@ -1,7 +1,9 @@
-//! Logs that wait, compressed as they will be.
+//! Logs with a local fallback. They are spooled compressed, as the local log store keeps them.
 
 use super::{
-    CircuitBreaker, Clearing, Waiting, disk, files_of, folders_below, oldest_first, remove,
+    circuit_breaker::CircuitBreaker,
+    drainer::SpooledFiles,
+    folders::{self, RemoveLock, disk_failed},
 };
 use crate::{
     adapters::{local::LocalLogs, off_thread},
@@ -26,44 +28,47 @@ use std::{
 };
 use tempfile::{NamedTempFile, TempPath};
 
-/// A log store with a backup before it.
+/// A log store that falls back to a local folder.
 pub struct FallbackLogs {
     store: Arc<dyn LogStore>,
-    backup: LocalLogs,
-    away: CircuitBreaker,
-    clearing: Clearing,
+    spool: LocalLogs,
+    breaker: CircuitBreaker,
+    remove_lock: RemoveLock,
 }
 
-/// The logs in a backup.
+/// The logs that are spooled for their store.
 pub struct SpooledLogs {
     store: Arc<dyn LogStore>,
     folder: PathBuf,
-    clearing: Clearing,
+    remove_lock: RemoveLock,
 }
 
 impl FallbackLogs {
-    /// Keeps in `folder` what `store` cannot take now; also answers what waits there. One process uses a folder.
+    /// Spools in `folder` what `store` fails to store; also returns what is spooled there, for the
+    /// drainer.
     pub fn new(store: Arc<dyn LogStore>, folder: PathBuf) -> (Self, SpooledLogs) {
-        let clearing = Clearing::default();
-        let waiting = SpooledLogs {
+        let remove_lock = RemoveLock::default();
+        let spooled = SpooledLogs {
             store: store.clone(),
             folder: folder.clone(),
-            clearing: clearing.clone(),
+            remove_lock: remove_lock.clone(),
         };
-        (
-            Self {
-                store,
-                backup: LocalLogs::new(folder),
-                away: CircuitBreaker::default(),
-                clearing,
-            },
-            waiting,
-        )
+        let this = Self {
+            store,
+            spool: LocalLogs::new(folder),
+            breaker: CircuitBreaker::default(),
+            remove_lock,
+        };
+        (this, spooled)
     }
 }
 
 #[async_trait]
 impl LogStore for FallbackLogs {
+    #[tracing::instrument(
+        name = "fallback.logs.store", level = "debug", skip_all,
+        fields(run.id = %folder.run, files = files.len())
+    )]
     async fn store(
         &self,
         folder: &LogFolder,
@@ -73,25 +78,34 @@ impl LogStore for FallbackLogs {
         if files.is_empty() {
             return Ok(());
         }
-        if !self.away.is_away() {
+        if !self.breaker.is_open() {
             match self.store.store(folder, files, finished).await {
                 Ok(()) => {
-                    self.away.answered();
+                    self.breaker.close();
                     return Ok(());
                 }
                 Err(error) => {
-                    self.away.failed();
-                    tracing::warn!(run.id = %folder.run, error = &error as &dyn std::error::Error, "logs go to the backup directory");
+                    self.breaker.open();
+                    tracing::warn!(
+                        run.id = %folder.run,
+                        error = &error as &dyn std::error::Error,
+                        "logs go to the backup directory"
+                    );
                 }
             }
         }
-        let _not_cleared = self.clearing.read().await;
-        self.backup.store(folder, files, finished).await
+        let _shared = self.remove_lock.read().await;
+        self.spool.store(folder, files, finished).await
     }
 
+    #[tracing::instrument(
+        name = "fallback.logs.open", level = "debug", skip_all,
+        fields(run.id = %folder.run, name)
+    )]
     async fn open(&self, folder: &LogFolder, name: &str) -> Result<Option<FileReader>, Fault> {
-        if let Some(waiting) = self.backup.open(folder, name).await? {
-            return Ok(Some(waiting));
+        // The spool first, so that spooled files are found while the store fails.
+        if let Some(spooled) = self.spool.open(folder, name).await? {
+            return Ok(Some(spooled));
         }
         self.store.open(folder, name).await
     }
@@ -101,69 +115,75 @@ impl LogStore for FallbackLogs {
     }
 }
 
-/// A log, uncompressed into a file beside it that lives as long as the second value; and when its run finished.
-fn plain(path: &Path, beside: &Path) -> io::Result<(SpooledFile, TempPath, Time)> {
+/// A spooled log, uncompressed.
+struct PlainLog {
+    log: SpooledFile,
+    /// When its run finished, as the header of the compressed file says.
+    finished: Time,
+    /// Removes the uncompressed file when dropped.
+    _file: TempPath,
+}
+
+/// Uncompresses a spooled log into a file below `base`.
+///
+/// The spool keeps the compressed file, but a log store takes plain files: each compresses in its
+/// own way.
+fn uncompress(path: &Path, base: &Path) -> io::Result<PlainLog> {
     let mut gzip = GzDecoder::new(File::open(path)?);
     let finished = gzip.header().map_or(0, flate2::GzHeader::mtime);
-    let mut file = NamedTempFile::with_prefix_in(".moving-", beside)?;
+    let mut file = NamedTempFile::with_prefix_in(".moving-", base)?;
     let size = io::copy(&mut gzip, file.as_file_mut())?;
     let file = file.into_temp_path();
-    let name = path
-        .file_name()
-        .map(|name| name.to_string_lossy().into_owned())
-        .unwrap_or_default();
+    let name = folders::name_of(path);
     let name = name.strip_suffix(".gz").unwrap_or(&name).to_owned();
-    let spooled = SpooledFile {
-        name,
-        content: Content::File(file.to_path_buf()),
-        size,
-    };
-    Ok((
-        spooled,
-        file,
-        DateTime::from_timestamp(finished.into(), 0).unwrap_or_default(),
-    ))
+    Ok(PlainLog {
+        log: SpooledFile {
+            name,
+            content: Content::File(file.to_path_buf()),
+            size,
+        },
+        finished: DateTime::from_timestamp(finished.into(), 0).unwrap_or_default(),
+        _file: file,
+    })
 }
 
 #[async_trait]
-impl Waiting for SpooledLogs {
+impl SpooledFiles for SpooledLogs {
     fn name(&self) -> &'static str {
         "logs"
     }
 
     fn folders(&self) -> io::Result<Vec<PathBuf>> {
-        folders_below(&self.folder, 2).map(oldest_first)
+        folders::below(&self.folder, 2).map(folders::oldest_first)
     }
 
-    async fn move_over(&self, folder: &Path) -> Result<(), Fault> {
+    async fn drain(&self, folder: &Path) -> Result<(), Fault> {
         let action = "read the backup directory";
-        let part = |path: Option<&Path>| {
-            path.and_then(Path::file_name)
-                .map(|name| name.to_string_lossy().into_owned())
-                .unwrap_or_default()
-        };
-        let codebase =
-            CodebaseName::new(part(folder.parent())).map_err(|e| Fault::backend(action, e))?;
-        let of = LogFolder {
+        let codebase = folder.parent().map(folders::name_of).unwrap_or_default();
+        let codebase = CodebaseName::new(codebase).map_err(|e| Fault::backend(action, e))?;
+        let log_folder = LogFolder {
             codebase,
-            run: RunId::new(part(Some(folder))),
+            run: RunId::new(folders::name_of(folder)),
         };
-        let paths = files_of(folder).map_err(disk(action))?;
-        let (from, beside) = (paths.clone(), self.folder.clone());
-        let read = off_thread(action, move || {
-            from.iter()
-                .map(|path| plain(path, &beside))
+        let paths = folders::files_in(folder).map_err(disk_failed(action))?;
+        let (compressed, base) = (paths.clone(), self.folder.clone());
+        let uncompressing = off_thread(action, move || {
+            compressed
+                .iter()
+                .map(|path| uncompress(path, &base))
                 .collect::<io::Result<Vec<_>>>()
         });
-        let logs = read.await?.map_err(disk(action))?;
-        for (log, _kept, finished) in &logs {
+        let logs = uncompressing.await?.map_err(disk_failed(action))?;
+        for PlainLog { log, finished, .. } in &logs {
             self.store
-                .store(&of, std::slice::from_ref(log), *finished)
+                .store(&log_folder, std::slice::from_ref(log), *finished)
                 .await?;
         }
-        let _alone = self.clearing.write().await;
-        remove(folder, &paths).map_err(disk("clear the backup directory"))?;
-        // The codebase's folder goes with its last run.
+        // Removed only after the store has them: a crash in between stores them again, which is
+        // harmless.
+        let _exclusive = self.remove_lock.write().await;
+        folders::remove(folder, &paths).map_err(disk_failed("clear the backup directory"))?;
+        // Succeeds only for the last run of the codebase.
         drop(folder.parent().map(std::fs::remove_dir));
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! A bucket of Google Cloud Storage, through its JSON API; streamed both ways.
+//! A bucket of Google Cloud Storage, through its JSON API. Uploads and downloads are streamed.
 
 use super::objects::{Objects, Progress, PutError};
 use crate::ports::{
@@ -22,38 +22,42 @@ use gcloud_storage::{
 use std::{path::PathBuf, time::Duration};
 use tokio::{io::AsyncWriteExt, sync::oneshot};
 
-const CONNECT: Duration = Duration::from_secs(3);
-/// How much of a download waits for its reader.
-const CHUNK: usize = 64 << 10;
+/// How long it may take to connect.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// How many bytes of a download wait for their reader at most.
+const BUFFER_SIZE: usize = 64 << 10;
 
-/// How the store proves who it is.
+/// How the client authenticates itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum GcsCredentials {
-    /// Not at all: emulators, and public buckets.
+    /// No credentials, for emulators and public buckets.
     Anonymous,
-    /// A service account's key file.
+    /// The key file of a service account.
     File(PathBuf),
-    /// As the environment says; asks the link-local metadata address when it says nothing.
+    /// The credentials that the environment names, or else those of the metadata server, at a
+    /// link-local address.
     Default,
 }
 
-/// Which bucket.
+/// Which bucket to use, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(missing_docs)]
 pub struct GcsSettings {
+    /// The name of the bucket.
     pub bucket: String,
-    /// Another address than Google's, for emulators.
+    /// The URL of the service; `None` for Google's own. Emulators have another one.
     pub endpoint: Option<String>,
+    /// How the client authenticates itself.
     pub credentials: GcsCredentials,
 }
 
-/// A bucket.
+/// A bucket of Google Cloud Storage.
 #[derive(Clone)]
 pub struct GcsBucket {
     client: Client,
     bucket: String,
 }
 
+/// Converts an error. Without a status nothing was received, so a retry may help.
 fn fault(action: &'static str, error: Error) -> Fault {
     match status(&error) {
         Some(code) if code == 429 || code >= 500 => Fault::unavailable(action, error),
@@ -62,9 +66,10 @@ fn fault(action: &'static str, error: Error) -> Fault {
     }
 }
 
+/// Returns the HTTP status that an error is about.
 fn status(error: &Error) -> Option<u16> {
     match error {
-        Error::Response(answer) => Some(answer.code),
+        Error::Response(response) => Some(response.code),
         Error::HttpClient(error) | Error::RawResponse(error, _) => {
             error.status().map(|status| status.as_u16())
         }
@@ -73,11 +78,15 @@ fn status(error: &Error) -> Option<u16> {
 }
 
 impl GcsBucket {
-    /// Prepares a client; nothing is asked of the store yet, except for credentials.
+    /// Creates a client. It sends no request yet, except for credentials.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Fault::Backend`] when the credentials cannot be read or fetched.
     pub async fn open(settings: &GcsSettings) -> Result<Self, Fault> {
         let action = "prepare the client of Google Cloud Storage";
         let http = reqwest::Client::builder()
-            .connect_timeout(CONNECT)
+            .connect_timeout(CONNECT_TIMEOUT)
             .build()
             .map_err(|e| Fault::backend(action, e))?;
         let mut config = ClientConfig {
@@ -142,6 +151,7 @@ impl Objects for GcsBucket {
                 .await
             {
                 Ok(_) => Ok(true),
+                // The account may create objects, but not overwrite them.
                 Err(error) if status(&error) == Some(403) => Ok(false),
                 Err(error) => Err(fault(action, error)),
             }
@@ -152,9 +162,10 @@ impl Objects for GcsBucket {
     async fn get(&self, name: &str) -> Result<Option<FileReader>, Fault> {
         let action = "open an object";
         let (this, request) = (self.clone(), self.object(name));
-        let (reader, mut writer) = tokio::io::duplex(CHUNK);
-        let (opened, opening) = oneshot::channel();
-        // The download borrows client and request, so it lives in a task of its own, which ends with its reader.
+        let (reader, mut writer) = tokio::io::duplex(BUFFER_SIZE);
+        let (opened, open_result) = oneshot::channel();
+        // The stream of a download borrows client and request, so a task of its own has to own
+        // them. The task ends when its reader is dropped.
         tokio::spawn(async move {
             let progress = Progress::default();
             let whole = Range::default();
@@ -182,19 +193,24 @@ impl Objects for GcsBucket {
                         }
                     }
                     Ok(None) => return,
-                    Ok(Some(Err(error))) => return tracing::warn!(%error, "a download broke off"),
-                    Err(error) => return tracing::warn!(%error, "a download broke off"),
+                    Ok(Some(Err(error))) => {
+                        return tracing::warn!(%error, "a download failed half-way");
+                    }
+                    Err(error) => return tracing::warn!(%error, "a download failed half-way"),
                 }
             }
         });
-        match opening.await.map_err(|e| Fault::unavailable(action, e))? {
+        match open_result
+            .await
+            .map_err(|e| Fault::unavailable(action, e))?
+        {
             Ok(()) => Ok(Some(Box::new(reader))),
             Err(fault) if is_absent(&fault) => Ok(None),
             Err(fault) => Err(fault),
         }
     }
 
-    async fn check(&self) -> Result<(), Fault> {
+    async fn health_check(&self) -> Result<(), Fault> {
         let action = "list the bucket";
         let request = ListObjectsRequest {
             bucket: self.bucket.clone(),
@@ -212,6 +228,7 @@ impl Objects for GcsBucket {
     }
 }
 
+/// Returns whether a failure means that there is no such object.
 fn is_absent(fault: &Fault) -> bool {
     let source = std::error::Error::source(fault).and_then(|source| source.downcast_ref::<Error>());
     source.and_then(status) == Some(404)

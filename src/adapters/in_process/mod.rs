@@ -1,13 +1,13 @@
-//! Events inside this process: for deployments where nobody else listens.
+//! Events within this process, for deployments where no other service listens.
 
 use crate::ports::{Event, EventBus, Fault};
 use async_trait::async_trait;
 use tokio::sync::broadcast;
 
 /// How many events a slow listener may lag behind before it misses some.
-const KEPT: usize = 1024;
+const CHANNEL_CAPACITY: usize = 1024;
 
-/// Events to listeners of this process.
+/// Publishes events to listeners of this process.
 #[derive(Debug, Clone)]
 pub struct InProcessEvents {
     sender: broadcast::Sender<Event>,
@@ -16,13 +16,13 @@ pub struct InProcessEvents {
 impl Default for InProcessEvents {
     fn default() -> Self {
         Self {
-            sender: broadcast::channel(KEPT).0,
+            sender: broadcast::channel(CHANNEL_CAPACITY).0,
         }
     }
 }
 
 impl InProcessEvents {
-    /// Listens from now on.
+    /// Returns a receiver of all events from now on.
     pub fn listen(&self) -> broadcast::Receiver<Event> {
         self.sender.subscribe()
     }
@@ -31,7 +31,7 @@ impl InProcessEvents {
 #[async_trait]
 impl EventBus for InProcessEvents {
     async fn publish(&self, event: Event) -> Result<(), Fault> {
-        // An error means that nobody listens.
+        // An error means that nobody listens, which is no failure.
         drop(self.sender.send(event));
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! Artifacts in a directory: `BASE/RUN_ID/NAME`.
 
-use super::{absent_is_none, blocking, check_writable, sync_folder, write_whole};
+use super::{absent_is_none, blocking, check_writable, sync_folder, write_atomically};
 use crate::{
     domain::{log_name::check_file_name, name::RunId},
     ports::{
@@ -22,29 +22,32 @@ pub struct LocalArtifacts {
 }
 
 impl LocalArtifacts {
-    /// Keeps artifacts below `base`, which is made when needed.
+    /// Keeps artifacts below `base`, which is created when needed.
     pub fn new(base: PathBuf) -> Self {
         Self { base }
     }
 
+    /// Returns the folder of a run. A run id that is not a plain file name could lead out of the
+    /// base.
     fn folder(&self, run: &RunId) -> Result<PathBuf, Fault> {
         check_file_name(run.as_str()).map_err(|e| Fault::backend("name a run's folder", e))?;
         Ok(self.base.join(run.as_str()))
     }
 }
 
-fn put(content: &Content, base: &Path, to: &Path) -> io::Result<()> {
+fn store_file(content: &Content, base: &Path, to: &Path) -> io::Result<()> {
     match content {
-        Content::Memory(bytes) => write_whole(base, to, |out| out.write_all(bytes)),
+        Content::Memory(bytes) => write_atomically(base, to, |out| out.write_all(bytes)),
         Content::File(path) => move_in(path, base, to),
     }
 }
 
-/// Moves a spooled file; copies it when it lies on another file system.
+/// Moves a spooled file to its final name; copies it when it is on another file system.
 fn move_in(from: &Path, base: &Path, to: &Path) -> io::Result<()> {
+    // Before the rename: a crash could otherwise leave the name with an empty file.
     File::open(from)?.sync_data()?;
     match fs::rename(from, to) {
-        Err(e) if e.kind() == io::ErrorKind::CrossesDevices => write_whole(base, to, |out| {
+        Err(e) if e.kind() == io::ErrorKind::CrossesDevices => write_atomically(base, to, |out| {
             io::copy(&mut File::open(from)?, out).map(drop)
         }),
         renamed => renamed,
@@ -53,6 +56,10 @@ fn move_in(from: &Path, base: &Path, to: &Path) -> io::Result<()> {
 
 #[async_trait]
 impl ArtifactStore for LocalArtifacts {
+    #[tracing::instrument(
+        name = "local.artifacts.store", level = "debug", skip_all,
+        fields(run.id = %run, files = files.len())
+    )]
     async fn store(&self, run: &RunId, files: &[SpooledFile]) -> Result<(), Fault> {
         let (base, folder, files) = (self.base.clone(), self.folder(run)?, files.to_vec());
         if files.is_empty() {
@@ -62,14 +69,19 @@ impl ArtifactStore for LocalArtifacts {
             fs::create_dir_all(&folder)?;
             for file in &files {
                 let name = check_file_name(&file.name).map_err(io::Error::other);
-                name.and_then(|()| put(&file.content, &base, &folder.join(&file.name)))?;
+                name.and_then(|()| store_file(&file.content, &base, &folder.join(&file.name)))?;
             }
+            // Artifacts must survive a crash once this returns: the names of the files, and that of
+            // the folder.
             sync_folder(&folder)?;
             sync_folder(&base)
         })
         .await
     }
 
+    #[tracing::instrument(
+        name = "local.artifacts.open", level = "debug", skip_all, fields(run.id = %run, name)
+    )]
     async fn open(&self, run: &RunId, name: &str) -> Result<Option<FileReader>, Fault> {
         if check_file_name(name).is_err() {
             return Ok(None);

@@ -1,6 +1,6 @@
 //! Logs in a directory: `BASE/CODEBASE/RUN_ID/NAME.gz`.
 
-use super::{absent_is_none, blocking, check_writable, write_whole};
+use super::{absent_is_none, blocking, check_writable, write_atomically};
 use crate::{
     adapters::support::gzip,
     domain::{log_name::check_file_name, time::Time},
@@ -20,11 +20,13 @@ pub struct LocalLogs {
 }
 
 impl LocalLogs {
-    /// Keeps logs below `base`, which is made when needed.
+    /// Keeps logs below `base`, which is created when needed.
     pub fn new(base: PathBuf) -> Self {
         Self { base }
     }
 
+    /// Returns the folder of a run. A run id that is not a plain file name could lead out of the
+    /// base.
     fn folder(&self, folder: &LogFolder) -> Result<PathBuf, Fault> {
         check_file_name(folder.run.as_str())
             .map_err(|e| Fault::backend("name a run's folder", e))?;
@@ -42,15 +44,15 @@ fn write_compressed(
     finished: u32,
 ) -> io::Result<()> {
     check_file_name(&log.name).map_err(io::Error::other)?;
-    write_whole(base, &folder.join(format!("{}.gz", log.name)), |out| {
+    write_atomically(base, &folder.join(format!("{}.gz", log.name)), |out| {
         gzip::compress(&log.content, finished, out)
     })
 }
 
-/// Makes a run's folder, and its codebase's if that is new.
-fn make_folder(folder: &Path) -> io::Result<()> {
-    let exists = |made: io::Result<()>| {
-        made.or_else(|e| {
+/// Creates a run's folder, and its codebase's if that is new.
+fn create_folder(folder: &Path) -> io::Result<()> {
+    let ignore_existing = |created: io::Result<()>| {
+        created.or_else(|e| {
             if e.kind() == io::ErrorKind::AlreadyExists {
                 Ok(())
             } else {
@@ -58,14 +60,18 @@ fn make_folder(folder: &Path) -> io::Result<()> {
             }
         })
     };
-    match exists(folder.parent().map_or(Ok(()), fs::create_dir)) {
+    match ignore_existing(folder.parent().map_or(Ok(()), fs::create_dir)) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => fs::create_dir_all(folder),
-        parent => parent.and_then(|()| exists(fs::create_dir(folder))),
+        parent => parent.and_then(|()| ignore_existing(fs::create_dir(folder))),
     }
 }
 
 #[async_trait]
 impl LogStore for LocalLogs {
+    #[tracing::instrument(
+        name = "local.logs.store", level = "debug", skip_all,
+        fields(run.id = %folder.run, files = files.len())
+    )]
     async fn store(
         &self,
         folder: &LogFolder,
@@ -78,7 +84,7 @@ impl LogStore for LocalLogs {
         }
         let finished = u32::try_from(finished.timestamp()).unwrap_or(0);
         blocking("store logs", move || {
-            make_folder(&folder)?;
+            create_folder(&folder)?;
             files
                 .iter()
                 .try_for_each(|log| write_compressed(log, &base, &folder, finished))
@@ -86,6 +92,9 @@ impl LogStore for LocalLogs {
         .await
     }
 
+    #[tracing::instrument(
+        name = "local.logs.open", level = "debug", skip_all, fields(run.id = %folder.run, name)
+    )]
     async fn open(&self, folder: &LogFolder, name: &str) -> Result<Option<FileReader>, Fault> {
         if check_file_name(name).is_err() {
             return Ok(None);

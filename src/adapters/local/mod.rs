@@ -1,7 +1,8 @@
 //! Files in local directories: artifacts, logs, and the spool that uploads wait in.
 //!
-//! A file is written in a folder of its own (`.part` below the base), synced, and renamed to where it belongs, so that a
-//! name always stands for a whole file.
+//! A file is written to the folder `.part` below the base, synced, and then renamed to its final
+//! name. A rename within a file system is atomic, so that neither a reader nor a crash ever sees
+//! part of a file under that name.
 
 mod artifacts;
 mod logs;
@@ -20,10 +21,11 @@ use std::{
 };
 use tempfile::NamedTempFile;
 
-/// Where files are while they are being written, below the base.
-const UNFINISHED: &str = ".part";
+/// The folder below the base that holds files while they are being written.
+const PARTIAL_FOLDER: &str = ".part";
 
-/// Runs blocking file work off the async threads.
+/// Runs blocking work on files off the async threads. Its errors are a [`Fault::Unavailable`],
+/// since disks fill up and mounts fail.
 async fn blocking<T: Send + 'static>(
     action: &'static str,
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
@@ -33,46 +35,48 @@ async fn blocking<T: Send + 'static>(
         .map_err(|e| Fault::unavailable(action, e))
 }
 
-/// A file that has no name yet; readable by the other services of a deployment.
-fn unnamed(base: &Path) -> io::Result<NamedTempFile> {
+/// Creates a temporary file that the other services of a deployment may read once it has its name.
+fn partial_file(base: &Path) -> io::Result<NamedTempFile> {
     let readable = fs::Permissions::from_mode(0o644);
-    let make = || {
+    let create = || {
         tempfile::Builder::new()
             .permissions(readable.clone())
-            .tempfile_in(base.join(UNFINISHED))
+            .tempfile_in(base.join(PARTIAL_FOLDER))
     };
-    match make() {
+    match create() {
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            fs::create_dir_all(base.join(UNFINISHED))?;
-            make()
+            fs::create_dir_all(base.join(PARTIAL_FOLDER))?;
+            create()
         }
-        made => made,
+        created => created,
     }
 }
 
-/// Writes `target`, a path below `base`, whole: `fill` writes the content, which is synced before the file gets its name.
-fn write_whole(
+/// Writes the file `target`, a path below `base`, atomically; `fill` writes the content.
+fn write_atomically(
     base: &Path,
     target: &Path,
     fill: impl FnOnce(&mut File) -> io::Result<()>,
 ) -> io::Result<()> {
-    let mut file = unnamed(base)?;
+    let mut file = partial_file(base)?;
     fill(file.as_file_mut())?;
+    // Before the rename: a crash could otherwise leave the name with an empty file.
     file.as_file().sync_data()?;
     file.persist(target)?;
     Ok(())
 }
 
-/// Makes the entries of a folder durable.
+/// Makes the names in a folder durable; syncing a file does not sync its name.
 fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-/// Whether a folder can be written to.
+/// Checks that a folder can be written to.
 fn check_writable(base: &Path) -> io::Result<()> {
-    unnamed(base).map(drop)
+    partial_file(base).map(drop)
 }
 
+/// Returns `None` for an error that says that a file does not exist.
 fn absent_is_none<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     match result {
         Ok(value) => Ok(Some(value)),

@@ -1,5 +1,5 @@
-//! Where uploads wait, file by file, until all of one is there: on the disk, except for the first small files of each
-//! upload, for which the disk would cost more than all else.
+//! Holds the files of an upload until all of it has arrived: on disk, except for the first small
+//! files of each upload, for which the disk would cost more than all else.
 
 use crate::{
     adapters::off_thread,
@@ -14,30 +14,33 @@ use std::{
 use tempfile::TempDir;
 use tokio::{fs::File, io::AsyncWriteExt};
 
-const FOLDER: &str = "upload-";
-const LOCK: &str = "lock";
-const BEING_MADE: Duration = Duration::from_secs(60);
-/// How much is collected before it is written.
-const BUFFER: usize = 256 << 10;
+/// The prefix of the folders of processes and of uploads.
+const FOLDER_PREFIX: &str = "upload-";
+/// The file that a process locks in its folder as long as it lives.
+const LOCK_FILE: &str = "lock";
+/// How old a folder without a lock file must be to count as abandoned.
+const GRACE_PERIOD: Duration = Duration::from_secs(60);
+/// How many bytes are buffered before they are written to disk.
+const BUFFER_SIZE: usize = 256 << 10;
 
-/// The directory for uploads under way: each process has a folder of its own there.
+/// The directory of uploads in progress. Each process has a folder of its own there.
 #[derive(Debug, Clone)]
 pub struct Spool {
     base: PathBuf,
-    /// Locked as long as this process lives.
+    /// Locked as long as this process lives, so that others do not remove its folder.
     _lock: Arc<fs::File>,
-    /// Bytes of each upload that may stay in memory.
-    memory: usize,
+    /// How many bytes of each upload may stay in memory.
+    max_in_memory: usize,
 }
 
-/// The files of one upload; gone when this is dropped.
+/// The files of one upload; removed when this is dropped.
 #[derive(Debug)]
 pub struct SpoolFolder {
     spool: Spool,
     folder: Option<TempDir>,
     files: Vec<SpooledFile>,
-    /// Bytes that may still stay in memory.
-    memory: usize,
+    /// How many more bytes may stay in memory.
+    memory_left: usize,
 }
 
 /// A file that is being received.
@@ -45,99 +48,122 @@ pub struct SpoolFolder {
 pub struct SpoolWriter {
     name: String,
     size: u64,
-    waiting: Vec<u8>,
+    /// Bytes that are not written to disk yet.
+    buffer: Vec<u8>,
+    /// The file on disk, once the bytes are too many for memory.
     disk: Option<(PathBuf, File)>,
 }
 
-/// Whether no living process has this folder.
-fn is_left(folder: &Path) -> bool {
-    match fs::File::open(folder.join(LOCK)) {
+/// Returns whether the process of this folder has ended.
+fn is_abandoned(folder: &Path) -> bool {
+    match fs::File::open(folder.join(LOCK_FILE)) {
         Ok(lock) => lock.try_lock().is_ok(),
-        // One that was made just now gets its lock in a moment.
+        // A folder that was created just now gets its lock file in a moment.
         Err(_) => fs::metadata(folder)
-            .and_then(|about| about.modified())
-            .is_ok_and(|made| made.elapsed().is_ok_and(|age| age > BEING_MADE)),
+            .and_then(|metadata| metadata.modified())
+            .is_ok_and(|created| created.elapsed().is_ok_and(|age| age > GRACE_PERIOD)),
     }
 }
 
 impl Spool {
-    /// Opens the spool; what processes that are gone left half received is removed.
-    pub fn open(base: &Path, memory: usize) -> io::Result<Self> {
+    /// Opens the spool, and removes what ended processes left there. Each upload may keep
+    /// `max_in_memory` bytes in memory.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of the file system.
+    pub fn open(base: &Path, max_in_memory: usize) -> io::Result<Self> {
         fs::create_dir_all(base)?;
         for entry in fs::read_dir(base)? {
             let entry = entry?;
-            if entry.file_name().to_string_lossy().starts_with(FOLDER) && is_left(&entry.path()) {
+            if entry
+                .file_name()
+                .to_string_lossy()
+                .starts_with(FOLDER_PREFIX)
+                && is_abandoned(&entry.path())
+            {
                 fs::remove_dir_all(entry.path())?;
             }
         }
         let own = tempfile::Builder::new()
-            .prefix(FOLDER)
+            .prefix(FOLDER_PREFIX)
             .tempdir_in(base)?
             .keep();
-        let lock = fs::File::create(own.join(LOCK))?;
+        let lock = fs::File::create(own.join(LOCK_FILE))?;
         lock.try_lock()
             .map_err(|e| io::Error::other(e.to_string()))?;
         Ok(Self {
             base: own,
             _lock: Arc::new(lock),
-            memory,
+            max_in_memory,
         })
     }
 
-    /// A place for the files of an upload.
+    /// Returns a folder for the files of one upload. It is created on disk only when it is needed.
     pub fn folder(&self) -> SpoolFolder {
         SpoolFolder {
             spool: self.clone(),
             folder: None,
             files: vec![],
-            memory: self.memory,
+            memory_left: self.max_in_memory,
         }
     }
 }
 
 impl SpoolFolder {
-    /// Starts a file.
+    /// Starts to receive a file.
     pub fn create(&self, name: &str) -> SpoolWriter {
         SpoolWriter {
             name: name.to_owned(),
             size: 0,
-            waiting: vec![],
+            buffer: vec![],
             disk: None,
         }
     }
 
-    /// The folder on the disk, made when it is first needed. Names in it are ours, not the upload's.
+    /// Returns the path of the next file on disk, and creates the folder when there is none. The
+    /// names are numbers: those of the upload could lead out of the folder.
     async fn path(&mut self) -> io::Result<PathBuf> {
         let number = self.files.len().to_string();
         if let Some(folder) = &self.folder {
             return Ok(folder.path().join(number));
         }
         let base = self.spool.base.clone();
-        let made = off_thread("make a folder", move || {
-            tempfile::Builder::new().prefix(FOLDER).tempdir_in(base)
+        let created = off_thread("make a folder", move || {
+            tempfile::Builder::new()
+                .prefix(FOLDER_PREFIX)
+                .tempdir_in(base)
         });
-        let folder = made.await.map_err(io::Error::other)??;
+        let folder = created.await.map_err(io::Error::other)??;
         let path = folder.path().join(number);
         self.folder = Some(folder);
         Ok(path)
     }
 
-    /// Appends to a file that is being received.
+    /// Appends a chunk to a file that is being received.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of the file system.
     pub async fn write(&mut self, writer: &mut SpoolWriter, chunk: &[u8]) -> io::Result<()> {
         writer.size += chunk.len() as u64;
-        writer.waiting.extend_from_slice(chunk);
-        if writer.disk.is_none() && writer.waiting.len() > self.memory {
+        writer.buffer.extend_from_slice(chunk);
+        if writer.disk.is_none() && writer.buffer.len() > self.memory_left {
             let path = self.path().await?;
             writer.disk = Some((path.clone(), File::create_new(&path).await?));
         }
-        if writer.waiting.len() >= BUFFER {
+        if writer.buffer.len() >= BUFFER_SIZE {
             writer.write_out().await
         } else {
             Ok(())
         }
     }
 
-    /// Takes in a file that was received whole.
+    /// Accepts a file that was received completely.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of the file system.
     pub async fn keep(&mut self, mut writer: SpoolWriter) -> io::Result<()> {
         let content = if writer.disk.is_some() {
             writer.write_out().await?;
@@ -145,11 +171,12 @@ impl SpoolFolder {
                 .disk
                 .take()
                 .ok_or_else(|| io::Error::other("the file was never opened"))?;
+            // A tokio file reports the error of a write only at the next operation.
             file.flush().await?;
             Content::File(path)
         } else {
-            self.memory = self.memory.saturating_sub(writer.waiting.len());
-            Content::Memory(writer.waiting.into())
+            self.memory_left = self.memory_left.saturating_sub(writer.buffer.len());
+            Content::Memory(writer.buffer.into())
         };
         self.files.push(SpooledFile {
             name: writer.name,
@@ -159,7 +186,7 @@ impl SpoolFolder {
         Ok(())
     }
 
-    /// The files, in order of arrival.
+    /// Returns the accepted files, in order of arrival.
     pub fn files(&self) -> &[SpooledFile] {
         &self.files
     }
@@ -170,7 +197,8 @@ impl Drop for SpoolFolder {
         let Some(folder) = self.folder.take() else {
             return;
         };
-        // Removing takes a while: not on an async thread, if there is another.
+        // Removing files blocks, so it is moved off the async threads. Outside of a runtime it
+        // happens right here.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn_blocking(move || drop(folder));
         }
@@ -178,15 +206,16 @@ impl Drop for SpoolFolder {
 }
 
 impl SpoolWriter {
+    /// Writes the buffer to disk, if the file is there.
     async fn write_out(&mut self) -> io::Result<()> {
         if let Some((_, file)) = &mut self.disk {
-            file.write_all(&self.waiting).await?;
-            self.waiting.clear();
+            file.write_all(&self.buffer).await?;
+            self.buffer.clear();
         }
         Ok(())
     }
 
-    /// Bytes received so far.
+    /// Returns the number of bytes received so far.
     pub fn size(&self) -> u64 {
         self.size
     }
@@ -206,7 +235,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_the_first_small_files_stay_in_memory() {
+    async fn first_small_files_stay_in_memory() {
         let base = tempfile::tempdir().unwrap();
         let mut folder = Spool::open(base.path(), 10).unwrap().folder();
         assert_eq!(
@@ -224,33 +253,40 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nothing_is_left_of_an_upload() {
+    async fn dropped_upload_leaves_no_files() {
         let base = tempfile::tempdir().unwrap();
         let spool = Spool::open(base.path(), 0).unwrap();
         let mut folder = spool.folder();
         spooled(&mut folder, 3).await;
         let unfinished = folder.create("y");
-        assert_eq!(fs::read_dir(&spool.base).unwrap().count(), 2);
+        let entries = || fs::read_dir(&spool.base).unwrap().count();
+        assert_eq!(entries(), 2, "the lock file and the folder of the upload");
         drop((unfinished, folder));
         let gone = async {
-            while fs::read_dir(&spool.base).unwrap().count() > 1 {
+            while entries() > 1 {
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(std::time::Duration::from_secs(5), gone)
+        tokio::time::timeout(Duration::from_secs(5), gone)
             .await
             .unwrap();
     }
 
     #[test]
-    fn what_an_earlier_process_left_is_removed() {
+    fn folder_of_an_ended_process_is_removed() {
         let base = tempfile::tempdir().unwrap();
-        fs::create_dir(base.path().join("upload-old")).unwrap();
-        fs::write(base.path().join("upload-old").join(LOCK), b"").unwrap();
-        fs::write(base.path().join("other"), b"").unwrap();
+        let abandoned = base.path().join("upload-old");
+        fs::create_dir(&abandoned).unwrap();
+        fs::write(abandoned.join(LOCK_FILE), b"").unwrap();
+        let foreign = base.path().join("other");
+        fs::write(&foreign, b"").unwrap();
         let living = Spool::open(base.path(), 0).unwrap();
-        assert!(!base.path().join("upload-old").exists() && base.path().join("other").exists());
+        assert!(!abandoned.exists(), "the abandoned folder is still there");
+        assert!(foreign.exists(), "a file of somebody else was removed");
         Spool::open(base.path(), 0).unwrap();
-        assert!(living.base.exists());
+        assert!(
+            living.base.exists(),
+            "the folder of a living process was removed"
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! A key-value store in memory: nothing outlives the process. For tests and for trying things out.
+//! A key-value store in memory, for tests and demonstrations: nothing outlives the process.
 
 use super::embedded::{Batch, Kv, KvError};
 use std::{
@@ -9,7 +9,7 @@ use std::{
 
 type Entries = BTreeMap<Vec<u8>, Vec<u8>>;
 
-/// Entries in memory.
+/// A key-value store in memory.
 #[derive(Debug, Default)]
 pub struct MemoryKv {
     entries: RwLock<Entries>,
@@ -64,6 +64,7 @@ impl Kv for MemoryKv {
     }
 
     fn flush(&self) -> Result<(), KvError> {
+        // There is nothing to make durable.
         Ok(())
     }
 }

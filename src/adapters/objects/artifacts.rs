@@ -9,8 +9,8 @@ use async_trait::async_trait;
 use futures::{StreamExt, TryStreamExt};
 use std::sync::Arc;
 
-/// Files of one run that are stored at the same time.
-const AT_ONCE: usize = 4;
+/// How many files of one run are uploaded at the same time.
+const MAX_CONCURRENT_UPLOADS: usize = 4;
 
 /// Artifacts in a bucket.
 #[derive(Clone)]
@@ -31,7 +31,7 @@ impl ObjectArtifacts {
             .put(&format!("{run}/{}", file.name), &file.content, file.size)
             .await
         {
-            // A run's artifacts do not change: what is there is this.
+            // The artifacts of a run never change, so the object that exists has this content.
             Ok(()) | Err(PutError::Refused) => Ok(()),
             Err(PutError::Failed(fault)) => Err(fault),
         }
@@ -40,15 +40,22 @@ impl ObjectArtifacts {
 
 #[async_trait]
 impl ArtifactStore for ObjectArtifacts {
+    #[tracing::instrument(
+        name = "objects.artifacts.store", level = "debug", skip_all,
+        fields(run.id = %run, files = files.len())
+    )]
     async fn store(&self, run: &RunId, files: &[SpooledFile]) -> Result<(), Fault> {
         check_file_name(run.as_str()).map_err(|e| Fault::backend("name a run's folder", e))?;
         let puts: Vec<_> = files.iter().map(|file| self.put(run, file)).collect();
         futures::stream::iter(puts)
-            .buffer_unordered(AT_ONCE)
+            .buffer_unordered(MAX_CONCURRENT_UPLOADS)
             .try_collect()
             .await
     }
 
+    #[tracing::instrument(
+        name = "objects.artifacts.open", level = "debug", skip_all, fields(run.id = %run, name)
+    )]
     async fn open(&self, run: &RunId, name: &str) -> Result<Option<FileReader>, Fault> {
         if check_file_name(name).is_err() {
             return Ok(None);
@@ -57,6 +64,6 @@ impl ArtifactStore for ObjectArtifacts {
     }
 
     async fn health_check(&self) -> Result<(), Fault> {
-        self.objects.check().await
+        self.objects.health_check().await
     }
 }

@@ -16,22 +16,26 @@ use tempfile::TempPath;
 use tokio::io::AsyncReadExt;
 use tokio_util::io::SyncIoBridge;
 
+/// How many bytes of two logs are compared at a time.
+const CHUNK_SIZE: usize = 64 << 10;
+
 /// Logs in a bucket.
 #[derive(Clone)]
 pub struct ObjectLogs {
     objects: Arc<dyn Objects>,
-    /// Before each name; empty or with a final slash.
+    /// Put before each name; empty or with a final slash.
     prefix: &'static str,
 }
 
-/// A compressed log, and the file that it lies in as long as this lives.
+/// A compressed log, and the temporary file that holds it, if any, as long as this lives.
 struct Compressed {
     content: Content,
     size: u64,
     _file: Option<TempPath>,
 }
 
-fn compressed(content: &Content, finished: u32) -> io::Result<Compressed> {
+/// Compresses a log: in memory if it is there, into a file otherwise.
+fn compress_log(content: &Content, finished: u32) -> io::Result<Compressed> {
     match content {
         Content::Memory(_) => {
             let mut bytes = vec![];
@@ -55,20 +59,22 @@ fn compressed(content: &Content, finished: u32) -> io::Result<Compressed> {
     }
 }
 
-async fn same(mut stored: FileReader, content: &Content) -> io::Result<bool> {
+/// Returns whether a stored object has that content.
+async fn has_content(mut stored: FileReader, content: &Content) -> io::Result<bool> {
     let mut ours: FileReader = match content {
         Content::Memory(bytes) => Box::new(io::Cursor::new(bytes.clone())),
         Content::File(path) => Box::new(tokio::fs::File::from_std(File::open(path)?)),
     };
-    let (mut theirs_chunk, mut our_chunk) = (vec![0; 64 << 10], vec![0; 64 << 10]);
+    let mut stored_chunk = vec![0; CHUNK_SIZE];
+    let mut our_chunk = vec![0; CHUNK_SIZE];
     loop {
-        let read = stored.read(&mut theirs_chunk).await?;
+        let read = stored.read(&mut stored_chunk).await?;
         if read == 0 {
             return Ok(ours.read(&mut our_chunk).await? == 0);
         }
         let our_part = our_chunk.get_mut(..read).unwrap_or_default();
         match ours.read_exact(our_part).await {
-            Ok(_) if Some(&*our_part) == theirs_chunk.get(..read) => {}
+            Ok(_) if Some(&*our_part) == stored_chunk.get(..read) => {}
             Ok(_) => return Ok(false),
             Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Ok(false),
             Err(e) => return Err(e),
@@ -86,7 +92,9 @@ impl ObjectLogs {
         format!("{}{}/{}/{name}", self.prefix, folder.codebase, folder.run)
     }
 
-    /// A log that may not be overwritten is left as it is when it is the same, and stored beside it otherwise.
+    /// Stores a log whose object exists and may not be overwritten: not at all when the content is
+    /// the same, otherwise under a name with the time at which its run finished. So a late log
+    /// replaces none, and is not lost either.
     async fn put_beside(
         &self,
         folder: &LogFolder,
@@ -99,7 +107,7 @@ impl ObjectLogs {
             .objects
             .get(&self.name(folder, &format!("{}.gz", log.name)))
             .await?
-            && same(stored, &compressed.content)
+            && has_content(stored, &compressed.content)
                 .await
                 .map_err(|e| Fault::unavailable(action, e))?
         {
@@ -136,7 +144,7 @@ impl ObjectLogs {
             u32::try_from(finished.timestamp()).unwrap_or(0),
         );
         let action = "compress a log";
-        let compressed = off_thread(action, move || compressed(&content, seconds))
+        let compressed = off_thread(action, move || compress_log(&content, seconds))
             .await?
             .map_err(|e| Fault::unavailable(action, e))?;
         match self
@@ -157,6 +165,10 @@ impl ObjectLogs {
 
 #[async_trait]
 impl LogStore for ObjectLogs {
+    #[tracing::instrument(
+        name = "objects.logs.store", level = "debug", skip_all,
+        fields(run.id = %folder.run, files = files.len())
+    )]
     async fn store(
         &self,
         folder: &LogFolder,
@@ -171,6 +183,9 @@ impl LogStore for ObjectLogs {
         Ok(())
     }
 
+    #[tracing::instrument(
+        name = "objects.logs.open", level = "debug", skip_all, fields(run.id = %folder.run, name)
+    )]
     async fn open(&self, folder: &LogFolder, name: &str) -> Result<Option<FileReader>, Fault> {
         if check_file_name(name).is_err() {
             return Ok(None);
@@ -186,6 +201,6 @@ impl LogStore for ObjectLogs {
     }
 
     async fn health_check(&self) -> Result<(), Fault> {
-        self.objects.check().await
+        self.objects.health_check().await
     }
 }

@@ -1,5 +1,8 @@
-//! Artifacts and logs as objects in a bucket: how they are named, whatever the store. `adapters/gcs` and `adapters/s3`
-//! bring the store.
+//! Artifacts and logs as objects in a bucket: their names, and what to do when an object exists
+//! already.
+//!
+//! `adapters/gcs` and `adapters/s3` bring the bucket ([`Objects`]). A further one implements that
+//! trait, and bounds its transfers with [`Progress`].
 
 mod artifacts;
 mod logs;
@@ -26,46 +29,66 @@ use std::{
 use tokio::time::sleep;
 use tokio_util::io::ReaderStream;
 
-/// A transfer that does not move for so long has failed.
-const STALLED: Duration = Duration::from_secs(5);
-/// How much is read from the disk at a time.
-const CHUNK: usize = 256 << 10;
+/// How long a transfer may make no progress before it fails.
+const STALL_TIMEOUT: Duration = Duration::from_secs(5);
+/// How many bytes are read from disk at a time.
+const CHUNK_SIZE: usize = 256 << 10;
 
 /// Why an object was not stored.
 #[derive(Debug)]
 pub enum PutError {
-    /// The store does not let an object be overwritten.
+    /// The object exists, and the bucket does not allow to overwrite it.
     Refused,
-    /// It failed.
+    /// The bucket failed.
     Failed(Fault),
 }
 
 /// A bucket.
 #[async_trait]
 pub trait Objects: Send + Sync {
-    /// Stores an object of `size` bytes, instead of what was there by that name.
+    /// Stores an object of `size` bytes; replaces one of that name.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`PutError::Refused`] when the bucket does not allow to overwrite the object, and
+    /// [`PutError::Failed`] when it fails otherwise.
     async fn put(&self, name: &str, content: &Content, size: u64) -> Result<(), PutError>;
 
-    /// Opens an object; none when there is none.
+    /// Opens an object; returns `None` when there is none.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Fault`] when the bucket fails.
     async fn get(&self, name: &str) -> Result<Option<FileReader>, Fault>;
 
-    /// Whether the bucket can be used right now.
-    async fn check(&self) -> Result<(), Fault>;
+    /// Checks that the bucket can be used right now.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Fault`] when it cannot.
+    async fn health_check(&self) -> Result<(), Fault>;
 }
 
-/// Bytes on their way.
+/// The content of an upload, chunk by chunk.
 pub type Chunks = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send + Sync>>;
 
-/// Counts what moves.
+/// Counts the chunks of a transfer, so that a stalled one can be distinguished from a slow one.
+///
+/// A total timeout would fail large files on slow links; no timeout would keep requests waiting for
+/// ever.
 #[derive(Debug, Clone, Default)]
 pub struct Progress(Arc<AtomicU64>);
 
 impl Progress {
-    /// The content, piece by piece; each piece is progress.
+    /// Returns the content chunk by chunk; each chunk that is read counts as progress.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of the file system when the file cannot be opened.
     pub async fn chunks(&self, content: &Content) -> io::Result<Chunks> {
-        let moved = self.0.clone();
+        let counter = self.0.clone();
         let count = move |chunk: io::Result<Bytes>| {
-            moved.fetch_add(1, Ordering::Relaxed);
+            counter.fetch_add(1, Ordering::Relaxed);
             chunk
         };
         Ok(match content {
@@ -73,17 +96,24 @@ impl Progress {
                 Box::pin(futures::stream::iter([Ok(bytes.clone())]).map(count))
             }
             Content::File(path) => Box::pin(
-                ReaderStream::with_capacity(tokio::fs::File::open(path).await?, CHUNK).map(count),
+                ReaderStream::with_capacity(tokio::fs::File::open(path).await?, CHUNK_SIZE)
+                    .map(count),
             ),
         })
     }
 
-    /// Notes that something moved.
-    pub fn moved(&self) {
+    /// Counts progress that is not a chunk of the content.
+    pub fn advance(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Waits for an object to be stored as long as it moves; false means that the store refused it.
+    /// Runs an upload as long as it makes progress; one that returns false was refused by the
+    /// bucket.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`PutError::Refused`] when the bucket refused, and [`PutError::Failed`] when the
+    /// upload fails or stalls.
     pub async fn guard_put(
         &self,
         action: &'static str,
@@ -96,7 +126,11 @@ impl Progress {
         }
     }
 
-    /// Waits for a transfer as long as it moves.
+    /// Runs a transfer as long as it makes progress.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of the transfer, or [`Fault::Unavailable`] when it stalls.
     pub async fn guard<T>(
         &self,
         action: &'static str,
@@ -105,7 +139,7 @@ impl Progress {
         let stalled = async {
             loop {
                 let before = self.0.load(Ordering::Relaxed);
-                sleep(STALLED).await;
+                sleep(STALL_TIMEOUT).await;
                 if self.0.load(Ordering::Relaxed) == before {
                     return;
                 }
@@ -113,7 +147,10 @@ impl Progress {
         };
         tokio::select! {
             done = transfer => done,
-            () = stalled => Err(Fault::unavailable(action, format!("nothing moved for {} s", STALLED.as_secs()))),
+            () = stalled => {
+                let seconds = STALL_TIMEOUT.as_secs();
+                Err(Fault::unavailable(action, format!("nothing moved for {seconds} s")))
+            }
         }
     }
 }

@@ -1,10 +1,15 @@
-//! Claims of another store, kept in the Janitor's hashes too: so this runner and the Python one can take turns on a live
-//! deployment, in both directions, with the active runs kept.
+//! A mirror of the active runs of another store in the hashes of a Janitor, so that this runner and
+//! the Python one can replace each other on a live deployment, in both directions, without losing
+//! active runs (ADR 7).
 //!
-//! The store decides; the hashes follow at once while Redis answers, and are put right again when it was away. Active
-//! runs that another runner left there are taken over.
+//! The store decides. Each change is written to the hashes at once while Redis works; a
+//! reconciliation in the background writes what was missed, and adopts the active runs that another
+//! runner left there.
 
-use super::{hashes::Hashes, ping};
+use super::{
+    hashes::{Hashes, MirroredRun},
+    ping,
+};
 use crate::{
     domain::{active_run::ActiveRun, name::RunId, queue::QueueId, time::Time},
     ports::{
@@ -27,40 +32,43 @@ use std::{
 };
 use tokio::time::timeout;
 
-/// How long a request waits for Redis to be told; what it did not hear, it is told later.
+/// How long a request waits for Redis. What could not be written is written by a later
+/// reconciliation.
 const WRITE_TIMEOUT: Duration = Duration::from_millis(200);
-/// How often the hashes are compared with the store.
+/// How often the hashes are reconciled with the store.
 const RECONCILE_INTERVAL: Duration = Duration::from_secs(5);
+/// How long to wait after a failed reconciliation.
 const RETRY_DELAY: Duration = Duration::from_millis(500);
 
-/// Keeps the hashes.
+/// Mirrors the active runs of a store in the hashes.
 pub struct ClaimMirror {
     hashes: Hashes,
-    active_runs: Arc<dyn ActiveRunStore>,
-    host_backoffs: Arc<dyn HostBackoffs>,
-    runs: Arc<dyn RunStore>,
-    recorder: Arc<dyn RunRecorder>,
+    stores: MirrorStores,
     ids: Arc<dyn Ids>,
     clock: Arc<dyn Clock>,
-    /// Redis was not told of everything: requests do not wait for it until it was.
-    behind: AtomicBool,
+    /// Whether the hashes miss a change. Until they are reconciled, requests do not write to Redis,
+    /// so that a Redis that hangs delays one of them rather than each.
+    is_behind: AtomicBool,
 }
 
 /// The ports of the store that is mirrored.
-#[expect(missing_docs)]
 pub struct MirrorStores {
+    /// Its active runs.
     pub active_runs: Arc<dyn ActiveRunStore>,
+    /// Its host backoffs.
     pub host_backoffs: Arc<dyn HostBackoffs>,
+    /// Its finished runs.
     pub runs: Arc<dyn RunStore>,
+    /// How it records runs.
     pub recorder: Arc<dyn RunRecorder>,
 }
 
-/// A store whose claims are kept in the hashes too.
+/// A store whose active runs are mirrored at each change.
 #[derive(Clone)]
 pub struct MirroredStores(pub Arc<ClaimMirror>);
 
 impl ClaimMirror {
-    /// Keeps the claims of a store, given by its ports.
+    /// Creates the mirror of a store, given by its ports.
     pub fn new(
         connection: ConnectionManager,
         stores: MirrorStores,
@@ -69,91 +77,106 @@ impl ClaimMirror {
     ) -> Self {
         Self {
             hashes: Hashes { connection },
-            active_runs: stores.active_runs,
-            host_backoffs: stores.host_backoffs,
-            runs: stores.runs,
-            recorder: stores.recorder,
+            stores,
             ids,
             clock,
-            behind: AtomicBool::new(true),
+            // What is in the hashes is not known yet.
+            is_behind: AtomicBool::new(true),
         }
     }
 
-    async fn write(&self, written: impl Future<Output = Result<(), Fault>>) {
-        if self.behind.load(Ordering::Relaxed) {
+    /// Waits a moment for a write to the hashes. A failure is left to the next reconciliation: the
+    /// request that it belongs to has succeeded already.
+    async fn mirror(&self, write: impl Future<Output = Result<(), Fault>>) {
+        if self.is_behind.load(Ordering::Relaxed) {
             return;
         }
-        if !matches!(timeout(WRITE_TIMEOUT, written).await, Ok(Ok(()))) {
-            self.behind.store(true, Ordering::Relaxed);
-            tracing::warn!("Redis was not told of an active run, and will be later");
+        if !matches!(timeout(WRITE_TIMEOUT, write).await, Ok(Ok(()))) {
+            self.is_behind.store(true, Ordering::Relaxed);
+            tracing::warn!("an active run could not be written to Redis; it will be written later");
         }
     }
 
-    /// Takes over what others left, and makes the hashes say what the store says.
+    /// Adopts the active runs of other runners, and makes the hashes equal to the store.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Fault`] when Redis or the store fails; the hashes may be out of date then.
+    #[tracing::instrument(name = "redis.claim_mirror.reconcile", level = "debug", skip_all)]
     pub async fn reconcile(&self) -> Result<(), Fault> {
-        // From here on what happens is told at once again; what happened before is read below.
-        let everything = self.behind.swap(false, Ordering::Relaxed);
-        let compared = self.reconcile_hashes(everything).await;
-        if compared.is_err() {
-            self.behind.store(true, Ordering::Relaxed);
+        // Before the store is read: changes from here on are written by their requests again, and
+        // those before are part of what is read. The other way round, a change in between would be
+        // lost.
+        let was_behind = self.is_behind.swap(false, Ordering::Relaxed);
+        let reconciled = self.reconcile_hashes(was_behind).await;
+        if reconciled.is_err() {
+            self.is_behind.store(true, Ordering::Relaxed);
         }
-        compared
+        reconciled
     }
 
-    /// Writes what is missing there, or everything, since what is there may be old.
-    async fn reconcile_hashes(&self, everything: bool) -> Result<(), Fault> {
-        let there = self.hashes.read(|| self.ids.fresh()).await?;
-        let foreign = there.iter().filter(|found| !found.ours);
-        for found in foreign {
-            if self
-                .active_runs
-                .adopt(found.run.clone())
-                .await
-                .map_err(of_claims)?
-            {
-                tracing::info!(run.id = %found.run.id, "an active run of another runner is taken over");
-            }
-        }
-        for limit in self.hashes.backed_off_hosts().await? {
-            if limit.until > self.clock.now() {
-                self.host_backoffs.back_off_host(limit).await?;
-            }
-        }
-        let held: BTreeMap<RunId, ActiveRun> = self
-            .active_runs
-            .list()
-            .await
-            .map_err(of_claims)?
+    /// Writes the active runs that the hashes lack, or all of them when known ones may be out of
+    /// date; deletes those that have ended.
+    async fn reconcile_hashes(&self, rewrite_all: bool) -> Result<(), Fault> {
+        let mirrored = self.hashes.read(|| self.ids.fresh()).await?;
+        self.adopt_foreign(&mirrored).await?;
+        self.adopt_backoffs().await?;
+        let active = self.stores.active_runs.list().await;
+        let active: BTreeMap<RunId, ActiveRun> = active
+            .map_err(fault_of_active_runs)?
             .into_iter()
             .map(|run| (run.id.clone(), run))
             .collect();
-        let there: BTreeMap<RunId, QueueId> = there
+        let mirrored: BTreeMap<RunId, QueueId> = mirrored
             .into_iter()
-            .map(|found| (found.run.id, found.run.item.id))
+            .map(|mirrored| (mirrored.run.id, mirrored.run.item.id))
             .collect();
         let mut missing = vec![];
-        for (id, run) in &held {
-            // One that is not there was told to nobody, or another runner finished it.
-            let known = there.contains_key(id);
-            if (known && everything) || (!known && !self.ended_elsewhere(run).await?) {
+        for (id, run) in &active {
+            // One that the hashes lack was not written yet, or another runner has finished it.
+            let is_mirrored = mirrored.contains_key(id);
+            if (is_mirrored && rewrite_all) || (!is_mirrored && !self.ended_elsewhere(run).await?) {
                 missing.push(run.clone());
             }
         }
-        let gone: Vec<(RunId, QueueId)> = there
+        let ended: Vec<(RunId, QueueId)> = mirrored
             .into_iter()
-            .filter(|(id, _)| !held.contains_key(id))
+            .filter(|(id, _)| !active.contains_key(id))
             .collect();
-        self.hashes.write(&missing, &gone).await
+        self.hashes.write(&missing, &ended).await
     }
 
+    async fn adopt_foreign(&self, mirrored: &[MirroredRun]) -> Result<(), Fault> {
+        for foreign in mirrored.iter().filter(|mirrored| !mirrored.ours) {
+            let adopted = self.stores.active_runs.adopt(foreign.run.clone()).await;
+            if adopted.map_err(fault_of_active_runs)? {
+                tracing::info!(run.id = %foreign.run.id, "adopted an active run of another runner");
+            }
+        }
+        Ok(())
+    }
+
+    async fn adopt_backoffs(&self) -> Result<(), Fault> {
+        for backoff in self.hashes.backed_off_hosts().await? {
+            if backoff.until > self.clock.now() {
+                self.stores.host_backoffs.back_off_host(backoff).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns whether another runner has finished this active run; releases its claim then.
     async fn ended_elsewhere(&self, run: &ActiveRun) -> Result<bool, Fault> {
-        if self.runs.run(&run.id).await.map_err(of_results)?.is_none() {
+        let finished = self.stores.runs.run(&run.id).await;
+        if finished.map_err(fault_of_runs)?.is_none() {
             return Ok(false);
         }
-        tracing::info!(run.id = %run.id, "another runner has finished a run of ours");
+        tracing::info!(run.id = %run.id, "another runner has finished a run of this one");
+        let now = self.clock.now();
         match self
+            .stores
             .active_runs
-            .release(&run.id, &run.token, self.clock.now())
+            .release(&run.id, &run.token, now)
             .await
         {
             Ok(()) | Err(ActiveRunStoreError::ClaimLost(_)) => Ok(true),
@@ -161,21 +184,24 @@ impl ClaimMirror {
         }
     }
 
-    /// Compares for ever.
+    /// Reconciles for ever.
     pub async fn run(&self) {
         loop {
-            let wait = match self.reconcile().await {
+            let delay = match self.reconcile().await {
                 Ok(()) => RECONCILE_INTERVAL,
                 Err(error) => {
                     tracing::warn!(
                         error = &error as &dyn std::error::Error,
-                        "the active runs in Redis may be old"
+                        "the active runs in Redis may be out of date"
                     );
                     RETRY_DELAY
                 }
             };
+            // In short steps, so that a write that fails meanwhile is made up for soon.
             let mut waited = Duration::ZERO;
-            while waited < wait && (wait == RETRY_DELAY || !self.behind.load(Ordering::Relaxed)) {
+            while waited < delay
+                && (delay == RETRY_DELAY || !self.is_behind.load(Ordering::Relaxed))
+            {
                 tokio::time::sleep(RETRY_DELAY).await;
                 waited += RETRY_DELAY;
             }
@@ -183,14 +209,14 @@ impl ClaimMirror {
     }
 }
 
-fn of_claims(error: ActiveRunStoreError) -> Fault {
+fn fault_of_active_runs(error: ActiveRunStoreError) -> Fault {
     match error {
         ActiveRunStoreError::Fault(fault) => fault,
         lost @ ActiveRunStoreError::ClaimLost(_) => Fault::backend("compare the active runs", lost),
     }
 }
 
-fn of_results(error: RunStoreError) -> Fault {
+fn fault_of_runs(error: RunStoreError) -> Fault {
     match error {
         RunStoreError::Fault(fault) => fault,
         other => Fault::backend("compare the active runs", other),
@@ -199,47 +225,58 @@ fn of_results(error: RunStoreError) -> Fault {
 
 #[async_trait]
 impl ActiveRunStore for MirroredStores {
+    #[tracing::instrument(
+        name = "redis.claim_mirror.claim", level = "debug", skip_all,
+        fields(run.id = %request.run_id)
+    )]
     async fn claim(&self, request: ClaimRequest) -> Result<Option<Claimed>, ActiveRunStoreError> {
-        let claimed = self.0.active_runs.claim(request).await?;
+        let claimed = self.0.stores.active_runs.claim(request).await?;
         if let Some(claimed) = &claimed {
             self.0
-                .write(self.0.hashes.write(std::slice::from_ref(&claimed.run), &[]))
+                .mirror(self.0.hashes.write(std::slice::from_ref(&claimed.run), &[]))
                 .await;
         }
         Ok(claimed)
     }
 
+    #[tracing::instrument(
+        name = "redis.claim_mirror.update", level = "debug", skip_all, fields(run.id = %id)
+    )]
     async fn update(
         &self,
         id: &RunId,
         token: &str,
         update: ActiveRunUpdate,
     ) -> Result<(), ActiveRunStoreError> {
-        let visible = matches!(update, ActiveRunUpdate::Probed { .. });
-        self.0.active_runs.update(id, token, update).await?;
-        if visible && let Some(run) = self.0.active_runs.get(id).await? {
-            self.0.write(self.0.hashes.write(&[run], &[])).await;
+        // The hashes have no count of failed pings.
+        let is_mirrored = matches!(update, ActiveRunUpdate::Probed { .. });
+        self.0.stores.active_runs.update(id, token, update).await?;
+        if is_mirrored && let Some(run) = self.0.stores.active_runs.get(id).await? {
+            self.0.mirror(self.0.hashes.write(&[run], &[])).await;
         }
         Ok(())
     }
 
     async fn get(&self, id: &RunId) -> Result<Option<ActiveRun>, ActiveRunStoreError> {
-        self.0.active_runs.get(id).await
+        self.0.stores.active_runs.get(id).await
     }
 
     async fn list(&self) -> Result<Vec<ActiveRun>, ActiveRunStoreError> {
-        self.0.active_runs.list().await
+        self.0.stores.active_runs.list().await
     }
 
+    #[tracing::instrument(
+        name = "redis.claim_mirror.renew", level = "debug", skip_all, fields(run.id = %id)
+    )]
     async fn renew(
         &self,
         id: &RunId,
         token: &str,
         renewal: Renewal,
     ) -> Result<ActiveRun, ActiveRunStoreError> {
-        let run = self.0.active_runs.renew(id, token, renewal).await?;
+        let run = self.0.stores.active_runs.renew(id, token, renewal).await?;
         self.0
-            .write(self.0.hashes.keepalive(id, run.keepalive))
+            .mirror(self.0.hashes.keepalive(id, run.keepalive))
             .await;
         Ok(run)
     }
@@ -249,14 +286,24 @@ impl ActiveRunStore for MirroredStores {
         id: &RunId,
         reason: &str,
     ) -> Result<Option<ActiveRun>, ActiveRunStoreError> {
-        self.0.active_runs.cancel(id, reason).await
+        self.0.stores.active_runs.cancel(id, reason).await
     }
 
+    #[tracing::instrument(
+        name = "redis.claim_mirror.release", level = "debug", skip_all, fields(run.id = %id)
+    )]
     async fn release(&self, id: &RunId, token: &str, now: Time) -> Result<(), ActiveRunStoreError> {
-        let item = self.0.active_runs.get(id).await?.map(|run| run.item.id);
-        self.0.active_runs.release(id, token, now).await?;
+        // Before the release, after which nothing knows the item of the run any more.
+        let item = self
+            .0
+            .stores
+            .active_runs
+            .get(id)
+            .await?
+            .map(|run| run.item.id);
+        self.0.stores.active_runs.release(id, token, now).await?;
         self.0
-            .write(
+            .mirror(
                 self.0
                     .hashes
                     .write(&[], &[(id.clone(), item.unwrap_or_default())]),
@@ -266,34 +313,46 @@ impl ActiveRunStore for MirroredStores {
     }
 
     async fn adopt(&self, run: ActiveRun) -> Result<bool, ActiveRunStoreError> {
-        self.0.active_runs.adopt(run).await
+        self.0.stores.active_runs.adopt(run).await
     }
 }
 
 #[async_trait]
 impl HostBackoffs for MirroredStores {
-    async fn back_off_host(&self, limit: HostBackoff) -> Result<(), Fault> {
-        self.0.host_backoffs.back_off_host(limit.clone()).await?;
-        self.0.write(self.0.hashes.back_off_host(&limit)).await;
+    #[tracing::instrument(
+        name = "redis.claim_mirror.back_off_host", level = "debug", skip_all,
+        fields(host = %backoff.host)
+    )]
+    async fn back_off_host(&self, backoff: HostBackoff) -> Result<(), Fault> {
+        self.0
+            .stores
+            .host_backoffs
+            .back_off_host(backoff.clone())
+            .await?;
+        self.0.mirror(self.0.hashes.back_off_host(&backoff)).await;
         Ok(())
     }
 
     async fn backed_off_hosts(&self, now: Time) -> Result<Vec<HostBackoff>, Fault> {
-        self.0.host_backoffs.backed_off_hosts(now).await
+        self.0.stores.host_backoffs.backed_off_hosts(now).await
     }
 }
 
 #[async_trait]
 impl RunRecorder for MirroredStores {
+    #[tracing::instrument(
+        name = "redis.claim_mirror.record", level = "debug", skip_all,
+        fields(run.id = %new.run.id)
+    )]
     async fn record(&self, new: NewRun) -> Result<Recorded, RunStoreError> {
         let (id, item) = (new.run.id.clone(), new.run.queue_id);
-        let recorded = self.0.recorder.record(new).await?;
-        self.0.write(self.0.hashes.write(&[], &[(id, item)])).await;
+        let recorded = self.0.stores.recorder.record(new).await?;
+        self.0.mirror(self.0.hashes.write(&[], &[(id, item)])).await;
         Ok(recorded)
     }
 
     async fn record_late(&self, late: LateRun) -> Result<LateOutcome, RunStoreError> {
-        self.0.recorder.record_late(late).await
+        self.0.stores.recorder.record_late(late).await
     }
 }
 

@@ -1,4 +1,4 @@
-//! Events on the channels that publisher, archive, differ and site listen to.
+//! Events on the channels that the publisher, archive, differ and site of a Janitor listen to.
 
 use super::{fault, ping};
 use crate::{
@@ -9,14 +9,15 @@ use ::redis::{AsyncCommands, aio::ConnectionManager};
 use async_trait::async_trait;
 use chrono::TimeDelta;
 
-/// Events on Redis.
+/// Publishes events on Redis channels.
 pub struct RedisEvents {
     connection: ConnectionManager,
     run_timeout: TimeDelta,
 }
 
 impl RedisEvents {
-    /// Sends through this connection; the run timeout tells how long a worker has been missing.
+    /// Publishes through this connection. The run timeout is part of the message on the channel
+    /// `queue`, as the time after which a worker without a keepalive counts as lost.
     pub fn new(connection: ConnectionManager, run_timeout: TimeDelta) -> Self {
         Self {
             connection,
@@ -24,6 +25,7 @@ impl RedisEvents {
         }
     }
 
+    /// Returns the channel and the text of an event.
     fn message(&self, event: &Event) -> serde_json::Result<(&'static str, String)> {
         Ok(match event {
             Event::Queue(status) => (
@@ -44,6 +46,7 @@ impl RedisEvents {
 
 #[async_trait]
 impl EventBus for RedisEvents {
+    #[tracing::instrument(name = "redis.events.publish", level = "debug", skip_all)]
     async fn publish(&self, event: Event) -> Result<(), Fault> {
         let (channel, message) = self
             .message(&event)

@@ -1,6 +1,7 @@
-//! The Redis server of a Janitor deployment: events on its channels, and claims in its hashes.
+//! The Redis server of a Janitor deployment: events on its channels, and active runs in its hashes.
 //!
-//! Redis is told what happened, and never asked before something happens: no request fails because it is away.
+//! Redis only receives what has happened already; no decision depends on it. So no request fails
+//! because Redis is not available.
 
 mod claim_mirror;
 mod events;
@@ -16,28 +17,34 @@ use ::redis::{
 };
 use std::time::Duration;
 
-/// How long the server may take to answer, or to be reached.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// How long it may take to connect, and to get a response.
+const TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A connection that is made when it is first used, and made again when it breaks.
+/// Returns a connection that is opened when it is first used, and again when it breaks.
+///
+/// # Errors
+///
+/// Returns [`Fault::Backend`] when the URL cannot be used.
 pub fn connect(url: &str) -> Result<ConnectionManager, Fault> {
-    let wrong = |e: RedisError| Fault::backend("read the URL of Redis", e);
-    let client = Client::open(url).map_err(wrong)?;
+    let invalid = |e: RedisError| Fault::backend("read the URL of Redis", e);
+    let client = Client::open(url).map_err(invalid)?;
     let config = ConnectionManagerConfig::new()
-        .set_connection_timeout(Some(PATIENCE))
-        .set_response_timeout(Some(PATIENCE))
+        .set_connection_timeout(Some(TIMEOUT))
+        .set_response_timeout(Some(TIMEOUT))
         .set_number_of_retries(1)
-        .set_max_delay(PATIENCE);
-    ConnectionManager::new_lazy_with_config(client, config).map_err(wrong)
+        .set_max_delay(TIMEOUT);
+    ConnectionManager::new_lazy_with_config(client, config).map_err(invalid)
 }
 
+/// Converts an error. Nothing that Redis reports is wrong for good: it is restarted, full, or
+/// loading.
 fn fault(action: &'static str, error: RedisError) -> Fault {
     Fault::unavailable(action, error)
 }
 
 async fn ping(action: &'static str, connection: &ConnectionManager) -> Result<(), Fault> {
-    let answer = ::redis::cmd("PING")
+    let reply = ::redis::cmd("PING")
         .query_async::<String>(&mut connection.clone())
         .await;
-    answer.map(drop).map_err(|e| fault(action, e))
+    reply.map(drop).map_err(|e| fault(action, e))
 }

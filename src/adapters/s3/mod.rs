@@ -1,4 +1,4 @@
-//! A bucket of S3 or of a store that speaks like it.
+//! A bucket of S3, or of a store with the same API.
 
 use super::objects::{Objects, Progress, PutError};
 use crate::ports::{
@@ -15,29 +15,40 @@ use object_store::{
 use std::{io, sync::Arc, time::Duration};
 use tokio_util::io::StreamReader;
 
-/// Larger ones are sent in parts of this size, as many at a time.
-const PART: usize = 8 << 20;
-const PARTS_AT_ONCE: usize = 2;
+/// Objects with more bytes are sent in parts of this size.
+const PART_SIZE: usize = 8 << 20;
+/// How many parts of one object are sent at the same time.
+const MAX_CONCURRENT_PARTS: usize = 2;
 
-/// Which bucket.
+/// How long it may take to connect.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long one request may take.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long after its start a request may still be retried.
+const RETRY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Which bucket to use, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(missing_docs)]
 pub struct S3Settings {
+    /// The name of the bucket.
     pub bucket: String,
-    /// Another address than Amazon's.
+    /// The URL of the service; `None` for Amazon's own.
     pub endpoint: Option<String>,
+    /// The region of the bucket.
     pub region: String,
-    /// Without keys, requests are not signed.
+    /// The id of the access key. Requests are signed only when both parts of the key are set.
     pub access_key_id: Option<String>,
+    /// The secret of the access key.
     pub secret_access_key: Option<String>,
 }
 
-/// A bucket.
+/// A bucket of S3.
 #[derive(Clone)]
 pub struct S3Bucket {
     store: Arc<AmazonS3>,
 }
 
+/// Converts an error. What the service refuses, a retry does not cure.
 fn fault(action: &'static str, error: Error) -> Fault {
     match error {
         Error::Unauthenticated { .. } | Error::PermissionDenied { .. } | Error::NotFound { .. } => {
@@ -47,20 +58,25 @@ fn fault(action: &'static str, error: Error) -> Fault {
     }
 }
 
-/// The name as it is: nothing in it is escaped.
+/// Converts a name to a path as it is; nothing in it is escaped, so that other services find the
+/// object.
 fn path(name: &str) -> Result<Path, Fault> {
     Path::parse(name).map_err(|e| Fault::backend("name an object", e))
 }
 
 impl S3Bucket {
-    /// Prepares a client; nothing is asked of the store yet.
+    /// Creates a client. It sends no request yet.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Fault::Backend`] when the settings are not usable.
     pub fn open(settings: &S3Settings) -> Result<Self, Fault> {
         let options = ClientOptions::new()
-            .with_connect_timeout(Duration::from_secs(3))
-            .with_timeout(Duration::from_secs(20));
+            .with_connect_timeout(CONNECT_TIMEOUT)
+            .with_timeout(REQUEST_TIMEOUT);
         let retry = RetryConfig {
             max_retries: 1,
-            retry_timeout: Duration::from_secs(5),
+            retry_timeout: RETRY_TIMEOUT,
             ..RetryConfig::default()
         };
         let mut builder = AmazonS3Builder::new()
@@ -88,6 +104,7 @@ impl S3Bucket {
         })
     }
 
+    /// Uploads a large object in parts.
     async fn put_parts(
         &self,
         path: &Path,
@@ -100,24 +117,25 @@ impl S3Bucket {
         };
         let mut chunks = progress.chunks(content).await.map_err(failed)?;
         let upload = self.store.put_multipart(path).await?;
-        let mut writer = WriteMultipart::new_with_chunk_size(upload, PART);
+        let mut writer = WriteMultipart::new_with_chunk_size(upload, PART_SIZE);
         let sent = async {
             while let Some(chunk) = chunks.next().await {
                 writer.put(chunk.map_err(failed)?);
-                writer.wait_for_capacity(PARTS_AT_ONCE).await?;
+                writer.wait_for_capacity(MAX_CONCURRENT_PARTS).await?;
             }
             Ok(())
         };
         match sent.await {
             Ok(()) => writer.finish().await.map(drop),
             Err(error) => {
-                // The parts that were sent would be kept, and paid for.
+                // The service would keep the parts that were sent, and charge for them.
                 drop(writer.abort().await);
                 Err(error)
             }
         }
     }
 
+    /// Uploads a small object in one request.
     async fn put_whole(&self, path: &Path, content: &Content) -> Result<(), Error> {
         let bytes = match content {
             Content::Memory(bytes) => bytes.clone(),
@@ -142,12 +160,12 @@ impl Objects for S3Bucket {
         let (action, progress) = ("store an object", Progress::default());
         let path = path(name).map_err(PutError::Failed)?;
         let upload = async {
-            let done = if size <= PART as u64 {
+            let done = if size <= PART_SIZE as u64 {
                 self.put_whole(&path, content).await
             } else {
                 self.put_parts(&path, &progress, content).await
             };
-            progress.moved();
+            progress.advance();
             match done {
                 Ok(()) => Ok(true),
                 Err(Error::PermissionDenied { .. }) => Ok(false),
@@ -177,7 +195,7 @@ impl Objects for S3Bucket {
         }))
     }
 
-    async fn check(&self) -> Result<(), Fault> {
+    async fn health_check(&self) -> Result<(), Fault> {
         let action = "list the bucket";
         let list = async {
             self.store

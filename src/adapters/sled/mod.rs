@@ -1,31 +1,37 @@
-//! A key-value store on sled: one directory, one process.
+//! A key-value store on sled: one directory, which one process has open at a time.
 
 use super::embedded::{Batch, Kv, KvError};
 use crate::ports::Fault;
 use std::{ops::Bound, path::Path};
 
-/// Pages kept in memory.
+/// How many bytes of pages are cached in memory.
 const CACHE_BYTES: u64 = 64 << 20;
 
-/// A sled database. All tables share one tree, since sled applies a batch atomically only within a tree.
+/// A sled database. All tables share one tree, since sled applies a batch atomically only within a
+/// tree.
 #[derive(Debug)]
 pub struct SledKv {
     tree: sled::Db,
 }
 
 impl SledKv {
-    /// Opens the database in a directory, which is made if needed.
+    /// Opens the database in a directory, which is created if needed.
     ///
     /// # Errors
-    /// `Unavailable` when another process has it open or it cannot be read; nothing is repaired or deleted.
+    ///
+    /// Returns [`Fault::Unavailable`] when another process has it open or it cannot be read;
+    /// nothing is repaired or deleted.
     pub fn open(path: &Path) -> Result<Self, Fault> {
         let config = sled::Config::new()
             .path(path)
             .cache_capacity(CACHE_BYTES)
+            // The writer flushes each batch before it replies, so flushes in the background would
+            // only disturb.
             .flush_every_ms(None);
         let tree = config.open().map_err(|e| {
             let hint = format!(
-                "{}: {e} (is another process using it? A store that was damaged is left as it is: restore it from a backup, or move it away)",
+                "{}: {e} (is another process using it? A store that was damaged is left as it is: \
+                 restore it from a backup, or move it away)",
                 path.display()
             );
             Fault::unavailable("open the sled database", hint)

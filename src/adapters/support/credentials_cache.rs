@@ -1,4 +1,4 @@
-//! Remembers logins that were right a moment ago, so that each request of a worker does not cost a password hash.
+//! A cache of verified passwords, so that not every request of a worker costs a password hash.
 
 use crate::ports::{Credentials, CredentialsError, credentials::WorkerAccount};
 use async_trait::async_trait;
@@ -7,35 +7,41 @@ use sha2::{Digest, Sha256};
 use std::{sync::Arc, time::Duration};
 use tokio::sync::Semaphore;
 
-/// How long a login that was right needs no other look.
-const REMEMBERED: Duration = Duration::from_secs(60);
-const MOST_LOGINS: u64 = 10_000;
-/// Password hashes at the same time; others wait, so that guesses cannot take all processors.
-const HASHES_AT_ONCE: usize = 2;
+/// How long a verified password is not verified again.
+const CACHE_TTL: Duration = Duration::from_secs(60);
+/// How many passwords are cached at most.
+const MAX_CACHED_LOGINS: u64 = 10_000;
+/// How many passwords are hashed at the same time. Others wait, so that guesses cannot use all
+/// processors.
+const MAX_CONCURRENT_HASHES: usize = 2;
 
-/// A front for any credentials. Changes made through it take effect at once, changes made elsewhere within a minute.
+/// Credentials with a cache before them.
+///
+/// Changes made through it take effect at once, changes made by another process within a minute.
 pub struct CachedCredentials {
     inner: Arc<dyn Credentials>,
-    /// By digest of name and password; neither is kept.
-    right: Cache<[u8; 32], ()>,
+    /// The digests of verified names and passwords; neither itself is kept.
+    verified: Cache<[u8; 32], ()>,
     hashing: Semaphore,
 }
 
 impl CachedCredentials {
-    /// Puts a cache before `inner`.
+    /// Creates an empty cache before `inner`.
     pub fn new(inner: Arc<dyn Credentials>) -> Self {
-        let right = Cache::builder()
-            .max_capacity(MOST_LOGINS)
-            .time_to_live(REMEMBERED)
+        let verified = Cache::builder()
+            .max_capacity(MAX_CACHED_LOGINS)
+            .time_to_live(CACHE_TTL)
             .build();
         Self {
             inner,
-            right,
-            hashing: Semaphore::new(HASHES_AT_ONCE),
+            verified,
+            hashing: Semaphore::new(MAX_CONCURRENT_HASHES),
         }
     }
 }
 
+/// Returns the digest of a login. The length of the name is part of it, so that ("ab", "c") and
+/// ("a", "bc") differ.
 fn digest(name: &str, password: &str) -> [u8; 32] {
     let mut digest = Sha256::new();
     digest.update(name.len().to_be_bytes());
@@ -48,15 +54,17 @@ fn digest(name: &str, password: &str) -> [u8; 32] {
 impl Credentials for CachedCredentials {
     async fn verify(&self, name: &str, password: &str) -> Result<bool, CredentialsError> {
         let key = digest(name, password);
-        if self.right.contains_key(&key) {
+        if self.verified.contains_key(&key) {
             return Ok(true);
         }
-        let _turn = self.hashing.acquire().await;
-        let right = self.right.contains_key(&key) || self.inner.verify(name, password).await?;
-        if right {
-            self.right.insert(key, ());
+        let _permit = self.hashing.acquire().await;
+        // Another request of the same worker may have been verified while this one waited.
+        let is_right =
+            self.verified.contains_key(&key) || self.inner.verify(name, password).await?;
+        if is_right {
+            self.verified.insert(key, ());
         }
-        Ok(right)
+        Ok(is_right)
     }
 
     async fn add(
@@ -70,13 +78,15 @@ impl Credentials for CachedCredentials {
 
     async fn set_password(&self, name: &str, password: &str) -> Result<bool, CredentialsError> {
         let set = self.inner.set_password(name, password).await;
-        self.right.invalidate_all();
+        // Which digests are of this name is not known, so all go; even on failure, since it may
+        // have been set.
+        self.verified.invalidate_all();
         set
     }
 
     async fn remove(&self, name: &str) -> Result<bool, CredentialsError> {
         let removed = self.inner.remove(name).await;
-        self.right.invalidate_all();
+        self.verified.invalidate_all();
         removed
     }
 

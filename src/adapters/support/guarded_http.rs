@@ -1,13 +1,16 @@
-//! Requests to addresses that workers named: guarded, since nobody knows what is there. They go only to allowed networks,
-//! follow no redirects, and end in time however slowly the other side drips.
+//! The one HTTP client for URLs that come from outside, and that no operator has checked.
+//!
+//! Such a URL may point anywhere, also at services that only this machine can reach (server-side
+//! request forgery). Requests therefore go only to allowed networks, whatever name leads there; they
+//! follow no redirects, use no proxy, and end in time however slowly the other side sends.
 
 use crate::ports::{Fault, artifact_store::FileReader};
 use futures::{StreamExt, TryStreamExt};
 use ipnet::IpNet;
 use reqwest::{
-    Client, Method, Response, StatusCode,
+    Client, Method, StatusCode,
     dns::{Addrs, Name, Resolve, Resolving},
-    header::{ACCEPT, HeaderMap, RANGE},
+    header::{ACCEPT, HeaderMap, HeaderValue, RANGE},
     redirect::Policy,
 };
 use std::{
@@ -20,66 +23,83 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::io::StreamReader;
 use url::{Host, Url};
 
-/// What is read of an answer that should be small.
-const SMALL: usize = 64 << 10;
+/// How many bytes the body of a response may have, unless it is streamed.
+const MAX_BODY_SIZE: usize = 64 << 10;
 
-/// How workers are called.
+/// The limits of a [`GuardedClient`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GuardedHttpSettings {
-    /// How long a small question may take, answer included.
-    pub patience: Duration,
-    /// How long a log may stand still, and how long reading it may take.
-    pub log_stall: Duration,
-    #[expect(missing_docs)]
-    pub log_total: Duration,
-    /// Where workers may be.
+    /// How long a request may take: with its body, or up to the headers when the body is streamed.
+    pub timeout: Duration,
+    /// How long a streamed body may make no progress.
+    pub stall_timeout: Duration,
+    /// How long a streamed body may take in total.
+    pub transfer_timeout: Duration,
+    /// The networks that requests may go to.
     pub allowed_networks: Vec<IpNet>,
-    /// What the runner calls itself.
+    /// The value of the header `User-Agent`.
     pub user_agent: String,
 }
 
-/// Why a call failed.
+/// Why a request failed.
 #[derive(Debug, thiserror::Error)]
-pub(in crate::adapters) enum GuardedHttpError {
-    /// Nobody listens there.
+pub(crate) enum GuardedHttpError {
+    /// Nothing listens at that host and port.
     #[error("nobody listens at {0}")]
     Refused(String),
-    /// It is not allowed to call there.
+    /// The address is not in the allowed networks.
     #[error("{0} is not in the allowed networks")]
     Forbidden(String),
-    /// There was no whole answer in time.
+    /// The response was not complete in time.
     #[error("no answer within {} s", .0.as_secs_f64())]
-    TooSlow(Duration),
-    /// It failed otherwise.
+    Timeout(Duration),
+    /// The request failed for another reason.
     #[error("{0}")]
     Failed(String),
 }
 
-/// A small answer.
-pub(in crate::adapters) struct Answer {
-    pub(in crate::adapters) status: StatusCode,
-    pub(in crate::adapters) body: Vec<u8>,
+/// A complete response.
+pub(crate) struct Response {
+    /// The HTTP status.
+    pub(crate) status: StatusCode,
+    /// The body, of a bounded size.
+    pub(crate) body: Vec<u8>,
 }
 
+/// A response whose body is streamed.
+pub(crate) struct Download {
+    response: reqwest::Response,
+    stall_timeout: Duration,
+    end: Instant,
+}
+
+/// The networks that requests may go to; also the resolver of host names, which drops other
+/// addresses.
 #[derive(Debug, Clone)]
 struct Networks(Arc<[IpNet]>);
 
 impl Networks {
-    /// Link-local addresses, where clouds keep their secrets, only when one of the networks is of that kind.
+    /// Returns whether an address may be requested.
+    ///
+    /// Clouds serve credentials at link-local addresses. Those are allowed only by a network that
+    /// is link-local itself, so that `0.0.0.0/0` does not open them by accident.
     fn allow(&self, address: IpAddr) -> bool {
+        // An IPv4 address written as IPv6 would otherwise pass as another one.
         let address = address.to_canonical();
-        let local: u8 = match address {
+        let min_prefix: u8 = match address {
             IpAddr::V4(v4) if v4.is_link_local() => 16,
             IpAddr::V6(v6) if v6.is_unicast_link_local() => 10,
             _ => 0,
         };
         self.0
             .iter()
-            .any(|network| network.contains(&address) && network.prefix_len() >= local)
+            .any(|network| network.contains(&address) && network.prefix_len() >= min_prefix)
     }
 }
 
 impl Resolve for Networks {
+    // The check is part of the look-up, so that the checked addresses are those that are connected
+    // to: a second look-up might return others (DNS rebinding).
     fn resolve(&self, name: Name) -> Resolving {
         let networks = self.clone();
         Box::pin(async move {
@@ -97,7 +117,7 @@ impl Resolve for Networks {
     }
 }
 
-/// Calls workers; clones share connections.
+/// An HTTP client for URLs from outside; clones share connections.
 #[derive(Debug, Clone)]
 pub struct GuardedClient {
     client: Client,
@@ -113,19 +133,24 @@ fn is_refused(error: &reqwest::Error) -> bool {
 }
 
 impl GuardedClient {
-    /// With these settings.
+    /// Creates a client with these limits.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Fault::Backend`] when the client cannot be set up.
     pub fn new(settings: GuardedHttpSettings) -> Result<Self, Fault> {
         let networks = Networks(settings.allowed_networks.clone().into());
         let client = Client::builder()
             .user_agent(&settings.user_agent)
+            // A redirect, or a proxy, could lead past the check of the address.
             .redirect(Policy::none())
             .no_proxy()
-            .connect_timeout(settings.patience)
+            .connect_timeout(settings.timeout)
             .pool_idle_timeout(Duration::from_secs(30))
             .pool_max_idle_per_host(1)
             .dns_resolver(networks.clone())
             .build();
-        let client = client.map_err(|e| Fault::backend("set up calls to workers", e))?;
+        let client = client.map_err(|e| Fault::backend("set up the HTTP client", e))?;
         Ok(Self {
             client,
             networks,
@@ -133,8 +158,12 @@ impl GuardedClient {
         })
     }
 
-    /// The URL of a path below a worker's own.
-    pub(in crate::adapters) fn url(base: &str, path: &[&str]) -> Result<Url, GuardedHttpError> {
+    /// Returns the URL of a path below a base URL; each segment is escaped.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`GuardedHttpError::Failed`] when the base is not a URL that has paths.
+    pub(crate) fn url(base: &str, path: &[&str]) -> Result<Url, GuardedHttpError> {
         let failed =
             |why: String| GuardedHttpError::Failed(format!("its address cannot be used: {why}"));
         let mut url: Url = base
@@ -147,11 +176,12 @@ impl GuardedClient {
         Ok(url)
     }
 
-    fn check(&self, url: &Url) -> Result<(), GuardedHttpError> {
+    /// Checks an address that is part of the URL, which is never resolved.
+    fn check_address(&self, url: &Url) -> Result<(), GuardedHttpError> {
         let address = match url.host() {
             Some(Host::Ipv4(address)) => IpAddr::from(address),
             Some(Host::Ipv6(address)) => IpAddr::from(address),
-            // Names are checked when they are resolved.
+            // Names are checked when they are resolved, by [`Networks`].
             Some(Host::Domain(_)) | None => return Ok(()),
         };
         if self.networks.allow(address) {
@@ -161,7 +191,7 @@ impl GuardedClient {
         }
     }
 
-    fn explained(url: &Url, error: &reqwest::Error) -> GuardedHttpError {
+    fn explain(url: &Url, error: &reqwest::Error) -> GuardedHttpError {
         if is_refused(error) {
             return GuardedHttpError::Refused(format!(
                 "{}:{}",
@@ -171,7 +201,7 @@ impl GuardedClient {
         }
         let causes =
             std::iter::successors(std::error::Error::source(error), |cause| cause.source());
-        // The first says the URL, which may hold a password.
+        // The first message has the URL, which may contain a password; the last one is the cause.
         GuardedHttpError::Failed(
             causes
                 .last()
@@ -179,14 +209,15 @@ impl GuardedClient {
         )
     }
 
+    /// Sends a request; returns once the headers of the response are there.
     async fn send(
         &self,
         method: Method,
         url: &Url,
         headers: HeaderMap,
         end: Instant,
-    ) -> Result<Response, GuardedHttpError> {
-        self.check(url)?;
+    ) -> Result<reqwest::Response, GuardedHttpError> {
+        self.check_address(url)?;
         let sent = timeout_at(
             end,
             self.client
@@ -195,81 +226,108 @@ impl GuardedClient {
                 .send(),
         )
         .await;
-        sent.map_err(|_| GuardedHttpError::TooSlow(self.settings.patience))?
-            .map_err(|error| Self::explained(url, &error))
+        sent.map_err(|_| GuardedHttpError::Timeout(self.settings.timeout))?
+            .map_err(|error| Self::explain(url, &error))
     }
 
-    /// Asks something small.
-    pub(in crate::adapters) async fn ask(
+    /// Sends a request and reads the whole response, which should be JSON or plain text.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`GuardedHttpError`] when no complete response arrives in time, or the body is too
+    /// large. A status that says failure is no error.
+    #[tracing::instrument(
+        name = "http.client.request", level = "debug", skip_all,
+        fields(method = %method, host = url.host_str())
+    )]
+    pub(crate) async fn request(
         &self,
         method: Method,
         url: &Url,
-    ) -> Result<Answer, GuardedHttpError> {
-        let end = Instant::now() + self.settings.patience;
+    ) -> Result<Response, GuardedHttpError> {
+        // One deadline for all of it: a timeout for each read would let a slow peer go on for ever.
+        let end = Instant::now() + self.settings.timeout;
         let json_or_text = HeaderMap::from_iter([(
             ACCEPT,
-            reqwest::header::HeaderValue::from_static("application/json, text/plain;q=0.9"),
+            HeaderValue::from_static("application/json, text/plain;q=0.9"),
         )]);
         let mut response = self.send(method, url, json_or_text, end).await?;
         let (status, mut body) = (response.status(), vec![]);
         loop {
             let chunk = timeout_at(end, response.chunk())
                 .await
-                .map_err(|_| GuardedHttpError::TooSlow(self.settings.patience))?;
-            let Some(chunk) = chunk.map_err(|error| Self::explained(url, &error))? else {
-                return Ok(Answer { status, body });
+                .map_err(|_| GuardedHttpError::Timeout(self.settings.timeout))?;
+            let Some(chunk) = chunk.map_err(|error| Self::explain(url, &error))? else {
+                return Ok(Response { status, body });
             };
             body.extend_from_slice(&chunk);
-            if body.len() > SMALL {
+            if body.len() > MAX_BODY_SIZE {
                 return Err(GuardedHttpError::Failed(format!(
-                    "it answers with more than {SMALL} bytes"
+                    "it answers with more than {MAX_BODY_SIZE} bytes"
                 )));
             }
         }
     }
 
-    /// Opens something large, from that byte on where the other side can do that.
-    pub(in crate::adapters) async fn open(
-        &self,
-        url: &Url,
-        offset: u64,
-    ) -> Result<(Response, Instant), GuardedHttpError> {
+    /// Sends a `GET` request whose response is streamed, from that byte on where the server
+    /// supports ranges.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`GuardedHttpError`] when no response arrives in time. A status that says failure is
+    /// no error.
+    #[tracing::instrument(
+        name = "http.client.open", level = "debug", skip_all, fields(host = url.host_str(), offset)
+    )]
+    pub(crate) async fn open(&self, url: &Url, offset: u64) -> Result<Download, GuardedHttpError> {
         let mut headers = HeaderMap::new();
         if let Ok(range) = format!("bytes={offset}-").parse()
             && offset > 0
         {
             headers.insert(RANGE, range);
         }
-        let end = Instant::now() + self.settings.log_total;
-        Ok((
-            self.send(
-                Method::GET,
-                url,
-                headers,
-                Instant::now() + self.settings.patience,
-            )
-            .await?,
-            end,
-        ))
+        let started = Instant::now();
+        let headers_end = started + self.settings.timeout;
+        Ok(Download {
+            response: self.send(Method::GET, url, headers, headers_end).await?,
+            stall_timeout: self.settings.stall_timeout,
+            end: started + self.settings.transfer_timeout,
+        })
+    }
+}
+
+impl Download {
+    /// Returns the HTTP status.
+    pub(crate) fn status(&self) -> StatusCode {
+        self.response.status()
     }
 
-    /// The body of what was opened; an error once it stands still, or goes on for too long.
-    pub(in crate::adapters) fn body(&self, (response, end): (Response, Instant)) -> FileReader {
-        let stall = self.settings.log_stall;
-        let slow = |_| {
+    /// Returns the headers.
+    pub(crate) fn headers(&self) -> &HeaderMap {
+        self.response.headers()
+    }
+
+    /// Returns the body. Reading fails once it stalls, or takes too long in total.
+    pub(crate) fn into_reader(self) -> FileReader {
+        let Self {
+            response,
+            stall_timeout,
+            end,
+        } = self;
+        let timed_out = |_| {
             io::Error::new(
                 io::ErrorKind::TimedOut,
-                "the worker sends nothing any more, or for too long",
+                "the other side sends nothing any more, or for too long",
             )
         };
         let chunks = response.bytes_stream().map_err(io::Error::other);
         let guarded = futures::stream::unfold(Some(chunks.boxed()), move |chunks| async move {
             let mut chunks = chunks?;
-            let next = async { timeout(stall, chunks.next()).await };
+            let next = async { timeout(stall_timeout, chunks.next()).await };
             match timeout_at(end, next).await.and_then(|next| next) {
                 Ok(None) => None,
                 Ok(Some(chunk)) => Some((chunk, Some(chunks))),
-                Err(elapsed) => Some((Err(slow(elapsed)), None)),
+                Err(elapsed) => Some((Err(timed_out(elapsed)), None)),
             }
         });
         Box::new(StreamReader::new(guarded.boxed()))
@@ -289,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn link_local_addresses_must_be_named() {
+    fn link_local_addresses_need_a_link_local_network() {
         let (all, none) = (networks(&["0.0.0.0/0", "::/0"]), networks(&[]));
         for (address, allowed) in [
             ("10.1.2.3", true),
@@ -302,23 +360,27 @@ mod tests {
             assert_eq!(all.allow(address.parse().unwrap()), allowed, "{address}");
             assert!(!none.allow(address.parse().unwrap()), "{address}");
         }
-        assert!(networks(&["169.254.0.0/16"]).allow("169.254.1.1".parse().unwrap()));
+        let link_local = networks(&["169.254.0.0/16"]);
+        assert!(link_local.allow("169.254.1.1".parse().unwrap()));
+    }
+
+    #[test]
+    fn addresses_outside_of_the_networks_are_refused() {
         assert!(!networks(&["10.0.0.0/8"]).allow("11.0.0.1".parse().unwrap()));
     }
 
     #[test]
-    fn paths_are_added_to_what_a_worker_named() {
+    fn path_segments_are_escaped_and_appended() {
         for base in ["http://w:1/x", "http://w:1/x/"] {
-            assert_eq!(
-                GuardedClient::url(base, &["logs", "a/b?"])
-                    .unwrap()
-                    .as_str(),
-                "http://w:1/x/logs/a%2Fb%3F"
-            );
+            let url = GuardedClient::url(base, &["logs", "a/b?"]).unwrap();
+            assert_eq!(url.as_str(), "http://w:1/x/logs/a%2Fb%3F");
         }
-        assert!(
-            GuardedClient::url("mailto:x", &["a"]).is_err()
-                && GuardedClient::url("nonsense", &["a"]).is_err()
-        );
+    }
+
+    #[test]
+    fn base_without_paths_is_refused() {
+        for base in ["mailto:x", "nonsense"] {
+            assert!(GuardedClient::url(base, &["a"]).is_err(), "{base}");
+        }
     }
 }

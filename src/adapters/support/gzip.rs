@@ -1,4 +1,5 @@
-//! Logs at rest are compressed; both ways work piece by piece, whatever their size.
+//! Compression of stored logs. Both directions are streamed, so that the size of a log does not
+//! matter.
 
 use crate::ports::artifact_store::{Content, FileReader};
 use flate2::{Compression, GzBuilder, read::MultiGzDecoder};
@@ -8,10 +9,16 @@ use std::{
 };
 use tokio::io::AsyncWriteExt;
 
-/// How much of a log is uncompressed at a time.
-const CHUNK: usize = 64 << 10;
+/// How many bytes are uncompressed at a time.
+const CHUNK_SIZE: usize = 64 << 10;
 
-/// Compresses; the same content and time always give the same bytes.
+/// Compresses content; `finished` is the time in the header, in seconds since 1970.
+///
+/// The same content and time always give the same bytes, so that storing a log again is harmless.
+///
+/// # Errors
+///
+/// Returns the error of reading the content or of writing to `out`.
 pub fn compress(content: &Content, finished: u32, out: &mut impl Write) -> io::Result<()> {
     let mut content: Box<dyn Read> = match content {
         Content::Memory(bytes) => Box::new(bytes.as_ref()),
@@ -24,13 +31,14 @@ pub fn compress(content: &Content, finished: u32, out: &mut impl Write) -> io::R
     gzip.finish().map(drop)
 }
 
-/// Uncompresses on a blocking thread, as fast as the reader takes it.
+/// Returns a reader of the uncompressed content. A blocking thread uncompresses as fast as it is
+/// read.
 pub fn uncompressed(compressed: impl Read + Send + 'static) -> FileReader {
-    let (reader, mut writer) = tokio::io::duplex(CHUNK);
+    let (reader, mut writer) = tokio::io::duplex(CHUNK_SIZE);
     let handle = tokio::runtime::Handle::current();
     tokio::task::spawn_blocking(move || {
         let mut gzip = MultiGzDecoder::new(compressed);
-        let mut chunk = vec![0; CHUNK];
+        let mut chunk = vec![0; CHUNK_SIZE];
         loop {
             let read = match gzip.read(&mut chunk) {
                 Ok(0) => return,
@@ -42,7 +50,7 @@ pub fn uncompressed(compressed: impl Read + Send + 'static) -> FileReader {
             };
             let sent = chunk.get(..read).unwrap_or_default();
             if handle.block_on(writer.write_all(sent)).is_err() {
-                return; // Nobody reads any more.
+                return; // The reader was dropped.
             }
         }
     });

@@ -1,4 +1,5 @@
-//! What several adapters need and no technology owns.
+//! What several adapters need and no technology owns: one file for each subject, with nothing of
+//! the adapters that use it.
 
 pub mod availability;
 pub mod credentials_cache;

@@ -3,14 +3,21 @@
 use crate::ports::Fault;
 use argon2::{Argon2, PasswordHash, PasswordHasher, PasswordVerifier};
 
-/// Hashes with a fresh salt, by Argon2id.
+/// Hashes a password by Argon2id, with a new salt.
+///
+/// # Errors
+///
+/// Returns [`Fault::Backend`] when the password cannot be hashed.
 pub fn hash(password: &str) -> Result<String, Fault> {
     let hash = Argon2::default().hash_password(password.as_bytes());
     hash.map(|hash| hash.to_string())
         .map_err(|e| Fault::backend("hash a password", e.to_string()))
 }
 
-/// Whether a password has that hash. Without a hash the same work is done, so that the time tells nothing.
+/// Returns whether a password has that hash.
+///
+/// Without a hash the same work is done, so that the time does not reveal whether an account
+/// exists.
 pub fn matches(password: &str, stored: Option<&str>) -> bool {
     let Some(stored) = stored else {
         drop(hash(password));
@@ -28,15 +35,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hashes_are_salted_and_match_only_their_password() {
-        let (one, two) = (hash("secret").unwrap(), hash("secret").unwrap());
-        assert_ne!(one, two);
-        assert!(!one.contains("secret"));
-        assert!(matches("secret", Some(&one)) && matches("secret", Some(&two)));
-        assert!(
-            !matches("wrong", Some(&one))
-                && !matches("secret", None)
-                && !matches("secret", Some("garbage"))
-        );
+    fn hashes_are_salted() {
+        let (first, second) = (hash("secret").unwrap(), hash("secret").unwrap());
+        assert_ne!(first, second);
+        assert!(!first.contains("secret"), "{first}");
+    }
+
+    #[test]
+    fn hash_matches_only_its_password() {
+        let stored = hash("secret").unwrap();
+        assert!(matches("secret", Some(&stored)));
+        assert!(!matches("wrong", Some(&stored)));
+        assert!(!matches("secret", None), "no hash");
+        assert!(!matches("secret", Some("garbage")), "no valid hash");
     }
 }

@@ -1,9 +1,15 @@
-//! Work off the async threads.
+//! Blocking work off the async threads.
 
 use crate::ports::Fault;
 
-/// Has a thread do what blocks or takes long. When the process ends before the work has begun, there is no answer: whoever waits
-/// for it goes no further, rather than taking the end for a failure of the work.
+/// Runs work that blocks or takes long on a blocking thread.
+///
+/// When the process ends before the work has begun, this never returns: the caller stops here,
+/// rather than taking the shutdown for a failure of the work.
+///
+/// # Errors
+///
+/// Returns [`Fault::Backend`] when the work panics.
 pub async fn off_thread<T: Send + 'static>(
     action: &'static str,
     work: impl FnOnce() -> T + Send + 'static,

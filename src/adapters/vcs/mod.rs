@@ -1,3 +1,3 @@
-//! How branches are looked at.
+//! How branches are probed. There is no adapter yet that does: see [`none`].
 
 pub mod none;

@@ -1,4 +1,4 @@
-//! For deployments that do not look at branches.
+//! For deployments that do not probe branches.
 
 use crate::{
     domain::{codebase::Codebase, name::CampaignName},
@@ -9,7 +9,7 @@ use crate::{
 };
 use async_trait::async_trait;
 
-/// No looking at branches.
+/// Probes nothing: every branch is unknown.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NoVcs;
 

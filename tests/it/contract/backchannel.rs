@@ -25,9 +25,9 @@ fn caller() -> GuardedClient {
 
 fn caller_to(networks: &[&str]) -> GuardedClient {
     let settings = GuardedHttpSettings {
-        patience: Duration::from_millis(400),
-        log_stall: Duration::from_millis(300),
-        log_total: Duration::from_millis(1500),
+        timeout: Duration::from_millis(400),
+        stall_timeout: Duration::from_millis(300),
+        transfer_timeout: Duration::from_millis(1500),
         allowed_networks: networks
             .iter()
             .map(|network| network.parse().unwrap())

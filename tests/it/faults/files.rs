@@ -187,7 +187,7 @@ impl Objects for Strict {
         Ok(found.map(|bytes| Box::new(std::io::Cursor::new(bytes)) as FileReader))
     }
 
-    async fn check(&self) -> Result<(), Fault> {
+    async fn health_check(&self) -> Result<(), Fault> {
         Ok(())
     }
 }

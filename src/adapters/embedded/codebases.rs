@@ -1,0 +1,25 @@
+//! Look-ups of codebases by name, for every port that needs one.
+
+use super::{keys, records::StoredCodebase, txn::Txn};
+use crate::{
+    domain::{codebase::Codebase, name::CodebaseName},
+    ports::Fault,
+};
+
+/// Returns the record of a codebase.
+pub(super) fn stored(txn: &Txn<'_>, name: &CodebaseName) -> Result<Option<StoredCodebase>, Fault> {
+    match txn.get::<u64>(&keys::codebase_named(name))? {
+        Some(sequence) => txn.get(&keys::codebase(sequence)),
+        None => Ok(None),
+    }
+}
+
+/// Returns a codebase.
+pub(super) fn get(txn: &Txn<'_>, name: &CodebaseName) -> Result<Option<Codebase>, Fault> {
+    Ok(stored(txn, name)?.map(|stored| stored.codebase))
+}
+
+/// Returns whether a codebase is stored.
+pub(super) fn exists(txn: &Txn<'_>, name: &CodebaseName) -> Result<bool, Fault> {
+    Ok(txn.get_bytes(&keys::codebase_named(name))?.is_some())
+}

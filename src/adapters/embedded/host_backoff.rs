@@ -1,0 +1,37 @@
+//! Host backoffs on the embedded stores.
+
+use super::{keys, records::Moment, store::Embedded};
+use crate::{
+    domain::time::Time,
+    ports::{Fault, HostBackoffs, host_backoff::HostBackoff},
+};
+use async_trait::async_trait;
+
+#[async_trait]
+impl HostBackoffs for Embedded {
+    #[tracing::instrument(
+        name = "embedded.host_backoff.back_off_host", level = "debug", skip_all,
+        fields(host = %backoff.host)
+    )]
+    async fn back_off_host(&self, backoff: HostBackoff) -> Result<(), Fault> {
+        self.write("limit a host", move |txn, index| {
+            let until = index
+                .host_backoff(&backoff.host)
+                .map_or(backoff.until, |earlier| earlier.max(backoff.until));
+            txn.put(keys::host(&backoff.host), &Moment(until))?;
+            index.set_host_backoff(backoff.host, until);
+            Ok(())
+        })
+        .await
+    }
+
+    #[tracing::instrument(
+        name = "embedded.host_backoff.backed_off_hosts",
+        level = "debug",
+        skip_all
+    )]
+    async fn backed_off_hosts(&self, now: Time) -> Result<Vec<HostBackoff>, Fault> {
+        self.read_index(move |index| index.backed_off_hosts(now))
+            .await
+    }
+}
