@@ -1,5 +1,6 @@
-//! Metrics for Prometheus. The names in `register_python_names` are those of the Python runner, which the
-//! dashboards and alerts of existing deployments use; all others begin with `janitor_runner_`.
+//! Metrics for Prometheus. The names in `register_python_names` are those of the Python runner,
+//! which the dashboards and alerts of existing deployments use; all others begin with
+//! `janitor_runner_`.
 
 mod process;
 
@@ -323,8 +324,8 @@ impl Metrics {
         self.failed("store", "artifacts");
     }
 
-    /// Sets the number of runs whose files wait in the fallback directory for their store, and the age of
-    /// the oldest, in seconds.
+    /// Sets the number of runs whose files wait in the fallback directory for their store, and the
+    /// age of the oldest, in seconds.
     pub fn waits_in_backup(&self, store: &str, runs: usize, oldest: f64) {
         let label = OfStore {
             store: store.to_owned(),
@@ -400,8 +401,8 @@ impl Metrics {
             .observe(time.as_secs_f64());
     }
 
-    /// Returns all metrics in the text format of Prometheus, with the current state of the queue and the
-    /// numbers of active runs by worker.
+    /// Returns all metrics in the text format of Prometheus, with the current state of the queue
+    /// and the numbers of active runs by worker.
     ///
     /// # Errors
     ///
@@ -435,8 +436,8 @@ impl Metrics {
     }
 }
 
-/// Returns the result code as a label. Codes come from workers: all with unusual characters or length
-/// share one series, so that a broken worker cannot create any number of them.
+/// Returns the result code as a label. Codes come from workers: all with unusual characters or
+/// length share one series, so that a broken worker cannot create any number of them.
 fn code_label(run: &Run) -> String {
     let code = run.code.as_str();
     let ordinary = code.len() <= 64

@@ -337,7 +337,7 @@ impl Finisher {
         let record = async |run: &Run| {
             let (disposition, worker_at_fault) = (
                 self.retry_policy.of(run).await?,
-                self.retry_policy.config.quarantine.blames(run),
+                self.retry_policy.config.quarantine.worker_at_fault(run),
             );
             let new = NewRun {
                 run: run.clone(),
@@ -433,7 +433,7 @@ fn with_stored(mut run: Run, logs: Result<(), Fault>, artifacts: Result<(), Faul
     match artifacts {
         Ok(()) => run,
         Err(fault) => {
-            let why = format!("the artifacts could not be stored: {}", cause(&fault));
+            let why = format!("the artifacts could not be stored: {}", fault.cause());
             Run {
                 artifacts: Some(vec![]),
                 ..failed(run, ARTIFACT_UPLOAD_FAILED, why)
@@ -488,8 +488,4 @@ fn broken(active: &ActiveRun, run: Run, rule: &str, report: Option<&Report>) -> 
         &problems,
         &report.map_or(serde_json::Value::Null, |report| report.original.clone()),
     )
-}
-
-fn cause(fault: &Fault) -> String {
-    std::error::Error::source(fault).map_or_else(|| fault.to_string(), ToString::to_string)
 }

@@ -52,7 +52,7 @@ impl Restraints {
             since: crate::domain::time::micros(self.clock.now()),
             until,
         }
-        .check()?;
+        .validate()?;
         self.pauses.pause(pause.clone()).await?;
         Ok(pause)
     }
@@ -75,7 +75,7 @@ impl Restraints {
 
     /// Limits a campaign or a host.
     pub async fn limit(&self, limit: ConcurrencyLimit) -> Result<ConcurrencyLimit, ServiceError> {
-        let limit = limit.check()?;
+        let limit = limit.validate()?;
         self.pauses.set_limit(limit.clone()).await?;
         Ok(limit)
     }

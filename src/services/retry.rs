@@ -39,7 +39,7 @@ impl RetryPolicy {
         };
         Ok(self.config.retries.decide(
             run,
-            entry.state.tries,
+            entry.state.attempts,
             self.randomness.fraction(),
             self.clock.now(),
         ))
@@ -47,7 +47,8 @@ impl RetryPolicy {
 
     /// Takes a worker that fails again and again out of service. To miss it once does no harm: the next failure counts too.
     pub async fn quarantine(&self, run: &Run) {
-        let (Some(worker), Some(true)) = (&run.worker, self.config.quarantine.blames(run)) else {
+        let (Some(worker), Some(true)) = (&run.worker, self.config.quarantine.worker_at_fault(run))
+        else {
             return;
         };
         if let Err(error) = self.look_at(worker, run).await {

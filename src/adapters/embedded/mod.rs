@@ -339,7 +339,7 @@ mod tests {
             keys::codebase(1),
             &records::StoredCodebase {
                 sequence: 1,
-                codebase: upload.check().unwrap(),
+                codebase: upload.validate().unwrap(),
             },
         )
         .unwrap();

@@ -72,7 +72,7 @@ pub(super) fn enqueue(
     let mut stored = stored.clone();
     let changed = if hot.is_held(stored.item.id) {
         match &mut stored.wish {
-            Some(earlier) => earlier.absorb(wish),
+            Some(earlier) => earlier.coalesce(wish),
             none => *none = Some(wish),
         }
         true

@@ -62,7 +62,7 @@ fn store_past(txn: &mut Txn<'_>, run: &Run) -> Result<(), Fault> {
     };
     let past = StoredPast {
         brief,
-        past: run.past(),
+        past: run.into(),
         revision: run.revision.clone(),
     };
     txn.put(keys::past(&pair_of(run), run.start_time, &run.id), &past)?;

@@ -2,8 +2,8 @@
 
 use crate::{
     domain::Invalid,
-    ports::Fault,
-    services::{ServiceError, health::chain},
+    ports::{ErrorChain, Fault},
+    services::ServiceError,
 };
 use axum::{
     Json,
@@ -141,7 +141,7 @@ impl From<Invalid> for ApiError {
 
 impl From<Fault> for ApiError {
     fn from(fault: Fault) -> Self {
-        tracing::error!(error = %chain(&fault), "a request failed");
+        tracing::error!(error = %ErrorChain(&fault), "a request failed");
         // What went wrong inside is for the log, not for the client.
         let detail = fault.to_string();
         if fault.is_unavailable() {

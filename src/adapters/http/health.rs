@@ -70,7 +70,7 @@ pub async fn ready(State(app): State<Arc<AppState>>) -> Response {
 pub async fn watchdog(
     State(app): State<Arc<AppState>>,
 ) -> Result<(StatusCode, Json<WatchdogResponse>), ApiError> {
-    let (runs, stands_still) = (app.watcher.overview().await?, app.watcher.stands_still());
+    let (runs, stands_still) = (app.watcher.overview().await?, app.watcher.stalled_for());
     Ok((
         healthy(stands_still.is_none()),
         Json(WatchdogResponse::new(&runs, stands_still, app.clock.now())),

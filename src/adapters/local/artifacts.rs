@@ -2,7 +2,7 @@
 
 use super::{absent_is_none, blocking, check_writable, sync_folder, write_whole};
 use crate::{
-    domain::{log_name::check_file_name, name::RunId},
+    domain::{log_name::validate_file_name, name::RunId},
     ports::{
         ArtifactStore, Fault, SpooledFile,
         artifact_store::{Content, FileReader},
@@ -28,7 +28,7 @@ impl LocalArtifacts {
     }
 
     fn folder(&self, run: &RunId) -> Result<PathBuf, Fault> {
-        check_file_name(run.as_str()).map_err(|e| Fault::backend("name a run's folder", e))?;
+        validate_file_name(run.as_str()).map_err(|e| Fault::backend("name a run's folder", e))?;
         Ok(self.base.join(run.as_str()))
     }
 }
@@ -61,7 +61,7 @@ impl ArtifactStore for LocalArtifacts {
         blocking("store artifacts", move || {
             fs::create_dir_all(&folder)?;
             for file in &files {
-                let name = check_file_name(&file.name).map_err(io::Error::other);
+                let name = validate_file_name(&file.name).map_err(io::Error::other);
                 name.and_then(|()| put(&file.content, &base, &folder.join(&file.name)))?;
             }
             sync_folder(&folder)?;
@@ -71,7 +71,7 @@ impl ArtifactStore for LocalArtifacts {
     }
 
     async fn open(&self, run: &RunId, name: &str) -> Result<Option<FileReader>, Fault> {
-        if check_file_name(name).is_err() {
+        if validate_file_name(name).is_err() {
             return Ok(None);
         }
         let path = self.folder(run)?.join(name);

@@ -3,7 +3,7 @@
 use super::{absent_is_none, blocking, check_writable, write_whole};
 use crate::{
     adapters::support::gzip,
-    domain::{log_name::check_file_name, time::Time},
+    domain::{log_name::validate_file_name, time::Time},
     ports::{Fault, LogStore, SpooledFile, artifact_store::FileReader, log_store::LogFolder},
 };
 use async_trait::async_trait;
@@ -26,7 +26,7 @@ impl LocalLogs {
     }
 
     fn folder(&self, folder: &LogFolder) -> Result<PathBuf, Fault> {
-        check_file_name(folder.run.as_str())
+        validate_file_name(folder.run.as_str())
             .map_err(|e| Fault::backend("name a run's folder", e))?;
         Ok(self
             .base
@@ -41,7 +41,7 @@ fn write_compressed(
     folder: &Path,
     finished: u32,
 ) -> io::Result<()> {
-    check_file_name(&log.name).map_err(io::Error::other)?;
+    validate_file_name(&log.name).map_err(io::Error::other)?;
     write_whole(base, &folder.join(format!("{}.gz", log.name)), |out| {
         gzip::compress(&log.content, finished, out)
     })
@@ -87,7 +87,7 @@ impl LogStore for LocalLogs {
     }
 
     async fn open(&self, folder: &LogFolder, name: &str) -> Result<Option<FileReader>, Fault> {
-        if check_file_name(name).is_err() {
+        if validate_file_name(name).is_err() {
             return Ok(None);
         }
         let folder = self.folder(folder)?;

@@ -1,7 +1,7 @@
 //! Requests to addresses that workers named: guarded, since nobody knows what is there. They go only to allowed networks,
 //! follow no redirects, and end in time however slowly the other side drips.
 
-use crate::ports::{Fault, artifact_store::FileReader};
+use crate::ports::{Fault, artifact_store::FileReader, fault::causes};
 use futures::{StreamExt, TryStreamExt};
 use ipnet::IpNet;
 use reqwest::{
@@ -106,8 +106,7 @@ pub struct GuardedClient {
 }
 
 fn is_refused(error: &reqwest::Error) -> bool {
-    let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
-    causes
+    causes(error)
         .filter_map(|cause| cause.downcast_ref::<io::Error>())
         .any(|cause| cause.kind() == io::ErrorKind::ConnectionRefused)
 }
@@ -169,11 +168,9 @@ impl GuardedClient {
                 url.port_or_known_default().unwrap_or_default()
             ));
         }
-        let causes =
-            std::iter::successors(std::error::Error::source(error), |cause| cause.source());
         // The first says the URL, which may hold a password.
         GuardedHttpError::Failed(
-            causes
+            causes(error)
                 .last()
                 .map_or_else(|| "the request failed".to_owned(), ToString::to_string),
         )
