@@ -205,7 +205,7 @@ impl Builder {
             artifacts: self.ports.artifacts.clone(),
             logs: self.ports.logs.clone(),
             events: self.ports.events.clone(),
-            has_backup: self.ports.drainer.is_some(),
+            has_fallback: self.ports.drainer.is_some(),
             watcher,
             ending: self.ending.clone(),
         }

@@ -68,7 +68,7 @@ impl Visit for Fields {
     fn record_error(&mut self, field: &Field, value: &(dyn Error + 'static)) {
         self.0.insert(
             field.name().to_owned(),
-            crate::services::health::chain(value).into(),
+            crate::ports::ErrorChain(value).to_string().into(),
         );
     }
 }

@@ -1,4 +1,4 @@
-//! What a worker is handed for one queue item.
+//! Assignments: what a worker receives for one queue item.
 
 use super::{
     active_run::ActiveRun,
@@ -12,50 +12,67 @@ use super::{
 };
 use std::collections::BTreeMap;
 
-/// What a worker is handed.
+/// An assignment: the active run and everything that its worker must know.
 #[derive(Debug, Clone, PartialEq)]
-#[expect(missing_docs)]
 pub struct Assignment {
+    /// The active run.
     pub run: ActiveRun,
+    /// See [`Campaign::default_empty`].
     pub default_empty: bool,
+    /// See [`Campaign::force_build`].
     pub force_build: bool,
+    /// See [`Campaign::skip_setup_validation`].
     pub skip_setup_validation: bool,
+    /// The branch URL of the codebase.
     pub branch_url: Option<String>,
+    /// The folder in the branch.
     pub subpath: Option<String>,
+    /// The version control system of the codebase.
     pub vcs_type: Option<VcsType>,
-    /// The codebase's main branch in the VCS store.
+    /// The URL of the codebase's main branch in the VCS store.
     pub cached_url: Option<String>,
-    /// The codebase's repository in the VCS store.
+    /// The URL of the codebase's repository in the VCS store.
     pub target_repository_url: Option<String>,
+    /// The earlier branch to resume from.
     pub resume: Option<Resume>,
+    /// The build configuration.
     pub build: Build,
-    /// Without its leading environment.
+    /// The command, without its leading environment.
     pub command: String,
+    /// The environment of the command.
     pub env: BTreeMap<String, String>,
 }
 
-/// Why an item cannot be handed out; the run ends with this code.
+/// Why an item cannot be assigned; its run ends with this code.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(missing_docs)]
 pub struct Unassignable {
+    /// The result code.
     pub code: &'static str,
+    /// The reason, in words.
     pub description: String,
 }
 
-/// The parts that an assignment is made of.
+/// The parts that an assignment is built from.
 #[derive(Debug)]
-#[expect(missing_docs)]
 pub struct Parts<'a> {
+    /// The active run.
     pub run: ActiveRun,
+    /// Its campaign.
     pub campaign: &'a Campaign,
+    /// Its codebase.
     pub codebase: &'a Codebase,
+    /// The build configuration.
     pub build: Build,
+    /// The earlier branch to resume from.
     pub resume: Option<Resume>,
+    /// The configured committer, `Name <email>`.
     pub committer: Option<&'a str>,
+    /// The VCS store.
     pub vcs_store: &'a VcsStore,
 }
 
-/// The branch of the VCS store that mirrors a codebase's own: `VENDOR/latest` for Debian builds, `main` otherwise.
+/// Returns the branch of the VCS store that mirrors a codebase's own:
+/// `VENDOR/latest` for Debian builds, `main` otherwise.
 fn cached_branch(campaign: &Campaign, build: &Build) -> String {
     match campaign.build {
         Some(BuildTarget::Debian(_)) => format!(
@@ -69,7 +86,11 @@ fn cached_branch(campaign: &Campaign, build: &Build) -> String {
     }
 }
 
-/// Puts an assignment together.
+/// Builds an assignment.
+///
+/// # Errors
+///
+/// [`Unassignable`] when the item's command cannot be split.
 pub fn assign(parts: Parts<'_>) -> Result<Assignment, Unassignable> {
     let Parts {
         run,

@@ -1,4 +1,4 @@
-//! What a worker needs to know to build: by the campaign's build target.
+//! Build configurations: what a worker must know to build the campaign's target.
 
 use super::{
     campaign::{BuildTarget, Campaign, Campaigns, DebianBuild, Distribution},
@@ -8,56 +8,64 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
-/// Settings of the deployment that go into build configurations.
+/// The settings of the deployment that build configurations depend on.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct BuildSettings {
-    /// Where workers ask which package provides a missing dependency.
+    /// The URL of the service that resolves missing dependencies to packages.
     pub dep_server_url: Option<String>,
-    /// Where the archive of built packages is.
+    /// The URL of the archive of built packages.
     pub apt_archive_location: Option<String>,
-    /// The key that signs it.
+    /// The key that the archive is signed with.
     pub apt_archive_key: Option<String>,
     /// The vendor that `dpkg-vendor` names on this machine.
     pub host_vendor: Option<String>,
 }
 
-/// Part of an assignment.
+/// The build configuration in an assignment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[expect(missing_docs)]
 pub struct Build {
+    /// The build target: `debian` or `generic`.
     pub target: String,
+    /// The environment of the build.
     pub environment: BTreeMap<String, String>,
+    /// The configuration of the build target.
     pub config: Map<String, Value>,
 }
 
-/// The campaign's build target cannot be made.
+/// Why a campaign cannot be built.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unsupported {
-    /// Neither `debian_build` nor `generic_build`.
+    /// The campaign has neither `debian_build` nor `generic_build`.
     #[error("campaign {0} has no build target")]
     NoTarget(String),
     /// The distribution is not configured.
     #[error(
         "campaign {campaign} builds for the distribution {distribution}, which is not configured"
     )]
-    #[expect(missing_docs)]
     UnknownDistribution {
+        /// The campaign.
         campaign: String,
+        /// The distribution that it builds for.
         distribution: String,
     },
 }
 
-/// What the build of a run depends on beside its campaign.
+/// What the build of a run depends on besides its campaign.
 #[derive(Debug, Clone, Copy)]
-#[expect(missing_docs)]
 pub struct BuildRequest<'a> {
+    /// The codebase.
     pub codebase: &'a CodebaseName,
+    /// The change set, whose earlier packages the build may use.
     pub change_set: Option<&'a str>,
     /// The highest version built so far for this codebase and build distribution.
     pub last_build_version: Option<&'a str>,
 }
 
-/// The build configuration for a run of `campaign`.
+/// Returns the build configuration for a run of `campaign`.
+///
+/// # Errors
+///
+/// [`Unsupported`] when the campaign has no build target, or its distribution is not configured.
 pub fn build(
     campaign: &Campaign,
     campaigns: &Campaigns,
@@ -97,7 +105,7 @@ fn set(config: &mut Map<String, Value>, key: &str, value: Option<&str>) {
 }
 
 impl Distribution {
-    /// `URI NAME COMPONENTS`, when there is a mirror and components.
+    /// Returns `URI NAME COMPONENTS`, if the distribution has a mirror and components.
     fn base_apt_repository(&self) -> Option<String> {
         let mirror = self
             .archive_mirror_uri
@@ -193,7 +201,7 @@ fn debian(
         .vendor
         .as_deref()
         .or(settings.host_vendor.as_deref());
-    // A path names a keyring on the worker; only the key itself is worth handing out.
+    // A path names a keyring on the worker, which knows it already; only the key itself is sent.
     let key = distribution
         .signed_by
         .as_deref()
@@ -233,7 +241,7 @@ mod tests {
         }
     }
 
-    fn made(
+    fn configured(
         campaign: &Campaign,
         distributions: Vec<Distribution>,
         settings: &BuildSettings,
@@ -256,11 +264,11 @@ mod tests {
     }
 
     #[test]
-    fn a_generic_build_has_little_to_say() {
+    fn generic_build_has_only_chroot_and_dependency_server() {
         let chroot = campaign(Some(BuildTarget::Generic {
             chroot: Some("c".into()),
         }));
-        let build = made(&chroot, vec![], &BuildSettings::default()).unwrap();
+        let build = configured(&chroot, vec![], &BuildSettings::default()).unwrap();
         assert_eq!(
             Value::Object(build.config),
             json!({"chroot": "c", "dep_server_url": null})
@@ -269,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn a_debian_build_uses_the_archive_with_its_key() {
+    fn debian_build_uses_the_archive_with_its_key() {
         let debian = DebianBuild {
             base_distribution: "sid".into(),
             extra_build_distribution: vec!["extra".into()],
@@ -288,7 +296,7 @@ mod tests {
             host_vendor: Some("debian".into()),
             ..Default::default()
         };
-        let build = made(&campaign, vec![distribution.clone()], &settings).unwrap();
+        let build = configured(&campaign, vec![distribution.clone()], &settings).unwrap();
         assert_eq!(
             build.config["build-extra-repositories"],
             json!([
@@ -305,7 +313,7 @@ mod tests {
         assert_eq!(build.environment["DEB_VENDOR"], "debian");
         assert!(build.environment.contains_key("APT_REPOSITORY_KEY"));
         settings.apt_archive_key = Some("/k.gpg".into());
-        let build = made(&campaign, vec![distribution], &settings).unwrap();
+        let build = configured(&campaign, vec![distribution], &settings).unwrap();
         assert_eq!(
             build.config["build-extra-repositories"][0],
             "deb [signed-by=/k.gpg] http://a extra main"
@@ -313,16 +321,16 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_made_says_so() {
+    fn unsupported_target_is_an_error() {
         assert!(matches!(
-            made(&campaign(None), vec![], &BuildSettings::default()),
+            configured(&campaign(None), vec![], &BuildSettings::default()),
             Err(Unsupported::NoTarget(_))
         ));
         let debian = DebianBuild {
             base_distribution: "nosuch".into(),
             ..Default::default()
         };
-        let error = made(
+        let error = configured(
             &campaign(Some(BuildTarget::Debian(debian))),
             vec![],
             &BuildSettings::default(),

@@ -1,4 +1,5 @@
-//! Candidates: that a campaign should keep being run on a codebase.
+//! Candidates: pairs of a campaign and a codebase that the campaign is to be run on, again and
+//! again.
 
 use super::{
     Invalid,
@@ -6,86 +7,107 @@ use super::{
     invalid::text,
     name::{CampaignName, CodebaseName, RunId},
     queue::{Bucket, QueueKey},
-    schedule::ScheduleRequest,
 };
 use serde::{Deserialize, Serialize};
 
 /// The id of a candidate.
 pub type CandidateId = i64;
 
-/// "This campaign should keep being run on this codebase."
+/// A campaign that is to be run on a codebase, again after each run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[expect(missing_docs)]
 pub struct Candidate {
+    /// The id that the store assigned.
     pub id: CandidateId,
+    /// The codebase, the campaign and the change set.
     #[serde(flatten)]
     pub key: QueueKey,
+    /// The codemod's command line.
     pub command: String,
+    /// What the result depends on besides the codebase, such as an upstream version.
     pub context: Option<String>,
-    /// Above zero.
+    /// How much a successful run is worth; above zero.
     pub value: Option<i32>,
+    /// The uploader's estimate of the chance of success, from 0 to 1.
     pub success_chance: Option<f64>,
+    /// The name of the policy that the publisher follows.
     pub publish_policy: Option<String>,
 }
 
-/// One entry of an upload; codebase and campaign are there, nothing else is checked yet.
+/// One entry of an upload. Codebase and campaign are present; nothing else is validated yet.
 #[derive(Debug, Clone, Default, PartialEq)]
-#[expect(missing_docs)]
 pub struct CandidateEntry {
+    /// The name of the codebase.
     pub codebase: String,
+    /// The name of the campaign.
     pub campaign: String,
+    /// See [`Candidate::command`]; `None` means the campaign's command.
     pub command: Option<String>,
+    /// See [`Candidate::publish_policy`].
     pub publish_policy: Option<String>,
+    /// The change set that its runs belong to.
     pub change_set: Option<String>,
+    /// See [`Candidate::context`].
     pub context: Option<String>,
+    /// See [`Candidate::value`].
     pub value: Option<i64>,
+    /// See [`Candidate::success_chance`].
     pub success_chance: Option<f64>,
+    /// The bucket that its first run is queued in.
     pub bucket: Option<Bucket>,
+    /// Who asked for it.
     pub requester: Option<String>,
+    /// The runs that it follows up on.
     pub followup_for: Vec<RunId>,
 }
 
-/// Why an entry was left out. The others of its list are stored all the same.
+/// Why an entry was rejected. The other entries of its list are stored all the same.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Rejection {
     /// The configuration has no such campaign.
     UnknownCampaign(String),
-    /// Neither the entry nor its campaign has a command; the entry's own, if any.
+    /// Neither the entry nor its campaign has a command. Carries the entry's own, if any.
     InvalidCommand(Option<String>),
-    /// The value is not above zero or too large.
+    /// The value is zero, negative or too large.
     InvalidValue(i64),
-    /// No such codebase.
+    /// There is no such codebase.
     UnknownCodebase(String),
-    /// No such publish policy.
+    /// There is no such publish policy.
     UnknownPublishPolicy(String),
-    /// It follows up on a run that is not stored.
+    /// The entry follows up on a run that is not stored.
     UnknownRun(RunId),
 }
 
-/// What is known outside the entry itself.
-pub trait Known {
-    /// Whether there is such a codebase.
-    fn codebase(&self, name: &CodebaseName) -> bool;
-    /// Whether there is such a publish policy.
-    fn publish_policy(&self, name: &str) -> bool;
-    /// Whether a run of that id is stored.
-    fn run(&self, id: &RunId) -> bool;
+/// Looks up the names that an entry refers to.
+pub trait NameLookup {
+    /// Returns whether there is such a codebase.
+    fn has_codebase(&self, name: &CodebaseName) -> bool;
+    /// Returns whether there is such a publish policy.
+    fn has_publish_policy(&self, name: &str) -> bool;
+    /// Returns whether a run of that id is stored.
+    fn has_run(&self, id: &RunId) -> bool;
 }
 
-/// A checked entry, ready to be stored and scheduled.
+/// A validated entry, ready to be stored and scheduled.
 #[derive(Debug, Clone, PartialEq)]
-#[expect(missing_docs)]
 pub struct NewCandidate {
-    /// Its id is not yet given.
+    /// The candidate. Its id is 0 until the store assigns one.
     pub candidate: Candidate,
+    /// See [`CandidateEntry::bucket`].
     pub bucket: Option<Bucket>,
+    /// See [`CandidateEntry::requester`].
     pub requester: Option<String>,
+    /// See [`CandidateEntry::followup_for`].
     pub followup_for: Vec<RunId>,
 }
 
 impl CandidateEntry {
-    /// Text that no store can keep spoils the request, not just the entry.
-    pub fn check_text(&self) -> Result<(), Invalid> {
+    /// Validates the values that no store can keep. Such a value rejects the whole request, not
+    /// just its entry.
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`] with the first field that cannot be stored.
+    pub fn validate_storable(&self) -> Result<(), Invalid> {
         for (field, value) in [
             ("command", &self.command),
             ("change_set", &self.change_set),
@@ -106,11 +128,15 @@ impl CandidateEntry {
         Ok(())
     }
 
-    /// Checks an entry against what is configured and stored.
-    pub fn check(
+    /// Validates an entry against the configured campaigns and the stored names.
+    ///
+    /// # Errors
+    ///
+    /// [`Rejection`] with the first rule that the entry breaks.
+    pub fn validate(
         self,
         campaigns: &Campaigns,
-        known: &impl Known,
+        names: &impl NameLookup,
     ) -> Result<NewCandidate, Rejection> {
         let campaign = CampaignName::new(self.campaign.clone())
             .ok()
@@ -135,18 +161,18 @@ impl CandidateEntry {
         let value = value.transpose()?;
         let codebase = CodebaseName::new(self.codebase.clone())
             .ok()
-            .filter(|name| known.codebase(name));
+            .filter(|name| names.has_codebase(name));
         let Some(codebase) = codebase else {
             return Err(Rejection::UnknownCodebase(self.codebase));
         };
         if let Some(policy) = self
             .publish_policy
             .as_ref()
-            .filter(|policy| !known.publish_policy(policy))
+            .filter(|policy| !names.has_publish_policy(policy))
         {
             return Err(Rejection::UnknownPublishPolicy(policy.clone()));
         }
-        if let Some(run) = self.followup_for.iter().find(|run| !known.run(run)) {
+        if let Some(run) = self.followup_for.iter().find(|run| !names.has_run(run)) {
             return Err(Rejection::UnknownRun(run.clone()));
         }
         let candidate = Candidate {
@@ -171,51 +197,20 @@ impl CandidateEntry {
     }
 }
 
-impl NewCandidate {
-    /// How the candidate is scheduled after its upload: a changed command updates an open proposal first of all.
-    pub fn schedule_request(&self, open_proposal_command: Option<&str>) -> ScheduleRequest {
-        let changed = open_proposal_command.filter(|old| *old != self.candidate.command);
-        let (bucket, refresh, requester) = match changed {
-            Some(old) => {
-                let requester = format!(
-                    "command changed for existing mp: '{old}' ⇒ '{}'",
-                    self.candidate.command
-                );
-                (Bucket::UpdateExistingMp, true, requester)
-            }
-            None => (
-                self.bucket.unwrap_or_default(),
-                false,
-                "candidate update".to_owned(),
-            ),
-        };
-        let requester = match &self.requester {
-            Some(who) => format!("{requester} {who}"),
-            None => requester,
-        };
-        ScheduleRequest {
-            bucket,
-            refresh,
-            requester,
-            context: None,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::domain::campaign::Campaign;
 
-    struct Everything;
-    impl Known for Everything {
-        fn codebase(&self, name: &CodebaseName) -> bool {
+    struct FixedNames;
+    impl NameLookup for FixedNames {
+        fn has_codebase(&self, name: &CodebaseName) -> bool {
             name.as_str() != "nowhere"
         }
-        fn publish_policy(&self, name: &str) -> bool {
+        fn has_publish_policy(&self, name: &str) -> bool {
             name == "default-policy"
         }
-        fn run(&self, id: &RunId) -> bool {
+        fn has_run(&self, id: &RunId) -> bool {
             id.as_str() != "never"
         }
     }
@@ -244,29 +239,29 @@ mod tests {
         }
     }
 
-    fn checked(entry: CandidateEntry) -> Result<NewCandidate, Rejection> {
-        entry.check(&campaigns(), &Everything)
+    fn validated(entry: CandidateEntry) -> Result<NewCandidate, Rejection> {
+        entry.validate(&campaigns(), &FixedNames)
     }
 
     #[test]
-    fn each_kind_of_wrong_entry_is_told_apart() {
+    fn each_broken_rule_has_its_own_rejection() {
         assert_eq!(
-            checked(entry("nope")),
+            validated(entry("nope")),
             Err(Rejection::UnknownCampaign("nope".into()))
         );
         assert_eq!(
-            checked(entry("nocmd")),
+            validated(entry("nocmd")),
             Err(Rejection::InvalidCommand(None))
         );
         assert_eq!(
-            checked(CandidateEntry {
+            validated(CandidateEntry {
                 value: Some(0),
                 ..entry("gen")
             }),
             Err(Rejection::InvalidValue(0))
         );
         assert_eq!(
-            checked(CandidateEntry {
+            validated(CandidateEntry {
                 value: Some(1 << 40),
                 ..entry("gen")
             }),
@@ -277,7 +272,7 @@ mod tests {
             ..entry("gen")
         };
         assert_eq!(
-            checked(nowhere),
+            validated(nowhere),
             Err(Rejection::UnknownCodebase("nowhere".into()))
         );
         let policy = CandidateEntry {
@@ -285,7 +280,7 @@ mod tests {
             ..entry("gen")
         };
         assert_eq!(
-            checked(policy),
+            validated(policy),
             Err(Rejection::UnknownPublishPolicy("x".into()))
         );
         let run = CandidateEntry {
@@ -293,51 +288,27 @@ mod tests {
             ..entry("gen")
         };
         assert_eq!(
-            checked(run),
+            validated(run),
             Err(Rejection::UnknownRun(RunId::new("never")))
         );
     }
 
     #[test]
-    fn the_command_is_the_entrys_else_the_campaigns() {
-        assert_eq!(checked(entry("gen")).unwrap().candidate.command, "true");
+    fn entry_without_command_uses_that_of_its_campaign() {
+        assert_eq!(validated(entry("gen")).unwrap().candidate.command, "true");
         let own = CandidateEntry {
             command: Some("mine".into()),
             ..entry("nocmd")
         };
-        assert_eq!(checked(own).unwrap().candidate.command, "mine");
+        assert_eq!(validated(own).unwrap().candidate.command, "mine");
     }
 
     #[test]
-    fn a_changed_command_updates_the_open_proposal_first() {
-        let new = checked(CandidateEntry {
-            requester: Some("me".into()),
-            bucket: Some(Bucket::Hook),
-            ..entry("gen")
-        })
-        .unwrap();
-        let same = new.schedule_request(Some("true"));
-        assert_eq!(
-            (same.bucket, same.refresh, same.requester.as_str()),
-            (Bucket::Hook, false, "candidate update me")
-        );
-        let changed = new.schedule_request(Some("old"));
-        assert_eq!(
-            (changed.bucket, changed.refresh),
-            (Bucket::UpdateExistingMp, true)
-        );
-        assert_eq!(
-            changed.requester,
-            "command changed for existing mp: 'old' ⇒ 'true' me"
-        );
-    }
-
-    #[test]
-    fn text_that_no_store_can_keep_is_refused() {
+    fn text_with_nul_bytes_is_invalid() {
         let nul = CandidateEntry {
             command: Some("a\0b".into()),
             ..entry("gen")
         };
-        assert_eq!(nul.check_text().unwrap_err().field, "command");
+        assert_eq!(nul.validate_storable().unwrap_err().field, "command");
     }
 }

@@ -1,22 +1,25 @@
-//! `.changes` files: what a Debian build made.
+//! `.changes` files, which describe the result of a Debian build.
 
-use super::{Invalid, log_name::check_file_name};
+use super::{Invalid, log_name::validate_file_name};
 use deb822_fast::Deb822;
 use debversion::Version;
 
 /// The fields of a `.changes` file that the runner keeps.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(missing_docs)]
 pub struct Changes {
+    /// The name of the source package.
     pub source: String,
+    /// The version.
     pub version: String,
+    /// The distribution.
     pub distribution: String,
+    /// The names of the binary packages.
     pub binary_packages: Vec<String>,
-    /// The files it lists.
+    /// The names of the files that it lists.
     pub files: Vec<String>,
 }
 
-/// A signed file without its PGP armour.
+/// Returns a signed file without its PGP armour.
 fn unarmoured(text: &str) -> String {
     let Some(signed) = text
         .trim_start()
@@ -36,7 +39,12 @@ fn unarmoured(text: &str) -> String {
         + "\n"
 }
 
-/// Reads a `.changes` file.
+/// Parses a `.changes` file.
+///
+/// # Errors
+///
+/// [`Invalid`] when the file has no valid version, lacks a field, or lists a file whose name is a
+/// path.
 pub fn read(name: &str, text: &str) -> Result<Changes, Invalid> {
     let wrong = |reason: String| Invalid::new(name, reason);
     let parsed: Deb822 = unarmoured(text)
@@ -64,7 +72,7 @@ pub fn read(name: &str, text: &str) -> Result<Changes, Invalid> {
         .collect();
     files
         .iter()
-        .try_for_each(|file| check_file_name(file))
+        .try_for_each(|file| validate_file_name(file))
         .map_err(|e| wrong(e.to_string()))?;
     let binary = field("Binary").unwrap_or_default();
     let source = needed("Source")?;
@@ -81,7 +89,8 @@ pub fn read(name: &str, text: &str) -> Result<Changes, Invalid> {
     })
 }
 
-/// A version by the rules of dpkg, which is stricter than the parser: an epoch is a number, no part is empty.
+/// Parses a version by the rules of dpkg, which are stricter than those of the parser: an epoch is
+/// a number, and no part is empty.
 pub fn parse_version(text: &str) -> Option<Version> {
     let rest = match text.split_once(':') {
         Some((epoch, rest)) => {
@@ -99,7 +108,7 @@ pub fn parse_version(text: &str) -> Option<Version> {
     text.parse().ok()
 }
 
-/// The highest version, in Debian order.
+/// Returns the highest version, in Debian order.
 pub fn highest<'a>(versions: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let parsed = versions
         .into_iter()
@@ -107,7 +116,11 @@ pub fn highest<'a>(versions: impl IntoIterator<Item = &'a str>) -> Option<&'a st
     parsed.max_by(|a, b| a.0.cmp(&b.0)).map(|(_, text)| text)
 }
 
-/// Several `.changes` of one build must agree in source, version and distribution.
+/// Merges the `.changes` files of one build.
+///
+/// # Errors
+///
+/// [`Invalid`] when they differ in source, version or distribution.
 pub fn merge(files: &[(String, Changes)]) -> Result<Option<Changes>, Invalid> {
     let Some((_, first)) = files.first() else {
         return Ok(None);
@@ -145,19 +158,23 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const CHANGES: &str = "Format: 1.8\nSource: hello (2.10-2)\nBinary: hello hello-doc\nVersion: 2.10-3+jan1\nDistribution: unstable\nFiles:\n d41d8 5 devel optional hello_2.10-3+jan1_amd64.deb\n d41d8 5 devel optional hello_2.10-3+jan1.dsc\n";
+    const CHANGES: &str = "\
+Format: 1.8
+Source: hello (2.10-2)
+Binary: hello hello-doc
+Version: 2.10-3+jan1
+Distribution: unstable
+Files:
+ d41d8 5 devel optional hello_2.10-3+jan1_amd64.deb
+ d41d8 5 devel optional hello_2.10-3+jan1.dsc
+";
 
     #[test]
-    fn the_fields_are_read() {
+    fn fields_are_parsed() {
         let changes = read("x.changes", CHANGES).unwrap();
-        assert_eq!(
-            (
-                changes.source.as_str(),
-                changes.version.as_str(),
-                changes.distribution.as_str()
-            ),
-            ("hello", "2.10-3+jan1", "unstable")
-        );
+        assert_eq!(changes.source, "hello");
+        assert_eq!(changes.version, "2.10-3+jan1");
+        assert_eq!(changes.distribution, "unstable");
         assert_eq!(
             changes.files,
             ["hello_2.10-3+jan1_amd64.deb", "hello_2.10-3+jan1.dsc"]
@@ -166,9 +183,10 @@ mod tests {
     }
 
     #[test]
-    fn pgp_armour_is_taken_off() {
+    fn pgp_armour_is_removed() {
         let signed = format!(
-            "-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA256\n\n{CHANGES}\n-----BEGIN PGP SIGNATURE-----\n\nxxx\n-----END PGP SIGNATURE-----\n"
+            "-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA256\n\n{CHANGES}\n\
+             -----BEGIN PGP SIGNATURE-----\n\nxxx\n-----END PGP SIGNATURE-----\n"
         );
         assert_eq!(
             read("x.changes", &signed).unwrap(),
@@ -177,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn broken_files_are_refused() {
+    fn broken_files_are_rejected() {
         for (bad, what) in [
             ("", "empty"),
             ("Source: x\n", "no version"),
@@ -192,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn several_files_must_agree() {
+    fn merging_requires_equal_source_version_and_distribution() {
         let one = read("a.changes", CHANGES).unwrap();
         let other = read(
             "b.changes",
@@ -231,7 +249,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_order_of_versions_is_total(a in "[0-9][0-9a-z.+~]{0,6}", b in "[0-9][0-9a-z.+~]{0,6}", c in "[0-9][0-9a-z.+~]{0,6}") {
+        fn order_of_versions_is_total(
+            a in "[0-9][0-9a-z.+~]{0,6}",
+            b in "[0-9][0-9a-z.+~]{0,6}",
+            c in "[0-9][0-9a-z.+~]{0,6}",
+        ) {
             let [a, b, c] = [&a, &b, &c].map(|v| parse_version(v).unwrap());
             prop_assert_eq!(a.cmp(&b), b.cmp(&a).reverse());
             if a <= b && b <= c {
@@ -240,7 +262,7 @@ mod tests {
         }
 
         #[test]
-        fn no_changes_file_is_too_broken(text in "\\PC{0,200}") {
+        fn parsing_never_panics(text in "\\PC{0,200}") {
             let _ = read("x.changes", &text);
         }
     }

@@ -1,59 +1,74 @@
-//! Codebases: places in version control that changes can be made to.
+//! Codebases: locations in version control that changes can be made to.
 
-use super::{Invalid, invalid::text, name::CodebaseName, vcs::VcsType};
+use super::{
+    Invalid,
+    branch_url::{join_branch_url, split_branch_url},
+    invalid::text,
+    name::CodebaseName,
+    vcs::VcsType,
+};
 use serde::{Deserialize, Serialize};
 
-/// A codebase. Without a branch URL it is nascent: not published anywhere yet.
+/// A codebase. One without a branch URL is nascent: it is not published anywhere yet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Codebase {
-    /// Its name. One without can be listed, but nothing can be queued for it.
+    /// Its name. A codebase without a name can be listed, but nothing can be queued for it.
     pub name: Option<CodebaseName>,
     /// `URL` or `URL,branch=NAME`.
     pub branch_url: Option<String>,
-    /// The repository.
+    /// The URL of the repository.
     pub url: Option<String>,
-    /// The branch in it; none means the repository's default.
+    /// The branch in the repository; `None` means the default branch.
     pub branch: Option<String>,
-    /// The folder in the branch; none means its root.
+    /// The folder in the branch; `None` means its root.
     pub subpath: Option<String>,
-    /// Its VCS, when known.
+    /// Its version control system, if known.
     pub vcs_type: Option<VcsType>,
-    /// The revision last seen at the branch's tip.
+    /// The revision last seen at the tip of the branch.
     pub vcs_last_revision: Option<String>,
-    /// How much this codebase matters, relative to others.
+    /// How much this codebase is worth, relative to others.
     pub value: Option<i32>,
-    /// Where people look at it.
+    /// The URL of its web page.
     pub web_url: Option<String>,
 }
 
-/// What an upload says about a codebase, before checking.
+/// A codebase as uploaded, before validation; the fields are those of [`Codebase`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-#[expect(missing_docs)]
 pub struct CodebaseUpload {
+    /// See [`Codebase::name`].
     pub name: Option<String>,
+    /// See [`Codebase::branch_url`]. When given, `url` and `branch` are ignored.
     pub branch_url: Option<String>,
+    /// See [`Codebase::url`].
     pub url: Option<String>,
+    /// See [`Codebase::branch`].
     pub branch: Option<String>,
+    /// See [`Codebase::subpath`].
     pub subpath: Option<String>,
+    /// See [`Codebase::vcs_type`].
     pub vcs_type: Option<String>,
+    /// See [`Codebase::vcs_last_revision`].
     pub vcs_last_revision: Option<String>,
+    /// See [`Codebase::value`].
     pub value: Option<i64>,
+    /// See [`Codebase::web_url`].
     pub web_url: Option<String>,
 }
 
 impl Codebase {
-    /// The host of the branch URL: what stands between `://` (and any `user@`) and the next `/`.
+    /// Returns the host of the branch URL: the part between `://` (and any `user@`) and the next
+    /// `/`.
     pub fn host(&self) -> Option<&str> {
         self.branch_url.as_deref().and_then(host_of)
     }
 
-    /// Whether a change from `earlier` means that its candidates should run again.
+    /// Returns whether a change from `earlier` means that the candidates should run again.
     pub fn moved_from(&self, earlier: &Self) -> bool {
         (&self.branch_url, &self.subpath) != (&earlier.branch_url, &earlier.subpath)
     }
 }
 
-/// The host part of a URL.
+/// Returns the host part of a URL, with its port if it has one.
 pub fn host_of(url: &str) -> Option<&str> {
     let rest = url.split_once("://")?.1;
     let authority = rest.split('/').next()?;
@@ -63,58 +78,27 @@ pub fn host_of(url: &str) -> Option<&str> {
     (!host.is_empty()).then_some(host)
 }
 
-/// Percent-escapes a branch name for `URL,branch=NAME`; slashes stay.
-pub fn escape_branch(branch: &str) -> String {
-    let keep = |b: u8| b.is_ascii_alphanumeric() || b"-._~/".contains(&b);
-    branch
-        .bytes()
-        .map(|b| {
-            if keep(b) {
-                char::from(b).to_string()
-            } else {
-                format!("%{b:02X}")
-            }
-        })
-        .collect()
-}
-
-fn unescape(field: &str, escaped: &str) -> Result<String, Invalid> {
-    let bytes = escaped.as_bytes();
-    let (mut out, mut at) = (Vec::with_capacity(bytes.len()), 0);
-    while let Some(&byte) = bytes.get(at) {
-        let code = escaped
-            .get(at + 1..at + 3)
-            .filter(|_| byte == b'%')
-            .and_then(|hex| u8::from_str_radix(hex, 16).ok());
-        out.push(code.unwrap_or(byte));
-        at += if code.is_some() { 3 } else { 1 };
-    }
-    String::from_utf8(out).map_err(|_| Invalid::new(field, "the branch name is not UTF-8"))
-}
-
-/// Splits `URL,branch=NAME` into the URL and the unescaped branch.
-pub fn split_branch_url(branch_url: &str) -> Result<(String, Option<String>), Invalid> {
-    let (url, parameters) = match branch_url.split_once(",branch=") {
-        Some((url, parameters)) => (url, Some(parameters)),
-        None => (branch_url, None),
-    };
-    let branch = parameters
-        .map(|p| unescape("branch_url", p.split(',').next().unwrap_or(p)))
-        .transpose()?;
-    Ok((url.to_owned(), branch))
-}
-
-/// Joins a URL and a branch to `URL,branch=NAME`.
-pub fn join_branch_url(url: &str, branch: Option<&str>) -> String {
-    branch.map_or_else(
-        || url.to_owned(),
-        |branch| format!("{url},branch={}", escape_branch(branch)),
-    )
-}
-
 impl CodebaseUpload {
-    /// Checks an upload; fills in the URLs that follow from the others.
-    pub fn check(self) -> Result<Codebase, Invalid> {
+    /// Validates an upload and fills in the URLs that follow from the others.
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`] with the first field that cannot be accepted.
+    ///
+    /// ```
+    /// use janitor_runner::domain::codebase::CodebaseUpload;
+    ///
+    /// let upload = CodebaseUpload {
+    ///     name: Some("hello".into()),
+    ///     branch_url: Some("https://host/hello.git,branch=debian%2Fsid".into()),
+    ///     ..CodebaseUpload::default()
+    /// };
+    /// let codebase = upload.validate()?;
+    /// assert_eq!(codebase.url.as_deref(), Some("https://host/hello.git"));
+    /// assert_eq!(codebase.branch.as_deref(), Some("debian/sid"));
+    /// # Ok::<(), janitor_runner::domain::Invalid>(())
+    /// ```
+    pub fn validate(self) -> Result<Codebase, Invalid> {
         let clean = |field: &str, value: Option<String>| value.map(|v| text(field, v)).transpose();
         let (branch_url, url, branch) = match (
             clean("branch_url", self.branch_url)?,
@@ -160,10 +144,9 @@ impl CodebaseUpload {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
 
     #[test]
-    fn the_host_stands_between_scheme_and_path() {
+    fn host_is_between_scheme_and_path() {
         for (url, host) in [
             ("https://example.com/x", Some("example.com")),
             ("https://user@example.com:8443/x", Some("example.com:8443")),
@@ -176,17 +159,15 @@ mod tests {
     }
 
     #[test]
-    fn urls_follow_from_each_other() {
+    fn url_and_branch_follow_from_branch_url_and_back() {
         let split = CodebaseUpload {
             name: Some("cb".into()),
             branch_url: Some("https://h/x.git,branch=a%2Fb".into()),
             ..Default::default()
         };
-        let split = split.check().unwrap();
-        assert_eq!(
-            (split.url.as_deref(), split.branch.as_deref()),
-            (Some("https://h/x.git"), Some("a/b"))
-        );
+        let split = split.validate().unwrap();
+        assert_eq!(split.url.as_deref(), Some("https://h/x.git"));
+        assert_eq!(split.branch.as_deref(), Some("a/b"));
         assert_eq!(
             split.branch_url.as_deref(),
             Some("https://h/x.git,branch=a%2Fb")
@@ -196,7 +177,7 @@ mod tests {
             branch: Some("dev/x y".into()),
             ..Default::default()
         };
-        let joined = joined.check().unwrap();
+        let joined = joined.validate().unwrap();
         assert_eq!(
             joined.branch_url.as_deref(),
             Some("https://h/X_y.git,branch=dev/x%20y")
@@ -205,8 +186,8 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_stored_names_its_field() {
-        let field = |upload: CodebaseUpload| upload.check().unwrap_err().field;
+    fn unacceptable_value_names_its_field() {
+        let field = |upload: CodebaseUpload| upload.validate().unwrap_err().field;
         assert_eq!(field(CodebaseUpload::default()), "name");
         assert_eq!(
             field(CodebaseUpload {
@@ -240,13 +221,5 @@ mod tests {
             }),
             "subpath"
         );
-    }
-
-    proptest! {
-        #[test]
-        fn branches_survive_joining_and_splitting(branch in "\\PC{1,30}") {
-            let joined = join_branch_url("https://h/x.git", Some(&branch));
-            prop_assert_eq!(split_branch_url(&joined).unwrap(), ("https://h/x.git".to_owned(), Some(branch)));
-        }
     }
 }

@@ -1,8 +1,9 @@
-//! Who commits: the environment that tells git, Breezy and the Debian tools.
+//! The committer of changes, and the environment variables by which git, Breezy and the Debian
+//! tools know it.
 
 use std::collections::BTreeMap;
 
-/// The environment for a committer `Name <email>`; nothing without one.
+/// Returns the environment for a committer `Name <email>`, which is empty without one.
 pub fn environment(committer: Option<&str>) -> BTreeMap<String, String> {
     let Some(committer) = committer.map(str::trim).filter(|c| !c.is_empty()) else {
         return BTreeMap::new();
@@ -47,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn name_and_email_are_told_apart() {
+    fn name_and_email_set_their_own_variables() {
         let env = environment(Some("Janitor Bot <janitor@example.com>"));
         assert_eq!(env["DEBFULLNAME"], "Janitor Bot");
         assert_eq!(env["EMAIL"], "janitor@example.com");
@@ -56,9 +57,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_not_set() {
+    fn missing_part_sets_no_variable() {
         assert!(!environment(Some("bot@example.com")).contains_key("DEBFULLNAME"));
         assert!(!environment(Some("Bot")).contains_key("EMAIL"));
-        assert!(environment(None).is_empty() && environment(Some(" ")).is_empty());
+        assert!(environment(None).is_empty());
+        assert!(environment(Some(" ")).is_empty());
     }
 }

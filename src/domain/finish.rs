@@ -1,4 +1,4 @@
-//! From an active run to a run: by the worker's report, or because the runner ends it.
+//! How an active run becomes a run: by the report of its worker, or because the runner ends it.
 
 use super::{
     Invalid,
@@ -15,76 +15,81 @@ use serde_json::{Value, json};
 pub const UNKNOWN_CAMPAIGN: &str = "unknown-campaign";
 /// The code of a run whose codebase has no branch, in a campaign that needs one.
 pub const NOT_IN_VCS: &str = "not-in-vcs";
-/// The code of a run that nothing can be built for.
+/// The code of a run whose build target the runner does not support.
 pub const UNSUPPORTED_BUILD_TARGET: &str = "unsupported-build-target";
 /// The code of a run whose artifacts could not be stored.
 pub const ARTIFACT_UPLOAD_FAILED: &str = "artifact-upload-failed";
 
-/// The files of an upload, by name.
+/// The names of the uploaded files, by kind.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-#[expect(missing_docs)]
 pub struct UploadedFiles {
+    /// The logs.
     pub logs: Vec<String>,
+    /// The files that are not logs.
     pub others: Vec<String>,
-    /// All, in the order of the upload.
+    /// All files, in the order of the upload.
     pub all: Vec<String>,
-    /// The `.changes` files among them, merged.
+    /// The contents of the `.changes` files, merged.
     pub changes: Option<Changes>,
-    /// Their names.
+    /// The names of the `.changes` files.
     pub changes_filenames: Vec<String>,
 }
 
-fn blank(run: &ActiveRun, code: ResultCode, now: Time) -> Run {
-    let key = run.key();
-    Run {
-        id: run.id.clone(),
-        queue_id: run.item.id,
-        codebase: key.codebase.clone(),
-        campaign: key.campaign.clone(),
-        change_set: key.change_set.clone().unwrap_or_else(|| run.id.to_string()),
-        command: run.item.command.clone(),
-        code,
-        description: None,
-        start_time: micros(run.start_time),
-        finish_time: micros(now.max(run.start_time)),
-        instigated_context: run.item.context.clone(),
-        context: None,
-        main_branch_revision: None,
-        revision: None,
-        codemod: None,
-        value: None,
-        vcs_type: run.vcs.vcs_type,
-        branch_url: run.vcs.branch_url.clone(),
-        subpath: run.vcs.subpath.clone(),
-        target_branch_url: None,
-        worker: run.claimant.worker.clone(),
-        worker_link: run.claimant.worker_link.clone(),
-        failure_stage: None,
-        failure_details: None,
-        transient: None,
-        resume_from: run.resume_from.clone(),
-        branches: None,
-        tags: None,
-        remotes: None,
-        target: None,
-        publish_status: PublishStatus::Unknown,
-        filenames: vec![],
-        logfilenames: vec![],
-        artifacts: None,
-        given_up: false,
+impl Run {
+    /// Creates a run that ended at `now` and of which nothing was reported.
+    fn empty(run: &ActiveRun, code: ResultCode, now: Time) -> Self {
+        let key = run.key();
+        Self {
+            id: run.id.clone(),
+            queue_id: run.item.id,
+            codebase: key.codebase.clone(),
+            campaign: key.campaign.clone(),
+            change_set: key.change_set.clone().unwrap_or_else(|| run.id.to_string()),
+            command: run.item.command.clone(),
+            code,
+            description: None,
+            start_time: micros(run.start_time),
+            finish_time: micros(now.max(run.start_time)),
+            instigated_context: run.item.context.clone(),
+            context: None,
+            main_branch_revision: None,
+            revision: None,
+            codemod: None,
+            value: None,
+            vcs_type: run.vcs.vcs_type,
+            branch_url: run.vcs.branch_url.clone(),
+            subpath: run.vcs.subpath.clone(),
+            target_branch_url: None,
+            worker: run.claimant.worker.clone(),
+            worker_link: run.claimant.worker_link.clone(),
+            failure_stage: None,
+            failure_details: None,
+            transient: None,
+            resume_from: run.resume_from.clone(),
+            branches: None,
+            tags: None,
+            remotes: None,
+            target: None,
+            publish_status: PublishStatus::Unknown,
+            filenames: vec![],
+            logfilenames: vec![],
+            artifacts: None,
+            given_up: false,
+        }
     }
 }
 
-/// A run that the runner itself ends.
+/// Returns the run that an active run becomes when the runner itself ends it.
 pub fn end(run: &ActiveRun, code: &str, description: String, transient: bool, now: Time) -> Run {
     Run {
         description: Some(description),
         transient: Some(transient),
-        ..blank(run, ResultCode::new(code), now)
+        ..Run::empty(run, ResultCode::new(code), now)
     }
 }
 
-/// The run of a worker that vanished: a failure that a repeat may cure, and that a late result may replace.
+/// Returns the run of a worker that vanished: a failure that a repeat may cure, and that a late
+/// result may replace.
 pub fn vanished(run: &ActiveRun, code: &str, description: String, now: Time) -> Run {
     Run {
         given_up: true,
@@ -92,28 +97,22 @@ pub fn vanished(run: &ActiveRun, code: &str, description: String, now: Time) -> 
     }
 }
 
-/// What a report says was made, which artifacts to keep, and what is wrong with it.
+/// What a report and its files say about the build target.
+#[derive(Default)]
 struct TargetOutcome {
+    /// What was built.
     target: Option<Target>,
+    /// The artifacts to keep.
     artifacts: Option<Vec<String>>,
+    /// Why the target is not supported.
     unsupported: Option<String>,
+    /// The rule that the files break.
     problem: Option<Invalid>,
 }
 
-impl TargetOutcome {
-    fn nothing() -> Self {
-        Self {
-            target: None,
-            artifacts: None,
-            unsupported: None,
-            problem: None,
-        }
-    }
-}
-
-fn made(target: Option<&ReportTarget>, files: &UploadedFiles) -> TargetOutcome {
+fn resolve_target(target: Option<&ReportTarget>, files: &UploadedFiles) -> TargetOutcome {
     let Some(target) = target else {
-        return TargetOutcome::nothing();
+        return TargetOutcome::default();
     };
     match target.name.as_str() {
         "generic" => TargetOutcome {
@@ -121,14 +120,14 @@ fn made(target: Option<&ReportTarget>, files: &UploadedFiles) -> TargetOutcome {
                 details: target.details.clone(),
             }),
             artifacts: Some(files.others.clone()),
-            ..TargetOutcome::nothing()
+            ..TargetOutcome::default()
         },
         "debian" => debian(target, files),
         other => TargetOutcome {
             unsupported: Some(format!(
-                "the runner cannot take in results for the target {other:?}"
+                "the runner does not accept results for the target {other:?}"
             )),
-            ..TargetOutcome::nothing()
+            ..TargetOutcome::default()
         },
     }
 }
@@ -137,7 +136,7 @@ fn debian(target: &ReportTarget, files: &UploadedFiles) -> TargetOutcome {
     let Some(changes) = &files.changes else {
         return TargetOutcome {
             artifacts: Some(vec![]),
-            ..TargetOutcome::nothing()
+            ..TargetOutcome::default()
         };
     };
     let missing = changes
@@ -150,7 +149,7 @@ fn debian(target: &ReportTarget, files: &UploadedFiles) -> TargetOutcome {
                 "target",
                 format!(".changes lists {missing:?}, which was not uploaded"),
             )),
-            ..TargetOutcome::nothing()
+            ..TargetOutcome::default()
         };
     }
     let lintian = target
@@ -175,18 +174,19 @@ fn debian(target: &ReportTarget, files: &UploadedFiles) -> TargetOutcome {
     TargetOutcome {
         target: Some(Target::Debian(package)),
         artifacts: Some(artifacts),
-        ..TargetOutcome::nothing()
+        ..TargetOutcome::default()
     }
 }
 
-/// The run that a report makes of an active run. A report that breaks a rule becomes a run of its own kind, with the
-/// original in its failure details: nothing is lost.
+/// Returns the run that an active run becomes by the report of its worker. A report that breaks a
+/// rule becomes a failed run with the original report in its failure details, so that nothing is
+/// lost.
 pub fn conclude(active: &ActiveRun, mut report: Report, files: &UploadedFiles, now: Time) -> Run {
-    report.check_against(active.key().codebase.as_str(), active.resume_from.as_ref());
-    let made = made(report.target.as_ref(), files);
-    report.problems.extend(made.problem);
+    report.validate_against(active.key().codebase.as_str(), active.resume_from.as_ref());
+    let outcome = resolve_target(report.target.as_ref(), files);
+    report.problems.extend(outcome.problem);
     let broken = !report.problems.is_empty();
-    let base = blank(active, report.code.clone(), now);
+    let base = Run::empty(active, report.code.clone(), now);
     let mut run = Run {
         description: report.description,
         context: report.context,
@@ -205,12 +205,13 @@ pub fn conclude(active: &ActiveRun, mut report: Report, files: &UploadedFiles, n
         branches: report.branches,
         tags: report.tags,
         remotes: report.remotes,
-        target: made.target,
+        target: outcome.target,
         filenames: files.all.clone(),
         logfilenames: files.logs.clone(),
-        artifacts: made.artifacts,
+        artifacts: outcome.artifacts,
         ..base
     };
+    // The times of a broken report are not trusted: they may be what is broken.
     if !broken {
         run.start_time = report.start_time.unwrap_or(run.start_time);
         run.finish_time = report
@@ -218,7 +219,7 @@ pub fn conclude(active: &ActiveRun, mut report: Report, files: &UploadedFiles, n
             .unwrap_or(run.finish_time)
             .max(run.start_time);
     }
-    if let Some(why) = made.unsupported {
+    if let Some(why) = outcome.unsupported {
         run = failed(run, UNSUPPORTED_BUILD_TARGET, why);
     }
     if broken {
@@ -227,7 +228,7 @@ pub fn conclude(active: &ActiveRun, mut report: Report, files: &UploadedFiles, n
     run
 }
 
-/// The run with another, failing code.
+/// Returns the run with another, failing code.
 pub fn failed(run: Run, code: &str, description: String) -> Run {
     Run {
         code: ResultCode::new(code),
@@ -236,16 +237,16 @@ pub fn failed(run: Run, code: &str, description: String) -> Run {
     }
 }
 
-/// The run of a report that broke rules.
+/// Returns the run of a report that broke rules, with the problems and the report in its details.
 pub fn invalid(run: Run, problems: &[Invalid], original: &Value) -> Run {
-    let said: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    let reasons: Vec<String> = problems.iter().map(ToString::to_string).collect();
     // Stores cannot keep NUL bytes, not even inside JSON.
     let original: Value = serde_json::from_str(&original.to_string().replace("\\u0000", "\\ufffd"))
         .unwrap_or(Value::Null);
-    let details = json!({ "problems": said, "report": original });
+    let details = json!({ "problems": reasons, "report": original });
     Run {
         failure_details: Some(details),
-        ..failed(run, WORKER_INVALID_RESULT, said.join("; "))
+        ..failed(run, WORKER_INVALID_RESULT, reasons.join("; "))
     }
 }
 
@@ -299,18 +300,17 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_run_without_a_change_set_gets_its_own() {
+    fn run_without_a_change_set_gets_its_own() {
         let run = concluded(&json!({"code": "success"}), &UploadedFiles::default());
-        assert_eq!(
-            (run.change_set.as_str(), run.key().change_set),
-            ("r1", None)
-        );
-        assert_eq!((run.duration(), run.artifacts), (300.0, None));
+        assert_eq!(run.change_set, "r1");
+        assert_eq!(run.key().change_set, None);
+        assert!((run.duration() - 300.0).abs() < 1e-9);
+        assert_eq!(run.artifacts, None);
         assert_eq!(run.resume_from, Some(RunId::new("r0")));
     }
 
     #[test]
-    fn a_refreshed_run_resumed_nothing() {
+    fn refreshed_run_has_no_run_it_resumed_from() {
         assert_eq!(
             concluded(
                 &json!({"code": "success", "refreshed": true}),
@@ -322,7 +322,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_generic_result_keeps_every_file_that_is_no_log() {
+    fn generic_result_keeps_all_files_but_the_logs() {
         let files = UploadedFiles {
             others: vec!["a.tar".into()],
             logs: vec!["w.log".into()],
@@ -332,10 +332,8 @@ pub(crate) mod tests {
             &json!({"revision": "r", "target": {"name": "generic", "details": {"x": 1}}}),
             &files,
         );
-        assert_eq!(
-            (run.artifacts, run.logfilenames),
-            (Some(vec!["a.tar".into()]), vec!["w.log".into()])
-        );
+        assert_eq!(run.artifacts.unwrap(), ["a.tar"]);
+        assert_eq!(run.logfilenames, ["w.log"]);
         assert_eq!(
             run.target,
             Some(Target::Generic {
@@ -345,8 +343,14 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_broken_report_is_kept_whole() {
-        let original = json!({"code": "success", "start_time": "2026-01-02T03:05:00", "finish_time": "2026-01-02T03:04:00", "revision": "r", "description": "a\0"});
+    fn broken_report_is_kept_whole() {
+        let original = json!({
+            "code": "success",
+            "start_time": "2026-01-02T03:05:00",
+            "finish_time": "2026-01-02T03:04:00",
+            "revision": "r",
+            "description": "a\0"
+        });
         let run = concluded(&original, &UploadedFiles::default());
         assert_eq!(run.code.as_str(), WORKER_INVALID_RESULT);
         let details = run.failure_details.unwrap();
@@ -361,19 +365,17 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn an_unknown_target_is_a_failure_not_a_loss() {
+    fn unknown_target_fails_the_run_and_keeps_no_artifacts() {
         let run = concluded(
             &json!({"code": "success", "target": {"name": "rpm"}}),
             &UploadedFiles::default(),
         );
-        assert_eq!(
-            (run.code.as_str(), run.artifacts),
-            (UNSUPPORTED_BUILD_TARGET, None)
-        );
+        assert_eq!(run.code.as_str(), UNSUPPORTED_BUILD_TARGET);
+        assert_eq!(run.artifacts, None);
     }
 
     #[test]
-    fn a_changes_file_that_names_a_missing_file_keeps_nothing() {
+    fn changes_file_listing_a_missing_file_is_invalid() {
         let changes = Changes {
             source: "h".into(),
             version: "1".into(),
@@ -389,10 +391,8 @@ pub(crate) mod tests {
         };
         let report = json!({"code": "success", "target": {"name": "debian", "details": {}}});
         let run = concluded(&report, &files);
-        assert_eq!(
-            (run.code.as_str(), run.artifacts),
-            (WORKER_INVALID_RESULT, None)
-        );
+        assert_eq!(run.code.as_str(), WORKER_INVALID_RESULT);
+        assert_eq!(run.artifacts, None);
         files.others.push("h.deb".into());
         assert_eq!(
             concluded(&report, &files).artifacts.unwrap(),

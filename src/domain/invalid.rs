@@ -11,7 +11,7 @@ pub struct Invalid {
 }
 
 impl Invalid {
-    /// Says that `field` is wrong because of `reason`.
+    /// Creates the error that `field` is wrong because of `reason`.
     pub fn new(field: impl Into<String>, reason: impl Into<String>) -> Self {
         Self {
             field: field.into(),
@@ -20,7 +20,11 @@ impl Invalid {
     }
 }
 
-/// Free text that a store must be able to keep: no NUL bytes (Postgres cannot hold them).
+/// Validates free text: NUL bytes are rejected, because Postgres cannot store them.
+///
+/// # Errors
+///
+/// [`Invalid`] when the text contains a NUL byte.
 pub fn text(field: &str, value: String) -> Result<String, Invalid> {
     if value.contains('\0') {
         return Err(Invalid::new(field, "must not contain NUL bytes"));

@@ -2,19 +2,34 @@
 
 use super::Invalid;
 
-const LONGEST: usize = 255;
-/// The name of the report in an upload.
+/// The length of the longest file name that file systems store, in bytes.
+const MAX_LENGTH: usize = 255;
+/// The name of the report among the files of an upload.
 pub const REPORT: &str = "result.json";
 
-/// A file name from outside: a name, not a path.
-pub fn check_file_name(name: &str) -> Result<(), Invalid> {
+/// Validates a file name from outside: it must be a name, not a path.
+///
+/// # Errors
+///
+/// [`Invalid`] when the name is empty, a path, too long, or has control characters.
+///
+/// ```
+/// use janitor_runner::domain::log_name::{is_log, validate_file_name};
+///
+/// assert!(validate_file_name("worker.log").is_ok());
+/// assert!(validate_file_name("../../etc/passwd").is_err());
+/// assert!(is_log("build.log.1"));
+/// assert!(!is_log("hello.deb"));
+/// ```
+pub fn validate_file_name(name: &str) -> Result<(), Invalid> {
     let reason = if name.is_empty() || name == "." || name == ".." {
         "is not the name of a file"
     } else if name.contains(['/', '\\']) {
         "must not contain a slash"
     } else if name.chars().any(char::is_control) {
         "must not contain control characters"
-    } else if name.len() > LONGEST - ".gz".len() {
+    } else if name.len() > MAX_LENGTH - ".gz".len() {
+        // Stores add a suffix when they compress.
         "is too long"
     } else {
         return Ok(());
@@ -23,10 +38,11 @@ pub fn check_file_name(name: &str) -> Result<(), Invalid> {
     Err(Invalid::new("filename", format!("{shown:?} {reason}")))
 }
 
-/// Whether a file is a log: its name ends in `.log`, or is `x.log.N` with N digits.
+/// Returns whether a file is a log: its name ends in `.log`, or is `x.log.N` with N digits.
 pub fn is_log(name: &str) -> bool {
     let parts: Vec<&str> = name.split('.').collect();
-    let rotated = matches!(parts.as_slice(), [_, "log", n] if !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()));
+    let is_number = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+    let rotated = matches!(parts.as_slice(), [_, "log", number] if is_number(number));
     rotated || parts.last() == Some(&"log") && parts.len() > 1
 }
 
@@ -36,7 +52,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn logs_end_in_log_or_a_number_after_it() {
+    fn log_names_end_in_log_or_log_and_a_number() {
         for log in ["worker.log", "build.log.1", ".log", "x.log.12", "a.b.log"] {
             assert!(is_log(log), "{log}");
         }
@@ -53,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_are_not_names() {
+    fn paths_are_not_file_names() {
         for bad in [
             "",
             ".",
@@ -65,17 +81,17 @@ mod tests {
             "a\nb",
             &"x".repeat(253),
         ] {
-            assert!(check_file_name(bad).is_err(), "{bad:?}");
+            assert!(validate_file_name(bad).is_err(), "{bad:?}");
         }
         for good in ["a", "hello_2.10-3+jan1_amd64.deb", "ä.log", "...", "a b"] {
-            assert!(check_file_name(good).is_ok(), "{good:?}");
+            assert!(validate_file_name(good).is_ok(), "{good:?}");
         }
     }
 
     proptest! {
         #[test]
-        fn an_accepted_name_stays_in_its_folder(name in "\\PC{0,40}|[./a]{0,6}") {
-            if check_file_name(&name).is_ok() {
+        fn accepted_name_stays_in_its_folder(name in "\\PC{0,40}|[./a]{0,6}") {
+            if validate_file_name(&name).is_ok() {
                 let path = std::path::Path::new("base").join(&name);
                 prop_assert_eq!(path.components().count(), 2);
                 prop_assert_eq!(path.file_name().unwrap().to_str().unwrap(), name.as_str());

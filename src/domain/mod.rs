@@ -1,10 +1,11 @@
-//! What the runner knows and the rules it follows: pure values and decisions.
+//! The concepts of the runner and the rules about them: pure values and decisions.
 //!
-//! Nothing here does I/O, reads a clock or rolls dice: time and ids are arguments. A new rule gets a file
-//! named after its concept and is called from `services/`.
+//! Nothing here does I/O or reads a clock: time, ids and randomness are arguments. A new rule gets
+//! a file named after its concept and is called from `services/`.
 
 pub mod active_run;
 pub mod assignment;
+pub mod branch_url;
 pub mod build;
 pub mod caller;
 pub mod campaign;

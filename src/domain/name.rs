@@ -4,9 +4,10 @@ use super::Invalid;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-const LONGEST: usize = 255;
+/// The length of the longest name, in bytes.
+const MAX_LENGTH: usize = 255;
 
-fn check(field: &str, name: &str) -> Result<(), Invalid> {
+fn validate(field: &str, name: &str) -> Result<(), Invalid> {
     let mut chars = name.chars();
     let first = chars
         .next()
@@ -16,14 +17,15 @@ fn check(field: &str, name: &str) -> Result<(), Invalid> {
         && rest
             .chars()
             .all(|c| matches!(c, 'a'..='z' | '0'..='9' | '+' | ',' | '-' | '.'));
-    if first && rest_ok && name.len() <= LONGEST {
+    if first && rest_ok && name.len() <= MAX_LENGTH {
         return Ok(());
     }
     let shown: String = name.chars().take(60).collect();
     Err(Invalid::new(
         field,
         format!(
-            "{shown:?} is not a name: a-z or 0-9 first, then at least one of a-z 0-9 + , - . (at most {LONGEST} characters)"
+            "{shown:?} is not a name: a-z or 0-9 first, then at least one of a-z 0-9 + , - . \
+             (at most {MAX_LENGTH} characters)"
         ),
     ))
 }
@@ -36,14 +38,18 @@ macro_rules! name {
         pub struct $type(String);
 
         impl $type {
-            /// Checks the rule for names.
+            /// Creates a name.
+            ///
+            /// # Errors
+            ///
+            /// [`Invalid`] when the text breaks the rule for names.
             pub fn new(name: impl Into<String>) -> Result<Self, Invalid> {
                 let name = name.into();
-                check($field, &name)?;
+                validate($field, &name)?;
                 Ok(Self(name))
             }
 
-            /// The name as text.
+            /// Returns the name as text.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -71,36 +77,36 @@ macro_rules! name {
 }
 
 name!(
-    /// A codebase's name: `[a-z0-9]` first, then one or more of `a-z 0-9 + , - .`.
+    /// The name of a codebase: `[a-z0-9]` first, then one or more of `a-z 0-9 + , - .`.
     CodebaseName,
     "codebase"
 );
 name!(
-    /// A campaign's name, by the same rule as [`CodebaseName`].
+    /// The name of a campaign, by the same rule as [`CodebaseName`].
     CampaignName,
     "campaign"
 );
 
 impl CampaignName {
-    /// The name that comes before every other.
+    /// Returns the name that sorts before all others.
     pub fn first() -> Option<Self> {
         Self::new("0+").ok()
     }
 }
 
-/// The id of an active run and of the run it becomes. Ours are UUIDs; any text without a slash is accepted from
-/// stores that others wrote.
+/// The id of an active run and of the run that it becomes. The runner makes UUIDs; any text without
+/// a slash is accepted from stores that others wrote.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct RunId(String);
 
 impl RunId {
-    /// Wraps an id.
+    /// Wraps the text of an id.
     pub fn new(id: impl Into<String>) -> Self {
         Self(id.into())
     }
 
-    /// The id as text.
+    /// Returns the id as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -118,7 +124,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn a_name_has_two_characters_and_starts_with_a_letter_or_digit() {
+    fn name_has_two_characters_and_starts_with_a_letter_or_digit() {
         for good in ["ab", "0ad", "lib,x", "g++", "a.b-c"] {
             assert!(CodebaseName::new(good).is_ok(), "{good}");
         }
@@ -130,9 +136,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn names_survive_json(name in "[a-z0-9][a-z0-9+,.-]{1,40}") {
+        fn names_round_trip_through_json(name in "[a-z0-9][a-z0-9+,.-]{1,40}") {
             let parsed = CampaignName::new(name.clone()).unwrap();
-            let back: CampaignName = serde_json::from_str(&serde_json::to_string(&parsed).unwrap()).unwrap();
+            let json = serde_json::to_string(&parsed).unwrap();
+            let back: CampaignName = serde_json::from_str(&json).unwrap();
             prop_assert_eq!(back.as_str(), name);
         }
     }

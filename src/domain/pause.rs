@@ -1,5 +1,5 @@
-//! What keeps waiting items from being handed out without taking them off the queue: pauses, and limits on how many run
-//! at the same time.
+//! What keeps items in the queue from being assigned: pauses, and limits on how many run at the
+//! same time.
 
 use super::{
     Invalid,
@@ -12,23 +12,34 @@ use super::{
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-const LONGEST_REASON: usize = 1000;
+/// The length of the longest reason, in bytes.
+const MAX_REASON_LENGTH: usize = 1000;
 
 /// What is paused or limited.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(tag = "kind", content = "name", rename_all = "lowercase")]
-#[expect(missing_docs)]
 pub enum Scope {
+    /// Everything.
     All,
+    /// The items of a campaign.
     Campaign(CampaignName),
+    /// The items whose codebase is on a host.
     Host(String),
+    /// The items of a codebase.
     Codebase(CodebaseName),
+    /// The items in a bucket.
     Bucket(Bucket),
+    /// The claims of a worker.
     Worker(String),
 }
 
 impl Scope {
-    /// Reads a kind and the name of one of that kind.
+    /// Parses a kind, and the name of one of that kind.
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`] when there is no such kind, or its name is missing or breaks the rules for
+    /// names.
     pub fn parse(kind: &str, name: Option<&str>) -> Result<Self, Invalid> {
         let name = name.filter(|name| !name.is_empty());
         let named = || name.ok_or_else(|| Invalid::new("name", "is missing"));
@@ -50,7 +61,7 @@ impl Scope {
         })
     }
 
-    /// The kind, as [`Scope::parse`] reads it.
+    /// Returns the kind, as [`Scope::parse`] reads it.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::All => "all",
@@ -62,7 +73,7 @@ impl Scope {
         }
     }
 
-    /// The name of the one that it is; empty for all.
+    /// Returns the name, which is empty for [`Scope::All`].
     pub fn name(&self) -> &str {
         match self {
             Self::All => "",
@@ -74,27 +85,33 @@ impl Scope {
     }
 }
 
-/// Why, since when and until when something is paused.
+/// A pause: what is paused, why, since when and until when.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[expect(missing_docs)]
 pub struct Pause {
+    /// What is paused.
     #[serde(flatten)]
     pub scope: Scope,
+    /// The reason, for operators.
     pub reason: String,
+    /// The time at which the pause began.
     #[serde(with = "super::time::as_iso")]
     pub since: Time,
-    /// None: until somebody ends it.
+    /// The end of the pause; `None` means until somebody ends it.
     #[serde(with = "super::time::as_iso::option")]
     pub until: Option<Time>,
 }
 
 impl Pause {
-    /// Checks a pause from outside.
-    pub fn check(self) -> Result<Self, Invalid> {
-        if self.reason.len() > LONGEST_REASON {
+    /// Validates a pause from outside.
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`] when the reason is too long or cannot be stored, or the pause has ended already.
+    pub fn validate(self) -> Result<Self, Invalid> {
+        if self.reason.len() > MAX_REASON_LENGTH {
             return Err(Invalid::new(
                 "reason",
-                format!("is longer than {LONGEST_REASON} bytes"),
+                format!("is longer than {MAX_REASON_LENGTH} bytes"),
             ));
         }
         if self.until.is_some_and(|until| until <= self.since) {
@@ -104,7 +121,7 @@ impl Pause {
         Ok(Self { reason, ..self })
     }
 
-    /// Whether it still holds.
+    /// Returns whether the pause has not ended yet.
     pub fn holds(&self, now: Time) -> bool {
         self.until.is_none_or(|until| until > now)
     }
@@ -112,23 +129,28 @@ impl Pause {
 
 /// How many runs of a campaign, or on a host, there may be at the same time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[expect(missing_docs)]
 pub struct ConcurrencyLimit {
+    /// The campaign or the host.
     #[serde(flatten)]
     pub scope: Scope,
+    /// The maximum number of active runs.
     pub most: u32,
 }
 
 impl ConcurrencyLimit {
-    /// Checks a limit from outside.
-    pub fn check(self) -> Result<Self, Invalid> {
+    /// Validates a limit from outside.
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`] when the scope is neither a campaign nor a host.
+    pub fn validate(self) -> Result<Self, Invalid> {
         match self.scope {
             Scope::Campaign(_) | Scope::Host(_) => Ok(self),
             _ => Err(Invalid::new("kind", "limits are for a campaign or a host")),
         }
     }
 
-    /// How many of these runs count towards it.
+    /// Returns how many of these runs count towards the limit.
     pub fn used(&self, active: &[ActiveRun]) -> usize {
         let counts = |run: &&ActiveRun| match &self.scope {
             Scope::Campaign(name) => run.key().campaign == *name,
@@ -139,7 +161,7 @@ impl ConcurrencyLimit {
     }
 }
 
-/// Everything that is paused now, by scope.
+/// The pauses in force, by scope.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Pauses(BTreeMap<Scope, Pause>);
 
@@ -155,7 +177,7 @@ impl FromIterator<Pause> for Pauses {
 }
 
 impl Pauses {
-    /// The pauses that keep an item from being handed out, its codebase being on that host.
+    /// Returns the pauses that keep an item from being assigned; `host` is that of its codebase.
     pub fn of_item(&self, item: &QueueItem, host: Option<&str>) -> Vec<&Pause> {
         let scopes = [
             Some(Scope::All),
@@ -188,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn scopes_are_read_as_they_are_written() {
+    fn scopes_round_trip_through_text_and_json() {
         for (kind, name) in [
             ("all", ""),
             ("campaign", "gen"),
@@ -198,7 +220,8 @@ mod tests {
             ("worker", "w 1"),
         ] {
             let scope = Scope::parse(kind, Some(name)).unwrap();
-            assert_eq!((scope.kind(), scope.name()), (kind, name));
+            assert_eq!(scope.kind(), kind);
+            assert_eq!(scope.name(), name);
             let json = serde_json::to_string(&scope).unwrap();
             assert_eq!(
                 serde_json::from_str::<Scope>(&json).unwrap(),
@@ -219,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn an_item_is_paused_by_each_thing_that_it_is_of() {
+    fn item_is_paused_by_each_of_its_scopes() {
         for (kind, name, paused) in [
             ("all", None, true),
             ("campaign", Some("gen"), true),
@@ -240,19 +263,20 @@ mod tests {
     }
 
     #[test]
-    fn a_pause_that_has_passed_is_none() {
+    fn ended_pause_and_limit_of_another_scope_are_invalid() {
         let now = time::parse("t", "2026-01-01T00:00:00").unwrap();
         let until = Pause {
             until: Some(now),
             ..pause("all", None)
         };
-        assert!(!until.holds(now) && until.check().is_err());
+        assert!(!until.holds(now));
+        assert!(until.validate().is_err());
         assert!(
             ConcurrencyLimit {
                 scope: Scope::All,
                 most: 1
             }
-            .check()
+            .validate()
             .is_err()
         );
     }

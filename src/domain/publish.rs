@@ -1,25 +1,30 @@
-//! What the publisher reads: the status of a run's result, and the policies that candidates name.
+//! What the publisher depends on: the publish status of runs, and the policies that candidates
+//! name.
 
 use super::Invalid;
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
 
+/// Defines an enum whose values are words, in JSON and on the command line; the first is the
+/// default.
 macro_rules! words {
-    ($(#[$doc:meta])* $type:ident, $field:literal, $($variant:ident = $word:literal),+) => {
+    (
+        $(#[$doc:meta])* $type:ident, $field:literal,
+        $($(#[$variant_doc:meta])* $variant:ident = $word:literal),+
+    ) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, Default)]
         #[serde(rename_all = "kebab-case")]
-        #[expect(missing_docs)]
         pub enum $type {
             #[default]
-            $($variant),+
+            $($(#[$variant_doc])* $variant),+
         }
 
         impl $type {
             /// Every value with its name.
             pub const ALL: &'static [(&'static str, Self)] = &[$(($word, Self::$variant)),+];
 
-            /// Its name.
+            /// Returns its name.
             pub fn as_str(self) -> &'static str {
                 Self::ALL.iter().find(|(_, value)| *value == self).map_or("", |(word, _)| word)
             }
@@ -45,29 +50,51 @@ macro_rules! words {
 }
 
 words! {
-    /// What was decided about publishing a run's result.
+    /// The decision about publishing the result of a run.
     PublishStatus, "publish_status",
-    Unknown = "unknown", Blocked = "blocked", NeedsManualReview = "needs-manual-review", Rejected = "rejected",
-    Approved = "approved", Ignored = "ignored"
+    /// Nothing is decided yet.
+    Unknown = "unknown",
+    /// The result must not be published for now.
+    Blocked = "blocked",
+    /// Somebody must review the result.
+    NeedsManualReview = "needs-manual-review",
+    /// The result is not published, and later runs do not resume from it.
+    Rejected = "rejected",
+    /// The result may be published.
+    Approved = "approved",
+    /// The result needs no decision.
+    Ignored = "ignored"
 }
 
 words! {
     /// How a branch of a result is published.
     PublishMode, "mode",
-    BuildOnly = "build-only", Push = "push", AttemptPush = "attempt-push", Propose = "propose", Skip = "skip",
-    PushDerived = "push-derived", Bts = "bts"
+    /// The branch is built and not published.
+    BuildOnly = "build-only",
+    /// The branch is pushed.
+    Push = "push",
+    /// The branch is pushed, or proposed when it cannot be.
+    AttemptPush = "attempt-push",
+    /// A merge proposal is opened.
+    Propose = "propose",
+    /// The branch is skipped.
+    Skip = "skip",
+    /// The branch is pushed to a derived location.
+    PushDerived = "push-derived",
+    /// The change is sent to a bug tracking system.
+    Bts = "bts"
 }
 
 /// How one branch of a result is published.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BranchPolicy {
-    /// The branch's role.
+    /// The role of the branch.
     pub role: String,
-    /// What is done with it.
+    /// How the branch is published.
     #[serde(default)]
     pub mode: PublishMode,
-    /// Not more often than this.
+    /// The minimum number of days between two publications.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub frequency_days: Option<i32>,
 }
@@ -78,9 +105,9 @@ pub struct BranchPolicy {
 pub struct PublishPolicy {
     /// Its name.
     pub name: String,
-    /// A rule for each role.
+    /// The policies of the branches, by role.
     pub per_branch: Vec<BranchPolicy>,
-    /// What counts against the same limit of open proposals.
+    /// The bucket whose limit of open proposals it counts against.
     #[serde(default)]
     pub rate_limit_bucket: Option<String>,
 }
@@ -90,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_are_read_as_they_are_written() {
+    fn words_round_trip_through_text_and_json() {
         for (word, status) in PublishStatus::ALL {
             assert_eq!(word.parse::<PublishStatus>().unwrap(), *status);
             assert_eq!(serde_json::to_value(status).unwrap(), *word);

@@ -1,19 +1,30 @@
-//! Which failures are the worker's, and when a worker is given no more work because of them.
+//! Which failures are the worker's fault, and when a worker is quarantined because of them.
 
 use super::{retry::matches_code, run::Run};
 
-/// When failures are held against the worker.
+/// When a worker is quarantined for its failures.
+///
+/// ```
+/// use janitor_runner::domain::quarantine::QuarantinePolicy;
+///
+/// let policy = QuarantinePolicy { codes: vec!["worker-*".into()], quarantine_after: 3 };
+/// assert!(!policy.quarantines(2));
+/// assert!(policy.quarantines(3));
+/// // Zero disables quarantine.
+/// assert!(!QuarantinePolicy::default().quarantines(1_000));
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct QuarantinePolicy {
-    /// Result codes of such failures; `*` at the end stands for anything.
+    /// The result codes of failures that are the worker's fault; `*` at the end matches any rest.
     pub codes: Vec<String>,
-    /// Such failures in a row after which a worker gets no more work; zero: never.
+    /// The number of such failures in a row after which a worker is quarantined; zero means never.
     pub quarantine_after: u32,
 }
 
 impl QuarantinePolicy {
-    /// Whether a run's failure is the worker's; none for a run without a worker.
-    pub fn blames(&self, run: &Run) -> Option<bool> {
+    /// Returns whether the failure of a run is the worker's fault; `None` for a run without a
+    /// worker.
+    pub fn worker_at_fault(&self, run: &Run) -> Option<bool> {
         run.worker.as_ref().map(|_| {
             run.code.is_failure()
                 && self
@@ -23,7 +34,7 @@ impl QuarantinePolicy {
         })
     }
 
-    /// Whether a worker with so many failures in a row is to get no more work.
+    /// Returns whether a worker with that many failures in a row is quarantined.
     pub fn quarantines(&self, failures: u32) -> bool {
         self.quarantine_after > 0 && failures >= self.quarantine_after
     }
@@ -40,8 +51,8 @@ mod tests {
     };
 
     #[test]
-    fn only_the_listed_codes_are_the_workers() {
-        let rules = QuarantinePolicy {
+    fn only_listed_codes_are_the_workers_fault() {
+        let policy = QuarantinePolicy {
             codes: vec!["worker-*".into()],
             quarantine_after: 3,
         };
@@ -59,24 +70,12 @@ mod tests {
                 now,
             )
         };
-        assert_eq!(
-            (
-                rules.blames(&run("worker-failure")),
-                rules.blames(&run("build-failed"))
-            ),
-            (Some(true), Some(false))
-        );
-        assert_eq!(
-            rules.blames(&Run {
-                worker: None,
-                ..run("worker-failure")
-            }),
-            None
-        );
-        assert!(
-            rules.quarantines(3)
-                && !rules.quarantines(2)
-                && !QuarantinePolicy::default().quarantines(99)
-        );
+        assert_eq!(policy.worker_at_fault(&run("worker-failure")), Some(true));
+        assert_eq!(policy.worker_at_fault(&run("build-failed")), Some(false));
+        let without_worker = Run {
+            worker: None,
+            ..run("worker-failure")
+        };
+        assert_eq!(policy.worker_at_fault(&without_worker), None);
     }
 }

@@ -1,4 +1,4 @@
-//! `result.json`, as both generations of workers write it.
+//! Reports: `result.json`, as both generations of workers write it.
 
 use super::{
     Invalid,
@@ -11,46 +11,71 @@ use super::{
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-/// What a worker reports, as far as it can be read.
+/// The report of a worker, as far as it could be parsed.
 #[derive(Debug, Clone, PartialEq)]
-#[expect(missing_docs)]
 pub struct Report {
+    /// The result code.
     pub code: ResultCode,
+    /// The result in words.
     pub description: Option<String>,
+    /// The context that the codemod reported.
     pub context: Option<String>,
+    /// What the codemod reported about its result.
     pub codemod: Option<Value>,
+    /// The revision of the main branch that the run started from.
     pub main_branch_revision: Option<String>,
+    /// The revision that the run ended with.
     pub revision: Option<String>,
+    /// The value of the change, by the codemod.
     pub value: Option<i32>,
+    /// The branches of the result.
     pub branches: Option<Vec<ResultBranch>>,
+    /// The tags of the result.
     pub tags: Option<Vec<ResultTag>>,
+    /// The remote repositories of the result.
     pub remotes: Option<Value>,
+    /// Details of the failure.
     pub details: Option<Value>,
+    /// The stage that failed, its parts joined by slashes.
     pub stage: Option<String>,
+    /// The build target.
     pub target: Option<ReportTarget>,
+    /// The start of the run.
     pub start_time: Option<Time>,
+    /// The end of the run.
     pub finish_time: Option<Time>,
+    /// The name of the worker.
     pub worker_name: Option<String>,
+    /// Whether the worker started afresh though it had a branch to resume from.
     pub refreshed: bool,
+    /// The branch URL that the worker used.
     pub branch_url: Option<String>,
+    /// The URL of the branch that the change is meant for, if it is another.
     pub target_branch_url: Option<String>,
+    /// The version control system that the worker used.
     pub vcs_type: Option<VcsType>,
+    /// The folder in the branch.
     pub subpath: Option<String>,
+    /// Whether a repeat is expected to succeed where this run failed.
     pub transient: Option<bool>,
+    /// The codebase that the worker worked on.
     pub codebase: Option<String>,
-    /// The rules it breaks.
+    /// The rules that the report breaks.
     pub problems: Vec<Invalid>,
-    /// The report as it came, to be kept when it is broken.
+    /// The report as it was received, which is kept when it breaks a rule.
     pub original: Value,
 }
 
-/// What was to be made.
+/// The build target that a worker reports.
 #[derive(Debug, Clone, PartialEq)]
-#[expect(missing_docs)]
 pub struct ReportTarget {
+    /// The name of the target, such as `debian`.
     pub name: String,
+    /// Details about what was built.
     pub details: Value,
 }
+
+/// The fields of a report while it is parsed, and the problems found so far.
 
 struct Fields<'a> {
     fields: &'a Map<String, Value>,
@@ -66,7 +91,8 @@ impl Fields<'_> {
         self.problems.push(Invalid::new(field, reason));
     }
 
-    fn note<T>(&mut self, result: Result<T, Invalid>) -> Option<T> {
+    /// Records the problem of a field that cannot be parsed.
+    fn ok_or_problem<T>(&mut self, result: Result<T, Invalid>) -> Option<T> {
         result.map_err(|problem| self.problems.push(problem)).ok()
     }
 
@@ -74,22 +100,22 @@ impl Fields<'_> {
         let value = self.value(field)?.clone();
         let read = serde_json::from_value(value)
             .map_err(|_| Invalid::new(field, format!("is not {wanted}")));
-        self.note(read)
+        self.ok_or_problem(read)
     }
 
     fn text(&mut self, field: &str) -> Option<String> {
         let value = self.read::<String>(field, "text")?;
-        self.note(text(field, value))
+        self.ok_or_problem(text(field, value))
     }
 
     fn time(&mut self, field: &str) -> Option<Time> {
         let value = self.text(field)?;
-        self.note(time::parse(field, &value))
+        self.ok_or_problem(time::parse(field, &value))
     }
 
     fn number(&mut self, field: &str) -> Option<i32> {
         let value = self.value(field)?;
-        // Whole numbers of any notation: 5 and 5.0.
+        // JSON has one kind of number, so a worker may write 5 as 5.0.
         let whole = value.as_i64().or_else(|| {
             value
                 .as_f64()
@@ -125,7 +151,7 @@ impl Fields<'_> {
             self.fail("stage", "is neither text nor a list of text");
             return None;
         };
-        self.note(text("stage", parts.join("/")))
+        self.ok_or_problem(text("stage", parts.join("/")))
     }
 
     fn code(&mut self) -> ResultCode {
@@ -187,7 +213,21 @@ fn has_nul(value: &Value) -> bool {
     }
 }
 
-/// Reads a report. Nothing in it makes this fail: what breaks a rule is listed in `problems`, the rest is kept.
+/// Parses a report. No input makes this fail: what breaks a rule is listed in [`Report::problems`],
+/// and the rest is kept.
+///
+/// ```
+/// use janitor_runner::domain::report;
+///
+/// let report = report::read(br#"{"code": "build-failed", "stage": ["build", "compile"]}"#);
+/// assert_eq!(report.code.as_str(), "build-failed");
+/// assert_eq!(report.stage.as_deref(), Some("build/compile"));
+/// assert!(report.problems.is_empty());
+///
+/// let broken = report::read(br#"{"code": "success", "value": "high"}"#);
+/// assert_eq!(broken.problems[0].field, "value");
+/// assert!(broken.code.is_success());
+/// ```
 pub fn read(bytes: &[u8]) -> Report {
     let parsed: Result<Value, _> = serde_json::from_slice(bytes);
     let (original, broken) = match parsed {
@@ -234,7 +274,7 @@ pub fn read(bytes: &[u8]) -> Report {
         refreshed: fields.read("refreshed", "true or false").unwrap_or(false),
         branch_url: fields.text("branch_url"),
         target_branch_url: fields.text("target_branch_url"),
-        vcs_type: vcs_type.and_then(|t| fields.note(t.parse())),
+        vcs_type: vcs_type.and_then(|t| fields.ok_or_problem(t.parse())),
         subpath: fields.text("subpath"),
         transient: fields.read("transient", "true or false"),
         codebase: fields.text("codebase"),
@@ -244,8 +284,9 @@ pub fn read(bytes: &[u8]) -> Report {
 }
 
 impl Report {
-    /// Adds what only the runner can see: rules that involve the active run.
-    pub fn check_against(&mut self, codebase: &str, resume_from: Option<&RunId>) {
+    /// Validates the report against its active run, and adds the rules that it breaks to
+    /// [`Report::problems`].
+    pub fn validate_against(&mut self, codebase: &str, resume_from: Option<&RunId>) {
         if let Some(other) = self.codebase.as_ref().filter(|other| *other != codebase) {
             self.problems.push(Invalid::new(
                 "codebase",
@@ -277,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_code_means_success_only_with_a_revision() {
+    fn missing_code_means_success_only_with_a_revision() {
         assert_eq!(of(&json!({"code": null})).code.as_str(), "success");
         assert_eq!(of(&json!({"revision": "r"})).code.as_str(), "success");
         assert_eq!(of(&json!({})).code.as_str(), "missing-result-code");
@@ -288,26 +329,41 @@ mod tests {
     }
 
     #[test]
-    fn both_generations_are_read() {
-        let older = of(
-            &json!({"code": "x", "start_time": "2026-01-02T03:04:05", "stage": "build/compile", "branches": [["main", null, "a", "b"]]}),
-        );
-        let newer = of(
-            &json!({"revision": "r", "start_time": "2026-01-02T03:04:05Z", "stage": ["build", "compile"], "value": 3.0, "branches": [], "tags": []}),
-        );
-        assert_eq!(
-            (older.start_time, &older.stage),
-            (newer.start_time, &newer.stage)
-        );
+    fn reports_of_both_generations_are_parsed() {
+        let older = of(&json!({
+            "code": "x",
+            "start_time": "2026-01-02T03:04:05",
+            "stage": "build/compile",
+            "branches": [["main", null, "a", "b"]]
+        }));
+        let newer = of(&json!({
+            "revision": "r",
+            "start_time": "2026-01-02T03:04:05Z",
+            "stage": ["build", "compile"],
+            "value": 3.0,
+            "branches": [],
+            "tags": []
+        }));
+        assert_eq!(older.start_time, newer.start_time);
+        assert_eq!(older.stage, newer.stage);
         assert_eq!(newer.value, Some(3));
-        assert!(older.problems.is_empty() && newer.problems.is_empty());
+        assert_eq!(older.problems, []);
+        assert_eq!(newer.problems, []);
     }
 
     #[test]
-    fn what_breaks_a_rule_is_named() {
+    fn each_broken_rule_names_its_field() {
         let report = of(&json!({
-            "code": 5, "value": "x", "branches": [["main", "a", "b", "c"], ["main", "a", "b", "c"]], "start_time": "2026-01-02T03:04:05",
-            "finish_time": "2026-01-02T03:04:04", "transient": "yes", "stage": 7, "vcs_type": "rcs", "description": "a\0b", "target": []
+            "code": 5,
+            "value": "x",
+            "branches": [["main", "a", "b", "c"], ["main", "a", "b", "c"]],
+            "start_time": "2026-01-02T03:04:05",
+            "finish_time": "2026-01-02T03:04:04",
+            "transient": "yes",
+            "stage": 7,
+            "vcs_type": "rcs",
+            "description": "a\0b",
+            "target": []
         }));
         for field in [
             "code",
@@ -331,18 +387,18 @@ mod tests {
     }
 
     #[test]
-    fn the_assignment_is_part_of_the_rules() {
+    fn report_is_validated_against_its_active_run() {
         let mut report = of(&json!({"code": "nothing-new-to-do", "codebase": "other"}));
-        report.check_against("cb", None);
+        report.validate_against("cb", None);
         assert_eq!(fields(&report), ["codebase", "code"]);
         let mut resumed = of(&json!({"code": "nothing-new-to-do", "codebase": "cb"}));
-        resumed.check_against("cb", Some(&RunId::new("earlier")));
+        resumed.validate_against("cb", Some(&RunId::new("earlier")));
         assert!(resumed.problems.is_empty());
     }
 
     proptest! {
         #[test]
-        fn no_input_is_too_broken(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        fn parsing_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = read(&bytes);
         }
     }

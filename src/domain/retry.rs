@@ -1,5 +1,8 @@
-//! What becomes of a queue item whose run failed in a way that a repeat may cure: it comes back to its own place, later
-//! each time, and is parked when that was tried often enough. Nothing is tried for ever, nothing is forgotten.
+//! Retries: when the queue item of a failed run is snoozed, parked or completed.
+//!
+//! A failure that a repeat may cure returns the item to its position in the queue, after a delay
+//! that grows each time. When the attempts are used up the item is parked, so that nothing is
+//! retried for ever and nothing is lost.
 
 use super::{
     run::{ResultCode, Run},
@@ -9,83 +12,86 @@ use chrono::TimeDelta;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// What is done once the attempts are used up.
+/// What happens to an item when its attempts are used up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Afterwards {
-    /// The item waits until somebody releases it.
+    /// The item is parked until somebody unparks it.
     Park,
-    /// The item goes, and its candidate is scheduled by the usual arithmetic.
+    /// The item is completed, and its candidate is scheduled by its score.
     Reschedule,
 }
 
-/// What is done about failures of one kind.
+/// A rule for failures of one kind.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RetryRule {
-    /// What attempts are counted under, and what a parked item names.
+    /// The name that attempts are counted under, and that the reason of a parked item begins with.
     pub name: String,
-    /// Result codes; `*` at the end stands for anything. None: all.
+    /// The result codes that it applies to; `*` at the end matches any rest. Empty means all.
     pub codes: Vec<String>,
-    /// The start of the stage, at whole parts.
+    /// The first parts of the failure stage that it applies to; `None` means any stage.
     pub stage: Option<String>,
-    /// Whether the failure is said to be transient; none: either.
+    /// Whether the failure is reported as transient; `None` means either.
     pub transient: Option<bool>,
-    /// Runs in a row that may fail like this.
+    /// The number of runs in a row that may fail like this.
     pub attempts: u32,
-    /// The pause after the first; zero: none at all.
+    /// The delay after the first failure; zero means that the item is never snoozed.
     pub delay: TimeDelta,
-    /// What it grows by each time.
+    /// The factor that the delay grows by with each failure.
     pub factor: f64,
-    /// What it does not grow beyond.
+    /// The longest delay, before jitter.
     pub max_delay: TimeDelta,
-    /// The share of the pause that chance adds or takes.
+    /// The share of the delay that is added or subtracted at random, from 0 to 1.
     pub jitter: f64,
-    /// After the last attempt.
+    /// What happens after the last attempt.
     pub afterwards: Afterwards,
 }
 
-/// Failed runs of an item in a row, by the rule that they fell under.
-pub type Tries = BTreeMap<String, u32>;
+/// The number of failed attempts of an item in a row, by the name of the rule that they matched.
+pub type Attempts = BTreeMap<String, u32>;
 
-/// An item that waits for somebody to release it.
+/// Why and since when an item is parked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[expect(missing_docs)]
 pub struct Parked {
+    /// The reason, for operators.
     pub reason: String,
+    /// The time at which it was parked.
     #[serde(with = "super::time::as_iso")]
     pub since: Time,
 }
 
-/// What is known of an item beside the item itself. Most items have none of it.
+/// The retry state of an item. That of most items is empty.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-#[expect(missing_docs)]
 pub struct ItemState {
-    pub tries: Tries,
-    /// It is not handed out before.
+    /// The failed attempts so far; stored as `tries`.
+    #[serde(rename = "tries")]
+    pub attempts: Attempts,
+    /// The end of the snooze: the item is not assigned before.
     #[serde(with = "super::time::as_iso::option")]
     pub not_before: Option<Time>,
+    /// Set while the item is parked.
     pub parked: Option<Parked>,
 }
 
 impl ItemState {
-    /// Whether it keeps the item from being handed out.
+    /// Returns whether the item is parked or snoozed, so that it must not be assigned.
     pub fn holds_back(&self, now: Time) -> bool {
         self.parked.is_some() || self.not_before.is_some_and(|time| time > now)
     }
 }
 
-/// What becomes of the item of an ended run.
+/// What happens to the queue item of a run that ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Disposition {
-    /// It goes, and a follow-up schedule is noted.
+    /// The item is removed, and a follow-up schedule is stored.
     Complete,
-    /// It goes back to its own place, in this state.
+    /// The item returns to its position in the queue, in this state.
     Requeue(ItemState),
 }
 
 impl RetryRule {
-    /// Whether a failure is of this kind.
+    /// Returns whether the rule applies to a run.
     pub fn matches(&self, run: &Run) -> bool {
         let code = |pattern: &String| matches_code(pattern, &run.code);
         let stage = |start: &String| {
@@ -103,27 +109,27 @@ impl RetryRule {
                 .is_none_or(|transient| transient == run.is_transient())
     }
 
-    /// The pause after so many failures; `chance` is from 0 to 1.
-    fn pause(&self, failures: u32, chance: f64) -> TimeDelta {
+    /// Returns the delay after that many failures; `chance` is from 0 to 1.
+    fn delay_after(&self, failures: u32, chance: f64) -> TimeDelta {
         let seconds = |delta: TimeDelta| delta.as_seconds_f64();
         let grown = seconds(self.delay)
             * self
                 .factor
                 .powi(i32::try_from(failures.saturating_sub(1)).unwrap_or(i32::MAX));
-        let pause = grown.min(seconds(self.max_delay)) * (1.0 + self.jitter * (2.0 * chance - 1.0));
+        let delay = grown.min(seconds(self.max_delay)) * (1.0 + self.jitter * (2.0 * chance - 1.0));
         #[expect(clippy::cast_possible_truncation)]
-        TimeDelta::milliseconds((pause * 1000.0) as i64)
+        TimeDelta::milliseconds((delay * 1000.0) as i64)
     }
 
-    fn decide(&self, run: &Run, mut tries: Tries, chance: f64, now: Time) -> Disposition {
-        let failures = tries.entry(self.name.clone()).or_default();
+    fn decide(&self, run: &Run, mut attempts: Attempts, chance: f64, now: Time) -> Disposition {
+        let failures = attempts.entry(self.name.clone()).or_default();
         *failures = failures.saturating_add(1);
         let failures = *failures;
         if failures < self.attempts {
             let not_before =
-                (self.delay > TimeDelta::zero()).then(|| now + self.pause(failures, chance));
+                (self.delay > TimeDelta::zero()).then(|| now + self.delay_after(failures, chance));
             return Disposition::Requeue(ItemState {
-                tries,
+                attempts,
                 not_before,
                 parked: None,
             });
@@ -137,7 +143,7 @@ impl RetryRule {
                     self.name, run.code
                 );
                 Disposition::Requeue(ItemState {
-                    tries,
+                    attempts,
                     not_before: None,
                     parked: Some(Parked { reason, since: now }),
                 })
@@ -146,7 +152,7 @@ impl RetryRule {
     }
 }
 
-/// Whether a code is one that a pattern stands for.
+/// Returns whether a code matches a pattern; `*` at the end of the pattern matches any rest.
 pub fn matches_code(pattern: &str, code: &ResultCode) -> bool {
     match pattern.strip_suffix('*') {
         Some(start) => code.as_str().starts_with(start),
@@ -154,20 +160,80 @@ pub fn matches_code(pattern: &str, code: &ResultCode) -> bool {
     }
 }
 
-/// The rules, the first that matches decides.
+/// The retry rules; the first that matches decides.
+///
+/// ```
+/// use chrono::TimeDelta;
+/// use janitor_runner::domain::{
+///     active_run::{ActiveRun, Claimant},
+///     finish,
+///     name::{CampaignName, CodebaseName, RunId},
+///     queue::{Bucket, QueueItem, QueueKey},
+///     retry::{Afterwards, Attempts, Disposition, RetryRule, RetryRules},
+///     time,
+/// };
+///
+/// let rules = RetryRules(vec![RetryRule {
+///     name: "transient".into(),
+///     codes: vec!["worker-*".into()],
+///     stage: None,
+///     transient: Some(true),
+///     attempts: 3,
+///     delay: TimeDelta::minutes(1),
+///     factor: 2.0,
+///     max_delay: TimeDelta::hours(1),
+///     jitter: 0.0,
+///     afterwards: Afterwards::Park,
+/// }]);
+/// # let item = QueueItem {
+/// #     id: 7,
+/// #     key: QueueKey {
+/// #         codebase: CodebaseName::new("hello")?,
+/// #         campaign: CampaignName::new("lintian-fixes")?,
+/// #         change_set: None,
+/// #     },
+/// #     bucket: Bucket::Default,
+/// #     priority: 0,
+/// #     command: "lintian-brush".into(),
+/// #     context: None,
+/// #     estimated_duration: None,
+/// #     refresh: false,
+/// #     requester: None,
+/// # };
+/// let now = time::parse("now", "2026-11-23T10:00:00")?;
+/// let active = ActiveRun::new(RunId::new("r"), "token".into(), item, Claimant::default(), now);
+/// let run = finish::vanished(&active, "worker-timeout", "silent".into(), now);
+///
+/// let Disposition::Requeue(state) = rules.decide(&run, Attempts::new(), 0.5, now) else {
+///     unreachable!("the first attempt is not the last");
+/// };
+/// assert_eq!(state.not_before, Some(now + TimeDelta::minutes(1)));
+///
+/// let Disposition::Requeue(state) = rules.decide(&run, state.attempts, 0.5, now) else {
+///     unreachable!("the second attempt is not the last");
+/// };
+/// assert_eq!(state.not_before, Some(now + TimeDelta::minutes(2)));
+///
+/// let Disposition::Requeue(state) = rules.decide(&run, state.attempts, 0.5, now) else {
+///     unreachable!("an item is parked, not completed");
+/// };
+/// assert!(state.parked.is_some());
+/// # Ok::<(), janitor_runner::domain::Invalid>(())
+/// ```
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct RetryRules(pub Vec<RetryRule>);
 
 impl RetryRules {
-    /// The rule for a run's failure.
+    /// Returns the rule that applies to a run.
     pub fn rule(&self, run: &Run) -> Option<&RetryRule> {
         self.0.iter().find(|rule| rule.matches(run))
     }
 
-    /// What becomes of the item of a run, which failed so often before. `chance` is from 0 to 1.
-    pub fn decide(&self, run: &Run, tries: Tries, chance: f64, now: Time) -> Disposition {
+    /// Decides what happens to the item of a run, given its earlier failed attempts. `chance` is
+    /// from 0 to 1 and chooses the jitter.
+    pub fn decide(&self, run: &Run, attempts: Attempts, chance: f64, now: Time) -> Disposition {
         self.rule(run).map_or(Disposition::Complete, |rule| {
-            rule.decide(run, tries, chance, now)
+            rule.decide(run, attempts, chance, now)
         })
     }
 }
@@ -257,14 +323,13 @@ mod tests {
                 "{stage:?}"
             );
         }
-        assert!(
-            rule(1, 0).matches(&run("x", true, None))
-                && !rule(1, 0).matches(&run("x", false, None))
-        );
+        let transient_only = rule(1, 0);
+        assert!(transient_only.matches(&run("x", true, None)));
+        assert!(!transient_only.matches(&run("x", false, None)));
     }
 
     #[test]
-    fn the_third_vanished_worker_parks_the_item() {
+    fn last_attempt_parks_the_item() {
         let retries = RetryRules(vec![RetryRule {
             name: "vanished".into(),
             ..rule(3, 0)
@@ -277,29 +342,24 @@ mod tests {
             now(),
         );
         let gone = vanished(&active, "worker-timeout", "silent".into(), now());
-        let mut tries = Tries::new();
+        let mut attempts = Attempts::new();
         for _ in 0..2 {
-            let back = state(retries.decide(&gone, tries, 0.5, now()));
-            assert!(!back.holds_back(now()));
-            tries = back.tries;
+            let requeued = state(retries.decide(&gone, attempts, 0.5, now()));
+            assert!(!requeued.holds_back(now()));
+            attempts = requeued.attempts;
         }
-        let parked = state(retries.decide(&gone, tries, 0.5, now()));
-        assert!(
-            parked.holds_back(now())
-                && parked
-                    .parked
-                    .unwrap()
-                    .reason
-                    .starts_with("vanished: 3 runs in a row")
-        );
+        let parked = state(retries.decide(&gone, attempts, 0.5, now()));
+        assert!(parked.holds_back(now()));
+        let reason = parked.parked.unwrap().reason;
+        assert!(reason.starts_with("vanished: 3 runs in a row"), "{reason}");
     }
 
     #[test]
-    fn what_no_rule_matches_is_done() {
+    fn item_is_completed_without_a_rule_or_after_reschedule() {
         assert_eq!(
             RetryRules(vec![rule(9, 1)]).decide(
                 &run("failed", false, None),
-                Tries::new(),
+                Attempts::new(),
                 0.5,
                 now()
             ),
@@ -310,18 +370,20 @@ mod tests {
             ..rule(1, 1)
         };
         assert_eq!(
-            RetryRules(vec![over]).decide(&run("failed", true, None), Tries::new(), 0.5, now()),
+            RetryRules(vec![over]).decide(&run("failed", true, None), Attempts::new(), 0.5, now()),
             Disposition::Complete
         );
     }
 
     proptest! {
         #[test]
-        fn pauses_grow_up_to_the_longest(failures in 1..80_u32, chance in 0.0..1.0_f64) {
-            let pause = |failures, chance| rule(1, 60).pause(failures, chance).num_milliseconds();
-            prop_assert!(pause(failures, 0.5) <= pause(failures + 1, 0.5));
-            prop_assert!(pause(failures, chance) <= 3_600_000 * 12 / 10);
-            prop_assert!(pause(failures, chance) >= 60_000 * 8 / 10);
+        fn delays_grow_up_to_the_maximum(failures in 1..80_u32, chance in 0.0..1.0_f64) {
+            let delay = |failures, chance| {
+                rule(1, 60).delay_after(failures, chance).num_milliseconds()
+            };
+            prop_assert!(delay(failures, 0.5) <= delay(failures + 1, 0.5));
+            prop_assert!(delay(failures, chance) <= 3_600_000 * 12 / 10);
+            prop_assert!(delay(failures, chance) >= 60_000 * 8 / 10);
         }
     }
 }

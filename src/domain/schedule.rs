@@ -1,53 +1,73 @@
-//! When a candidate runs next: the arithmetic of the regular schedule.
+//! When a candidate runs next: the score that places it in the queue.
 
 use super::{
-    candidate::Candidate,
+    candidate::{Candidate, NewCandidate},
     name::{CampaignName, CodebaseName},
     queue::{Bucket, EnqueueRequest, QueueKey},
-    run::{ResultCode, WORKER_FAILURE},
+    run::{ResultCode, Run, WORKER_FAILURE},
     time::Time,
 };
 use chrono::TimeDelta;
 use serde::{Deserialize, Serialize};
 
-/// Seconds that a run is taken to last when nothing is known.
+/// The estimated duration, in seconds, of a run about which nothing is known.
 pub const DEFAULT_DURATION: f64 = 15.0;
-/// The smallest share of the highest value that a codebase is taken to have.
-const LOWEST_CODEBASE_VALUE: f64 = 0.1;
+/// The smallest normalised value of a codebase.
+const MIN_CODEBASE_VALUE: f64 = 0.1;
+/// The normalised value of a codebase that is not stored.
 const UNKNOWN_CODEBASE_VALUE: f64 = 0.5;
+/// Added to the value of a candidate that has not run yet.
 const FIRST_RUN_BONUS: f64 = 100.0;
-/// What starting any run costs, in milliseconds.
+/// The cost of starting any run, in milliseconds.
 const BASE_COST: f64 = 20_000.0;
 /// The offset of a run that somebody asked for.
 pub const MANUAL_OFFSET: f64 = -1.0;
 
-/// What the schedule needs to know of an earlier run. Transient ones are not among them.
+/// The facts of an earlier run that the score depends on. Transient failures are not counted.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[expect(missing_docs)]
 pub struct PastRun {
+    /// The result code.
     pub code: ResultCode,
+    /// The start of the run.
     #[serde(with = "super::time::as_iso")]
     pub start_time: Time,
-    /// Seconds.
+    /// The duration, in seconds.
     pub duration: f64,
+    /// The context that the run was queued with.
     pub instigated_context: Option<String>,
+    /// The context that the run reported.
     pub context: Option<String>,
-    /// It failed for want of dependencies that are there now.
+    /// Whether the run failed because of missing dependencies that are available now.
     #[serde(default)]
     pub dependencies_satisfied_now: bool,
 }
 
-/// Mean durations in seconds over non-transient runs; none without runs.
+impl From<&Run> for PastRun {
+    fn from(run: &Run) -> Self {
+        Self {
+            code: run.code.clone(),
+            start_time: run.start_time,
+            duration: run.duration(),
+            instigated_context: run.instigated_context.clone(),
+            context: run.context.clone(),
+            dependencies_satisfied_now: false,
+        }
+    }
+}
+
+/// Mean durations, in seconds, of the runs that did not fail transiently; `None` without such runs.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-#[expect(missing_docs)]
 pub struct MeanDurations {
+    /// The mean of the same codebase and campaign.
     pub pair: Option<f64>,
+    /// The mean of the same codebase.
     pub codebase: Option<f64>,
+    /// The mean of the same campaign.
     pub campaign: Option<f64>,
 }
 
 impl MeanDurations {
-    /// The closest mean that is known, else [`DEFAULT_DURATION`].
+    /// Returns the most specific mean that is known, else [`DEFAULT_DURATION`].
     pub fn estimate(&self) -> f64 {
         self.pair
             .or(self.codebase)
@@ -59,44 +79,84 @@ impl MeanDurations {
 /// How much a codebase is worth.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CodebaseValue {
-    /// No such codebase.
+    /// There is no such codebase.
     Unknown,
     /// The codebase has no value.
     Unset,
-    /// Its value.
+    /// The value of the codebase.
     Of(i32),
 }
 
 /// Everything that the schedule of one (codebase, campaign, change set) depends on.
+///
+/// ```
+/// use janitor_runner::domain::{
+///     candidate::Candidate,
+///     name::{CampaignName, CodebaseName},
+///     queue::QueueKey,
+///     schedule::{CodebaseValue, MeanDurations, ScheduleFacts, score},
+///     time,
+/// };
+///
+/// let candidate = Candidate {
+///     id: 1,
+///     key: QueueKey {
+///         codebase: CodebaseName::new("hello")?,
+///         campaign: CampaignName::new("lintian-fixes")?,
+///         change_set: None,
+///     },
+///     command: "lintian-brush".into(),
+///     context: None,
+///     value: None,
+///     success_chance: None,
+///     publish_policy: None,
+/// };
+/// let facts = ScheduleFacts {
+///     candidate: Some(candidate.clone()),
+///     codebase_value: CodebaseValue::Unset,
+///     highest_value: None,
+///     history: vec![],
+///     means: MeanDurations::default(),
+///     open_proposal_command: None,
+/// };
+/// let now = time::parse("now", "2026-11-23T10:00:00")?;
+/// // 20 s to start and the default duration of 15 s, in milliseconds.
+/// assert_eq!(score(&candidate, None, &facts, now).offset, 35_000.0);
+/// # Ok::<(), janitor_runner::domain::Invalid>(())
+/// ```
 #[derive(Debug, Clone, PartialEq)]
-#[expect(missing_docs)]
 pub struct ScheduleFacts {
+    /// The stored candidate, if there is one.
     pub candidate: Option<Candidate>,
+    /// The value of the codebase.
     pub codebase_value: CodebaseValue,
     /// The highest value of all codebases.
     pub highest_value: Option<i32>,
-    /// All earlier non-transient runs of the pair.
+    /// All earlier runs of the pair that did not fail transiently.
     pub history: Vec<PastRun>,
+    /// The mean durations of similar runs.
     pub means: MeanDurations,
     /// The command of the last effective run, when that run has an open merge proposal.
     pub open_proposal_command: Option<String>,
 }
 
-/// The outcome of the arithmetic.
+/// The score of a candidate, with the factors that it was computed from.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Score {
     /// The normalised value of the codebase.
     pub codebase_value: f64,
-    /// How likely success is taken to be.
+    /// The estimated probability of success.
     pub probability: f64,
-    /// The candidate's value, with the first-run bonus.
+    /// The candidate's value, with the bonus for the first run.
     pub candidate_value: f64,
-    /// Seconds.
+    /// The estimated duration, in seconds.
     pub estimated_duration: f64,
-    /// What the item is queued behind the first one by.
+    /// The distance of the new priority from the smallest one in the queue.
     pub offset: f64,
 }
 
+/// Returns whether a run is evidence for the candidate: a failure of the worker is none after a
+/// day.
 fn counts(run: &PastRun, now: Time) -> bool {
     run.code.as_str() != WORKER_FAILURE || now - run.start_time <= TimeDelta::days(1)
 }
@@ -130,10 +190,10 @@ fn normalised(value: CodebaseValue, highest: Option<i32>) -> f64 {
             (f64::from(value) / highest).min(1.0)
         }
     };
-    share.max(LOWEST_CODEBASE_VALUE)
+    share.max(MIN_CODEBASE_VALUE)
 }
 
-/// Scores a candidate, to be run in `context`, by what is known of it.
+/// Scores a candidate that is to be run in `context`; a smaller offset is sooner.
 pub fn score(
     candidate: &Candidate,
     context: Option<&str>,
@@ -174,20 +234,50 @@ pub fn score(
     }
 }
 
-/// Where a regular schedule goes, and for whom.
+/// How a candidate is scheduled: in which bucket, and for whom.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScheduleRequest {
-    /// The bucket.
+    /// The bucket of the queue item.
     pub bucket: Bucket,
-    /// Start afresh rather than resume.
+    /// Whether the run starts afresh rather than resumes an earlier one.
     pub refresh: bool,
-    /// Who asked.
+    /// Who asked for it.
     pub requester: String,
-    /// What the last run reported; none means the candidate's own context.
+    /// The context that the last run reported; `None` means the candidate's own.
     pub context: Option<String>,
 }
 
-/// The regular schedule of a candidate.
+impl ScheduleRequest {
+    /// Creates the request for a candidate that was uploaded. When its command differs from that of
+    /// the run whose merge proposal is open, the proposal is updated before anything else runs.
+    pub fn for_upload(new: &NewCandidate, open_proposal_command: Option<&str>) -> Self {
+        let command = &new.candidate.command;
+        let (bucket, refresh, reason) = match open_proposal_command.filter(|old| old != command) {
+            Some(old) => (
+                Bucket::UpdateExistingMp,
+                true,
+                format!("command changed for existing mp: '{old}' ⇒ '{command}'"),
+            ),
+            None => (
+                new.bucket.unwrap_or_default(),
+                false,
+                "candidate update".to_owned(),
+            ),
+        };
+        let requester = match &new.requester {
+            Some(who) => format!("{reason} {who}"),
+            None => reason,
+        };
+        Self {
+            bucket,
+            refresh,
+            requester,
+            context: None,
+        }
+    }
+}
+
+/// Returns the regular schedule of a candidate, and the score that places it.
 pub fn regular(
     candidate: &Candidate,
     facts: &ScheduleFacts,
@@ -211,19 +301,23 @@ pub fn regular(
 
 /// A run that somebody asked for.
 #[derive(Debug, Clone, PartialEq)]
-#[expect(missing_docs)]
 pub struct ManualSchedule {
+    /// What is to be run.
     pub key: QueueKey,
+    /// The bucket; `None` means the default of the kind of run.
     pub bucket: Option<Bucket>,
+    /// The offset; `None` means [`MANUAL_OFFSET`].
     pub offset: Option<f64>,
+    /// Whether the run starts afresh rather than resumes an earlier one.
     pub refresh: bool,
+    /// Who asked for it.
     pub requester: Option<String>,
-    /// Seconds.
+    /// The estimated duration, in seconds; `None` means [`MeanDurations::estimate`].
     pub estimated_duration: Option<f64>,
 }
 
 impl ManualSchedule {
-    /// The queue item to be: `command` as found, the request's own duration or the closest mean.
+    /// Returns the request to enqueue `command`, with the defaults filled in.
     pub fn enqueue(
         self,
         command: String,
@@ -244,22 +338,24 @@ impl ManualSchedule {
     }
 }
 
-/// The command of a control run: brings the unchanged branch to `revision`.
+/// Returns the command of a control run, which brings the unchanged branch to `revision`; `None`
+/// when no shell can quote the revision.
 pub fn control_command(revision: &str) -> Option<String> {
     let quoted = shlex::try_quote(revision).ok()?;
     Some(format!("brz up --revision={quoted}"))
 }
 
-/// Names one pair of codebase and campaign.
+/// A pair of codebase and campaign.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[expect(missing_docs)]
 pub struct Pair {
+    /// The codebase.
     pub codebase: CodebaseName,
+    /// The campaign.
     pub campaign: CampaignName,
 }
 
 impl QueueKey {
-    /// Its codebase and campaign.
+    /// Returns its codebase and campaign.
     pub fn pair(&self) -> Pair {
         Pair {
             codebase: self.codebase.clone(),
@@ -320,7 +416,7 @@ mod tests {
     }
 
     #[test]
-    fn the_figures_of_the_specification() {
+    fn offsets_match_the_specification() {
         assert!((offset(&candidate(None, None), &facts(vec![])) - 35_000.0).abs() < 1e-9);
         assert!(
             (offset(&candidate(None, None), &facts(vec![run("failed", 60.0)])) - 1_760_000.0).abs()
@@ -330,7 +426,7 @@ mod tests {
     }
 
     #[test]
-    fn old_worker_failures_say_nothing() {
+    fn worker_failures_stop_counting_after_a_day() {
         let mut old = run(WORKER_FAILURE, 60.0);
         old.start_time = now() - TimeDelta::hours(25);
         assert!(
@@ -341,7 +437,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_context_makes_a_repeat_unlikely() {
+    fn repeated_context_lowers_the_probability() {
         let mut seen = run("success", 15.0);
         seen.context = Some("1.0".into());
         let again = score(
@@ -362,29 +458,22 @@ mod tests {
             &facts(vec![seen.clone()]),
             now(),
         );
-        assert!(
-            (again.probability - 0.1).abs() < 1e-9
-                && (other.probability - 1.0).abs() < 1e-9
-                && (none.probability - 0.5).abs() < 1e-9
-        );
+        assert!((again.probability - 0.1).abs() < 1e-9, "{again:?}");
+        assert!((other.probability - 1.0).abs() < 1e-9, "{other:?}");
+        assert!((none.probability - 0.5).abs() < 1e-9, "{none:?}");
         seen.code = ResultCode::new("install-deps-unsatisfied-dependencies");
         seen.dependencies_satisfied_now = true;
-        assert!(
-            (score(
-                &candidate(None, None),
-                Some("1.0"),
-                &facts(vec![seen]),
-                now()
-            )
-            .probability
-                - 1.0)
-                .abs()
-                < 1e-9
+        let cured = score(
+            &candidate(None, None),
+            Some("1.0"),
+            &facts(vec![seen]),
+            now(),
         );
+        assert!((cured.probability - 1.0).abs() < 1e-9, "{cured:?}");
     }
 
     #[test]
-    fn codebase_values_are_shares_of_the_highest() {
+    fn codebase_values_are_relative_to_the_highest() {
         assert!((normalised(CodebaseValue::Unknown, Some(7)) - 0.5).abs() < 1e-9);
         assert!((normalised(CodebaseValue::Of(5), Some(10)) - 0.5).abs() < 1e-9);
         assert!((normalised(CodebaseValue::Of(0), Some(10)) - 0.1).abs() < 1e-9);
@@ -392,7 +481,7 @@ mod tests {
     }
 
     #[test]
-    fn means_are_taken_from_the_closest() {
+    fn estimate_uses_the_most_specific_mean() {
         let means = MeanDurations {
             pair: None,
             codebase: Some(9.0),
@@ -403,7 +492,7 @@ mod tests {
     }
 
     #[test]
-    fn control_runs_quote_the_revision() {
+    fn control_command_quotes_the_revision() {
         assert_eq!(control_command("rev1").unwrap(), "brz up --revision=rev1");
         assert_eq!(
             control_command("rev 1").unwrap(),
@@ -412,17 +501,47 @@ mod tests {
         assert_eq!(control_command("a\0b"), None);
     }
 
+    #[test]
+    fn changed_command_updates_the_open_proposal_first() {
+        let new = NewCandidate {
+            candidate: candidate(None, None),
+            bucket: Some(Bucket::Hook),
+            requester: Some("me".into()),
+            followup_for: vec![],
+        };
+        let same = ScheduleRequest::for_upload(&new, Some("true"));
+        assert_eq!(same.bucket, Bucket::Hook);
+        assert!(!same.refresh);
+        assert_eq!(same.requester, "candidate update me");
+        let changed = ScheduleRequest::for_upload(&new, Some("old"));
+        assert_eq!(changed.bucket, Bucket::UpdateExistingMp);
+        assert!(changed.refresh);
+        assert_eq!(
+            changed.requester,
+            "command changed for existing mp: 'old' ⇒ 'true' me"
+        );
+    }
+
     proptest! {
         #[test]
         fn offsets_are_positive_and_finite(
-            value in proptest::option::of(1..i32::MAX), codebase in any::<i32>(), highest in proptest::option::of(any::<i32>()),
-            good in 0_usize..20, bad in 0_usize..20, seconds in 0.0..1e7_f64,
+            value in proptest::option::of(1..i32::MAX),
+            codebase in any::<i32>(),
+            highest in proptest::option::of(any::<i32>()),
+            good in 0_usize..20,
+            bad in 0_usize..20,
+            seconds in 0.0..1e7_f64,
         ) {
             let mut history = vec![run("success", seconds); good];
             history.extend(vec![run("failed", seconds); bad]);
-            let facts = ScheduleFacts { codebase_value: CodebaseValue::Of(codebase), highest_value: highest, ..facts(history) };
+            let facts = ScheduleFacts {
+                codebase_value: CodebaseValue::Of(codebase),
+                highest_value: highest,
+                ..facts(history)
+            };
             let offset = offset(&candidate(value, None), &facts);
-            prop_assert!(offset.is_finite() && offset > 0.0);
+            prop_assert!(offset.is_finite());
+            prop_assert!(offset > 0.0);
         }
 
         #[test]
@@ -437,7 +556,8 @@ mod tests {
 
         #[test]
         fn a_higher_value_is_sooner(value in 1..1_000_000_i32) {
-            prop_assert!(offset(&candidate(Some(value + 1), None), &facts(vec![])) < offset(&candidate(Some(value), None), &facts(vec![])));
+            let with = |value| offset(&candidate(Some(value), None), &facts(vec![]));
+            prop_assert!(with(value + 1) < with(value));
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Times as the Janitor's services write them: ISO 8601, UTC, no zone suffix, microseconds only if not zero.
+//! Times as the services of the Janitor write them: ISO 8601 in UTC, without a zone suffix, with
+//! microseconds only if they are not zero.
 
 use super::Invalid;
 use chrono::{DateTime, NaiveDateTime, SubsecRound, Timelike, Utc};
@@ -6,7 +7,7 @@ use chrono::{DateTime, NaiveDateTime, SubsecRound, Timelike, Utc};
 /// A moment, in UTC.
 pub type Time = DateTime<Utc>;
 
-/// `2026-11-23T10:00:00.123456`, or without the fraction when it is zero.
+/// Formats a time as `2026-11-23T10:00:00.123456`, without the fraction when it is zero.
 pub fn iso(time: Time) -> String {
     let time = micros(time);
     let format = if time.nanosecond() == 0 {
@@ -17,17 +18,21 @@ pub fn iso(time: Time) -> String {
     time.format(format).to_string()
 }
 
-/// Like [`iso`], cut to seconds.
+/// Formats a time like [`iso`], truncated to seconds.
 pub fn iso_seconds(time: Time) -> String {
     time.format("%Y-%m-%dT%H:%M:%S").to_string()
 }
 
-/// Cut to microseconds, the precision that every store keeps.
+/// Truncates a time to microseconds, the precision that every store keeps.
 pub fn micros(time: Time) -> Time {
     time.trunc_subsecs(6)
 }
 
-/// Reads ISO 8601 with or without a zone (none means UTC); a space may stand for the `T`.
+/// Parses ISO 8601 with or without a zone (none means UTC); a space may replace the `T`.
+///
+/// # Errors
+///
+/// [`Invalid`] when the text is no time, or its year is not from 1 to 9999.
 pub fn parse(field: &str, text: &str) -> Result<Time, Invalid> {
     let wrong = || {
         Invalid::new(
@@ -55,7 +60,7 @@ pub fn parse(field: &str, text: &str) -> Result<Time, Invalid> {
     Ok(micros(time))
 }
 
-/// Seconds between two moments, as a float.
+/// Returns the seconds between two times.
 pub fn seconds_between(start: Time, end: Time) -> f64 {
     // Microseconds of ten thousand years fit a float's 53 bits.
     #[expect(clippy::cast_precision_loss)]
@@ -63,27 +68,27 @@ pub fn seconds_between(start: Time, end: Time) -> f64 {
     micros / 1e6
 }
 
-/// How [`Time`] stands in stored JSON and on the wire: [`iso`].
+/// The format of [`Time`] in stored JSON and on the wire: [`iso`].
 pub mod as_iso {
     use super::{Time, iso, parse};
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
-    /// Writes [`iso`].
+    /// Serialises a time with [`iso`].
     pub fn serialize<S: Serializer>(time: &Time, out: S) -> Result<S::Ok, S::Error> {
         out.serialize_str(&iso(*time))
     }
 
-    /// Reads what [`parse`] reads.
+    /// Deserialises what [`parse`] accepts.
     pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Time, D::Error> {
         let text = String::deserialize(from)?;
         parse("time", &text).map_err(D::Error::custom)
     }
 
-    /// The same for a time that may be absent.
+    /// The same format for a time that may be absent.
     pub mod option {
         use super::{Deserialize, Deserializer, Error, Serializer, Time, iso, parse};
 
-        /// Writes [`iso`] or null.
+        /// Serialises a time with [`iso`], or null.
         pub fn serialize<S: Serializer>(time: &Option<Time>, out: S) -> Result<S::Ok, S::Error> {
             match time {
                 Some(time) => out.serialize_str(&iso(*time)),
@@ -91,7 +96,7 @@ pub mod as_iso {
             }
         }
 
-        /// Reads a time or null.
+        /// Deserialises a time or null.
         pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Time>, D::Error> {
             let text = Option::<String>::deserialize(from)?;
             text.map(|text| parse("time", &text).map_err(D::Error::custom))
@@ -106,7 +111,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn the_fraction_is_written_only_when_there_is_one() {
+    fn fraction_is_written_only_when_it_is_not_zero() {
         for text in [
             "2026-11-23T10:00:00.123456",
             "2026-11-23T10:00:00",
@@ -117,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn zones_are_accepted_and_turned_into_utc() {
+    fn zones_are_converted_to_utc() {
         for text in [
             "2026-11-23T10:00:00Z",
             "2026-11-23T12:00:00+02:00",
@@ -142,7 +147,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn written_times_read_back(micros in 0_i64..4_000_000_000_000_000) {
+        fn written_times_parse_back(micros in 0_i64..4_000_000_000_000_000) {
             let time = DateTime::from_timestamp_micros(micros).unwrap();
             prop_assert_eq!(parse("t", &iso(time)).unwrap(), time);
         }

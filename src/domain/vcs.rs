@@ -1,21 +1,28 @@
-//! Version control: its kinds, and where branches of the VCS store lie.
+//! Version control systems, and the URLs of branches in the VCS store.
 
-use super::{Invalid, name::CodebaseName};
+use super::{Invalid, branch_url::join_branch_url, name::CodebaseName};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
 /// A version control system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-#[expect(missing_docs)]
 pub enum VcsType {
+    /// Bazaar or Breezy.
     Bzr,
+    /// Git.
     Git,
+    /// Subversion.
     Svn,
+    /// Monotone.
     Mtn,
+    /// Mercurial.
     Hg,
+    /// GNU Arch.
     Arch,
+    /// CVS.
     Cvs,
+    /// Darcs.
     Darcs,
 }
 
@@ -31,7 +38,7 @@ impl VcsType {
         ("darcs", Self::Darcs),
     ];
 
-    /// Its name in lower case.
+    /// Returns its name in lower case.
     pub fn as_str(self) -> &'static str {
         Self::ALL
             .iter()
@@ -62,14 +69,30 @@ impl fmt::Display for VcsType {
     }
 }
 
-/// Where our own store of branches lies, by VCS type: `BASE/git` and `BASE/bzr` of one base, or a URL for each.
+/// The locations of the VCS store, by VCS type: `BASE/git` and `BASE/bzr` of one base, or a URL for
+/// each.
+///
+/// ```
+/// use janitor_runner::domain::{name::CodebaseName, vcs::VcsStore};
+///
+/// let store = VcsStore::parse("https://vcs.example/")?;
+/// let codebase = CodebaseName::new("hello")?;
+/// let branch = store.branch(None, &codebase, "main");
+/// assert_eq!(branch.as_deref(), Some("https://vcs.example/git/hello,branch=main"));
+/// # Ok::<(), janitor_runner::domain::Invalid>(())
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VcsStore {
     locations: BTreeMap<VcsType, String>,
 }
 
 impl VcsStore {
-    /// A base URL, or `git=URL,bzr=URL`. A base's path is kept, with or without a final slash.
+    /// Parses a base URL, or `git=URL,bzr=URL`. The path of a base is kept, with or without a final
+    /// slash.
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`] when a location is not a URL.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         let kind_of = |part: &str| {
             part.split_once('=')
@@ -95,13 +118,15 @@ impl VcsStore {
         Ok(Self { locations })
     }
 
-    /// The codebase's repository in the store; none when there is no store for that VCS. Unknown counts as git.
+    /// Returns the URL of the codebase's repository in the store; `None` when there is no store for
+    /// that VCS. An unknown VCS counts as git.
     pub fn repository(&self, vcs: Option<VcsType>, codebase: &CodebaseName) -> Option<String> {
         let base = self.locations.get(&vcs.unwrap_or(VcsType::Git))?;
         Some(format!("{}/{codebase}", base.trim_end_matches('/')))
     }
 
-    /// The URL of a branch in that repository: for git `REPO,branch=NAME` (escaped), for others `REPO/NAME`.
+    /// Returns the URL of a branch in that repository: for git `REPO,branch=NAME` (escaped), for
+    /// others `REPO/NAME`.
     pub fn branch(
         &self,
         vcs: Option<VcsType>,
@@ -110,10 +135,7 @@ impl VcsStore {
     ) -> Option<String> {
         let repository = self.repository(vcs, codebase)?;
         Some(match vcs.unwrap_or(VcsType::Git) {
-            VcsType::Git => format!(
-                "{repository},branch={}",
-                super::codebase::escape_branch(branch)
-            ),
+            VcsType::Git => join_branch_url(&repository, Some(branch)),
             _ => format!("{repository}/{branch}"),
         })
     }
@@ -128,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_base_keeps_its_path() {
+    fn base_url_keeps_its_path() {
         for base in ["http://h/vcs/", "http://h/vcs"] {
             let store = VcsStore::parse(base).unwrap();
             assert_eq!(
@@ -143,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn each_kind_may_have_its_own_url() {
+    fn each_vcs_type_may_have_its_own_url() {
         let store = VcsStore::parse("git=http://h/git/,bzr=http://h/b").unwrap();
         assert_eq!(
             store.repository(None, &name()).unwrap(),

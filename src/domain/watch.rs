@@ -1,4 +1,4 @@
-//! What becomes of an active run whose worker is silent.
+//! Watching: when the worker of an active run is pinged, and when a run without a worker is ended.
 
 use super::{
     active_run::ActiveRun,
@@ -6,92 +6,142 @@ use super::{
 };
 use chrono::TimeDelta;
 
-/// The code of a run that certainly is lost.
+/// The code of a run that is certainly lost.
 pub const RUN_DISAPPEARED: &str = "run-disappeared";
-/// The code of a run whose worker gave no sign of life for too long.
+/// The code of a run whose worker sent no heartbeat for too long.
 pub const WORKER_TIMEOUT: &str = "worker-timeout";
 
-/// What a ping of the worker said.
+/// The outcome of a ping.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ping {
-    /// The worker is on this run.
+    /// The worker is working on this run.
     Alive,
-    /// There is no way to ask.
+    /// The worker has no backchannel to ping.
     Impossible,
-    /// The run is lost: nobody is there, or the worker knows nothing of it; why.
+    /// The run is lost: nothing listens, or the worker does not know the run. Carries the reason.
     Fatal(String),
-    /// No answer, or one that tells nothing; why.
+    /// The ping had no response, or one that proves nothing. Carries the reason.
     Failed(String),
 }
 
-/// What to do about an active run.
+/// What to do with an active run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// Note the sign of life.
+    /// Renew the lease.
     Alive,
-    /// Nothing yet.
+    /// Do nothing yet.
     Wait,
-    /// Note one more ping that said the run is lost.
+    /// Count one more ping that said the run is lost.
     Suspect,
     /// End the run, as a transient failure.
     End {
-        /// Its result code.
+        /// The result code.
         code: &'static str,
-        /// Why.
+        /// The reason, in words.
         description: String,
     },
 }
 
-/// How active runs are watched.
+/// The rules by which active runs are watched.
+///
+/// ```
+/// use chrono::TimeDelta;
+/// use janitor_runner::domain::{
+///     active_run::{ActiveRun, Claimant},
+///     name::{CampaignName, CodebaseName, RunId},
+///     queue::{Bucket, QueueItem, QueueKey},
+///     time,
+///     watch::{Ping, Verdict, WatchRules},
+/// };
+///
+/// let rules = WatchRules {
+///     ping_after: TimeDelta::minutes(1),
+///     suspect_after: TimeDelta::seconds(30),
+///     run_timeout: TimeDelta::hours(1),
+///     lease: TimeDelta::minutes(2),
+/// };
+/// # let item = QueueItem {
+/// #     id: 7,
+/// #     key: QueueKey {
+/// #         codebase: CodebaseName::new("hello")?,
+/// #         campaign: CampaignName::new("lintian-fixes")?,
+/// #         change_set: None,
+/// #     },
+/// #     bucket: Bucket::Default,
+/// #     priority: 0,
+/// #     command: "lintian-brush".into(),
+/// #     context: None,
+/// #     estimated_duration: None,
+/// #     refresh: false,
+/// #     requester: None,
+/// # };
+/// let start = time::parse("start", "2026-11-23T10:00:00")?;
+/// let run = ActiveRun::new(RunId::new("r"), "token".into(), item, Claimant::default(), start);
+///
+/// assert!(!rules.is_due(&run, None, start + TimeDelta::seconds(59)));
+/// assert!(rules.is_due(&run, None, start + TimeDelta::seconds(60)));
+/// let silent = Ping::Failed("timed out".into());
+/// assert_eq!(rules.judge(&run, silent, start + TimeDelta::minutes(2)), Verdict::Wait);
+/// # Ok::<(), janitor_runner::domain::Invalid>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WatchRules {
-    /// A worker that is silent this long is pinged, and again each time that it has passed.
+    /// How long a worker is silent before it is pinged, and the interval of the pings after that.
     pub ping_after: TimeDelta,
-    /// After a ping that said the run is lost, the next one comes after this.
+    /// The interval of the pings after one that said the run is lost.
     pub suspect_after: TimeDelta,
-    /// A worker that cannot be asked, or answers nothing, is gone after this.
+    /// How long a worker is silent, while pings fail, before its run is ended.
     pub run_timeout: TimeDelta,
-    /// How long a lease lasts.
+    /// The duration of a lease.
     pub lease: TimeDelta,
 }
 
-/// A worker that is not reachable and was silent this long is gone.
-const UNREACHABLE_FOR: TimeDelta = TimeDelta::days(1);
-/// Pings in a row that say that the run is lost, until it is believed.
-const FATAL_PINGS: u32 = 3;
+/// How long a worker without a backchannel is silent before its run is ended.
+const UNREACHABLE_TIMEOUT: TimeDelta = TimeDelta::days(1);
+/// The number of pings in a row saying that the run is lost after which it is ended. A single one
+/// may come from a proxy, or from a worker that just restarts.
+const MAX_FATAL_PINGS: u32 = 3;
 
 impl WatchRules {
-    /// Whether the worker of a run should be pinged, its last ping having been then. One that takes part in leases says itself that it is there.
+    /// Returns whether the worker of a run is due to be pinged, given the time of its last ping. A
+    /// worker with a lease is never pinged, because it sends heartbeats itself.
     pub fn is_due(&self, run: &ActiveRun, last_ping: Option<Time>, now: Time) -> bool {
-        let pause = if run.failures > 0 {
+        let interval = if run.failures > 0 {
             self.suspect_after
         } else {
             self.ping_after
         };
         run.lease_until.is_none()
-            && now - last_ping.map_or(run.keepalive, |ping| ping.max(run.keepalive)) >= pause
+            && now - last_ping.map_or(run.keepalive, |ping| ping.max(run.keepalive)) >= interval
     }
 
-    /// Ends a run whose lease ran out; none while it did not.
-    pub fn lease_ran_out(&self, run: &ActiveRun, now: Time) -> Option<Verdict> {
+    /// Returns [`Verdict::End`] when the lease of a run has expired, otherwise `None`.
+    pub fn lease_expired(&self, run: &ActiveRun, now: Time) -> Option<Verdict> {
         run.lease_until.filter(|until| *until < now).map(|until| {
             let silent = seconds_between(run.keepalive, now);
             let late = seconds_between(until, now);
-            let description = format!("the lease ran out {late:.0} s ago; the worker's last sign of life was {silent:.0} s ago");
-            Verdict::End { code: WORKER_TIMEOUT, description }
+            Verdict::End {
+                code: WORKER_TIMEOUT,
+                description: format!(
+                    "the lease ran out {late:.0} s ago; \
+                     the worker's last heartbeat was {silent:.0} s ago"
+                ),
+            }
         })
     }
 
-    /// Judges a run by the answer to a ping.
+    /// Returns the verdict on a run after a ping.
     pub fn judge(&self, run: &ActiveRun, ping: Ping, now: Time) -> Verdict {
         let silent = now - run.keepalive;
         match ping {
             Ping::Alive => Verdict::Alive,
-            Ping::Impossible if silent > UNREACHABLE_FOR => Verdict::End {
+            Ping::Impossible if silent > UNREACHABLE_TIMEOUT => Verdict::End {
                 code: RUN_DISAPPEARED,
-                description: "no sign of life for a day, and no way to ask the worker".to_owned(),
+                description: "no heartbeat for a day, and no way to ask the worker".to_owned(),
             },
-            Ping::Fatal(why) if run.failures + 1 >= FATAL_PINGS || silent > self.run_timeout => {
+            Ping::Fatal(why)
+                if run.failures + 1 >= MAX_FATAL_PINGS || silent > self.run_timeout =>
+            {
                 Verdict::End {
                     code: RUN_DISAPPEARED,
                     description: format!("asked {} times: {why}", run.failures + 1),
@@ -102,7 +152,7 @@ impl WatchRules {
                 let minutes = silent.num_minutes();
                 Verdict::End {
                     code: WORKER_TIMEOUT,
-                    description: format!("no sign of life for {minutes} minutes: {why}"),
+                    description: format!("no heartbeat for {minutes} minutes: {why}"),
                 }
             }
             Ping::Impossible | Ping::Failed(_) => Verdict::Wait,
@@ -137,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn every_row_of_the_table() {
+    fn verdict_depends_on_ping_failures_and_silence() {
         let after = |failures, minutes, ping| {
             let run = ActiveRun { failures, ..run() };
             rules().judge(&run, ping, run.keepalive + TimeDelta::minutes(minutes))
@@ -167,39 +217,41 @@ mod tests {
     }
 
     #[test]
-    fn silent_workers_are_pinged_each_minute_and_suspects_sooner() {
+    fn silent_workers_are_pinged_each_minute_and_suspects_more_often() {
         let at = |seconds| run().keepalive + TimeDelta::seconds(seconds);
         let suspect = ActiveRun {
             failures: 1,
             ..run()
         };
-        assert!(!rules().is_due(&run(), None, at(59)) && rules().is_due(&run(), None, at(60)));
-        assert!(
-            !rules().is_due(&run(), Some(at(60)), at(119))
-                && rules().is_due(&run(), Some(at(60)), at(120))
-        );
-        assert!(
-            !rules().is_due(&suspect, Some(at(60)), at(89))
-                && rules().is_due(&suspect, Some(at(60)), at(90))
-        );
+        assert!(!rules().is_due(&run(), None, at(59)));
+        assert!(rules().is_due(&run(), None, at(60)));
+        assert!(!rules().is_due(&run(), Some(at(60)), at(119)));
+        assert!(rules().is_due(&run(), Some(at(60)), at(120)));
+        assert!(!rules().is_due(&suspect, Some(at(60)), at(89)));
+        assert!(rules().is_due(&suspect, Some(at(60)), at(90)));
+    }
+
+    #[test]
+    fn run_with_a_lease_is_never_pinged_and_ends_when_it_expires() {
+        let at = |seconds| run().keepalive + TimeDelta::seconds(seconds);
         let leased = ActiveRun {
             lease_until: Some(at(120)),
             ..run()
         };
         assert!(!rules().is_due(&leased, None, at(10_000)));
-        assert_eq!(rules().lease_ran_out(&leased, at(120)), None);
+        assert_eq!(rules().lease_expired(&leased, at(120)), None);
         assert!(matches!(
-            rules().lease_ran_out(&leased, at(121)),
+            rules().lease_expired(&leased, at(121)),
             Some(Verdict::End {
                 code: WORKER_TIMEOUT,
                 ..
             })
         ));
-        assert_eq!(rules().lease_ran_out(&run(), at(100_000)), None);
+        assert_eq!(rules().lease_expired(&run(), at(100_000)), None);
     }
 
     #[test]
-    fn a_sign_of_life_renews_a_lease_and_never_shortens_it() {
+    fn heartbeat_renews_a_lease_and_never_shortens_it() {
         let mut leased = ActiveRun {
             lease_until: Some(run().keepalive + TimeDelta::minutes(2)),
             failures: 2,
@@ -207,10 +259,9 @@ mod tests {
         };
         let later = leased.keepalive + TimeDelta::seconds(30);
         leased.renew(later, TimeDelta::minutes(2));
-        assert_eq!(
-            (leased.keepalive, leased.lease_until, leased.failures),
-            (later, Some(later + TimeDelta::minutes(2)), 0)
-        );
+        assert_eq!(leased.keepalive, later);
+        assert_eq!(leased.lease_until, Some(later + TimeDelta::minutes(2)));
+        assert_eq!(leased.failures, 0);
         leased.renew(later - TimeDelta::seconds(9), TimeDelta::minutes(2));
         assert_eq!(leased.keepalive, later);
         let mut free = run();

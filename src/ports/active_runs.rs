@@ -1,4 +1,4 @@
-//! Claims on queue items, and hosts that must not be asked for a while.
+//! The store of active runs, which are the claims on queue items.
 
 use super::{Fault, queue_store::ClaimFilter};
 use crate::domain::{
@@ -13,7 +13,7 @@ use chrono::TimeDelta;
 /// Why an operation on a claim failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ActiveRunStoreError {
-    /// The claim is not held any more, or by somebody else.
+    /// The claim is no longer held, or somebody else holds it.
     #[error("the claim of run {0} is lost")]
     ClaimLost(RunId),
     /// The store failed.
@@ -21,71 +21,99 @@ pub enum ActiveRunStoreError {
     Fault(#[from] Fault),
 }
 
-/// A worker's wish for work.
+/// A request to claim an item for a worker.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(missing_docs)]
 pub struct ClaimRequest {
+    /// Which items may be claimed.
     pub filter: ClaimFilter,
+    /// The worker.
     pub claimant: Claimant,
-    /// The active run to be.
+    /// The id of the new active run.
     pub run_id: RunId,
+    /// The token of the new claim, which nobody can guess.
     pub token: String,
+    /// The time of the claim.
     pub now: Time,
-    /// How long the lease lasts, if the worker takes part in leases.
+    /// The duration of the lease; `None` for a worker that sends no heartbeats.
     pub lease: Option<TimeDelta>,
 }
 
 /// A claim, with the codebase of its item.
 #[derive(Debug, Clone, PartialEq)]
-#[expect(missing_docs)]
 pub struct Claimed {
+    /// The new active run.
     pub run: ActiveRun,
+    /// The codebase of its item.
     pub codebase: Codebase,
 }
 
-/// What the runner found out about an active run.
+/// What the runner learned about an active run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ActiveRunUpdate {
-    /// The branch was probed, and an earlier run to resume from was looked for.
+    /// The branch was probed, and an earlier run to resume from was looked up.
     Probed {
-        /// What the probe found.
+        /// The branch that the probe found.
         vcs: RunVcs,
         /// The run to resume from, if any.
         resume_from: Option<RunId>,
     },
     /// Its worker was pinged.
     Pinged {
-        /// How many pings in a row said that the run is lost.
+        /// The number of pings in a row that said the run is lost.
         failures: u32,
     },
 }
 
-/// A sign of life.
+/// A heartbeat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Renewal {
-    /// When it came.
+    /// The time at which it was received.
     pub now: Time,
-    /// How long a lease lasts from then; claims without one stay without.
+    /// The duration of the lease from then on. A claim without a lease gets none.
     pub lease: TimeDelta,
 }
 
-/// The active runs. Each has a token, which only the one who claimed it knows; a stale token is `ClaimLost`.
+/// The active runs.
+///
+/// Each has a token that only its claimant knows; operations with a stale token fail with
+/// [`ActiveRunStoreError::ClaimLost`] and change nothing. All methods may also fail with
+/// [`ActiveRunStoreError::Fault`].
 #[cfg_attr(any(test, feature = "test-support"), mockall::automock)]
 #[async_trait]
 pub trait ActiveRunStore: Send + Sync {
-    /// Takes the first item that matches and that nobody holds, that is neither parked nor snoozed (`Parking`) nor paused
-    /// nor over a limit (`Pauses`), whose codebase is not on a host to be avoided or rate limited at that time, and makes it
-    /// an active run. One step: no two claims get the same item, and no limit is exceeded. None when nothing matches, or the
-    /// worker is paused.
+    /// Claims the first item, in queue order, that matches the filter and is free: not claimed,
+    /// parked or snoozed ([`Parking`](super::Parking)), not paused or at a limit
+    /// ([`PauseStore`](super::PauseStore)), and not on a host that is avoided or backing off
+    /// ([`HostBackoffs`](super::HostBackoffs)).
+    ///
+    /// The step is atomic: no two claims get the same item, and no limit is exceeded. Returns
+    /// `None` when nothing matches or the worker is paused.
+    ///
+    /// # Errors
+    ///
+    /// [`ActiveRunStoreError::Fault`] when the store fails; the claim may have been stored all the
+    /// same.
     async fn claim(&self, request: ClaimRequest) -> Result<Option<Claimed>, ActiveRunStoreError>;
 
-    /// The active run of that id.
+    /// Returns the active run of that id.
+    ///
+    /// # Errors
+    ///
+    /// [`ActiveRunStoreError::Fault`] when the store fails.
     async fn get(&self, id: &RunId) -> Result<Option<ActiveRun>, ActiveRunStoreError>;
 
-    /// All active runs, the oldest first.
+    /// Returns all active runs, the oldest first.
+    ///
+    /// # Errors
+    ///
+    /// [`ActiveRunStoreError::Fault`] when the store fails.
     async fn list(&self) -> Result<Vec<ActiveRun>, ActiveRunStoreError>;
 
-    /// Stores what was found out about an active run.
+    /// Stores what the runner learned about an active run. Repeating it is harmless.
+    ///
+    /// # Errors
+    ///
+    /// [`ActiveRunStoreError::ClaimLost`] when the token is stale.
     async fn update(
         &self,
         id: &RunId,
@@ -93,7 +121,12 @@ pub trait ActiveRunStore: Send + Sync {
         update: ActiveRunUpdate,
     ) -> Result<(), ActiveRunStoreError>;
 
-    /// Notes a sign of life by [`ActiveRun::renew`]; answers the run as it is then.
+    /// Applies a heartbeat by [`ActiveRun::renew`] and returns the renewed run. Repeating it, or
+    /// sending an older heartbeat, is harmless.
+    ///
+    /// # Errors
+    ///
+    /// [`ActiveRunStoreError::ClaimLost`] when the token is stale.
     async fn renew(
         &self,
         id: &RunId,
@@ -101,16 +134,31 @@ pub trait ActiveRunStore: Send + Sync {
         renewal: Renewal,
     ) -> Result<ActiveRun, ActiveRunStoreError>;
 
-    /// Notes that the run is to stop, and why; the first reason stays. Answers the run as it is then, none when there is none.
+    /// Marks a run to be stopped. A reason that is stored already stays. Returns the marked run;
+    /// `None` when there is no active run of that id.
+    ///
+    /// # Errors
+    ///
+    /// [`ActiveRunStoreError::Fault`] when the store fails.
     async fn cancel(
         &self,
         id: &RunId,
         reason: &str,
     ) -> Result<Option<ActiveRun>, ActiveRunStoreError>;
 
-    /// Lets the item go: it is in its own place of the queue again, with any wish that came meanwhile.
+    /// Releases the item: it returns to its position in the queue, and an enqueue request that was
+    /// deferred while it was claimed is merged into it.
+    ///
+    /// # Errors
+    ///
+    /// [`ActiveRunStoreError::ClaimLost`] when the token is stale.
     async fn release(&self, id: &RunId, token: &str, now: Time) -> Result<(), ActiveRunStoreError>;
 
-    /// Takes over a claim that another runner made, as it is; false when the run is known or its item is held.
+    /// Adopts a claim that another runner made, as it is. Returns false, and changes nothing, when
+    /// the run is known already or its item is claimed.
+    ///
+    /// # Errors
+    ///
+    /// [`ActiveRunStoreError::Fault`] when the store fails.
     async fn adopt(&self, run: ActiveRun) -> Result<bool, ActiveRunStoreError>;
 }

@@ -1,4 +1,4 @@
-//! Files that runs made.
+//! The store of artifacts, which are the files that runs made.
 
 use super::Fault;
 use crate::domain::name::RunId;
@@ -10,23 +10,23 @@ use tokio::io::AsyncRead;
 /// A stored file, read from its start.
 pub type FileReader = Box<dyn AsyncRead + Send + Unpin>;
 
-/// Where the content of a file waits.
+/// The content of a file that is to be stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Content {
-    /// Here: it is small.
+    /// In memory, because it is small.
     Memory(Bytes),
-    /// On the local disk. The store may move it away.
+    /// On the local disk. The store may move the file.
     File(PathBuf),
 }
 
-/// A file of an upload, waiting to be stored.
+/// An uploaded file that is to be stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(missing_docs)]
 pub struct SpooledFile {
-    /// A name, never a path.
+    /// The name, never a path.
     pub name: String,
+    /// The content.
     pub content: Content,
-    /// Bytes.
+    /// The size, in bytes.
     pub size: u64,
 }
 
@@ -34,12 +34,25 @@ pub struct SpooledFile {
 #[cfg_attr(any(test, feature = "test-support"), mockall::automock)]
 #[async_trait]
 pub trait ArtifactStore: Send + Sync {
-    /// Stores the files of a run; they are durable when this returns. Storing the same again is harmless.
+    /// Stores the files of a run; they are durable when this returns. Storing them again is
+    /// harmless.
+    ///
+    /// # Errors
+    ///
+    /// [`Fault`] when the store fails.
     async fn store(&self, run: &RunId, files: &[SpooledFile]) -> Result<(), Fault>;
 
-    /// Opens one; none when there is none.
+    /// Opens a file; `None` when the run has no file of that name.
+    ///
+    /// # Errors
+    ///
+    /// [`Fault`] when the store fails.
     async fn open(&self, run: &RunId, name: &str) -> Result<Option<FileReader>, Fault>;
 
-    /// Whether the store can be used right now.
+    /// Returns when the store can be used right now.
+    ///
+    /// # Errors
+    ///
+    /// [`Fault`] with the reason when it cannot.
     async fn health_check(&self) -> Result<(), Fault>;
 }

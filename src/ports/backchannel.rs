@@ -1,10 +1,10 @@
-//! The way to reach the worker of an active run.
+//! The backchannel, by which the runner calls the worker of an active run.
 
 use super::artifact_store::FileReader;
 use crate::domain::{active_run::ActiveRun, watch::Ping};
 use async_trait::async_trait;
 
-/// Why a worker could not be asked.
+/// Why a call to a worker failed.
 #[derive(Debug, thiserror::Error)]
 pub enum BackchannelError {
     /// The run has no backchannel that can do this.
@@ -13,25 +13,38 @@ pub enum BackchannelError {
     /// The worker has no such log.
     #[error("no such log")]
     NoSuchLog,
-    /// The worker did not answer as it should.
+    /// The worker did not respond, or not as it should.
     #[error("the worker cannot be reached: {0}")]
     Unreachable(String),
 }
 
-/// Asks workers.
+/// Calls workers. Implementations bound the time of a call themselves.
 #[cfg_attr(any(test, feature = "test-support"), mockall::automock)]
 #[async_trait]
 pub trait Backchannel: Send + Sync {
-    /// Whether the worker is on that run. Every failure is part of the answer.
+    /// Returns whether the worker is working on that run. A failure is part of the [`Ping`].
     async fn ping(&self, run: &ActiveRun) -> Ping;
 
-    /// Tells the worker to stop the run.
+    /// Orders the worker to stop the run. Repeating it is harmless.
+    ///
+    /// # Errors
+    ///
+    /// [`BackchannelError`] when the worker cannot be reached or has no way to be stopped.
     async fn kill(&self, run: &ActiveRun) -> Result<(), BackchannelError>;
 
-    /// The names of the run's logs.
+    /// Returns the names of the run's logs.
+    ///
+    /// # Errors
+    ///
+    /// [`BackchannelError`] when the worker cannot be reached or shows no logs.
     async fn list_logs(&self, run: &ActiveRun) -> Result<Vec<String>, BackchannelError>;
 
-    /// Opens a log, from that byte on; nothing when it is not that long yet.
+    /// Opens a log at that offset, in bytes; the reader is empty when the log is not that long yet.
+    ///
+    /// # Errors
+    ///
+    /// [`BackchannelError::NoSuchLog`] when the worker has no log of that name; the other cases
+    /// when it cannot be reached or shows no logs.
     async fn read_log(
         &self,
         run: &ActiveRun,

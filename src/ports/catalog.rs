@@ -1,8 +1,8 @@
-//! Codebases, candidates and publish policies.
+//! The catalog: codebases, candidates and publish policies.
 
 use super::{Fault, queue_store::Enqueued};
 use crate::domain::{
-    candidate::{Candidate, CandidateId, NewCandidate},
+    candidate::{Candidate, CandidateId, NameLookup, NewCandidate},
     codebase::Codebase,
     name::{CodebaseName, RunId},
     publish::PublishPolicy,
@@ -15,12 +15,14 @@ use std::collections::BTreeSet;
 /// Why an operation on the catalog failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CatalogError {
-    /// Two codebases cannot be the same place.
+    /// Two codebases cannot have the same location.
     #[error("{branch_url} with subpath {subpath} is already the codebase {holder}")]
-    #[expect(missing_docs)]
     DuplicateLocation {
+        /// The branch URL of both.
         branch_url: String,
+        /// The folder in the branch.
         subpath: String,
+        /// The codebase that has the location already.
         holder: String,
     },
     /// A candidate cannot follow up on a run that is not stored.
@@ -34,58 +36,76 @@ pub enum CatalogError {
     Fault(#[from] Fault),
 }
 
-/// A candidate with the queue item that its upload brings.
+/// A candidate to store, with the queue item to enqueue for it.
 #[derive(Debug, Clone, PartialEq)]
-#[expect(missing_docs)]
 pub struct ScheduledCandidate {
+    /// The candidate.
     pub new: NewCandidate,
+    /// The request for its queue item.
     pub enqueue: EnqueueRequest,
 }
 
-/// Which of some names are there.
+/// The names, out of those that were looked up, that are stored.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-#[expect(missing_docs)]
 pub struct KnownNames {
+    /// The names of codebases.
     pub codebases: BTreeSet<String>,
+    /// The names of publish policies.
     pub publish_policies: BTreeSet<String>,
+    /// The ids of runs.
     pub runs: BTreeSet<RunId>,
 }
 
-impl crate::domain::candidate::Known for KnownNames {
-    fn codebase(&self, name: &CodebaseName) -> bool {
+impl NameLookup for KnownNames {
+    fn has_codebase(&self, name: &CodebaseName) -> bool {
         self.codebases.contains(name.as_str())
     }
 
-    fn publish_policy(&self, name: &str) -> bool {
+    fn has_publish_policy(&self, name: &str) -> bool {
         self.publish_policies.contains(name)
     }
 
-    fn run(&self, id: &RunId) -> bool {
+    fn has_run(&self, id: &RunId) -> bool {
         self.runs.contains(id)
     }
 }
 
-/// What can be run on what.
+/// The catalog of what can be run on what. All methods may fail with [`CatalogError::Fault`].
 #[cfg_attr(any(test, feature = "test-support"), mockall::automock)]
 #[async_trait]
 pub trait Catalog: Send + Sync {
-    /// Stores all codebases in one step, each whole: what is there by that name (or, without a name, at that branch URL
-    /// and subpath) is replaced. Answers the names of those whose branch or subpath changed.
+    /// Stores all codebases in one step. Each replaces the stored codebase of its name or, without
+    /// a name, the one at its branch URL and subpath. Returns the names of those whose branch or
+    /// subpath changed. Repeating it is harmless.
     ///
     /// # Errors
-    /// `DuplicateLocation` when a codebase of another name has the same branch URL and subpath; nothing is stored then.
+    ///
+    /// [`CatalogError::DuplicateLocation`] when a codebase of another name has the same branch URL
+    /// and subpath; nothing is stored then.
     async fn upload_codebases(
         &self,
         codebases: Vec<Codebase>,
     ) -> Result<Vec<CodebaseName>, CatalogError>;
 
-    /// The codebase of that name.
+    /// Returns the codebase of that name.
+    ///
+    /// # Errors
+    ///
+    /// [`CatalogError::Fault`] when the store fails.
     async fn codebase(&self, name: &CodebaseName) -> Result<Option<Codebase>, CatalogError>;
 
-    /// All codebases, in the order of their first upload; those without a name come last.
+    /// Returns all codebases, in the order of their first upload; those without a name come last.
+    ///
+    /// # Errors
+    ///
+    /// [`CatalogError::Fault`] when the store fails.
     async fn codebases(&self) -> Result<Vec<Codebase>, CatalogError>;
 
-    /// Which of these names and runs are known.
+    /// Returns which of these names and runs are stored.
+    ///
+    /// # Errors
+    ///
+    /// [`CatalogError::Fault`] when the store fails.
     async fn known(
         &self,
         codebases: &[String],
@@ -93,27 +113,41 @@ pub trait Catalog: Send + Sync {
         runs: &[RunId],
     ) -> Result<KnownNames, CatalogError>;
 
-    /// Stores candidates, by (codebase, campaign, change set), and queues their items, all in one step. Change sets that
-    /// do not exist are made. Answers in the order given.
+    /// Stores candidates and enqueues their items, all in one step. A candidate replaces the stored
+    /// one of its codebase, campaign and change set; change sets that do not exist are created.
+    /// Returns where the items were enqueued, in the order given.
     ///
     /// # Errors
-    /// `UnknownRun` and `UnknownCodebase`; nothing is stored then.
+    ///
+    /// [`CatalogError::UnknownRun`] and [`CatalogError::UnknownCodebase`]; nothing is stored then.
     async fn upload_candidates(
         &self,
         candidates: Vec<ScheduledCandidate>,
         now: Time,
     ) -> Result<Vec<Enqueued>, CatalogError>;
 
-    /// All candidates by id; those of one codebase if given.
+    /// Returns all candidates, or those of one codebase, by id.
+    ///
+    /// # Errors
+    ///
+    /// [`CatalogError::Fault`] when the store fails.
     async fn candidates(
         &self,
         codebase: Option<CodebaseName>,
     ) -> Result<Vec<Candidate>, CatalogError>;
 
-    /// Takes a candidate away, with what follows up on it and its queue item unless somebody holds that. False when
-    /// there is none.
+    /// Deletes a candidate with its follow-ups, and removes its queue item unless that is claimed.
+    /// Returns false when there is no candidate of that id.
+    ///
+    /// # Errors
+    ///
+    /// [`CatalogError::Fault`] when the store fails.
     async fn delete_candidate(&self, id: CandidateId) -> Result<bool, CatalogError>;
 
-    /// Stores publish policies by name; others stay.
+    /// Stores publish policies by name; policies of other names stay. Repeating it is harmless.
+    ///
+    /// # Errors
+    ///
+    /// [`CatalogError::Fault`] when the store fails.
     async fn put_publish_policies(&self, policies: Vec<PublishPolicy>) -> Result<(), CatalogError>;
 }

@@ -1,18 +1,18 @@
-//! Time, ids and randomness, so that tests can set them.
+//! Sources of time, ids and randomness, which tests replace.
 
 use crate::domain::time::Time;
 
-/// The time.
+/// The clock.
 #[cfg_attr(any(test, feature = "test-support"), mockall::automock)]
 pub trait Clock: Send + Sync {
-    /// Now, in UTC.
+    /// Returns the current time, in UTC.
     fn now(&self) -> Time;
 }
 
-/// Makes ids that nobody else has, and that nobody can guess.
+/// Generates ids that are unique and cannot be guessed.
 #[cfg_attr(any(test, feature = "test-support"), mockall::automock)]
 pub trait Ids: Send + Sync {
-    /// A fresh UUID, version 4.
+    /// Returns a new UUID, version 4.
     fn fresh(&self) -> String;
 }
 

@@ -1,13 +1,13 @@
-//! Workers and their passwords.
+//! The accounts of workers.
 
 use super::Fault;
 use crate::domain::time::Time;
 use async_trait::async_trait;
 
-/// Why an operation on workers failed.
+/// Why an operation on accounts failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CredentialsError {
-    /// A worker of that name is there already.
+    /// A worker of that name exists already.
     #[error("a worker {0} exists already")]
     Exists(String),
     /// The store failed.
@@ -17,27 +17,36 @@ pub enum CredentialsError {
 
 /// A worker that may log in.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(missing_docs)]
 pub struct WorkerAccount {
+    /// The name.
     pub name: String,
+    /// The URL of a page about the worker.
     pub link: Option<String>,
-    /// When it last took or finished a run, or gave a sign of life on one; a store may be some seconds behind.
+    /// The time at which it last claimed or finished a run or sent a heartbeat. A store may be some
+    /// seconds behind.
     pub last_seen: Option<Time>,
-    /// Its last runs in a row that failed because of the worker.
+    /// The number of its last runs in a row that failed through the worker's fault.
     pub failures: u32,
 }
 
-/// The workers' accounts. Passwords are stored only as salted hashes.
+/// The accounts of workers. Passwords are stored only as salted hashes. All methods may fail with
+/// [`CredentialsError::Fault`].
 #[cfg_attr(any(test, feature = "test-support"), mockall::automock)]
 #[async_trait]
 pub trait Credentials: Send + Sync {
-    /// Whether a worker of that name has that password. An unknown name takes as long as a wrong password.
+    /// Returns whether a worker of that name has that password. An unknown name takes as long as a
+    /// wrong password, so that names cannot be guessed by the time of a response.
+    ///
+    /// # Errors
+    ///
+    /// [`CredentialsError::Fault`] when the store fails.
     async fn verify(&self, name: &str, password: &str) -> Result<bool, CredentialsError>;
 
     /// Adds a worker.
     ///
     /// # Errors
-    /// `Exists` when the name is taken; its password stays.
+    ///
+    /// [`CredentialsError::Exists`] when there is a worker of that name; its password stays.
     async fn add(
         &self,
         name: &str,
@@ -45,15 +54,31 @@ pub trait Credentials: Send + Sync {
         link: Option<String>,
     ) -> Result<(), CredentialsError>;
 
-    /// Gives a worker another password; false when there is none of that name.
+    /// Replaces the password of a worker. Returns false when there is none of that name.
+    ///
+    /// # Errors
+    ///
+    /// [`CredentialsError::Fault`] when the store fails.
     async fn set_password(&self, name: &str, password: &str) -> Result<bool, CredentialsError>;
 
-    /// Takes a worker away; false when there is none of that name.
+    /// Removes a worker. Returns false when there is none of that name.
+    ///
+    /// # Errors
+    ///
+    /// [`CredentialsError::Fault`] when the store fails.
     async fn remove(&self, name: &str) -> Result<bool, CredentialsError>;
 
-    /// The worker of that name.
+    /// Returns the account of that name.
+    ///
+    /// # Errors
+    ///
+    /// [`CredentialsError::Fault`] when the store fails.
     async fn account(&self, name: &str) -> Result<Option<WorkerAccount>, CredentialsError>;
 
-    /// All workers, by name.
+    /// Returns all accounts, by name.
+    ///
+    /// # Errors
+    ///
+    /// [`CredentialsError::Fault`] when the store fails.
     async fn list(&self) -> Result<Vec<WorkerAccount>, CredentialsError>;
 }

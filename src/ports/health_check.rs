@@ -1,9 +1,9 @@
-//! Whether something that no other port checks can be used.
+//! The health check of systems that no other port covers.
 
 use super::Fault;
 use async_trait::async_trait;
 
-/// A system beside the stores whose state an operator wants to know.
+/// A system besides the stores whose state an operator wants to know.
 #[cfg_attr(any(test, feature = "test-support"), mockall::automock)]
 #[async_trait]
 pub trait HealthCheck: Send + Sync {

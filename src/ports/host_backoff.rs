@@ -1,13 +1,13 @@
-//! Hosts that must not be asked for a while, because they said so.
+//! Hosts that are not contacted for a while, because they limit the rate of requests.
 
 use super::Fault;
 use crate::domain::time::Time;
 use async_trait::async_trait;
 
-/// A host that asked to be left alone.
+/// A host that is backing off.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostBackoff {
-    /// The host, as it stands in the branch URLs of its codebases.
+    /// The host, as it is written in the branch URLs of its codebases.
     pub host: String,
     /// The end of the backoff.
     pub until: Time,
@@ -17,7 +17,8 @@ pub struct HostBackoff {
 #[cfg_attr(any(test, feature = "test-support"), mockall::automock)]
 #[async_trait]
 pub trait HostBackoffs: Send + Sync {
-    /// Leaves the codebases of a host alone until then. A later end that is stored already stays.
+    /// Excludes the codebases of a host from claims until then. A later end that is stored already
+    /// stays, so that repeating it is harmless.
     ///
     /// # Errors
     ///

@@ -1,16 +1,25 @@
-//! Which of several runners does what only one may do at a time.
+//! Leader election: which of several runners does what only one may do at a time.
 
 use super::Fault;
 use async_trait::async_trait;
 use std::time::Duration;
 
-/// Roles that one process holds for a while.
+/// Roles, each of which is leased to one process at a time.
 #[cfg_attr(any(test, feature = "test-support"), mockall::automock)]
 #[async_trait]
 pub trait LeaderElection: Send + Sync {
-    /// Takes a role, or keeps it, for so long from now. False when another holder has it.
-    async fn acquire(&self, role: &str, holder: &str, time: Duration) -> Result<bool, Fault>;
+    /// Acquires a role, or renews it, for `ttl` from now on. Returns false when another holder has
+    /// it.
+    ///
+    /// # Errors
+    ///
+    /// [`Fault`] when the store fails; the role may have been acquired all the same.
+    async fn acquire(&self, role: &str, holder: &str, ttl: Duration) -> Result<bool, Fault>;
 
-    /// Lets a role go before its time; another holder's stays.
+    /// Resigns from a role before its lease expires. Does nothing when another holder has it.
+    ///
+    /// # Errors
+    ///
+    /// [`Fault`] when the store fails; the role then expires by itself.
     async fn resign(&self, role: &str, holder: &str) -> Result<(), Fault>;
 }

@@ -1,37 +1,48 @@
-//! Logs of active runs, as their workers send them bit by bit. Any process may be sent a bit, and asked for it.
+//! Live logs: the logs of active runs, which their workers send in chunks. Any process may receive
+//! a chunk, and serve it.
 
 use super::Fault;
 use crate::domain::name::RunId;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-/// What became of a bit of a log.
+/// The outcome of appending a chunk to a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Appended {
-    /// It is there; the log has so many bytes now.
+    /// The chunk is stored; the log has that many bytes now.
     Size(u64),
-    /// It begins after the end of the log, which has so many bytes; nothing was added.
+    /// The chunk begins after the end of the log, which has that many bytes; nothing was stored.
     Gap(u64),
-    /// The run's logs together would be larger than they may; nothing was added.
+    /// The run's logs together would exceed the limit; nothing was stored.
     Full,
 }
 
-/// Logs that grow.
+/// The live logs.
 #[cfg_attr(any(test, feature = "test-support"), mockall::automock)]
 #[async_trait]
 pub trait LiveLogs: Send + Sync {
-    /// Adds a bit that begins at `offset`. What is there already of it is left as it is, so that a repeat is harmless.
-    /// All logs of the run together have at most `room` bytes.
+    /// Appends a chunk that begins at `offset`, in bytes. The part of it that is stored already
+    /// stays as it is, so that repeating a chunk is harmless. All logs of the run together have at
+    /// most `max_bytes`.
+    ///
+    /// # Errors
+    ///
+    /// [`Fault`] when the store fails; the chunk may have been stored all the same.
     async fn append(
         &self,
         run: &RunId,
         name: &str,
         offset: u64,
         bytes: Bytes,
-        room: u64,
+        max_bytes: u64,
     ) -> Result<Appended, Fault>;
 
-    /// A bit of a log from `offset` on, at most `limit` bytes and maybe fewer than there are; empty at its end, none when there is no such log.
+    /// Returns a chunk of a log from `offset` on: at most `limit` bytes, possibly fewer than are
+    /// stored, and empty at its end. Returns `None` when there is no such log.
+    ///
+    /// # Errors
+    ///
+    /// [`Fault`] when the store fails.
     async fn read(
         &self,
         run: &RunId,
@@ -40,12 +51,24 @@ pub trait LiveLogs: Send + Sync {
         limit: usize,
     ) -> Result<Option<Bytes>, Fault>;
 
-    /// The names of a run's logs, with their sizes.
+    /// Returns the names of a run's logs, with their sizes in bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`Fault`] when the store fails.
     async fn list(&self, run: &RunId) -> Result<Vec<(String, u64)>, Fault>;
 
-    /// The runs that there are logs of.
+    /// Returns the runs that have live logs.
+    ///
+    /// # Errors
+    ///
+    /// [`Fault`] when the store fails.
     async fn runs(&self) -> Result<Vec<RunId>, Fault>;
 
-    /// Takes the logs of these runs away.
+    /// Removes the logs of these runs. Runs without logs are ignored.
+    ///
+    /// # Errors
+    ///
+    /// [`Fault`] when the store fails.
     async fn remove(&self, runs: &[RunId]) -> Result<(), Fault>;
 }

@@ -1,7 +1,9 @@
-//! What the services need from outside, one trait a file. The docs of a method are its contract; `tests/it/contract`
-//! holds every adapter to it.
+//! The ports: what the services need from outside, one trait in each file. The docs of a method are
+//! its contract, and `tests/it/contract` tests every adapter against it.
 //!
-//! One method is one atomic step: there is no begin and commit, since not every store could honour them.
+//! One method is one atomic step: there is no begin and commit, because not every store could
+//! honour them. Absent things are `None` or `false`, not errors. Each trait has at most eight
+//! methods.
 
 pub mod active_runs;
 pub mod artifact_store;
@@ -33,7 +35,7 @@ pub use catalog::{Catalog, CatalogError};
 pub use clock::{Clock, Ids, Randomness};
 pub use credentials::{Credentials, CredentialsError};
 pub use event_bus::{Event, EventBus};
-pub use fault::Fault;
+pub use fault::{ErrorChain, Fault};
 pub use health_check::HealthCheck;
 pub use host_backoff::HostBackoffs;
 pub use leadership::LeaderElection;

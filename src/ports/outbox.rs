@@ -1,27 +1,41 @@
-//! News that was stored with what it tells, and that nobody has been told yet.
+//! The outbox: events that were stored in the same step as the change that they announce, and that
+//! are still to be published.
 
 use super::{Event, Fault};
 use async_trait::async_trait;
 
-/// The id of a piece of news.
+/// The id of an outbox entry.
 pub type OutboxId = u64;
 
-/// News to be told.
+/// An event to be published.
 #[derive(Debug, Clone, PartialEq)]
-#[expect(missing_docs)]
 pub struct OutboxEntry {
+    /// The id.
     pub id: OutboxId,
+    /// The event.
     pub event: Event,
 }
 
-/// News in the order in which it was stored. `RunStore` notes it; whoever tells it settles it after that, so that a
-/// crash in between tells it twice rather than never.
+/// The events to be published, in the order in which they were stored.
+///
+/// [`RunRecorder`](super::RunRecorder) and [`RunStore`](super::RunStore) add entries. A publisher
+/// marks an entry only after it published the event, so that a crash in between publishes it twice
+/// rather than never.
 #[cfg_attr(any(test, feature = "test-support"), mockall::automock)]
 #[async_trait]
 pub trait Outbox: Send + Sync {
-    /// The oldest news that is not settled.
+    /// Returns the oldest entries that are not published, at most `limit`, in order.
+    ///
+    /// # Errors
+    ///
+    /// [`Fault`] when the store fails.
     async fn pending(&self, limit: usize) -> Result<Vec<OutboxEntry>, Fault>;
 
-    /// Settles news. Absent ids are ignored.
+    /// Deletes entries that were published. Absent ids are ignored, so that repeating it is
+    /// harmless.
+    ///
+    /// # Errors
+    ///
+    /// [`Fault`] when the store fails.
     async fn mark_published(&self, ids: &[OutboxId]) -> Result<(), Fault>;
 }

@@ -1,4 +1,4 @@
-//! Items that are not handed out because of what became of their earlier runs.
+//! Items that are not assigned because of the outcome of their earlier runs.
 
 use super::Fault;
 use crate::domain::{
@@ -7,24 +7,39 @@ use crate::domain::{
 };
 use async_trait::async_trait;
 
-/// A queue item with all that is known of it.
+/// A queue item with its retry state.
 #[derive(Debug, Clone, PartialEq)]
-#[expect(missing_docs)]
 pub struct QueueEntry {
+    /// The item.
     pub item: QueueItem,
+    /// Its retry state.
     pub state: ItemState,
 }
 
-/// Parked and snoozed items. They keep their place in the queue.
+/// Parked and snoozed items. They keep their position in the queue.
 #[cfg_attr(any(test, feature = "test-support"), mockall::automock)]
 #[async_trait]
 pub trait Parking: Send + Sync {
-    /// The item of that id.
+    /// Returns the item of that id, whether it is parked, snoozed or neither.
+    ///
+    /// # Errors
+    ///
+    /// [`Fault`] when the store fails.
     async fn entry(&self, id: QueueId) -> Result<Option<QueueEntry>, Fault>;
 
-    /// The parked items after an id, by id.
+    /// Returns a page of the parked items, by id: at most `limit` of those with an id above
+    /// `after`.
+    ///
+    /// # Errors
+    ///
+    /// [`Fault`] when the store fails.
     async fn parked(&self, after: Option<QueueId>, limit: usize) -> Result<Vec<QueueEntry>, Fault>;
 
-    /// Forgets what is known of items, so that they can be handed out; answers those that were parked or snoozed.
+    /// Clears the retry state of items, so that they can be assigned. Returns the ids of those that
+    /// were parked or snoozed; absent ids are ignored.
+    ///
+    /// # Errors
+    ///
+    /// [`Fault`] when the store fails.
     async fn unpark(&self, ids: &[QueueId]) -> Result<Vec<QueueId>, Fault>;
 }

@@ -1,4 +1,5 @@
-//! What somebody has paused, and how much may run at the same time. `QueueStore::claim` heeds both.
+//! Pauses and concurrency limits. [`ActiveRunStore::claim`](super::ActiveRunStore::claim) respects
+//! both.
 
 use super::Fault;
 use crate::domain::{
@@ -7,25 +8,50 @@ use crate::domain::{
 };
 use async_trait::async_trait;
 
-/// Pauses and limits, one of each for a scope.
+/// Pauses and limits; a scope has at most one of each.
 #[cfg_attr(any(test, feature = "test-support"), mockall::automock)]
 #[async_trait]
 pub trait PauseStore: Send + Sync {
-    /// Pauses something, in place of an earlier pause of the same.
+    /// Pauses a scope. An earlier pause of the same scope is replaced.
+    ///
+    /// # Errors
+    ///
+    /// [`Fault`] when the store fails.
     async fn pause(&self, pause: Pause) -> Result<(), Fault>;
 
-    /// Ends a pause; false when there is none.
+    /// Ends the pause of a scope. Returns false when there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`Fault`] when the store fails.
     async fn unpause(&self, scope: &Scope) -> Result<bool, Fault>;
 
-    /// What is paused at that time, by kind and name.
+    /// Returns the pauses in force at that time, by kind and name.
+    ///
+    /// # Errors
+    ///
+    /// [`Fault`] when the store fails.
     async fn pauses(&self, now: Time) -> Result<Vec<Pause>, Fault>;
 
-    /// Limits something, in place of an earlier limit of the same. What runs already goes on.
+    /// Sets the limit of a scope. An earlier limit of the same scope is replaced. Runs that are
+    /// active already are not stopped.
+    ///
+    /// # Errors
+    ///
+    /// [`Fault`] when the store fails.
     async fn set_limit(&self, limit: ConcurrencyLimit) -> Result<(), Fault>;
 
-    /// Takes a limit away; false when there is none.
+    /// Removes the limit of a scope. Returns false when there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`Fault`] when the store fails.
     async fn remove_limit(&self, scope: &Scope) -> Result<bool, Fault>;
 
-    /// All limits, by kind and name.
+    /// Returns all limits, by kind and name.
+    ///
+    /// # Errors
+    ///
+    /// [`Fault`] when the store fails.
     async fn limits(&self) -> Result<Vec<ConcurrencyLimit>, Fault>;
 }

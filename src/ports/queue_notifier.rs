@@ -1,12 +1,14 @@
-//! Whether there is something to hand out that was not there before, so that those who wait need not ask all the time.
+//! Notifications of items that became available, so that long polls need not query the queue all
+//! the time.
 
 use async_trait::async_trait;
 
-/// Tells of items that may be handed out now. For one listener in each process.
+/// Notifies one listener in each process of items that became available.
 #[cfg_attr(any(test, feature = "test-support"), mockall::automock)]
 #[async_trait]
 pub trait QueueNotifier: Send + Sync {
-    /// Waits until items were opened since the last call, by whichever process, and answers about how many. What opens by
-    /// the clock alone is not told.
+    /// Waits until items became available since the last call, through any process, and returns
+    /// their approximate number. Items that become available by the passing of time alone, such as
+    /// at the end of a snooze, are not notified.
     async fn wait_for_items(&self) -> usize;
 }

@@ -1,4 +1,4 @@
-//! The queue of pending runs.
+//! The queue store, which holds the pending runs.
 
 use super::Fault;
 use crate::domain::{
@@ -17,7 +17,7 @@ pub enum QueueStoreError {
     /// Nothing can be queued for a codebase that is not stored.
     #[error("no codebase {0}")]
     UnknownCodebase(CodebaseName),
-    /// A follow-up was settled by somebody else meanwhile.
+    /// Another runner settled a follow-up of the batch in the meantime.
     #[error("a follow-up is settled already")]
     AlreadySettled,
     /// The store failed.
@@ -25,111 +25,150 @@ pub enum QueueStoreError {
     Fault(#[from] Fault),
 }
 
-/// Items to be queued in one step.
+/// Items to be enqueued in one step.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EnqueueBatch {
-    /// What to queue, in this order.
+    /// The requests, in the order in which they are applied.
     pub items: Vec<EnqueueRequest>,
-    /// Follow-ups that are settled by it.
+    /// The follow-ups that the batch settles.
     pub settles: Vec<FollowUpId>,
-    /// When.
+    /// The time of the batch.
     pub now: Time,
 }
 
-/// The id of a noted follow-up.
+/// The id of a stored follow-up.
 pub type FollowUpId = u64;
 
-/// Where a wish ended up.
+/// Where a request was enqueued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Enqueued {
-    /// The item.
+    /// The id of the item.
     pub queue_id: QueueId,
-    /// The bucket that it is in now.
+    /// The bucket that the item is in now.
     pub bucket: Bucket,
 }
 
-/// Which items a claim may take.
+/// Which items may be claimed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ClaimFilter {
     /// Only this codebase.
     pub codebase: Option<CodebaseName>,
     /// Only this campaign.
     pub campaign: Option<CampaignName>,
-    /// Not codebases on these hosts.
+    /// No codebase on these hosts.
     pub avoid_hosts: Vec<String>,
-    /// Not these.
+    /// None of these items.
     pub except: Vec<QueueKey>,
 }
 
 /// An item with its codebase.
 #[derive(Debug, Clone, PartialEq)]
-#[expect(missing_docs)]
 pub struct NextItem {
+    /// The item.
     pub item: QueueItem,
+    /// The codebase of the item.
     pub codebase: Codebase,
 }
 
-/// A place in the queue.
+/// The position of an item in the queue.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Position {
-    /// The first is 1.
+    /// The position; that of the first item is 1.
     pub position: u64,
-    /// Seconds that the items before it are estimated to take.
+    /// The estimated duration, in seconds, of the items before it.
     pub wait_time: f64,
 }
 
-/// Figures about the queue.
+/// Statistics of the queue. Claimed items are included.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-#[expect(missing_docs)]
 pub struct QueueStats {
-    /// Held items included.
+    /// The number of items.
     pub length: u64,
+    /// The number of items in each bucket.
     pub by_bucket: BTreeMap<Bucket, u64>,
+    /// The number of items of each campaign.
     pub by_campaign: BTreeMap<String, u64>,
-    /// When the item that waits longest was added; a store may know only the minute.
+    /// The time at which the oldest item was added; a store may know only the minute.
     pub oldest: Option<Time>,
 }
 
-/// The queue. Items are served by bucket, then priority, then id.
+/// The queue. Its order is by bucket, then priority, then id. All methods may fail with
+/// [`QueueStoreError::Fault`].
 #[cfg_attr(any(test, feature = "test-support"), mockall::automock)]
 #[async_trait]
 pub trait QueueStore: Send + Sync {
-    /// Queues all items of the batch and settles its follow-ups, in one step; answers in the order of the batch.
+    /// Enqueues all items of the batch and settles its follow-ups, in one step. Returns where they
+    /// were enqueued, in the order of the batch.
     ///
-    /// An item of the same key is updated by [`QueueItem::merge`], and is neither parked nor snoozed any more when that
-    /// brings it into an earlier bucket; one that is held right now takes the wish when its run ends. Priorities are relative to the smallest in the queue at that moment.
+    /// An item of the same key is updated by [`QueueItem::merge`], and is unparked when that
+    /// returns [`Merge::Renewed`](crate::domain::queue::Merge::Renewed). While such an item is
+    /// claimed, the request is deferred until its run ends. Priorities are relative to the smallest
+    /// in the queue at that moment.
     ///
     /// # Errors
-    /// `UnknownCodebase` when one is not stored, `AlreadySettled` when a follow-up of the batch is not there any more;
-    /// nothing is queued then.
+    ///
+    /// [`QueueStoreError::UnknownCodebase`] when a codebase is not stored,
+    /// [`QueueStoreError::AlreadySettled`] when a follow-up of the batch is settled already;
+    /// nothing is enqueued then.
     async fn enqueue(&self, batch: EnqueueBatch) -> Result<Vec<Enqueued>, QueueStoreError>;
 
-    /// The item that [`QueueStore::claim`] would take, left alone.
+    /// Returns the item that [`ActiveRunStore::claim`](super::ActiveRunStore::claim) would claim,
+    /// without claiming it.
+    ///
+    /// # Errors
+    ///
+    /// [`QueueStoreError::Fault`] when the store fails.
     async fn peek(
         &self,
         filter: &ClaimFilter,
         now: Time,
     ) -> Result<Option<NextItem>, QueueStoreError>;
 
-    /// The first `limit` items in order, held ones included.
+    /// Returns the first `limit` items in queue order, including claimed ones.
+    ///
+    /// # Errors
+    ///
+    /// [`QueueStoreError::Fault`] when the store fails.
     async fn list(&self, limit: usize) -> Result<Vec<QueueItem>, QueueStoreError>;
 
-    /// The place of the first item of a pair; none when it is not queued. Held items count.
+    /// Returns the position of the first item of a pair; `None` when it is not queued. Claimed
+    /// items count.
+    ///
+    /// # Errors
+    ///
+    /// [`QueueStoreError::Fault`] when the store fails.
     async fn position(&self, pair: &Pair) -> Result<Option<Position>, QueueStoreError>;
 
-    /// The place of an item; none when it is not queued.
+    /// Returns the position of an item; `None` when it is not queued.
+    ///
+    /// # Errors
+    ///
+    /// [`QueueStoreError::Fault`] when the store fails.
     async fn position_of(&self, id: QueueId) -> Result<Option<Position>, QueueStoreError>;
 
-    /// The items of a campaign, and of one codebase if given, that nobody holds, in order.
+    /// Returns the unclaimed items of a campaign, and of one codebase if given, in queue order.
+    ///
+    /// # Errors
+    ///
+    /// [`QueueStoreError::Fault`] when the store fails.
     async fn waiting(
         &self,
         campaign: &CampaignName,
         codebase: Option<CodebaseName>,
     ) -> Result<Vec<QueueItem>, QueueStoreError>;
 
-    /// Takes items off the queue, except those that somebody holds; answers those that it took. Absent ids are ignored.
+    /// Removes items, except those that are claimed. Returns the ids of those that were removed;
+    /// absent ids are ignored.
+    ///
+    /// # Errors
+    ///
+    /// [`QueueStoreError::Fault`] when the store fails.
     async fn remove(&self, ids: &[QueueId]) -> Result<Vec<QueueId>, QueueStoreError>;
 
-    /// Figures.
+    /// Returns statistics of the queue.
+    ///
+    /// # Errors
+    ///
+    /// [`QueueStoreError::Fault`] when the store fails.
     async fn stats(&self) -> Result<QueueStats, QueueStoreError>;
 }

@@ -4,45 +4,49 @@ use super::RunStoreError;
 use crate::domain::{retry::Disposition, run::Run, time::Time};
 use async_trait::async_trait;
 
-/// A run to be stored.
+/// A run to be recorded.
 #[derive(Debug, Clone, PartialEq)]
-#[expect(missing_docs)]
 pub struct NewRun {
+    /// The run.
     pub run: Run,
     /// The token of its claim.
     pub token: String,
+    /// The time of recording.
     pub now: Time,
-    /// What becomes of its queue item.
+    /// What happens to its queue item.
     pub disposition: Disposition,
-    /// Only while the worker's last sign of life is this one.
+    /// If set, the run is recorded only when the worker sent no heartbeat after this time.
     pub unless_seen_after: Option<Time>,
-    /// Whether the worker is to blame; its failures in a row are counted. None: neither way.
+    /// Whether the worker is at fault: true adds to its failures in a row, false resets them,
+    /// `None` leaves them as they are.
     pub worker_at_fault: Option<bool>,
 }
 
-/// A result that came after the runner had given the run up.
+/// A result that was received after the runner had abandoned the run.
 #[derive(Debug, Clone, PartialEq)]
-#[expect(missing_docs)]
 pub struct LateRun {
+    /// The run.
     pub run: Run,
+    /// The time of recording.
     pub now: Time,
 }
 
-/// What became of a late result.
+/// The outcome of recording a late result.
 #[derive(Debug, Clone, PartialEq)]
 pub enum LateOutcome {
-    /// It took the place of the run that was given up, and is the item's.
+    /// It replaced the abandoned run and completed the item.
     Replaced,
-    /// It took the place of that run; the item was run again meanwhile, or is now, and that is another result.
+    /// It replaced the abandoned run. The item was claimed again since, so that run decides about
+    /// it.
     ReplacedButRequeued,
-    /// The run of that id was not given up; this is it.
+    /// The run of that id was not abandoned; this is it.
     NotGivenUp(Box<Run>),
 }
 
-/// What became of a run that was to be stored.
+/// The outcome of recording a run.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Recorded {
-    /// It is stored.
+    /// The run is stored.
     Stored,
     /// A run of that id was stored before; this is it.
     AlreadyStored(Box<Run>),
@@ -52,21 +56,30 @@ pub enum Recorded {
 #[cfg_attr(any(test, feature = "test-support"), mockall::automock)]
 #[async_trait]
 pub trait RunRecorder: Send + Sync {
-    /// Stores a run in one step: the run with its change set, branches and build; its claim ends; the news of it is noted.
-    /// By its fate, its queue item goes, a follow-up schedule is noted and a wish that waited for the item is queued; or the
-    /// item is free again, in its own place, and takes the wish. A run of that id that is there already stays as it is and is
-    /// answered.
+    /// Records a run in one step: stores it with its change set, branches and build, ends its
+    /// claim, and adds its event to the outbox.
+    ///
+    /// By its [`Disposition`], the queue item is removed, a follow-up is stored and a deferred
+    /// enqueue request is enqueued; or the item returns to its position in the queue and the
+    /// deferred request is merged into it. Repeating it is harmless: a stored run of that id stays
+    /// as it is and is returned.
     ///
     /// # Errors
-    /// `ClaimLost` when the token is stale, or the worker was seen after the time given, and there is no run of that id.
-    /// `UnknownWorker` when the run names a worker without an account, `Refused` when it breaks another rule of the store.
-    /// Nothing is changed then.
+    ///
+    /// [`RunStoreError::ClaimLost`] when there is no run of that id and the token is stale, or the
+    /// worker was seen after the given time; [`RunStoreError::UnknownWorker`] when the run names a
+    /// worker without an account; [`RunStoreError::Refused`] when it breaks another rule of the
+    /// store. Nothing is changed then.
     async fn record(&self, new: NewRun) -> Result<Recorded, RunStoreError>;
 
-    /// Puts a late result in the place of the run of that id, if the runner gave that up, and notes the news. Unless its item
-    /// was handed out again since, it is as if it had been recorded in time: the item goes, a follow-up is noted.
+    /// Replaces the run of that id with a late result, if the runner abandoned that run, and adds
+    /// the event to the outbox. Unless the item was claimed again since, the effect is as if the
+    /// result had been recorded in time: the item is removed and a follow-up is stored.
     ///
     /// # Errors
-    /// `ClaimLost` when there is no run of that id; `UnknownWorker` and `Refused` as for `record`.
+    ///
+    /// [`RunStoreError::ClaimLost`] when there is no run of that id;
+    /// [`RunStoreError::UnknownWorker`] and [`RunStoreError::Refused`] as for
+    /// [`RunRecorder::record`].
     async fn record_late(&self, late: LateRun) -> Result<LateOutcome, RunStoreError>;
 }

@@ -1,4 +1,4 @@
-//! Runs, stored for good.
+//! The store of finished runs.
 
 use super::Fault;
 use crate::domain::{
@@ -11,16 +11,16 @@ use crate::domain::{
 use async_trait::async_trait;
 use std::collections::BTreeMap;
 
-/// Why an operation on results failed.
+/// Why an operation on runs failed.
 #[derive(Debug, thiserror::Error)]
 pub enum RunStoreError {
-    /// The run's claim is not held any more, or by somebody else.
+    /// The claim of the run is no longer held, or somebody else holds it.
     #[error("the claim of run {0} is lost")]
     ClaimLost(RunId),
-    /// A run cannot be by a worker that is not known.
+    /// The run names a worker that has no account.
     #[error("no worker {0}")]
     UnknownWorker(String),
-    /// What the run says breaks a rule of the store.
+    /// The run breaks a rule of the store.
     #[error("the store refuses the run: {0}")]
     Refused(String),
     /// The store failed.
@@ -28,43 +28,74 @@ pub enum RunStoreError {
     Fault(#[from] Fault),
 }
 
-/// Runs that ended since some time, by result code.
+/// The number of runs that ended since some time, by result code.
 pub type FinishedCounts = BTreeMap<ResultCode, u64>;
 
-/// The finished runs.
+/// The finished runs. [`RunRecorder`](super::RunRecorder) adds them.
 #[cfg_attr(any(test, feature = "test-support"), mockall::automock)]
 #[async_trait]
 pub trait RunStore: Send + Sync {
-    /// The run of that id, with every fact that was stored.
+    /// Returns the run of that id.
+    ///
+    /// # Errors
+    ///
+    /// [`RunStoreError::Fault`] when the store fails.
     async fn run(&self, id: &RunId) -> Result<Option<Run>, RunStoreError>;
 
-    /// The latest runs by the time they were stored, newest first.
+    /// Returns the runs that were stored last, the newest first.
+    ///
+    /// # Errors
+    ///
+    /// [`RunStoreError::Fault`] when the store fails.
     async fn latest(&self, limit: usize) -> Result<Vec<Run>, RunStoreError>;
 
-    /// Sets the publish status and notes the news; answers the run as it is then, none when there is none.
+    /// Sets the publish status of a run and adds the event to the outbox. Returns the changed run;
+    /// `None` when there is no run of that id.
+    ///
+    /// # Errors
+    ///
+    /// [`RunStoreError::Fault`] when the store fails.
     async fn set_publish_status(
         &self,
         id: &RunId,
         status: PublishStatus,
     ) -> Result<Option<Run>, RunStoreError>;
 
-    /// The latest successful run of a pair that made that revision.
+    /// Returns the latest successful run of a pair that made that revision.
+    ///
+    /// # Errors
+    ///
+    /// [`RunStoreError::Fault`] when the store fails.
     async fn run_of_revision(
         &self,
         pair: &Pair,
         revision: &str,
     ) -> Result<Option<Run>, RunStoreError>;
 
-    /// The highest version, in Debian order, that was built for a codebase and distribution.
+    /// Returns the highest version, in Debian order, that was built for a codebase and
+    /// distribution.
+    ///
+    /// # Errors
+    ///
+    /// [`RunStoreError::Fault`] when the store fails.
     async fn last_build_version(
         &self,
         codebase: &CodebaseName,
         distribution: &str,
     ) -> Result<Option<String>, RunStoreError>;
 
-    /// How many runs were stored since then, by result code; whole minutes.
+    /// Returns how many runs were stored since that time, by result code. The time is truncated to
+    /// whole minutes.
+    ///
+    /// # Errors
+    ///
+    /// [`RunStoreError::Fault`] when the store fails.
     async fn finished_since(&self, since: Time) -> Result<FinishedCounts, RunStoreError>;
 
-    /// Whether the store can be used right now.
+    /// Returns when the store can be used right now.
+    ///
+    /// # Errors
+    ///
+    /// [`RunStoreError::Fault`] with the reason when it cannot.
     async fn health_check(&self) -> Result<(), RunStoreError>;
 }

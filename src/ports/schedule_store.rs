@@ -1,4 +1,4 @@
-//! What schedules depend on, and the follow-up schedules that are still to be made.
+//! The facts that schedules depend on, and the follow-up schedules that are still to be made.
 
 use super::{Fault, queue_store::FollowUpId};
 use crate::domain::{
@@ -11,28 +11,49 @@ use async_trait::async_trait;
 
 /// A schedule that is to be made because a run ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(missing_docs)]
 pub struct FollowUp {
+    /// The id.
     pub id: FollowUpId,
+    /// The run that ended.
     pub run_id: RunId,
+    /// What is to be scheduled.
     pub key: QueueKey,
-    /// What the run reported.
+    /// The context that the run reported.
     pub context: Option<String>,
 }
 
-/// Facts for schedules.
+/// The facts for schedules.
 #[cfg_attr(any(test, feature = "test-support"), mockall::automock)]
 #[async_trait]
 pub trait ScheduleStore: Send + Sync {
-    /// What the schedule of each key depends on, in the order of the keys. Transient runs are not in the history.
+    /// Returns the facts for the schedule of each key, in the order of the keys. Runs that failed
+    /// transiently are not in the history.
+    ///
+    /// # Errors
+    ///
+    /// [`Fault`] when the store fails.
     async fn facts(&self, keys: &[QueueKey]) -> Result<Vec<ScheduleFacts>, Fault>;
 
-    /// The last effective runs of a campaign's pairs, by codebase.
+    /// Returns the last effective run of each codebase in a campaign, by codebase.
+    ///
+    /// # Errors
+    ///
+    /// [`Fault`] when the store fails.
     async fn last_effective_runs(&self, campaign: &CampaignName) -> Result<Vec<Run>, Fault>;
 
-    /// The oldest follow-ups that are not settled. They are settled by `QueueStore::enqueue` or `drop_follow_ups`.
+    /// Returns the oldest follow-ups that are not settled, at most `limit`. They are settled by
+    /// [`QueueStore::enqueue`](super::QueueStore::enqueue) or [`ScheduleStore::drop_follow_ups`].
+    ///
+    /// # Errors
+    ///
+    /// [`Fault`] when the store fails.
     async fn follow_ups(&self, limit: usize) -> Result<Vec<FollowUp>, Fault>;
 
-    /// Settles follow-ups that need no schedule. Absent ids are ignored.
+    /// Settles follow-ups that need no schedule. Absent ids are ignored, so that repeating it is
+    /// harmless.
+    ///
+    /// # Errors
+    ///
+    /// [`Fault`] when the store fails.
     async fn drop_follow_ups(&self, ids: &[FollowUpId]) -> Result<(), Fault>;
 }

@@ -1,37 +1,43 @@
-//! Looks at branches without cloning them.
+//! Queries about branches in version control, without cloning them.
 
 use crate::domain::{codebase::Codebase, name::CampaignName, time::Time, vcs::VcsType};
 use async_trait::async_trait;
 
-/// What a look at a codebase's branch told.
+/// The outcome of probing the branch of a codebase.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Probe {
-    /// It is there.
-    #[expect(missing_docs)]
-    Availability { url: String, vcs_type: VcsType },
-    /// Nothing is known; why.
+    /// The branch exists.
+    Found {
+        /// The branch URL, after redirects.
+        url: String,
+        /// The version control system.
+        vcs_type: VcsType,
+    },
+    /// Nothing is known about the branch. Carries the reason.
     Unknown(String),
-    /// The host wants to be left alone until then.
+    /// The host limits the rate of requests until then.
     RateLimited(Time),
 }
 
 /// A branch that an earlier run left.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(missing_docs)]
 pub struct EarlierBranch {
+    /// The branch URL.
     pub url: String,
     /// The revision at its tip.
     pub revision: String,
 }
 
-/// Looks at branches. Implementations bound their own time; every failure is part of the answer.
+/// Queries branches. Implementations bound the time of a query themselves; a failure is part of
+/// what is returned.
 #[cfg_attr(any(test, feature = "test-support"), mockall::automock)]
 #[async_trait]
 pub trait Vcs: Send + Sync {
-    /// Looks at the branch of a codebase, at most 10 s.
+    /// Probes the branch of a codebase, for at most 10 s.
     async fn probe(&self, codebase: &Codebase) -> Probe;
 
-    /// The branch of an earlier run of this campaign: an open proposal's, else the one in the VCS store.
+    /// Returns the branch of an earlier run of this campaign: that of an open merge proposal,
+    /// otherwise the one in the VCS store.
     async fn earlier_branch(
         &self,
         codebase: &Codebase,

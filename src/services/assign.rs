@@ -364,7 +364,7 @@ impl Assigner {
             return None;
         }
         match timeout(PROBE_TIMEOUT, self.vcs.probe(codebase)).await {
-            Ok(Probe::Availability { url, vcs_type }) => {
+            Ok(Probe::Found { url, vcs_type }) => {
                 vcs.branch_url = Some(url);
                 vcs.vcs_type = Some(vcs_type);
                 None

@@ -1,4 +1,4 @@
-//! Why a use case could not be carried out. `adapters/http/error.rs` maps each to a status.
+//! The errors of use cases. `adapters/http/error.rs` maps each to a status.
 
 use crate::{
     domain::{Invalid, name::RunId, time::Time},
@@ -8,53 +8,61 @@ use crate::{
     },
 };
 
-/// Why a use case could not be carried out.
+/// Why a use case failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ServiceError {
-    /// There is no such thing.
+    /// Something that the request names does not exist.
     #[error("no such {what}: {id}")]
-    #[expect(missing_docs)]
-    NotFound { what: &'static str, id: String },
+    NotFound {
+        /// The kind of thing.
+        what: &'static str,
+        /// Its id or name.
+        id: String,
+    },
     /// The input breaks a rule.
     #[error(transparent)]
     Invalid(#[from] Invalid),
-    /// Neither request, candidate, campaign nor run has a command.
+    /// Neither the request, the candidate, the campaign nor the earlier run has a command.
     #[error("no command specified")]
     NoCommand,
-    /// Nothing can be handed out now.
+    /// No item can be assigned now.
     #[error("queue empty")]
     QueueEmpty,
-    /// What could be handed out lies on hosts that want to be left alone until then.
+    /// All items that could be assigned are on hosts that are backing off, the first until then.
     #[error("every remaining host is rate limited until {0}")]
     RateLimited(Time),
-    /// Somebody else's.
+    /// Another worker holds the run.
     #[error("run {0} is held by another worker")]
     NotYours(RunId),
-    /// A run that is not active any more.
+    /// The run is not active any more.
     #[error("run {run} is not active any more")]
-    #[expect(missing_docs)]
     Gone {
+        /// The run.
         run: RunId,
-        /// Its result is of no use: it has one, or somebody else is at it.
+        /// Whether the worker should stop: the run has a result, or its item was claimed again.
         stop: bool,
     },
-    /// A bit of a log that begins after its end, which is there.
+    /// The chunk of a log begins after the end of the log, which has that many bytes.
     #[error("the log has {0} bytes")]
     Gap(u64),
-    /// More than is taken.
+    /// The request is larger than is accepted.
     #[error("{what} is larger than {limit} bytes")]
-    #[expect(missing_docs)]
-    TooLarge { what: &'static str, limit: u64 },
-    /// This process is ending.
+    TooLarge {
+        /// What is too large.
+        what: &'static str,
+        /// The maximum size, in bytes.
+        limit: u64,
+    },
+    /// This process is stopping.
     #[error("the runner is stopping")]
     Stopping,
-    /// It clashes with what is there.
+    /// The request conflicts with the current state.
     #[error("{0}")]
     Conflict(String),
-    /// It cannot be done for this run.
+    /// The request cannot be fulfilled for this run.
     #[error("{0}")]
     Unsupported(String),
-    /// The worker did not answer as it should.
+    /// The worker did not respond, or not as it should.
     #[error("{0}")]
     WorkerUnreachable(String),
     /// A store failed.
@@ -63,7 +71,7 @@ pub enum ServiceError {
 }
 
 impl ServiceError {
-    /// Says that there is no `what` of that id.
+    /// Creates the error that there is no `what` of that id.
     pub fn not_found(what: &'static str, id: impl ToString) -> Self {
         Self::NotFound {
             what,

@@ -1,4 +1,4 @@
-//! Why an item is where it is in the queue, and what keeps it from being handed out.
+//! Explains why an item is at its position in the queue, and what keeps it from being assigned.
 
 use super::{CoordinatorConfig, ServiceError};
 use crate::{
@@ -15,47 +15,49 @@ use crate::{
 };
 use std::sync::Arc;
 
-/// Something that keeps an item from being handed out.
+/// Something that keeps an item from being assigned.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Blocker {
-    /// What kind of thing.
+    /// The kind, such as `paused`.
     pub kind: &'static str,
-    /// In words.
+    /// The details, in words.
     pub detail: String,
-    /// When it ends by itself.
+    /// When it ends by itself, if it does.
     pub until: Option<Time>,
 }
 
-/// All about an item of the queue.
+/// The explanation of a queue item.
 #[derive(Debug, Clone, PartialEq)]
-#[expect(missing_docs)]
 pub struct Explanation {
+    /// The item.
     pub item: QueueItem,
+    /// The position of the item.
     pub position: Position,
-    /// How its candidate would be scored today; none without a candidate.
+    /// The score that its candidate would get now; `None` without a candidate.
     pub score: Option<Score>,
+    /// What keeps the item from being assigned; empty when nothing does.
     pub blockers: Vec<Blocker>,
 }
 
-/// Explains items.
+/// Explains queue items.
 pub struct Explainer {
-    /// Their places.
+    /// The queue, which knows their positions.
     pub queue: Arc<dyn QueueStore>,
-    /// What became of earlier runs.
+    /// Their retry states.
     pub parking: Arc<dyn Parking>,
-    /// What somebody paused.
+    /// The pauses and limits.
     pub pauses: Arc<dyn PauseStore>,
-    /// What runs.
+    /// The active runs.
     pub active_runs: Arc<dyn ActiveRunStore>,
     /// The hosts that are backing off.
     pub host_backoffs: Arc<dyn HostBackoffs>,
-    /// Codebases.
+    /// The codebases.
     pub catalog: Arc<dyn Catalog>,
-    /// What scores depend on.
+    /// The facts that scores depend on.
     pub schedules: Arc<dyn ScheduleStore>,
-    /// The time.
+    /// The clock.
     pub clock: Arc<dyn Clock>,
-    /// Campaigns, and hosts to avoid.
+    /// The campaigns and the avoided hosts.
     pub config: Arc<CoordinatorConfig>,
 }
 
@@ -69,6 +71,12 @@ fn blocker(kind: &'static str, detail: impl Into<String>, until: Option<Time>) -
 
 impl Explainer {
     /// Explains an item.
+    ///
+    /// # Errors
+    ///
+    /// [`ServiceError::NotFound`] when the item is not queued; [`ServiceError::Fault`] when a store
+    /// fails.
+    #[tracing::instrument(name = "services.explain.item", skip_all, fields(queue.id = id))]
     pub async fn explain(&self, id: QueueId) -> Result<Explanation, ServiceError> {
         let absent = || ServiceError::not_found("queue item", id);
         let entry = self.parking.entry(id).await?.ok_or_else(absent)?;
@@ -100,7 +108,7 @@ impl Explainer {
                 Some(until),
             ));
         }
-        blockers.extend(self.of_others(&item, now).await?);
+        blockers.extend(self.shared_blockers(&item, now).await?);
         if self.config.campaigns.campaign(&item.key.campaign).is_none() {
             blockers.push(blocker(
                 "unknown campaign",
@@ -119,7 +127,12 @@ impl Explainer {
         })
     }
 
-    async fn of_others(&self, item: &QueueItem, now: Time) -> Result<Vec<Blocker>, ServiceError> {
+    /// Returns the blockers that do not come from the item itself.
+    async fn shared_blockers(
+        &self,
+        item: &QueueItem,
+        now: Time,
+    ) -> Result<Vec<Blocker>, ServiceError> {
         let mut blockers = vec![];
         let active = self.active_runs.list().await?;
         if let Some(run) = active.iter().find(|run| run.item.id == item.id) {
@@ -184,6 +197,7 @@ impl Explainer {
     }
 }
 
+/// Returns whether an item counts towards a limit.
 fn concerns(limit: &ConcurrencyLimit, item: &QueueItem, host: Option<&str>) -> bool {
     let name = limit.scope.name();
     match limit.scope.kind() {

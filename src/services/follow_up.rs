@@ -1,5 +1,5 @@
-//! After a run ends, its candidate is scheduled again. The wish is stored with the run; this carries it out, many at a
-//! time, and picks up what a crash left.
+//! Follow-ups: after a run ends, its candidate is scheduled again. The follow-up is stored in the
+//! same step as the run; this processes follow-ups in batches, including those that a crash left.
 
 use super::{ServiceError, leadership::Leader};
 use crate::{
@@ -16,26 +16,28 @@ use crate::{
 use std::{sync::Arc, time::Duration};
 use tokio::{sync::Notify, time::timeout};
 
+/// The requester of the items that follow-ups enqueue.
 const REQUESTER: &str = "after run schedule";
-/// Follow-ups carried out in one step.
-const AT_ONCE: usize = 256;
-/// Without a call, it still looks this often: other runners on the same stores have follow-ups too.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// After a call it waits this long for others, to carry them out together.
-const TOGETHER: Duration = Duration::from_millis(25);
-const AFTER_FAILURE: Duration = Duration::from_secs(1);
+/// The number of follow-ups that are processed in one step.
+const BATCH_SIZE: usize = 256;
+/// Without a wake-up it polls this often: other runners on the same stores add follow-ups too.
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
+/// After a wake-up it waits this long for more follow-ups, to process them together.
+const COALESCE_WINDOW: Duration = Duration::from_millis(25);
+/// How long to wait after the store failed.
+const RETRY_DELAY: Duration = Duration::from_secs(1);
 
-/// Carries out follow-ups.
+/// Processes follow-ups, on one process at a time.
 pub struct FollowUps {
     schedules: Arc<dyn ScheduleStore>,
     queue: Arc<dyn QueueStore>,
     clock: Arc<dyn Clock>,
     leader: Arc<Leader>,
-    noted: Notify,
+    woken: Notify,
 }
 
 impl FollowUps {
-    /// Not yet running; see [`FollowUps::run`].
+    /// Creates a processor that does not run yet; see [`FollowUps::run`].
     pub fn new(
         schedules: Arc<dyn ScheduleStore>,
         queue: Arc<dyn QueueStore>,
@@ -47,47 +49,55 @@ impl FollowUps {
             queue,
             clock,
             leader,
-            noted: Notify::new(),
+            woken: Notify::new(),
         }
     }
 
-    /// Says that there is one more to carry out.
+    /// Wakes the processor, because there is a new follow-up.
     pub fn wake(&self) {
-        self.noted.notify_one();
+        self.woken.notify_one();
     }
 
-    /// Carries out follow-ups for ever.
+    /// Processes follow-ups for ever.
     pub async fn run(&self) {
         loop {
             if !self.leader.leads() {
-                tokio::time::sleep(TOGETHER).await;
+                tokio::time::sleep(COALESCE_WINDOW).await;
                 continue;
             }
-            match self.carry_out().await {
-                Ok(AT_ONCE) => {}
-                // Called or not, it looks again.
+            match self.run_batch().await {
+                // A full batch: there may be more.
+                Ok(BATCH_SIZE) => {}
+                // A wake-up and the timeout mean the same: look for follow-ups.
                 Ok(_) => {
-                    drop(timeout(LOOK_EVERY, self.noted.notified()).await);
-                    tokio::time::sleep(TOGETHER).await;
+                    drop(timeout(POLL_INTERVAL, self.woken.notified()).await);
+                    tokio::time::sleep(COALESCE_WINDOW).await;
                 }
                 Err(error) => {
                     tracing::warn!(
                         error = &error as &dyn std::error::Error,
-                        "follow-ups must wait"
+                        "follow-ups cannot be processed; they stay in the store"
                     );
-                    tokio::time::sleep(AFTER_FAILURE).await;
+                    tokio::time::sleep(RETRY_DELAY).await;
                 }
             }
         }
     }
 
-    /// Carries out those that wait, at most a batch; answers how many there were.
-    pub async fn carry_out(&self) -> Result<usize, ServiceError> {
-        let waiting = self.schedules.follow_ups(AT_ONCE).await?;
-        if waiting.is_empty() {
+    /// Processes one batch of pending follow-ups, and returns how many there were.
+    ///
+    /// A follow-up of a key without a candidate is settled without a schedule.
+    ///
+    /// # Errors
+    ///
+    /// [`ServiceError::Fault`] when the store fails; the follow-ups stay pending then.
+    #[tracing::instrument(name = "services.follow_up.run_batch", level = "debug", skip_all)]
+    pub async fn run_batch(&self) -> Result<usize, ServiceError> {
+        let pending = self.schedules.follow_ups(BATCH_SIZE).await?;
+        if pending.is_empty() {
             return Ok(0);
         }
-        let keys: Vec<QueueKey> = waiting
+        let keys: Vec<QueueKey> = pending
             .iter()
             .map(|follow_up| follow_up.key.clone())
             .collect();
@@ -103,8 +113,8 @@ impl FollowUps {
             };
             Some(regular(facts.candidate.as_ref()?, facts, request, now).0)
         };
-        let items = waiting.iter().zip(&facts).filter_map(schedule).collect();
-        let settles: Vec<_> = waiting.iter().map(|follow_up| follow_up.id).collect();
+        let items = pending.iter().zip(&facts).filter_map(schedule).collect();
+        let settles: Vec<_> = pending.iter().map(|follow_up| follow_up.id).collect();
         match self
             .queue
             .enqueue(EnqueueBatch {
@@ -114,24 +124,28 @@ impl FollowUps {
             })
             .await
         {
-            // Nothing can be queued for what is gone.
+            // The batch is enqueued as a whole or not at all: without those of the deleted
+            // codebase, the next batch succeeds.
             Err(QueueStoreError::UnknownCodebase(name)) => {
-                self.drop_those_of(&name, waiting).await?
+                self.drop_follow_ups_of(&name, pending).await?
             }
-            // Another runner was faster.
+            // Another runner led for a moment, and processed the same follow-ups.
             Err(QueueStoreError::AlreadySettled) => {}
             queued => drop(queued?),
         }
         Ok(settles.len())
     }
 
-    async fn drop_those_of(
+    async fn drop_follow_ups_of(
         &self,
         gone: &CodebaseName,
-        waiting: Vec<FollowUp>,
+        pending: Vec<FollowUp>,
     ) -> Result<(), ServiceError> {
-        tracing::warn!(codebase = %gone, "drops the follow-ups of a codebase that is gone");
-        let ids: Vec<_> = waiting
+        tracing::warn!(
+            codebase = %gone,
+            "dropping the follow-ups of a codebase that does not exist any more"
+        );
+        let ids: Vec<_> = pending
             .into_iter()
             .filter(|follow_up| follow_up.key.codebase == *gone)
             .map(|follow_up| follow_up.id)

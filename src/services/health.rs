@@ -1,59 +1,54 @@
-//! Whether everything that the runner needs can be used right now.
+//! Health checks of everything that the runner depends on.
 
 use super::watch::Watcher;
-use crate::ports::{ArtifactStore, EventBus, HealthCheck, LogStore, RunStore};
+use crate::ports::{ArtifactStore, ErrorChain, EventBus, HealthCheck, LogStore, RunStore};
 use std::{sync::Arc, time::Duration};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 /// A check that takes longer has failed.
-const PATIENCE: Duration = Duration::from_secs(2);
+const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What one check said: none when all is well.
+/// The result of one check.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(missing_docs)]
 pub struct Check {
+    /// The name of what was checked.
     pub name: &'static str,
-    /// Without it no work can be done.
+    /// Whether the runner cannot work without it.
     pub needed: bool,
+    /// Why the check failed; `None` when it succeeded.
     pub failure: Option<String>,
 }
 
-/// Asks every adapter in use.
+/// Checks every adapter in use.
 pub struct Health {
-    /// The store of queue and runs.
+    /// The store of the queue and the runs.
     pub runs: Arc<dyn RunStore>,
-    /// What shares the claims with other runners, if anything does.
+    /// The system that shares claims with other runners, if there is one.
     pub coordination: Option<Arc<dyn HealthCheck>>,
-    /// Artifacts.
+    /// The store of artifacts.
     pub artifacts: Arc<dyn ArtifactStore>,
-    /// Logs.
+    /// The store of logs.
     pub logs: Arc<dyn LogStore>,
-    /// Who listens.
+    /// The event bus.
     pub events: Arc<dyn EventBus>,
-    /// Files can wait for their stores.
-    pub has_backup: bool,
-    /// Who watches the active runs.
+    /// Whether files are kept in the fallback directory while their stores are away.
+    pub has_fallback: bool,
+    /// The watcher of the active runs.
     pub watcher: Arc<Watcher>,
-    /// This process takes nothing new in any more.
+    /// Cancelled when this process stops and accepts no more work.
     pub ending: CancellationToken,
 }
 
-/// An error with all its causes, in one line.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
-}
-
-async fn check<E: std::error::Error>(
+async fn check<E: std::error::Error + 'static>(
     name: &'static str,
     needed: bool,
-    answer: impl Future<Output = Result<(), E>>,
+    result: impl Future<Output = Result<(), E>>,
 ) -> Check {
-    let failure = match timeout(PATIENCE, answer).await {
+    let failure = match timeout(CHECK_TIMEOUT, result).await {
         Ok(Ok(())) => None,
-        Ok(Err(error)) => Some(chain(&error)),
-        Err(_) => Some(format!("no answer within {} s", PATIENCE.as_secs())),
+        Ok(Err(error)) => Some(ErrorChain(&error).to_string()),
+        Err(_) => Some(format!("no answer within {} s", CHECK_TIMEOUT.as_secs())),
     };
     Check {
         name,
@@ -63,7 +58,8 @@ async fn check<E: std::error::Error>(
 }
 
 impl Health {
-    /// Asks all, at the same time.
+    /// Runs all checks at the same time.
+    #[tracing::instrument(name = "services.health.checks", level = "debug", skip_all)]
     pub async fn checks(&self) -> Vec<Check> {
         let coordination = async {
             match &self.coordination {
@@ -71,7 +67,7 @@ impl Health {
                 None => Ok(()),
             }
         };
-        let files_needed = !self.has_backup;
+        let files_needed = !self.has_fallback;
         let (store, artifacts, logs, events, coordination) = tokio::join!(
             check("store", true, self.runs.health_check()),
             check("artifacts", files_needed, self.artifacts.health_check()),
@@ -82,7 +78,7 @@ impl Health {
         let watcher = Check {
             name: "watcher",
             needed: true,
-            failure: self.watcher.stands_still(),
+            failure: self.watcher.stalled_for(),
         };
         let stopping = self
             .ending

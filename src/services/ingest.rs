@@ -1,4 +1,4 @@
-//! Takes in codebases and candidates.
+//! Ingests codebases and candidates.
 
 use super::{CoordinatorConfig, ServiceError};
 use crate::{
@@ -18,27 +18,31 @@ use crate::{
 };
 use std::{collections::BTreeSet, sync::Arc};
 
-/// A candidate that was stored and queued.
+/// A candidate that was stored and enqueued.
 #[derive(Debug, Clone, PartialEq)]
-#[expect(missing_docs)]
 pub struct AcceptedCandidate {
+    /// The codebase, the campaign and the change set.
     pub key: QueueKey,
+    /// Where its item was enqueued.
     pub queued: Enqueued,
+    /// The offset of its item.
     pub offset: f64,
-    /// Seconds.
+    /// The estimated duration of its run, in seconds.
     pub estimated_duration: f64,
+    /// Whether its run starts afresh.
     pub refresh: bool,
 }
 
-/// What became of each entry of an upload.
+/// The outcome of an upload of candidates.
 #[derive(Debug, Clone, Default, PartialEq)]
-#[expect(missing_docs)]
 pub struct UploadedCandidates {
+    /// The candidates that were stored, in the order of their entries.
     pub accepted: Vec<AcceptedCandidate>,
+    /// The reasons of the entries that were rejected, in their order.
     pub rejected: Vec<Rejection>,
 }
 
-/// Takes in codebases and candidates.
+/// Ingests codebases and candidates.
 pub struct Ingest {
     catalog: Arc<dyn Catalog>,
     schedules: Arc<dyn ScheduleStore>,
@@ -48,7 +52,7 @@ pub struct Ingest {
 }
 
 impl Ingest {
-    /// Stores through these ports.
+    /// Creates the service on these ports.
     pub fn new(
         catalog: Arc<dyn Catalog>,
         schedules: Arc<dyn ScheduleStore>,
@@ -65,16 +69,26 @@ impl Ingest {
         }
     }
 
-    /// Stores codebases, all or none; the candidates of those that moved are scheduled again.
+    /// Stores codebases, all or none, and schedules the candidates of those that moved again.
+    ///
+    /// # Errors
+    ///
+    /// [`ServiceError::Invalid`] when a codebase is invalid or its location belongs to another;
+    /// [`ServiceError::Fault`] when a store fails.
+    #[tracing::instrument(
+        name = "services.ingest.upload_codebases",
+        skip_all,
+        fields(codebases = uploads.len())
+    )]
     pub async fn upload_codebases(&self, uploads: Vec<CodebaseUpload>) -> Result<(), ServiceError> {
-        let checked = uploads.into_iter().enumerate().map(|(place, upload)| {
+        let validated = uploads.into_iter().enumerate().map(|(index, upload)| {
             upload
-                .check()
-                .map_err(|e| Invalid::new(format!("[{place}].{}", e.field), e.reason))
+                .validate()
+                .map_err(|e| Invalid::new(format!("[{index}].{}", e.field), e.reason))
         });
         let moved = self
             .catalog
-            .upload_codebases(checked.collect::<Result<_, _>>()?)
+            .upload_codebases(validated.collect::<Result<_, _>>()?)
             .await?;
         let moved: BTreeSet<CodebaseName> = moved.into_iter().collect();
         let mut candidates = vec![];
@@ -116,15 +130,26 @@ impl Ingest {
         Ok(())
     }
 
-    /// Stores candidates and schedules them. Entries that break a rule are left out, each with its reason.
+    /// Stores candidates and schedules them. Entries that break a rule are rejected, each with its
+    /// reason.
+    ///
+    /// # Errors
+    ///
+    /// [`ServiceError::Invalid`] when an entry cannot be stored by any store; nothing is stored
+    /// then. [`ServiceError::Fault`] when a store fails.
+    #[tracing::instrument(
+        name = "services.ingest.upload_candidates",
+        skip_all,
+        fields(candidates = entries.len())
+    )]
     pub async fn upload_candidates(
         &self,
         entries: Vec<CandidateEntry>,
     ) -> Result<UploadedCandidates, ServiceError> {
-        for (place, entry) in entries.iter().enumerate() {
+        for (index, entry) in entries.iter().enumerate() {
             entry
-                .check_text()
-                .map_err(|e| Invalid::new(format!("[{place}].{}", e.field), e.reason))?;
+                .validate_storable()
+                .map_err(|e| Invalid::new(format!("[{index}].{}", e.field), e.reason))?;
         }
         let codebases: Vec<String> = entries
             .iter()
@@ -147,7 +172,7 @@ impl Ingest {
         let known = self.catalog.known(&codebases, &policies, &runs).await?;
         let (mut uploaded, mut new) = (UploadedCandidates::default(), vec![]);
         for entry in entries {
-            match entry.check(&self.config.campaigns, &known) {
+            match entry.validate(&self.config.campaigns, &known) {
                 Ok(candidate) => new.push(candidate),
                 Err(rejection) => uploaded.rejected.push(rejection),
             }
@@ -163,7 +188,7 @@ impl Ingest {
         let keys: Vec<_> = new.iter().map(|new| new.candidate.key.clone()).collect();
         let (facts, now) = (self.schedules.facts(&keys).await?, self.clock.now());
         let scheduled = new.into_iter().zip(&facts).map(|(new, facts)| {
-            let request = new.schedule_request(facts.open_proposal_command.as_deref());
+            let request = ScheduleRequest::for_upload(&new, facts.open_proposal_command.as_deref());
             let (enqueue, score) = regular(&new.candidate, facts, request, now);
             (ScheduledCandidate { new, enqueue }, score)
         });
@@ -184,17 +209,37 @@ impl Ingest {
         Ok(accepted.collect())
     }
 
-    /// All codebases, in the order of their first upload.
+    /// Returns all codebases, in the order of their first upload.
+    ///
+    /// # Errors
+    ///
+    /// [`ServiceError::Fault`] when the store fails.
+    #[tracing::instrument(name = "services.ingest.codebases", skip_all)]
     pub async fn codebases(&self) -> Result<Vec<Codebase>, ServiceError> {
         Ok(self.catalog.codebases().await?)
     }
 
-    /// All candidates, by id.
+    /// Returns all candidates, by id.
+    ///
+    /// # Errors
+    ///
+    /// [`ServiceError::Fault`] when the store fails.
+    #[tracing::instrument(name = "services.ingest.candidates", skip_all)]
     pub async fn candidates(&self) -> Result<Vec<Candidate>, ServiceError> {
         Ok(self.catalog.candidates(None).await?)
     }
 
-    /// Takes a candidate away.
+    /// Deletes a candidate.
+    ///
+    /// # Errors
+    ///
+    /// [`ServiceError::NotFound`] when there is no such candidate; [`ServiceError::Fault`] when the
+    /// store fails.
+    #[tracing::instrument(
+        name = "services.ingest.delete_candidate",
+        skip_all,
+        fields(candidate.id = id)
+    )]
     pub async fn delete_candidate(&self, id: CandidateId) -> Result<(), ServiceError> {
         match self.catalog.delete_candidate(id).await? {
             true => Ok(()),

@@ -1,5 +1,6 @@
-//! Which of several runners does what only one may do: follow-ups, news, watching. A role is held for a few seconds at
-//! a time, so that another runner takes over soon after its holder died.
+//! Leadership: which of several runners does what only one may do, which are the follow-ups, the
+//! outbox and the watching. The role is leased for a few seconds at a time, so that another runner
+//! takes over soon after its holder died.
 
 use crate::ports::LeaderElection;
 use std::{
@@ -8,23 +9,25 @@ use std::{
 };
 use tokio::time::{Instant, timeout};
 
-/// The one role that there is: all timers stay together, so that each is led by the same process.
-const TIMERS: &str = "timers";
-/// How long a role is held without a renewal.
-const TERM: Duration = Duration::from_secs(4);
-const RENEW_EVERY: Duration = Duration::from_secs(1);
+/// The only role: all background tasks run on the same process. The value is stored.
+const BACKGROUND_ROLE: &str = "timers";
+/// How long the role is held without a renewal.
+const LEASE_TTL: Duration = Duration::from_secs(4);
+/// How often the role is renewed, and how long a renewal may take.
+const RENEW_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Whether this process leads.
+/// Takes part in the leader election for this process.
 pub struct Leader {
     leader_election: Arc<dyn LeaderElection>,
-    /// Who this process is.
+    /// The name of this process, which differs from that of every other.
     holder: String,
-    /// Until when, by our own clock: a process that was stopped for a while does not go on as if nothing had happened.
+    /// The end of the lease by the monotonic clock of this process: one that was suspended for a
+    /// while must not go on as if it still led.
     until: Mutex<Option<Instant>>,
 }
 
 impl Leader {
-    /// Not leading yet; see [`Leader::run`].
+    /// Creates a leader that does not lead yet; see [`Leader::run`].
     pub fn new(leader_election: Arc<dyn LeaderElection>, holder: String) -> Self {
         Self {
             leader_election,
@@ -33,7 +36,7 @@ impl Leader {
         }
     }
 
-    /// Whether this process leads now.
+    /// Returns whether this process leads now.
     pub fn leads(&self) -> bool {
         self.until
             .lock()
@@ -41,46 +44,53 @@ impl Leader {
             .is_some_and(|until| Instant::now() < until)
     }
 
-    /// Answers whether this process led until now.
+    /// Sets the end of the lease, and returns whether this process led until now.
     fn set(&self, until: Option<Instant>) -> bool {
         let led = self.leads();
         *self.until.lock().unwrap_or_else(PoisonError::into_inner) = until;
         led
     }
 
-    /// Takes or keeps the role once; without an answer in time, it is taken to be lost.
+    /// Acquires or renews the role once. When the store does not respond in time, the role counts
+    /// as lost.
     pub async fn renew(&self) {
-        let asked = Instant::now();
+        // The lease is counted from before the call: counted from its end, this process would lead
+        // longer than the store knows.
+        let started = Instant::now();
         let held = timeout(
-            RENEW_EVERY,
-            self.leader_election.acquire(TIMERS, &self.holder, TERM),
+            RENEW_INTERVAL,
+            self.leader_election
+                .acquire(BACKGROUND_ROLE, &self.holder, LEASE_TTL),
         )
         .await;
         let leads = matches!(held, Ok(Ok(true)));
-        if self.set(leads.then(|| asked + TERM)) != leads {
+        if self.set(leads.then(|| started + LEASE_TTL)) != leads {
             tracing::info!(
                 leads,
-                "the runner that follows up, tells news and watches has changed"
+                "this runner has started or stopped to lead the background tasks"
             );
         }
     }
 
-    /// Takes or keeps the role for ever.
+    /// Acquires or renews the role for ever.
     pub async fn run(&self) {
         loop {
             self.renew().await;
-            tokio::time::sleep(RENEW_EVERY).await;
+            tokio::time::sleep(RENEW_INTERVAL).await;
         }
     }
 
-    /// Hands the role over.
+    /// Resigns, so that another process can take over at once.
     pub async fn resign(&self) {
         if self.set(None)
-            && let Err(error) = self.leader_election.resign(TIMERS, &self.holder).await
+            && let Err(error) = self
+                .leader_election
+                .resign(BACKGROUND_ROLE, &self.holder)
+                .await
         {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
-                "the next leader must wait for the end of the term"
+                "the next leader must wait for the lease to expire"
             );
         }
     }

@@ -39,7 +39,7 @@ impl Limits {
         fields(scope.kind = limit.scope.kind(), scope.name = limit.scope.name())
     )]
     pub async fn set(&self, limit: ConcurrencyLimit) -> Result<ConcurrencyLimit, ServiceError> {
-        let limit = limit.check()?;
+        let limit = limit.validate()?;
         self.store.set_limit(limit.clone()).await?;
         Ok(limit)
     }

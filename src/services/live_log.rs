@@ -6,7 +6,7 @@ use crate::{
         Invalid,
         active_run::ActiveRun,
         caller::Caller,
-        log_name::{check_file_name, is_log},
+        log_name::{is_log, validate_file_name},
         name::RunId,
     },
     ports::{Fault, LiveLogs, SpooledFile, artifact_store::Content, live_logs::Appended},
@@ -69,7 +69,7 @@ impl LiveLogIngest {
         offset: u64,
         bytes: Bytes,
     ) -> Result<(u64, ActiveRun), ServiceError> {
-        check_file_name(name)?;
+        validate_file_name(name)?;
         if !is_log(name) {
             return Err(
                 Invalid::new("filename", "is not the name of a log: it must end in .log").into(),

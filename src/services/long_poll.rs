@@ -1,7 +1,10 @@
-//! Workers that wait for work with their request open, so that an item is handed out as soon as it is there.
+//! Long polls: workers wait for work with their request open, so that an item is assigned as soon
+//! as it is available.
 //!
-//! They wait in line, those that want the same in one. When items are opened, as many from the front of each line look;
-//! whoever finds something has the next one look, and whoever finds nothing goes to the end.
+//! Requests for the same codebase and campaign wait in one first-in-first-out queue, a [`Notify`].
+//! When items become available, as many waiters at the front of each queue are woken and try to
+//! claim. One that gets an item wakes the next, because there may be more; one that gets none waits
+//! at the end again.
 
 use super::{
     ServiceError,
@@ -22,29 +25,31 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// The longest that a request is held.
-pub const LONGEST: Duration = Duration::from_secs(50);
-/// What opens by the clock, and what was not heard of, is found this often.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// Those that look at the same time, at the most.
-const MOST_AT_ONCE: usize = 64;
+/// The longest time that a request is held.
+pub const MAX_WAIT: Duration = Duration::from_secs(50);
+/// How often one waiter is woken without a notification: it finds items whose snooze or backoff
+/// ended, and those whose notification was lost.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
+/// The maximum number of waiters of one queue that are woken at the same time.
+const MAX_CONCURRENT_CLAIMS: usize = 64;
 
-/// What those in one line want: a codebase, a campaign.
-type Wish = (Option<String>, Option<String>);
+/// What the waiters in one queue wait for: a codebase and a campaign, `None` meaning any.
+type WaitKey = (Option<String>, Option<String>);
 
-/// Hands out work, now or as soon as there is some.
+/// Assigns items, now or as soon as one is available.
 pub struct LongPoll {
     assigner: Arc<Assigner>,
     queue_notifier: Arc<dyn QueueNotifier>,
     pauses: Arc<dyn PauseStore>,
     clock: Arc<dyn Clock>,
-    lines: Mutex<HashMap<Wish, Weak<Notify>>>,
-    /// Nothing is handed out any more.
+    /// The queues of waiters, each of which lives as long as somebody waits in it.
+    waiters: Mutex<HashMap<WaitKey, Weak<Notify>>>,
+    /// Cancelled when the process stops, and nothing is assigned any more.
     ending: CancellationToken,
 }
 
 impl LongPoll {
-    /// Not yet told of openings; see [`LongPoll::run`].
+    /// Creates a long poll that is not notified yet; see [`LongPoll::run`].
     pub fn new(
         assigner: Arc<Assigner>,
         queue_notifier: Arc<dyn QueueNotifier>,
@@ -57,41 +62,54 @@ impl LongPoll {
             queue_notifier,
             pauses,
             clock,
-            lines: Mutex::default(),
+            waiters: Mutex::default(),
             ending,
         }
     }
 
-    /// Has waiting workers look when items are opened, for ever.
+    /// Wakes waiters when items become available, for ever.
     pub async fn run(&self) {
         loop {
-            let opened = tokio::time::timeout(LOOK_EVERY, self.queue_notifier.wait_for_items())
-                .await
-                .unwrap_or(1);
-            for line in self.lines() {
-                (0..opened.min(MOST_AT_ONCE)).for_each(|_| line.notify_one());
+            let available =
+                tokio::time::timeout(POLL_INTERVAL, self.queue_notifier.wait_for_items())
+                    .await
+                    .unwrap_or(1);
+            for queue in self.all_waiters() {
+                (0..available.min(MAX_CONCURRENT_CLAIMS)).for_each(|_| queue.notify_one());
             }
         }
     }
 
-    fn lines(&self) -> Vec<Arc<Notify>> {
-        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        lines.retain(|_, line| line.strong_count() > 0);
-        lines.values().filter_map(Weak::upgrade).collect()
+    fn all_waiters(&self) -> Vec<Arc<Notify>> {
+        let mut waiters = self.waiters.lock().unwrap_or_else(PoisonError::into_inner);
+        waiters.retain(|_, queue| queue.strong_count() > 0);
+        waiters.values().filter_map(Weak::upgrade).collect()
     }
 
-    fn line(&self, request: &AssignRequest) -> Arc<Notify> {
-        let wish = (request.codebase.clone(), request.campaign.clone());
-        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(line) = lines.get(&wish).and_then(Weak::upgrade) {
-            return line;
+    fn waiters_of(&self, request: &AssignRequest) -> Arc<Notify> {
+        let key = (request.codebase.clone(), request.campaign.clone());
+        let mut waiters = self.waiters.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(queue) = waiters.get(&key).and_then(Weak::upgrade) {
+            return queue;
         }
-        let line = Arc::default();
-        lines.insert(wish, Arc::downgrade(&line));
-        line
+        let queue = Arc::default();
+        waiters.insert(key, Arc::downgrade(&queue));
+        queue
     }
 
-    /// Hands out the next item, waiting for one up to so long.
+    /// Assigns the next item, waiting for one for at most `wait` and [`MAX_WAIT`].
+    ///
+    /// # Errors
+    ///
+    /// [`ServiceError::Stopping`] when the process stops; otherwise the errors of
+    /// [`Assigner::assign`], [`ServiceError::QueueEmpty`] and [`ServiceError::RateLimited`] only at
+    /// the end of the wait.
+    #[tracing::instrument(
+        name = "services.long_poll.assign",
+        level = "debug",
+        skip_all,
+        fields(worker = request.claimant.worker.as_deref(), wait_seconds = wait.as_secs())
+    )]
     pub async fn assign(
         &self,
         request: AssignRequest,
@@ -103,8 +121,8 @@ impl LongPoll {
         if wait.is_zero() {
             return self.assigner.assign(request).await;
         }
-        // On the heap, so that a request that does not wait is not as large as one that does.
-        let waiting = Box::pin(self.wait(request, Instant::now() + wait.min(LONGEST)));
+        // Boxed, so that the future of a request that does not wait stays small.
+        let waiting = Box::pin(self.wait(request, Instant::now() + wait.min(MAX_WAIT)));
         tokio::select! {
             assigned = waiting => assigned,
             () = self.ending.cancelled() => Err(ServiceError::Stopping),
@@ -116,21 +134,23 @@ impl LongPoll {
         request: AssignRequest,
         end: Instant,
     ) -> Result<Box<Assignment>, ServiceError> {
-        let line = self.line(&request);
-        let (mut called, mut paused) = (false, false);
+        let waiters = self.waiters_of(&request);
+        let (mut woken, mut paused) = (false, false);
         loop {
-            // Out of the line, for those who can take something.
+            // A paused worker does not wait in the queue: it would use up notifications that a
+            // worker which may claim something needs.
             while paused {
-                sleep(LOOK_EVERY.min(end - Instant::now())).await;
+                sleep(POLL_INTERVAL.min(end - Instant::now())).await;
                 paused = Instant::now() < end && self.is_paused(&request).await?;
             }
-            // In line before it looks: what is opened after the look calls somebody.
-            let turn = line.notified();
-            tokio::pin!(turn);
-            turn.as_mut().enable();
+            // Enqueued before the claim is tried: an item that becomes available after the attempt
+            // must wake a waiter, or it would lie there until the next poll.
+            let notified = waiters.notified();
+            tokio::pin!(notified);
+            notified.as_mut().enable();
             let nothing = match self.assigner.assign(request.clone()).await {
                 Ok(assignment) => {
-                    line.notify_one();
+                    waiters.notify_one();
                     return Ok(assignment);
                 }
                 Err(nothing @ (ServiceError::QueueEmpty | ServiceError::RateLimited(_))) => nothing,
@@ -139,12 +159,12 @@ impl LongPoll {
             if Instant::now() >= end {
                 return Err(nothing);
             }
-            paused = called && self.is_paused(&request).await?;
-            called = !paused;
+            paused = woken && self.is_paused(&request).await?;
+            woken = !paused;
             if paused {
-                // Whoever called it meant somebody else.
-                line.notify_one();
-            } else if timeout_at(end, turn).await.is_err() {
+                // The notification that woke this waiter is passed on to one that is not paused.
+                waiters.notify_one();
+            } else if timeout_at(end, notified).await.is_err() {
                 return Err(nothing);
             }
         }

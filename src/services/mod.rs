@@ -1,6 +1,8 @@
-//! The use cases: what the runner does when somebody asks, and what it does by itself. One file each.
+//! The use cases: what the runner does on request, and what it does in the background. One file
+//! each.
 //!
-//! A service owns the ports it needs and decides by the rules in `domain`. It knows nothing of HTTP or of any store.
+//! A service owns the ports that it needs and decides by the rules in `domain`. It knows nothing of
+//! HTTP or of any store. Each use case has a span, named `services.<noun>.<verb>`.
 
 pub mod assign;
 pub mod error;
@@ -34,20 +36,27 @@ use crate::domain::{
     vcs::VcsStore, watch::WatchRules,
 };
 
-/// The deployment's settings that the use cases depend on.
+/// The settings of the deployment that the use cases depend on.
 #[derive(Debug, Clone)]
-#[expect(missing_docs)]
 pub struct CoordinatorConfig {
+    /// The campaigns and distributions.
     pub campaigns: Campaigns,
+    /// The settings of builds.
     pub build: BuildSettings,
+    /// The locations of the VCS store.
     pub vcs_store: VcsStore,
+    /// The committer of changes, `Name <email>`.
     pub committer: Option<String>,
+    /// The hosts whose codebases are not assigned.
     pub avoid_hosts: Vec<String>,
+    /// The rules by which active runs are watched.
     pub watch: WatchRules,
+    /// The retry rules.
     pub retries: RetryRules,
+    /// The policy by which workers are quarantined.
     pub quarantine: QuarantinePolicy,
-    /// The most bytes of logs that are kept of an active run.
+    /// The maximum size of the live logs of an active run, in bytes.
     pub live_logs: u64,
-    /// Neither probe branches nor look for ones to resume from.
+    /// Whether to skip probing branches and looking for ones to resume from.
     pub use_cached_only: bool,
 }

@@ -1,4 +1,4 @@
-//! Tells the news that was stored with what it tells. Others being away delays it, and loses none.
+//! Publishes the events in the outbox. While the event bus is away they wait, and none is lost.
 
 use super::leadership::Leader;
 use crate::{
@@ -8,25 +8,27 @@ use crate::{
 use std::{sync::Arc, time::Duration};
 use tokio::{sync::Notify, time::timeout};
 
-/// News told between two looks.
-const AT_ONCE: usize = 256;
-/// After a call it waits this long for others, to tell them together.
-const TOGETHER: Duration = Duration::from_millis(25);
-/// Without a call, it still looks this often: other runners on the same stores have news too.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
-const AFTER_FAILURE: Duration = Duration::from_secs(1);
+/// The number of entries that are read from the outbox and marked in one step.
+const BATCH_SIZE: usize = 256;
+/// After a wake-up it waits this long for more entries, to publish them together.
+const COALESCE_WINDOW: Duration = Duration::from_millis(25);
+/// Without a wake-up it polls the outbox this often: other runners on the same stores add entries
+/// too.
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
+/// How long to wait after the event bus or the store failed.
+const RETRY_DELAY: Duration = Duration::from_secs(1);
 
-/// Tells news.
+/// Publishes outbox entries in order, on one process at a time.
 pub struct OutboxPublisher {
     outbox: Arc<dyn Outbox>,
     events: Arc<dyn EventBus>,
     leader: Arc<Leader>,
     metrics: Arc<Metrics>,
-    noted: Notify,
+    woken: Notify,
 }
 
 impl OutboxPublisher {
-    /// Not yet running; see [`OutboxPublisher::run`].
+    /// Creates a publisher that does not run yet; see [`OutboxPublisher::run`].
     pub fn new(
         outbox: Arc<dyn Outbox>,
         events: Arc<dyn EventBus>,
@@ -38,49 +40,65 @@ impl OutboxPublisher {
             events,
             leader,
             metrics,
-            noted: Notify::new(),
+            woken: Notify::new(),
         }
     }
 
-    /// Says that there is news.
+    /// Wakes the publisher, because the outbox has a new entry.
     pub fn wake(&self) {
-        self.noted.notify_one();
+        self.woken.notify_one();
     }
 
-    /// Tells news for ever.
+    /// Publishes entries for ever.
     pub async fn run(&self) {
         loop {
-            drop(timeout(LOOK_EVERY, self.noted.notified()).await);
+            // A wake-up and the timeout mean the same: look at the outbox.
+            drop(timeout(POLL_INTERVAL, self.woken.notified()).await);
+            // Two publishers would publish entries twice and out of order.
             if !self.leader.leads() {
                 continue;
             }
-            tokio::time::sleep(TOGETHER).await;
-            if let Err(error) = self.tell_all().await {
+            tokio::time::sleep(COALESCE_WINDOW).await;
+            if let Err(error) = self.publish_all().await {
                 self.metrics.failed("events", "relay");
-                tracing::warn!(error = &error as &dyn std::error::Error, "news must wait");
-                tokio::time::sleep(AFTER_FAILURE).await;
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "events cannot be published; they stay in the outbox"
+                );
+                tokio::time::sleep(RETRY_DELAY).await;
             }
         }
     }
 
-    async fn tell_all(&self) -> Result<(), Fault> {
-        while self.tell().await? == AT_ONCE {}
+    async fn publish_all(&self) -> Result<(), Fault> {
+        while self.publish_batch().await? == BATCH_SIZE {}
         Ok(())
     }
 
-    /// Tells what waits, at most a batch, in order; answers how much there was.
-    pub async fn tell(&self) -> Result<usize, Fault> {
-        let (mut told, mut outcome) = (vec![], Ok(()));
-        for news in self.outbox.pending(AT_ONCE).await? {
-            outcome = self.events.publish(news.event).await;
-            if outcome.is_err() {
+    /// Publishes one batch of pending entries, in order, and marks those that were published.
+    ///
+    /// Returns the number of published entries. Delivery is at least once: a crash between
+    /// publishing and marking publishes an entry again.
+    ///
+    /// # Errors
+    ///
+    /// Returns the first error of the event bus; entries published before it are marked all the
+    /// same.
+    #[tracing::instrument(name = "services.outbox.publish_batch", level = "debug", skip_all)]
+    pub async fn publish_batch(&self) -> Result<usize, Fault> {
+        let mut published = vec![];
+        let mut result = Ok(());
+        for entry in self.outbox.pending(BATCH_SIZE).await? {
+            result = self.events.publish(entry.event).await;
+            // Later entries must not overtake the one that failed.
+            if result.is_err() {
                 break;
             }
-            told.push(news.id);
+            published.push(entry.id);
         }
-        if !told.is_empty() {
-            self.outbox.mark_published(&told).await?;
+        if !published.is_empty() {
+            self.outbox.mark_published(&published).await?;
         }
-        outcome.map(|()| told.len())
+        result.map(|()| published.len())
     }
 }

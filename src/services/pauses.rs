@@ -44,7 +44,7 @@ impl Pauses {
             since: micros(self.clock.now()),
             until,
         }
-        .check()?;
+        .validate()?;
         self.store.pause(pause.clone()).await?;
         Ok(pause)
     }

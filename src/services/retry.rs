@@ -45,7 +45,7 @@ impl RetryPolicy {
         };
         Ok(self.config.retries.decide(
             run,
-            entry.state.tries,
+            entry.state.attempts,
             self.randomness.fraction(),
             self.clock.now(),
         ))
@@ -57,7 +57,8 @@ impl RetryPolicy {
     /// failure of the worker brings it here again.
     #[tracing::instrument(name = "services.retry.quarantine", skip_all, fields(run.id = %run.id))]
     pub async fn quarantine(&self, run: &Run) {
-        let (Some(worker), Some(true)) = (&run.worker, self.config.quarantine.blames(run)) else {
+        let (Some(worker), Some(true)) = (&run.worker, self.config.quarantine.worker_at_fault(run))
+        else {
             return;
         };
         if let Err(error) = self.quarantine_if_due(worker, run).await {

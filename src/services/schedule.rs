@@ -1,4 +1,4 @@
-//! Queues runs that somebody asks for, one or many.
+//! Schedules runs that somebody asks for, one or many.
 
 use super::{CoordinatorConfig, ServiceError};
 use crate::{
@@ -15,82 +15,132 @@ use crate::{
 use std::{collections::BTreeMap, sync::Arc};
 
 /// The campaign of control runs.
-const CONTROL: &str = "control";
+const CONTROL_CAMPAIGN: &str = "control";
 
-/// What to run.
+/// What is to be run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Subject {
     /// The same as an earlier run.
     Run(RunId),
-    /// A pair; a control run has a campaign of its own.
-    #[expect(missing_docs)]
+    /// A codebase and a campaign.
     Pair {
+        /// The codebase.
         codebase: CodebaseName,
+        /// The campaign. A control run ignores it, because it has a campaign of its own.
         campaign: Option<CampaignName>,
     },
 }
 
-/// How to run it; what is left out has a default.
+/// How it is to be run; each option has a default.
 #[derive(Debug, Clone, Default, PartialEq)]
-#[expect(missing_docs)]
 pub struct Options {
+    /// See [`ManualSchedule::bucket`].
     pub bucket: Option<Bucket>,
+    /// See [`ManualSchedule::offset`].
     pub offset: Option<f64>,
+    /// See [`ManualSchedule::refresh`].
     pub refresh: bool,
+    /// The change set; `None` means that of the earlier run, if it had one.
     pub change_set: Option<String>,
+    /// See [`ManualSchedule::requester`].
     pub requester: Option<String>,
-    /// Seconds.
+    /// See [`ManualSchedule::estimated_duration`].
     pub estimated_duration: Option<f64>,
 }
 
-/// A run that was queued by hand.
+/// A run that was enqueued on request.
 #[derive(Debug, Clone, PartialEq)]
-#[expect(missing_docs)]
 pub struct Scheduled {
+    /// The campaign.
     pub campaign: CampaignName,
+    /// The codebase.
     pub codebase: CodebaseName,
+    /// The id of its queue item.
     pub queue_id: QueueId,
+    /// The bucket that the item is in now.
     pub bucket: Bucket,
+    /// The offset of the request.
     pub offset: f64,
-    /// Seconds.
+    /// The estimated duration, in seconds.
     pub estimated_duration: f64,
 }
 
-/// What to do with many at once.
+/// An action on all candidates or items that match a [`BulkRequest`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BulkAction {
-    /// Queue again what failed.
+    /// Enqueue the candidates whose last effective run failed.
     Reschedule,
-    /// Take waiting items off the queue.
+    /// Remove the items that are not claimed.
     Deschedule,
-    /// Take waiting items off the queue and schedule their candidates afresh.
+    /// Remove the items that are not claimed, and schedule their candidates afresh.
     Reset,
 }
 
-/// Which ones.
+/// A request to apply an action to all that match.
 #[derive(Debug, Clone, PartialEq)]
-#[expect(missing_docs)]
 pub struct BulkRequest {
+    /// The action.
     pub action: BulkAction,
+    /// Only this campaign.
     pub campaign: CampaignName,
+    /// Only this codebase.
     pub codebase: Option<CodebaseName>,
+    /// Only those whose last effective run had this code.
     pub result_code: Option<ResultCode>,
+    /// Only those whose candidate has at least this chance of success, from 0 to 1.
     pub min_success_chance: Option<f64>,
+    /// The bucket of the items that are enqueued.
     pub bucket: Option<Bucket>,
-    /// Only say what would be done.
+    /// Whether to return what would be affected without changing anything.
     pub dry_run: bool,
 }
 
-/// One that was or would be affected.
+/// A candidate or item that was, or would be, affected.
 #[derive(Debug, Clone, PartialEq)]
-#[expect(missing_docs)]
 pub struct Affected {
+    /// The codebase, the campaign and the change set.
     pub key: QueueKey,
+    /// The id of the item; `None` for one that would be enqueued.
     pub queue_id: Option<QueueId>,
+    /// The code of the last effective run.
     pub result_code: Option<ResultCode>,
 }
 
-/// Queues runs by hand.
+/// The candidates of a bulk request, with the last effective run of each codebase.
+struct Selection {
+    last_effective: BTreeMap<CodebaseName, Run>,
+    candidates: BTreeMap<QueueKey, Candidate>,
+}
+
+impl Selection {
+    fn result_code(&self, key: &QueueKey) -> Option<&ResultCode> {
+        self.last_effective.get(&key.codebase).map(|run| &run.code)
+    }
+
+    fn has_failed(&self, key: &QueueKey) -> bool {
+        self.result_code(key).is_some_and(ResultCode::is_failure)
+    }
+
+    fn matches(&self, key: &QueueKey, request: &BulkRequest) -> bool {
+        let chance = self.candidates.get(key).and_then(|c| c.success_chance);
+        let code_matches =
+            request.result_code.is_none() || self.result_code(key) == request.result_code.as_ref();
+        code_matches
+            && request
+                .min_success_chance
+                .is_none_or(|min| chance.is_some_and(|chance| chance >= min))
+    }
+
+    fn affected(&self, key: &QueueKey, queue_id: Option<QueueId>) -> Affected {
+        Affected {
+            key: key.clone(),
+            queue_id,
+            result_code: self.result_code(key).cloned(),
+        }
+    }
+}
+
+/// Schedules runs that somebody asks for.
 pub struct Scheduler {
     catalog: Arc<dyn Catalog>,
     schedules: Arc<dyn ScheduleStore>,
@@ -100,7 +150,7 @@ pub struct Scheduler {
     config: Arc<CoordinatorConfig>,
 }
 
-fn check(options: &Options) -> Result<(), Invalid> {
+fn validate(options: &Options) -> Result<(), Invalid> {
     let finite = |field: &str, number: Option<f64>| match number {
         Some(number) if !number.is_finite() => Err(Invalid::new(field, "is not a finite number")),
         _ => Ok(()),
@@ -129,7 +179,7 @@ fn check(options: &Options) -> Result<(), Invalid> {
 }
 
 impl Scheduler {
-    /// Queues through these ports.
+    /// Creates the service on these ports.
     pub fn new(
         catalog: Arc<dyn Catalog>,
         schedules: Arc<dyn ScheduleStore>,
@@ -163,15 +213,15 @@ impl Scheduler {
         facts.ok_or_else(|| ServiceError::not_found("codebase", &key.codebase))
     }
 
-    async fn queue(&self, enqueue: EnqueueRequest) -> Result<Scheduled, ServiceError> {
+    async fn enqueue(&self, request: EnqueueRequest) -> Result<Scheduled, ServiceError> {
         let (codebase, campaign, offset) = (
-            enqueue.key.codebase.clone(),
-            enqueue.key.campaign.clone(),
-            enqueue.offset,
+            request.key.codebase.clone(),
+            request.key.campaign.clone(),
+            request.offset,
         );
-        let estimated_duration = enqueue.estimated_duration.unwrap_or_default();
+        let estimated_duration = request.estimated_duration.unwrap_or_default();
         let batch = EnqueueBatch {
-            items: vec![enqueue],
+            items: vec![request],
             settles: vec![],
             now: self.clock.now(),
         };
@@ -187,13 +237,20 @@ impl Scheduler {
         })
     }
 
-    /// Queues a run of a pair, or of what an earlier run was of.
+    /// Schedules a run of a pair, or a repeat of an earlier run.
+    ///
+    /// # Errors
+    ///
+    /// [`ServiceError::NotFound`] when there is no such run or codebase; [`ServiceError::Invalid`]
+    /// when an option is invalid or the campaign is missing; [`ServiceError::NoCommand`] when no
+    /// command is known.
+    #[tracing::instrument(name = "services.schedule.one", skip_all)]
     pub async fn schedule(
         &self,
         subject: Subject,
         options: Options,
     ) -> Result<Scheduled, ServiceError> {
-        check(&options)?;
+        validate(&options)?;
         let (mut key, earlier_command) = match subject {
             Subject::Run(id) => {
                 let run = self.earlier_run(&id).await?;
@@ -228,7 +285,7 @@ impl Scheduler {
             .as_ref()
             .and_then(|candidate| candidate.context.clone());
         let manual = manual(key, options);
-        self.queue(manual.enqueue(
+        self.enqueue(manual.enqueue(
             command.ok_or(ServiceError::NoCommand)?,
             context,
             Bucket::Default,
@@ -237,14 +294,21 @@ impl Scheduler {
         .await
     }
 
-    /// Queues a run that only brings the codebase's main branch to a revision, to see what happens without the change.
+    /// Schedules a control run, which only brings the codebase's main branch to a revision, to show
+    /// what happens without the change.
+    ///
+    /// # Errors
+    ///
+    /// [`ServiceError::NotFound`] when there is no such run or codebase; [`ServiceError::Invalid`]
+    /// when an option is invalid or the revision is missing.
+    #[tracing::instrument(name = "services.schedule.control", skip_all)]
     pub async fn schedule_control(
         &self,
         subject: Subject,
         revision: Option<String>,
         options: Options,
     ) -> Result<Scheduled, ServiceError> {
-        check(&options)?;
+        validate(&options)?;
         let (codebase, revision) = match subject {
             Subject::Run(id) => {
                 let run = self.earlier_run(&id).await?;
@@ -256,92 +320,114 @@ impl Scheduler {
             revision.ok_or_else(|| Invalid::new("main_branch_revision", "is missing"))?;
         let command = control_command(&revision)
             .ok_or_else(|| Invalid::new("main_branch_revision", "must not contain NUL bytes"))?;
-        let campaign = CampaignName::new(CONTROL)?;
+        let campaign = CampaignName::new(CONTROL_CAMPAIGN)?;
         let key = QueueKey {
             codebase,
             campaign,
             change_set: options.change_set.clone(),
         };
         let facts = self.facts(&key).await?;
-        self.queue(manual(key, options).enqueue(command, None, Bucket::Control, facts.means))
+        self.enqueue(manual(key, options).enqueue(command, None, Bucket::Control, facts.means))
             .await
     }
 
-    /// Does something with all that match; answers those that were, or would be, affected.
+    /// Applies an action to all candidates or pending items that match, and returns those that
+    /// were, or would be, affected.
+    ///
+    /// # Errors
+    ///
+    /// [`ServiceError::Fault`] when a store fails.
+    #[tracing::instrument(
+        name = "services.schedule.bulk",
+        skip_all,
+        fields(campaign = %request.campaign, action = ?request.action, dry_run = request.dry_run)
+    )]
     pub async fn bulk(&self, request: BulkRequest) -> Result<Vec<Affected>, ServiceError> {
-        let last: BTreeMap<CodebaseName, Run> = self
+        let selection = self.selection(&request).await?;
+        match request.action {
+            BulkAction::Reschedule => self.reschedule(&selection, &request).await,
+            BulkAction::Deschedule | BulkAction::Reset => {
+                self.deschedule(&selection, &request).await
+            }
+        }
+    }
+
+    async fn selection(&self, request: &BulkRequest) -> Result<Selection, ServiceError> {
+        let last_effective = self
             .schedules
             .last_effective_runs(&request.campaign)
             .await?
             .into_iter()
             .map(|run| (run.codebase.clone(), run))
             .collect();
-        let all = self.catalog.candidates(request.codebase.clone()).await?;
-        let candidates: BTreeMap<QueueKey, Candidate> = all
+        let candidates = self
+            .catalog
+            .candidates(request.codebase.clone())
+            .await?
             .into_iter()
             .filter(|c| c.key.campaign == request.campaign)
             .map(|c| (c.key.clone(), c))
             .collect();
-        let matches = |key: &QueueKey| {
-            let code = last.get(&key.codebase).map(|run| &run.code);
-            let chance = candidates.get(key).and_then(|c| c.success_chance);
-            let code_matches =
-                request.result_code.is_none() || code == request.result_code.as_ref();
-            code_matches
-                && request
-                    .min_success_chance
-                    .is_none_or(|least| chance.is_some_and(|chance| chance >= least))
-        };
-        let affected = |key: &QueueKey, queue_id| Affected {
-            key: key.clone(),
-            queue_id,
-            result_code: last.get(&key.codebase).map(|run| run.code.clone()),
-        };
-        if request.action == BulkAction::Reschedule {
-            let failed = |key: &QueueKey| {
-                last.get(&key.codebase)
-                    .is_some_and(|run| run.code.is_failure())
-            };
-            let chosen: Vec<&Candidate> = candidates
-                .values()
-                .filter(|c| failed(&c.key) && matches(&c.key))
-                .collect();
-            let queued = self.queue_again(&chosen, &request).await?;
-            return Ok(chosen
-                .iter()
-                .zip(queued)
-                .map(|(c, id)| affected(&c.key, id))
-                .collect());
-        }
-        let waiting = self
+        Ok(Selection {
+            last_effective,
+            candidates,
+        })
+    }
+
+    /// Enqueues the matching candidates whose last effective run failed.
+    async fn reschedule(
+        &self,
+        selection: &Selection,
+        request: &BulkRequest,
+    ) -> Result<Vec<Affected>, ServiceError> {
+        let chosen: Vec<&Candidate> = selection
+            .candidates
+            .values()
+            .filter(|c| selection.has_failed(&c.key) && selection.matches(&c.key, request))
+            .collect();
+        let queued = self.enqueue_again(&chosen, request).await?;
+        Ok(chosen
+            .iter()
+            .zip(queued)
+            .map(|(c, id)| selection.affected(&c.key, id))
+            .collect())
+    }
+
+    /// Removes the matching pending items, and enqueues their candidates again for a reset.
+    async fn deschedule(
+        &self,
+        selection: &Selection,
+        request: &BulkRequest,
+    ) -> Result<Vec<Affected>, ServiceError> {
+        let pending: Vec<QueueItem> = self
             .queue
             .waiting(&request.campaign, request.codebase.clone())
-            .await?;
-        let waiting: Vec<QueueItem> = waiting
+            .await?
             .into_iter()
-            .filter(|item| matches(&item.key))
+            .filter(|item| selection.matches(&item.key, request))
             .collect();
-        let ids: Vec<QueueId> = waiting.iter().map(|item| item.id).collect();
+        let ids: Vec<QueueId> = pending.iter().map(|item| item.id).collect();
         let removed = if request.dry_run {
-            ids.clone()
+            ids
         } else {
             self.queue.remove(&ids).await?
         };
         if request.action == BulkAction::Reset {
-            let chosen: Vec<&Candidate> = waiting
+            let chosen: Vec<&Candidate> = pending
                 .iter()
-                .filter_map(|item| candidates.get(&item.key))
+                .filter_map(|item| selection.candidates.get(&item.key))
                 .collect();
-            self.queue_again(&chosen, &request).await?;
+            self.enqueue_again(&chosen, request).await?;
         }
-        Ok(waiting
+        // Items that were claimed in the meantime were not removed.
+        Ok(pending
             .iter()
             .filter(|item| removed.contains(&item.id))
-            .map(|item| affected(&item.key, Some(item.id)))
+            .map(|item| selection.affected(&item.key, Some(item.id)))
             .collect())
     }
 
-    async fn queue_again(
+    async fn enqueue_again(
         &self,
         chosen: &[&Candidate],
         request: &BulkRequest,

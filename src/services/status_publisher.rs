@@ -1,12 +1,12 @@
-//! Publishes the status to the other services after every claim and release. Changes that come together are published
-//! once, off the requests' path.
+//! Publishes the status to the other services after every claim and release. Changes in quick
+//! succession are published once, outside the requests that made them.
 
 use super::{Overview, ServiceError};
 use crate::ports::{Event, EventBus};
 use std::{sync::Arc, time::Duration};
 use tokio::sync::Notify;
 
-/// Changes within this time are published together.
+/// The minimum time between two publications; changes within it are published together.
 const COALESCE_WINDOW: Duration = Duration::from_millis(100);
 /// How long to wait after the event bus failed.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
@@ -43,12 +43,14 @@ impl StatusPublisher {
                     "the status cannot be published"
                 );
                 tokio::time::sleep(RETRY_DELAY).await;
+                // The change is still to be published, even when no other follows.
                 self.queue_changed();
             }
             tokio::time::sleep(COALESCE_WINDOW).await;
         }
     }
 
+    #[tracing::instrument(name = "services.status.publish", level = "debug", skip_all)]
     async fn publish(&self) -> Result<(), ServiceError> {
         let status = self.overview.status().await?;
         Ok(self.events.publish(Event::Queue(Box::new(status))).await?)

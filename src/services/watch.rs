@@ -1,5 +1,5 @@
-//! Watches active runs: ends those whose lease ran out, asks the other workers for a sign of life, and ends the runs of
-//! those that are gone.
+//! Watches active runs: ends those whose lease has expired, pings the workers without a lease, and
+//! ends the runs of those that are gone.
 
 use super::{
     CoordinatorConfig, ServiceError, finish::Finisher, leadership::Leader, live_log::LiveLogIngest,
@@ -24,96 +24,104 @@ use std::{
 };
 use tokio::{sync::Semaphore, task::JoinSet, time::Instant};
 
-/// A round that takes longer than so many intervals, and than this, stands still.
-const ROUNDS_MISSED: u32 = 6;
-const LONGEST_ROUND: Duration = Duration::from_secs(90);
+/// The watcher counts as stalled after this many intervals, and [`MAX_ROUND_DURATION`], without
+/// progress.
+const MAX_MISSED_ROUNDS: u32 = 6;
+/// The longest time without progress that a slow worker may cause.
+const MAX_ROUND_DURATION: Duration = Duration::from_secs(90);
 
-/// What a watcher needs.
+/// The ports and services that a watcher uses.
 pub struct WatcherPorts {
     /// The active runs.
     pub active_runs: Arc<dyn ActiveRunStore>,
-    /// The way to their workers.
+    /// Calls the workers.
     pub backchannel: Arc<dyn Backchannel>,
-    /// Ends them.
+    /// Ends the runs of workers that are gone.
     pub finisher: Arc<Finisher>,
-    /// What their workers sent.
+    /// The logs that workers sent.
     pub live_log: Arc<LiveLogIngest>,
-    /// The time.
+    /// The clock.
     pub clock: Arc<dyn Clock>,
-    /// The rules.
+    /// The configuration, with the rules.
     pub config: Arc<CoordinatorConfig>,
-    /// Whether this process watches.
+    /// Decides whether this process watches.
     pub leader: Arc<Leader>,
-    /// Counts.
+    /// The metrics.
     pub metrics: Arc<Metrics>,
 }
 
-/// How often it looks, and how many workers it asks at the same time.
+/// How often active runs are watched, and how many at the same time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs)]
 pub struct PollConfig {
+    /// The time between two rounds.
     pub interval: Duration,
-    pub at_once: usize,
+    /// The maximum number of workers that are pinged at the same time.
+    pub max_concurrent_pings: usize,
 }
 
 /// Watches active runs.
 pub struct Watcher {
     ports: WatcherPorts,
-    pace: PollConfig,
-    turns: Arc<Semaphore>,
-    /// When each worker was last asked.
-    asked: Mutex<HashMap<RunId, Time>>,
-    /// When it last was seen to go on.
-    beat: Mutex<Instant>,
+    poll: PollConfig,
+    permits: Arc<Semaphore>,
+    /// The time of the last ping of each run.
+    last_pings: Mutex<HashMap<RunId, Time>>,
+    /// The time of the last progress.
+    last_progress: Mutex<Instant>,
 }
 
-/// An active run, and how its watching goes.
+/// An active run with its watch status.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Watched {
     /// The run.
     pub run: ActiveRun,
-    /// In a word.
+    /// One of `alive`, `silent`, `suspect`, `lease ran out` and `cancelled`.
     pub status: &'static str,
 }
 
 impl Watcher {
-    /// Not yet running; see [`Watcher::run`].
-    pub fn new(ports: WatcherPorts, pace: PollConfig) -> Self {
-        let turns = Arc::new(Semaphore::new(pace.at_once));
+    /// Creates a watcher that does not run yet; see [`Watcher::run`].
+    pub fn new(ports: WatcherPorts, poll: PollConfig) -> Self {
+        let permits = Arc::new(Semaphore::new(poll.max_concurrent_pings));
         Self {
             ports,
-            pace,
-            turns,
-            asked: Mutex::default(),
-            beat: Mutex::new(Instant::now()),
+            poll,
+            permits,
+            last_pings: Mutex::default(),
+            last_progress: Mutex::new(Instant::now()),
         }
     }
 
-    fn beat(&self) {
-        *self.beat.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    fn mark_progress(&self) {
+        *self
+            .last_progress
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 
-    /// Why nobody watches, if this process should and does not.
-    pub fn stands_still(&self) -> Option<String> {
-        let still = self
-            .beat
+    /// Returns for how long the watcher has been stalled, in words; `None` while it makes progress.
+    pub fn stalled_for(&self) -> Option<String> {
+        let elapsed = self
+            .last_progress
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .elapsed();
-        let longest = LONGEST_ROUND.max(self.pace.interval * ROUNDS_MISSED);
-        (still > longest).then(|| {
+        let max_elapsed = MAX_ROUND_DURATION.max(self.poll.interval * MAX_MISSED_ROUNDS);
+        (elapsed > max_elapsed).then(|| {
             format!(
                 "the active runs were last watched {} s ago",
-                still.as_secs()
+                elapsed.as_secs()
             )
         })
     }
 
-    /// Goes round every interval, for ever. A round that fails is logged, and the next one tries again.
+    /// Watches all active runs every interval, for ever. A round that fails is logged, and the next
+    /// one tries again.
     pub async fn run(self: Arc<Self>) {
         loop {
-            self.beat();
-            tokio::time::sleep(self.pace.interval).await;
+            // A process that does not lead makes progress too: its watcher is able to take over.
+            self.mark_progress();
+            tokio::time::sleep(self.poll.interval).await;
             if !self.ports.leader.leads() {
                 continue;
             }
@@ -127,10 +135,17 @@ impl Watcher {
         }
     }
 
-    /// Looks at every active run once; no slow worker delays another.
+    /// Watches every active run once. A slow worker does not delay the others.
+    ///
+    /// # Errors
+    ///
+    /// [`ServiceError::Fault`] when the active runs cannot be listed. A failure with one run is
+    /// logged.
+    #[tracing::instrument(name = "services.watch.round", level = "debug", skip_all)]
     pub async fn round(self: Arc<Self>) -> Result<(), ServiceError> {
         let now = self.ports.clock.now();
-        // Before the runs: a run is active before it has a log.
+        // Listed before the runs, because a run is active before it has a log: the other way round,
+        // the logs of a run that begins in between would be removed.
         let with_logs = self.ports.live_log.runs().await?;
         let active = self.ports.active_runs.list().await?;
         let known: HashSet<&RunId> = active.iter().map(|run| &run.id).collect();
@@ -141,10 +156,10 @@ impl Watcher {
         if let Err(error) = self.ports.live_log.forget(&ended).await {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
-                "logs of runs that have ended stay until the next round"
+                "the logs of ended runs cannot be removed; the next round tries again"
             );
         }
-        self.asked
+        self.last_pings
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .retain(|id, _| known.contains(id));
@@ -155,36 +170,49 @@ impl Watcher {
             };
             let this = self.clone();
             round.spawn(async move {
-                let _turn = this.turns.acquire().await;
+                let _permit = this.permits.acquire().await;
                 let id = task.run.id.clone();
-                if let Err(error) = this.look_at(task).await {
-                    tracing::warn!(run.id = %id, error = &error as &dyn std::error::Error, "an active run cannot be watched");
+                if let Err(error) = this.watch_run(task).await {
+                    tracing::warn!(
+                        run.id = %id,
+                        error = &error as &dyn std::error::Error,
+                        "an active run cannot be watched"
+                    );
                 }
-                this.beat();
+                this.mark_progress();
             });
         }
         while round.join_next().await.is_some() {}
         Ok(())
     }
 
-    /// What is to be done about a run in this round.
+    /// Returns what to do with a run in this round, if anything.
     fn task(&self, run: ActiveRun, now: Time) -> Option<Task> {
         let rules = &self.ports.config.watch;
-        if let Some(verdict) = rules.lease_ran_out(&run, now) {
+        if let Some(verdict) = rules.lease_expired(&run, now) {
             return Some(Task {
                 run,
                 verdict: Some(verdict),
             });
         }
-        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        if !rules.is_due(&run, asked.get(&run.id).copied(), now) {
+        let mut last_pings = self
+            .last_pings
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if !rules.is_due(&run, last_pings.get(&run.id).copied(), now) {
             return None;
         }
-        asked.insert(run.id.clone(), now);
+        last_pings.insert(run.id.clone(), now);
         Some(Task { run, verdict: None })
     }
 
-    async fn look_at(&self, Task { run, verdict }: Task) -> Result<(), ServiceError> {
+    #[tracing::instrument(
+        name = "services.watch.run",
+        level = "debug",
+        skip_all,
+        fields(run.id = %run.id)
+    )]
+    async fn watch_run(&self, Task { run, verdict }: Task) -> Result<(), ServiceError> {
         let verdict = if let Some(verdict) = verdict {
             verdict
         } else {
@@ -195,7 +223,7 @@ impl Watcher {
                 .watch
                 .judge(&run, ping, self.ports.clock.now())
         };
-        let done = match verdict {
+        let result = match verdict {
             Verdict::Wait => Ok(()),
             Verdict::Alive => {
                 let renewal = Renewal {
@@ -221,30 +249,32 @@ impl Watcher {
                     .await
             }
             Verdict::End { code, description } => {
-                return self.give_up(run, code, description).await;
+                return self.abandon(run, code, description).await;
             }
         };
-        match done {
-            // It ended meanwhile.
+        match result {
+            // The run ended in the meantime.
             Err(ActiveRunStoreError::ClaimLost(_)) => Ok(()),
-            done => Ok(done?),
+            result => Ok(result?),
         }
     }
 
-    async fn give_up(
+    /// Ends a run as abandoned.
+    async fn abandon(
         &self,
         run: ActiveRun,
         code: &'static str,
         description: String,
     ) -> Result<(), ServiceError> {
-        tracing::info!(run.id = %run.id, code, description, "ends a run whose worker is gone");
+        tracing::info!(run.id = %run.id, code, description, "ending a run whose worker is gone");
         match self.ports.finisher.abandon(&run, code, description).await {
-            // It gave a sign of life meanwhile, or handed in its result.
+            // The worker sent a heartbeat or its result in the meantime.
             Err(ServiceError::NotFound { .. }) => return Ok(()),
-            given_up => drop(given_up?),
+            abandoned => drop(abandoned?),
         }
         self.ports.metrics.watchdog_ended(code);
-        // It may be there all the same, and work on for nothing. One with a lease asks by itself, and is told whether it does.
+        // The worker may still be working on the run, for nothing. One with a lease learns that
+        // from the response to its next heartbeat; another must be stopped.
         if code == WORKER_TIMEOUT && run.lease_until.is_none() {
             let backchannel = self.ports.backchannel.clone();
             tokio::spawn(async move { backchannel.kill(&run).await });
@@ -252,12 +282,17 @@ impl Watcher {
         Ok(())
     }
 
-    /// How the watching of each active run goes, by any process.
+    /// Returns the watch status of each active run, whichever process watches.
+    ///
+    /// # Errors
+    ///
+    /// [`ServiceError::Fault`] when the active runs cannot be listed.
+    #[tracing::instrument(name = "services.watch.overview", skip_all)]
     pub async fn overview(&self) -> Result<Vec<Watched>, ServiceError> {
         let (now, rules) = (self.ports.clock.now(), &self.ports.config.watch);
         let status = |run: &ActiveRun| match run {
             run if run.cancel.is_some() => "cancelled",
-            run if rules.lease_ran_out(run, now).is_some() => "lease ran out",
+            run if rules.lease_expired(run, now).is_some() => "lease ran out",
             run if run.failures > 0 => "suspect",
             run if run.lease_until.is_none() && now - run.keepalive >= rules.ping_after * 2 => {
                 "silent"
@@ -278,10 +313,10 @@ impl Watcher {
     }
 }
 
-/// A run that something is to be done about.
+/// A run that is watched in this round.
 struct Task {
     run: ActiveRun,
-    /// Known without a ping.
+    /// The verdict, if it is known without a ping.
     verdict: Option<Verdict>,
 }
 

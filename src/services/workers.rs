@@ -1,4 +1,4 @@
-//! Workers: who may log in, and who is busy.
+//! Workers: their accounts, and the runs that they hold.
 
 use super::ServiceError;
 use crate::{
@@ -11,19 +11,21 @@ use crate::{
 };
 use std::{collections::BTreeMap, sync::Arc};
 
-const LONGEST_NAME: usize = 100;
+/// The length of the longest name, in bytes.
+const MAX_NAME_LENGTH: usize = 100;
 
 /// A worker with the runs that it holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(missing_docs)]
 pub struct WorkerState {
+    /// The account.
     pub account: WorkerAccount,
+    /// The active runs that it holds.
     pub holds: Vec<RunId>,
-    /// Why it gets no work, if it is paused.
+    /// The pause of the worker, if it is paused.
     pub pause: Option<Pause>,
 }
 
-/// Keeps the workers' accounts.
+/// Manages the accounts of workers.
 pub struct Workers {
     credentials: Arc<dyn Credentials>,
     active_runs: Arc<dyn ActiveRunStore>,
@@ -33,7 +35,7 @@ pub struct Workers {
 }
 
 impl Workers {
-    /// Works through these ports.
+    /// Creates the service on these ports.
     pub fn new(
         credentials: Arc<dyn Credentials>,
         active_runs: Arc<dyn ActiveRunStore>,
@@ -50,12 +52,27 @@ impl Workers {
         }
     }
 
-    /// Whether a login is right.
+    /// Returns whether a worker of that name has that password.
+    ///
+    /// # Errors
+    ///
+    /// [`ServiceError::Fault`] when the store fails.
+    #[tracing::instrument(
+        name = "services.workers.log_in",
+        level = "debug",
+        skip_all,
+        fields(worker = name)
+    )]
     pub async fn log_in(&self, name: &str, password: &str) -> Result<bool, ServiceError> {
         Ok(self.credentials.verify(name, password).await?)
     }
 
-    /// All workers, by name.
+    /// Returns all workers, by name.
+    ///
+    /// # Errors
+    ///
+    /// [`ServiceError::Fault`] when a store fails.
+    #[tracing::instrument(name = "services.workers.list", skip_all)]
     pub async fn list(&self) -> Result<Vec<WorkerState>, ServiceError> {
         let mut held: BTreeMap<String, Vec<RunId>> = BTreeMap::new();
         for run in self.active_runs.list().await? {
@@ -83,12 +100,18 @@ impl Workers {
             .collect())
     }
 
-    /// Two random UUIDs: 244 random bits.
+    /// Generates a password of two random UUIDs, which have 244 random bits.
     fn password(&self) -> String {
         format!("{}{}", self.ids.fresh(), self.ids.fresh()).replace('-', "")
     }
 
-    /// Adds a worker; answers the password that was made when none was given.
+    /// Adds a worker. Returns the password that was generated when none was given.
+    ///
+    /// # Errors
+    ///
+    /// [`ServiceError::Invalid`] when the name or the password is not acceptable;
+    /// [`ServiceError::Conflict`] when there is a worker of that name.
+    #[tracing::instrument(name = "services.workers.add", skip_all, fields(worker = name))]
     pub async fn add(
         &self,
         name: &str,
@@ -96,13 +119,15 @@ impl Workers {
         link: Option<String>,
     ) -> Result<Option<String>, ServiceError> {
         let bad = name.is_empty()
-            || name.len() > LONGEST_NAME
+            || name.len() > MAX_NAME_LENGTH
             || name.contains([':', '/', '?', '#'])
             || name.chars().any(|c| c.is_control() || c.is_whitespace());
         if bad {
             return Err(Invalid::new(
                 "name",
-                format!("1 to {LONGEST_NAME} characters without spaces, colons, slashes, ? or #"),
+                format!(
+                    "1 to {MAX_NAME_LENGTH} characters without spaces, colons, slashes, ? or #"
+                ),
             )
             .into());
         }
@@ -113,13 +138,18 @@ impl Workers {
             )
             .into());
         }
-        let made = password.is_none().then(|| self.password());
-        let password = password.or_else(|| made.clone()).unwrap_or_default();
+        let generated = password.is_none().then(|| self.password());
+        let password = password.or_else(|| generated.clone()).unwrap_or_default();
         self.credentials.add(name, &password, link).await?;
-        Ok(made)
+        Ok(generated)
     }
 
-    /// Gives a worker a new password, which is answered.
+    /// Replaces the password of a worker, and returns the new one.
+    ///
+    /// # Errors
+    ///
+    /// [`ServiceError::NotFound`] when there is no such worker.
+    #[tracing::instrument(name = "services.workers.rotate", skip_all, fields(worker = name))]
     pub async fn rotate(&self, name: &str) -> Result<String, ServiceError> {
         let password = self.password();
         match self.credentials.set_password(name, &password).await? {
@@ -128,7 +158,13 @@ impl Workers {
         }
     }
 
-    /// Takes a worker away; one that holds a run only by force.
+    /// Removes a worker.
+    ///
+    /// # Errors
+    ///
+    /// [`ServiceError::Conflict`] when the worker holds a run and `force` is not set;
+    /// [`ServiceError::NotFound`] when there is no such worker.
+    #[tracing::instrument(name = "services.workers.remove", skip_all, fields(worker = name))]
     pub async fn remove(&self, name: &str, force: bool) -> Result<(), ServiceError> {
         let holds = self
             .active_runs

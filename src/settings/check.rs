@@ -301,8 +301,10 @@ pub(super) fn check(raw: Raw) -> Result<Settings, Invalid> {
             interval: Duration::from_secs(
                 at_least_one("keepalive_interval_seconds", raw.keepalive_interval_seconds)?.into(),
             ),
-            at_once: at_least_one("watch.max_concurrent_pings", raw.watch.max_concurrent_pings)?
-                as usize,
+            max_concurrent_pings: at_least_one(
+                "watch.max_concurrent_pings",
+                raw.watch.max_concurrent_pings,
+            )? as usize,
         },
         calls: calls(&raw.backchannel, filled(raw.user_agent))?,
         shutdown: Duration::from_secs(raw.shutdown_seconds.into()),

@@ -104,7 +104,7 @@ async fn read(State(shared): State<Shared>, Path(name): Path<String>) -> Respons
     let Some(current) = shared.current() else {
         return idle();
     };
-    if crate::domain::log_name::check_file_name(&name).is_err() {
+    if crate::domain::log_name::validate_file_name(&name).is_err() {
         return (StatusCode::BAD_REQUEST, "not the name of a log").into_response();
     }
     match tokio::fs::File::open(current.logs.join(&name)).await {

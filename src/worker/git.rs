@@ -4,7 +4,7 @@ use super::{
     codemod::{self, Ended},
     log::RunLog,
 };
-use crate::domain::codebase::split_branch_url;
+use crate::domain::branch_url::split_branch_url;
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},

@@ -59,7 +59,7 @@ pub(super) fn enqueue(
     let mut stored = stored.clone();
     let changed = if index.is_claimed(stored.item.id) {
         match &mut stored.pending_enqueue {
-            Some(pending) => pending.absorb(request),
+            Some(pending) => pending.coalesce(request),
             none => *none = Some(request),
         }
         true

@@ -37,7 +37,7 @@ fn store_past(txn: &mut Txn<'_>, run: &Run) -> Result<(), Fault> {
     };
     let past = StoredPast {
         brief,
-        past: run.past(),
+        past: run.into(),
         revision: run.revision.clone(),
     };
     let key = keys::past(&run.key().pair(), run.start_time, &run.id);

@@ -288,7 +288,7 @@ mod tests {
         };
         let codebase = records::StoredCodebase {
             sequence: 1,
-            codebase: upload.check().unwrap(),
+            codebase: upload.validate().unwrap(),
         };
         let kv = MemoryKv::default();
         let mut txn = Txn::new(&kv);

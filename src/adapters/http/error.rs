@@ -1,10 +1,6 @@
 //! The mapping of failures to responses; no other file maps one to a status.
 
-use crate::{
-    domain::Invalid,
-    ports::Fault,
-    services::{ServiceError, health::chain},
-};
+use crate::{domain::Invalid, ports::Fault, ports::fault::ErrorChain, services::ServiceError};
 use axum::{
     Json,
     http::{HeaderName, HeaderValue, StatusCode, header},
@@ -149,7 +145,7 @@ impl From<Invalid> for ApiError {
 
 impl From<Fault> for ApiError {
     fn from(fault: Fault) -> Self {
-        tracing::error!(error = %chain(&fault), "a request failed");
+        tracing::error!(error = %ErrorChain(&fault), "a request failed");
         // Only the action is returned: causes may name hosts and paths, and are for the log.
         let detail = fault.to_string();
         if fault.is_unavailable() {

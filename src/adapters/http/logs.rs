@@ -6,7 +6,7 @@ use super::{
     extract::{ApiResult, AppPath, AppQuery},
 };
 use crate::{
-    domain::{log_name::check_file_name, name::RunId},
+    domain::{log_name::validate_file_name, name::RunId},
     services::{
         ServiceError,
         logs::{LogPart, LogStream},
@@ -179,7 +179,8 @@ pub async fn show(
     AppQuery(query): AppQuery<PartQuery>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    check_file_name(&name).map_err(|e| ApiError::text(StatusCode::BAD_REQUEST, e.to_string()))?;
+    validate_file_name(&name)
+        .map_err(|e| ApiError::text(StatusCode::BAD_REQUEST, e.to_string()))?;
     let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let as_events = header("accept").is_some_and(|accept| accept.contains("text/event-stream"));
     // A browser that reconnects sends the id of the last event, which is the offset to resume at.

@@ -5,7 +5,7 @@ use crate::{
     adapters::local::SpoolFolder,
     domain::{
         active_run::ActiveRun,
-        log_name::{REPORT, check_file_name, is_log},
+        log_name::{REPORT, is_log, validate_file_name},
     },
     ports::{Fault, artifact_store::Content},
     services::finish::Upload,
@@ -129,7 +129,7 @@ impl Receiver<'_> {
 
     /// Receives a log or an artifact.
     async fn file(&mut self, name: &str, mut field: Field<'_>) -> Result<(), ApiError> {
-        check_file_name(name).map_err(|e| bad_request(e.to_string()))?;
+        validate_file_name(name).map_err(|e| bad_request(e.to_string()))?;
         if self.folder.files().iter().any(|file| file.name == name) {
             return Err(bad_request(format!("two parts are named {name}")));
         }

@@ -19,7 +19,7 @@ pub async fn watchdog(
     State(app): State<Arc<AppState>>,
 ) -> Result<(StatusCode, Json<WatchdogResponse>), ApiError> {
     let runs = app.watcher.overview().await?;
-    let stalled = app.watcher.stands_still();
+    let stalled = app.watcher.stalled_for();
     Ok((
         health_status(stalled.is_none()),
         Json(WatchdogResponse::new(&runs, stalled, app.clock.now())),

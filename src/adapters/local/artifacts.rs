@@ -2,7 +2,7 @@
 
 use super::{absent_is_none, blocking, check_writable, sync_folder, write_atomically};
 use crate::{
-    domain::{log_name::check_file_name, name::RunId},
+    domain::{log_name::validate_file_name, name::RunId},
     ports::{
         ArtifactStore, Fault, SpooledFile,
         artifact_store::{Content, FileReader},
@@ -30,7 +30,7 @@ impl LocalArtifacts {
     /// Returns the folder of a run. A run id that is not a plain file name could lead out of the
     /// base.
     fn folder(&self, run: &RunId) -> Result<PathBuf, Fault> {
-        check_file_name(run.as_str()).map_err(|e| Fault::backend("name a run's folder", e))?;
+        validate_file_name(run.as_str()).map_err(|e| Fault::backend("name a run's folder", e))?;
         Ok(self.base.join(run.as_str()))
     }
 }
@@ -68,7 +68,7 @@ impl ArtifactStore for LocalArtifacts {
         blocking("store artifacts", move || {
             fs::create_dir_all(&folder)?;
             for file in &files {
-                let name = check_file_name(&file.name).map_err(io::Error::other);
+                let name = validate_file_name(&file.name).map_err(io::Error::other);
                 name.and_then(|()| store_file(&file.content, &base, &folder.join(&file.name)))?;
             }
             // Artifacts must survive a crash once this returns: the names of the files, and that of
@@ -83,7 +83,7 @@ impl ArtifactStore for LocalArtifacts {
         name = "local.artifacts.open", level = "debug", skip_all, fields(run.id = %run, name)
     )]
     async fn open(&self, run: &RunId, name: &str) -> Result<Option<FileReader>, Fault> {
-        if check_file_name(name).is_err() {
+        if validate_file_name(name).is_err() {
             return Ok(None);
         }
         let path = self.folder(run)?.join(name);

@@ -3,7 +3,7 @@
 use super::{absent_is_none, blocking, check_writable, write_atomically};
 use crate::{
     adapters::support::gzip,
-    domain::{log_name::check_file_name, time::Time},
+    domain::{log_name::validate_file_name, time::Time},
     ports::{Fault, LogStore, SpooledFile, artifact_store::FileReader, log_store::LogFolder},
 };
 use async_trait::async_trait;
@@ -28,7 +28,7 @@ impl LocalLogs {
     /// Returns the folder of a run. A run id that is not a plain file name could lead out of the
     /// base.
     fn folder(&self, folder: &LogFolder) -> Result<PathBuf, Fault> {
-        check_file_name(folder.run.as_str())
+        validate_file_name(folder.run.as_str())
             .map_err(|e| Fault::backend("name a run's folder", e))?;
         Ok(self
             .base
@@ -43,7 +43,7 @@ fn write_compressed(
     folder: &Path,
     finished: u32,
 ) -> io::Result<()> {
-    check_file_name(&log.name).map_err(io::Error::other)?;
+    validate_file_name(&log.name).map_err(io::Error::other)?;
     write_atomically(base, &folder.join(format!("{}.gz", log.name)), |out| {
         gzip::compress(&log.content, finished, out)
     })
@@ -96,7 +96,7 @@ impl LogStore for LocalLogs {
         name = "local.logs.open", level = "debug", skip_all, fields(run.id = %folder.run, name)
     )]
     async fn open(&self, folder: &LogFolder, name: &str) -> Result<Option<FileReader>, Fault> {
-        if check_file_name(name).is_err() {
+        if validate_file_name(name).is_err() {
             return Ok(None);
         }
         let folder = self.folder(folder)?;

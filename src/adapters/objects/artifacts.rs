@@ -2,7 +2,7 @@
 
 use super::{Objects, PutError};
 use crate::{
-    domain::{log_name::check_file_name, name::RunId},
+    domain::{log_name::validate_file_name, name::RunId},
     ports::{ArtifactStore, Fault, SpooledFile, artifact_store::FileReader},
 };
 use async_trait::async_trait;
@@ -25,7 +25,7 @@ impl ObjectArtifacts {
     }
 
     async fn put(&self, run: &RunId, file: &SpooledFile) -> Result<(), Fault> {
-        check_file_name(&file.name).map_err(|e| Fault::backend("name an artifact", e))?;
+        validate_file_name(&file.name).map_err(|e| Fault::backend("name an artifact", e))?;
         match self
             .objects
             .put(&format!("{run}/{}", file.name), &file.content, file.size)
@@ -45,7 +45,7 @@ impl ArtifactStore for ObjectArtifacts {
         fields(run.id = %run, files = files.len())
     )]
     async fn store(&self, run: &RunId, files: &[SpooledFile]) -> Result<(), Fault> {
-        check_file_name(run.as_str()).map_err(|e| Fault::backend("name a run's folder", e))?;
+        validate_file_name(run.as_str()).map_err(|e| Fault::backend("name a run's folder", e))?;
         let puts: Vec<_> = files.iter().map(|file| self.put(run, file)).collect();
         futures::stream::iter(puts)
             .buffer_unordered(MAX_CONCURRENT_UPLOADS)
@@ -57,7 +57,7 @@ impl ArtifactStore for ObjectArtifacts {
         name = "objects.artifacts.open", level = "debug", skip_all, fields(run.id = %run, name)
     )]
     async fn open(&self, run: &RunId, name: &str) -> Result<Option<FileReader>, Fault> {
-        if check_file_name(name).is_err() {
+        if validate_file_name(name).is_err() {
             return Ok(None);
         }
         self.objects.get(&format!("{run}/{name}")).await

@@ -3,7 +3,7 @@
 use super::{Objects, PutError};
 use crate::{
     adapters::{off_thread, support::gzip},
-    domain::{log_name::check_file_name, time::Time},
+    domain::{log_name::validate_file_name, time::Time},
     ports::{
         Fault, LogStore, SpooledFile,
         artifact_store::{Content, FileReader},
@@ -138,7 +138,7 @@ impl ObjectLogs {
         log: &SpooledFile,
         finished: Time,
     ) -> Result<(), Fault> {
-        check_file_name(&log.name).map_err(|e| Fault::backend("name a log", e))?;
+        validate_file_name(&log.name).map_err(|e| Fault::backend("name a log", e))?;
         let (content, seconds) = (
             log.content.clone(),
             u32::try_from(finished.timestamp()).unwrap_or(0),
@@ -175,7 +175,7 @@ impl LogStore for ObjectLogs {
         files: &[SpooledFile],
         finished: Time,
     ) -> Result<(), Fault> {
-        check_file_name(folder.run.as_str())
+        validate_file_name(folder.run.as_str())
             .map_err(|e| Fault::backend("name a run's folder", e))?;
         for log in files {
             self.put(folder, log, finished).await?;
@@ -187,7 +187,7 @@ impl LogStore for ObjectLogs {
         name = "objects.logs.open", level = "debug", skip_all, fields(run.id = %folder.run, name)
     )]
     async fn open(&self, folder: &LogFolder, name: &str) -> Result<Option<FileReader>, Fault> {
-        if check_file_name(name).is_err() {
+        if validate_file_name(name).is_err() {
             return Ok(None);
         }
         match self

@@ -143,7 +143,7 @@ fn work_in(
     {
         *changed = true;
         match waiting {
-            Some(waiting) => waiting.absorb(wish),
+            Some(waiting) => waiting.coalesce(wish),
             none => *none = Some(Box::new(wish)),
         }
     } else {

@@ -49,7 +49,7 @@ impl From<QueueEntry> for ParkedResponse {
             bucket: item.bucket.to_string(),
             reason: reason.unwrap_or_default(),
             since,
-            tries: state.tries,
+            tries: state.attempts,
         }
     }
 }

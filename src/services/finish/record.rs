@@ -110,7 +110,7 @@ impl Finisher {
             } => {
                 let new = NewRun {
                     disposition: self.retry_policy.of(&run).await?,
-                    worker_at_fault: self.retry_policy.config.quarantine.blames(&run),
+                    worker_at_fault: self.retry_policy.config.quarantine.worker_at_fault(&run),
                     run,
                     token: active.token.clone(),
                     now: self.clock.now(),

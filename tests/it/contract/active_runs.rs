@@ -8,7 +8,7 @@ use janitor_runner::{
         active_run::{ActiveRun, Claimant},
         name::RunId,
         queue::{Bucket, EnqueueRequest},
-        retry::{Disposition, ItemState, Parked, Tries},
+        retry::{Attempts, Disposition, ItemState, Parked},
         run::{ResultBranch, ResultCode, Run},
         time::Time,
     },
@@ -266,7 +266,7 @@ async fn an_item_goes_back_to_its_own_place<
     queued(store, &["aa", "bb"]).await;
     let run = leased(store, "r1").await;
     let state = ItemState {
-        tries: Tries::from([("vanished".into(), 1)]),
+        attempts: Attempts::from([("vanished".into(), 1)]),
         ..ItemState::default()
     };
     vanish(store, &run, state.clone()).await;

@@ -4,7 +4,7 @@ use super::contract;
 use crate::support::{start, values::*};
 use janitor_runner::{
     domain::{
-        candidate::Known,
+        candidate::NameLookup,
         codebase::Codebase,
         name::RunId,
         publish::{BranchPolicy, PublishMode, PublishPolicy},
@@ -318,7 +318,7 @@ async fn names_are_known_or_not<S: Catalog>(store: &S) {
         )
         .await
         .unwrap();
-    assert!(!known.run(&RunId::new("nosuch")));
-    assert!(known.codebase(&codebase_name("aa")) && !known.codebase(&codebase_name("bb")));
-    assert!(known.publish_policy("p") && !known.publish_policy("q"));
+    assert!(!known.has_run(&RunId::new("nosuch")));
+    assert!(known.has_codebase(&codebase_name("aa")) && !known.has_codebase(&codebase_name("bb")));
+    assert!(known.has_publish_policy("p") && !known.has_publish_policy("q"));
 }

@@ -253,7 +253,7 @@ impl Place {
             ports,
             PollConfig {
                 interval: std::time::Duration::from_secs(1),
-                at_once: 8,
+                max_concurrent_pings: 8,
             },
         ))
     }
@@ -370,14 +370,14 @@ async fn a_result_is_told() {
     let mut listener = place.events.listen();
     let finisher = place.finisher(place.store.clone(), working_artifacts(), working_logs());
     let first = finish(&finisher, &id, SUCCESS).await.unwrap();
-    place.outbox_publisher.tell().await.unwrap();
+    place.outbox_publisher.publish_batch().await.unwrap();
     assert_eq!(
         listener.try_recv().unwrap(),
         Event::Result(Box::new(first.run.clone()))
     );
     let again = finish(&finisher, &id, "{}").await.unwrap();
     assert_eq!((again.first_time, again.run), (false, first.run));
-    assert_eq!(place.outbox_publisher.tell().await.unwrap(), 0);
+    assert_eq!(place.outbox_publisher.publish_batch().await.unwrap(), 0);
     assert!(listener.try_recv().is_err());
 }
 
@@ -414,7 +414,7 @@ async fn a_host_that_is_rate_limited_is_skipped_and_its_item_kept() {
     vcs.expect_probe()
         .returning(move |codebase| match codebase.host() {
             Some("aa.example") => Probe::RateLimited(until),
-            _ => Probe::Availability {
+            _ => Probe::Found {
                 url: "https://elsewhere/x".into(),
                 vcs_type: VcsType::Git,
             },
@@ -587,8 +587,8 @@ async fn follow_ups_are_carried_out_once_and_dropped_without_a_candidate() {
         let active = place.store.claim(claim(run)).await.unwrap().unwrap().run;
         finish(&finisher, &active.id, SUCCESS).await.unwrap();
     }
-    assert_eq!(place.follow_ups.carry_out().await.unwrap(), 2);
-    assert_eq!(place.follow_ups.carry_out().await.unwrap(), 0);
+    assert_eq!(place.follow_ups.run_batch().await.unwrap(), 2);
+    assert_eq!(place.follow_ups.run_batch().await.unwrap(), 0);
     let queued = QueueStore::list(place.store.as_ref(), 9).await.unwrap();
     assert_eq!(queued.len(), 1);
     assert_eq!(

@@ -517,7 +517,7 @@ async fn a_watcher_survives_every_error_of_a_store() {
         ports,
         PollConfig {
             interval: Duration::from_millis(5),
-            at_once: 2,
+            max_concurrent_pings: 2,
         },
     ));
     let going = tokio::spawn(watcher.clone().run());
@@ -527,7 +527,7 @@ async fn a_watcher_survives_every_error_of_a_store() {
             .unwrap()
             .unwrap();
     }
-    assert!(!going.is_finished() && watcher.stands_still().is_none());
+    assert!(!going.is_finished() && watcher.stalled_for().is_none());
     going.abort();
 }
 
@@ -535,9 +535,9 @@ async fn a_watcher_survives_every_error_of_a_store() {
 async fn a_watcher_that_died_is_said_to_stand_still() {
     let place = place();
     let watcher = place.watcher(Arc::new(NoBackchannel), place.working_finisher());
-    assert_eq!(watcher.stands_still(), None);
+    assert_eq!(watcher.stalled_for(), None);
     tokio::time::advance(Duration::from_secs(91)).await;
-    assert!(watcher.stands_still().unwrap().contains("91 s ago"));
+    assert!(watcher.stalled_for().unwrap().contains("91 s ago"));
 }
 
 /// Answers for one run, and never for the other.

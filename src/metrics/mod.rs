@@ -1,7 +1,11 @@
-//! Figures for Prometheus. The names of the first block are those of the Python runner, which dashboards and alerts of
-//! existing deployments use; new ones begin with `janitor_runner_`.
+//! Metrics for Prometheus. The names in `register_python_names` are those of the Python runner,
+//! which the dashboards and alerts of existing deployments use; all others begin with
+//! `janitor_runner_`.
+
+mod process;
 
 use crate::domain::{queue::Bucket, run::Run};
+use process::ProcessMetrics;
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
     metrics::{
@@ -52,7 +56,7 @@ labels!(OfError {
 type Counts<L> = Family<L, Counter>;
 type Times<L> = Family<L, Histogram>;
 
-/// All figures of this process.
+/// All metrics of this process.
 pub struct Metrics {
     registry: Registry,
     run_count: Counter,
@@ -77,9 +81,7 @@ pub struct Metrics {
     backup_runs: Family<OfStore, Gauge>,
     backup_oldest: Family<OfStore, Gauge<f64, AtomicU64>>,
     errors: Counts<OfError>,
-    resident_memory: Gauge,
-    open_files: Gauge,
-    cpu_seconds: Gauge<f64, AtomicU64>,
+    process: ProcessMetrics,
 }
 
 impl fmt::Debug for Metrics {
@@ -88,10 +90,12 @@ impl fmt::Debug for Metrics {
     }
 }
 
+/// Buckets from 1 ms to 33 s, for requests and store operations.
 fn seconds() -> Histogram {
     Histogram::new(exponential_buckets(0.001, 2.0, 16))
 }
 
+/// Buckets from 1 s to 36 h, for runs.
 fn durations() -> Histogram {
     Histogram::new(exponential_buckets(1.0, 2.0, 18))
 }
@@ -103,7 +107,7 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// Everything at zero.
+    /// Creates all metrics, with the value zero.
     pub fn new() -> Self {
         let mut metrics = Self {
             registry: Registry::default(),
@@ -129,16 +133,14 @@ impl Metrics {
             backup_runs: Family::default(),
             backup_oldest: Family::default(),
             errors: Family::default(),
-            resident_memory: Gauge::default(),
-            open_files: Gauge::default(),
-            cpu_seconds: Gauge::default(),
+            process: ProcessMetrics::default(),
         };
-        metrics.register_kept_names();
+        metrics.register_python_names();
         metrics.register_own_names();
         metrics
     }
 
-    fn register_kept_names(&mut self) {
+    fn register_python_names(&mut self) {
         let r = &mut self.registry;
         r.register(
             "run_count",
@@ -147,128 +149,122 @@ impl Metrics {
         );
         r.register(
             "job_last_success_unixtime",
-            "When a run last ended well",
+            "Unix time at which a run last succeeded",
             self.job_last_success.clone(),
         );
         r.register(
             "build_duration",
-            "Seconds that runs took",
+            "Duration of runs, in seconds",
             self.build_duration.clone(),
         );
-        r.register("result", "Runs by result", self.result.clone());
+        r.register(
+            "result",
+            "Number of runs by result code",
+            self.result.clone(),
+        );
         r.register(
             "active_runs",
-            "Runs that workers hold now",
+            "Number of active runs by worker",
             self.active_runs.clone(),
         );
         r.register(
             "assignments",
-            "Assignments handed out",
+            "Number of assignments by worker",
             self.assignments.clone(),
         );
         r.register(
             "rate_limited_host",
-            "Times a host asked to be left alone",
+            "Number of times that a host limited the rate of requests",
             self.rate_limited_host.clone(),
         );
         r.register(
             "artifact_upload_failed",
-            "Runs whose artifacts could not be stored",
+            "Number of runs whose artifacts could not be stored",
             self.artifact_upload_failed.clone(),
         );
         r.register(
             "queue_empty",
-            "Times that nothing could be handed out",
+            "Number of claims for which the queue had no item",
             self.queue_empty.clone(),
         );
         r.register(
             "primary_logfile_upload_failed",
-            "Runs whose logs could not be stored",
+            "Number of runs whose logs could not be stored",
             self.primary_logfile_upload_failed.clone(),
         );
         r.register(
             "logfile_uploads",
-            "Logs stored",
+            "Number of logs stored",
             self.logfile_uploads.clone(),
         );
     }
 
     fn register_own_names(&mut self) {
         let r = self.registry.sub_registry_with_prefix("janitor_runner");
-        r.register("http_requests", "Requests answered", self.requests.clone());
+        r.register(
+            "http_requests",
+            "Number of HTTP requests by method, route and status",
+            self.requests.clone(),
+        );
         r.register(
             "http_request_seconds",
-            "Time to the head of the answer",
+            "Time from the request to the head of the response, in seconds",
             self.request_seconds.clone(),
         );
         r.register(
             "store_operations",
-            "Operations of the stores",
+            "Number of store operations by outcome",
             self.operations.clone(),
         );
         r.register(
             "store_operation_seconds",
-            "Time of the stores' operations",
+            "Duration of store operations, in seconds",
             self.operation_seconds.clone(),
         );
         r.register(
             "queue_size",
-            "Queued items, held ones included",
+            "Number of items in the queue, including claimed ones",
             self.queue_size.clone(),
         );
         r.register(
             "watchdog_endings",
-            "Runs ended because their worker was gone",
+            "Number of runs that were ended because their worker was gone",
             self.watchdog_endings.clone(),
         );
         r.register(
             "backchannel_pings",
-            "Workers asked for a sign of life",
+            "Number of pings of workers by outcome",
             self.backchannel_pings.clone(),
         );
         r.register(
             "upload_bytes",
-            "Bytes received for a store",
+            "Number of bytes received for a store",
             self.upload_bytes.clone(),
         );
         r.register(
             "backup_runs",
-            "Runs whose files wait in the backup directory",
+            "Number of runs whose files wait in the fallback directory",
             self.backup_runs.clone(),
         );
         r.register(
             "backup_oldest_seconds",
-            "How long the oldest of them wait",
+            "Age of the oldest files in the fallback directory, in seconds",
             self.backup_oldest.clone(),
         );
         r.register(
             "errors",
-            "Failures that somebody should look at",
+            "Number of failures that an operator should look into",
             self.errors.clone(),
         );
-        r.register(
-            "process_resident_memory_bytes",
-            "Resident memory",
-            self.resident_memory.clone(),
-        );
-        r.register(
-            "process_open_files",
-            "Open file descriptors",
-            self.open_files.clone(),
-        );
-        r.register(
-            "process_cpu_seconds",
-            "Processor time used",
-            self.cpu_seconds.clone(),
-        );
+        self.process.register(r);
         r.register(
             "build",
-            "This program",
+            "Version of the program",
             Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]),
         );
     }
 
-    /// A run was stored.
+    /// Counts a run that was stored.
     pub fn run_stored(&self, run: &Run) {
         self.run_count.inc();
         let campaign = run.campaign.to_string();
@@ -280,7 +276,7 @@ impl Metrics {
         self.result
             .get_or_create(&OfResult {
                 campaign,
-                result_code: known_code(run),
+                result_code: code_label(run),
             })
             .inc();
         if run.code.is_success() {
@@ -288,7 +284,7 @@ impl Metrics {
         }
     }
 
-    /// An assignment was handed out.
+    /// Counts an assignment.
     pub fn assigned(&self, worker: Option<&str>) {
         self.assignments
             .get_or_create(&OfWorker {
@@ -297,7 +293,7 @@ impl Metrics {
             .inc();
     }
 
-    /// A host asked to be left alone.
+    /// Counts a host that limited the rate of requests.
     pub fn host_rate_limited(&self, host: &str) {
         self.rate_limited_host
             .get_or_create(&OfHost {
@@ -306,29 +302,30 @@ impl Metrics {
             .inc();
     }
 
-    /// Nothing could be handed out.
+    /// Counts a claim for which the queue had no item.
     pub fn queue_empty(&self) {
         self.queue_empty.inc();
     }
 
-    /// Logs of a run were stored.
+    /// Counts the logs of a run that were stored.
     pub fn logs_stored(&self, logs: usize) {
         self.logfile_uploads.inc_by(logs as u64);
     }
 
-    /// The logs of a run were not stored.
+    /// Counts a run whose logs were not stored.
     pub fn logs_not_stored(&self) {
         self.primary_logfile_upload_failed.inc();
         self.failed("store", "logs");
     }
 
-    /// The artifacts of a run were not stored.
+    /// Counts a run whose artifacts were not stored.
     pub fn artifacts_not_stored(&self) {
         self.artifact_upload_failed.inc();
         self.failed("store", "artifacts");
     }
 
-    /// So many runs' files wait in the backup directory for their store, the oldest for so many seconds.
+    /// Sets the number of runs whose files wait in the fallback directory for their store, and the
+    /// age of the oldest, in seconds.
     pub fn waits_in_backup(&self, store: &str, runs: usize, oldest: f64) {
         let label = OfStore {
             store: store.to_owned(),
@@ -339,7 +336,7 @@ impl Metrics {
         self.backup_oldest.get_or_create(&label).set(oldest);
     }
 
-    /// The watcher ended a run.
+    /// Counts a run that the watcher ended.
     pub fn watchdog_ended(&self, reason: &str) {
         self.watchdog_endings
             .get_or_create(&OfReason {
@@ -348,7 +345,7 @@ impl Metrics {
             .inc();
     }
 
-    /// A worker was asked for a sign of life.
+    /// Counts a ping of a worker.
     pub fn pinged(&self, kind: &str, outcome: &str) {
         self.backchannel_pings
             .get_or_create(&OfPing {
@@ -358,7 +355,7 @@ impl Metrics {
             .inc();
     }
 
-    /// Something failed that somebody should look at.
+    /// Counts a failure that an operator should look into.
     pub fn failed(&self, category: &str, component: &str) {
         let label = OfError {
             category: category.to_owned(),
@@ -368,7 +365,7 @@ impl Metrics {
         self.errors.get_or_create(&label).inc();
     }
 
-    /// Bytes arrived for a store.
+    /// Counts bytes received for a store.
     pub fn uploaded(&self, store: &str, bytes: u64) {
         self.upload_bytes
             .get_or_create(&OfStore {
@@ -377,7 +374,7 @@ impl Metrics {
             .inc_by(bytes);
     }
 
-    /// A request was answered.
+    /// Counts a request, with the time to the head of its response.
     pub fn answered(&self, method: &str, route: &str, status: u16, time: Duration) {
         let label = OfRequest {
             method: method.to_owned(),
@@ -390,7 +387,7 @@ impl Metrics {
             .observe(time.as_secs_f64());
     }
 
-    /// A store carried out an operation.
+    /// Counts an operation of a store.
     pub fn operated(&self, store: &str, operation: &str, well: bool, time: Duration) {
         let status = if well { "ok" } else { "error" }.to_owned();
         let label = OfOperation {
@@ -404,7 +401,12 @@ impl Metrics {
             .observe(time.as_secs_f64());
     }
 
-    /// All figures as text, with those that are only known now.
+    /// Returns all metrics in the text format of Prometheus, with the current state of the queue
+    /// and the numbers of active runs by worker.
+    ///
+    /// # Errors
+    ///
+    /// [`fmt::Error`] when the metrics cannot be encoded.
     pub fn text(
         &self,
         queued: &BTreeMap<Bucket, u64>,
@@ -418,6 +420,7 @@ impl Metrics {
                 })
                 .set(size.cast_signed());
         }
+        // A worker without active runs must not keep its last number.
         self.active_runs.clear();
         for (worker, runs) in active {
             self.active_runs
@@ -426,42 +429,16 @@ impl Metrics {
                 })
                 .set(runs.cast_signed());
         }
-        self.look_at_process();
+        self.process.update();
         let mut text = String::new();
         encode(&mut text, &self.registry)?;
         Ok(text)
     }
-
-    fn look_at_process(&self) {
-        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-        let resident = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:"))
-            .and_then(|rest| rest.split_whitespace().next()?.parse::<i64>().ok());
-        if let Some(kibibytes) = resident {
-            self.resident_memory.set(kibibytes * 1024);
-        }
-        if let Ok(files) = std::fs::read_dir("/proc/self/fd") {
-            self.open_files
-                .set(files.count().try_into().unwrap_or(i64::MAX));
-        }
-        let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-        let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
-        let ticks: u32 = after_name
-            .split_whitespace()
-            .skip(11)
-            .take(2)
-            .filter_map(|ticks| ticks.parse::<u32>().ok())
-            .sum();
-        self.cpu_seconds.set(
-            f64::from(ticks)
-                / f64::from(u32::try_from(rustix::param::clock_ticks_per_second()).unwrap_or(100)),
-        );
-    }
 }
 
-/// Codes come from workers: one with odd characters or length is not worth a series of its own.
-fn known_code(run: &Run) -> String {
+/// Returns the result code as a label. Codes come from workers: all with unusual characters or
+/// length share one series, so that a broken worker cannot create any number of them.
+fn code_label(run: &Run) -> String {
     let code = run.code.as_str();
     let ordinary = code.len() <= 64
         && code
@@ -475,7 +452,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_kept_names_are_there() {
+    fn names_of_the_python_runner_are_exposed() {
         let metrics = Metrics::new();
         metrics.assigned(Some("w1"));
         metrics.queue_empty();
