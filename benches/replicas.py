@@ -69,7 +69,7 @@ def main():
             exact = len(got) == a.items and len(items) == a.items
             wrong += not exact
             # The next round begins with nothing held.
-            for text in ["delete from queue", "delete from runner_claim", "vacuum queue", "vacuum runner_claim"]:
+            for text in ["delete from queue", "delete from runner_active_run", "vacuum queue", "vacuum runner_active_run"]:
                 database.sql(url, text)
             print(f"round {number + 1}: {len(got)} claims of {len(items)} items, {len(got) / seconds:.0f} a second; {dict(answered)}"
                   f"{'' if exact else '  WRONG'}", flush=True)

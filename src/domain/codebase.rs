@@ -3,6 +3,7 @@
 use super::{
     Invalid,
     branch_url::{join_branch_url, split_branch_url},
+    host::host_of,
     invalid::text,
     name::CodebaseName,
     vcs::VcsType,
@@ -56,9 +57,8 @@ pub struct CodebaseUpload {
 }
 
 impl Codebase {
-    /// Returns the host of the branch URL: the part between `://` (and any `user@`) and the next
-    /// `/`.
-    pub fn host(&self) -> Option<&str> {
+    /// Returns the host of the branch URL, by the rule of [`host_of`].
+    pub fn host(&self) -> Option<String> {
         self.branch_url.as_deref().and_then(host_of)
     }
 
@@ -66,16 +66,6 @@ impl Codebase {
     pub fn moved_from(&self, earlier: &Self) -> bool {
         (&self.branch_url, &self.subpath) != (&earlier.branch_url, &earlier.subpath)
     }
-}
-
-/// Returns the host part of a URL, with its port if it has one.
-pub fn host_of(url: &str) -> Option<&str> {
-    let rest = url.split_once("://")?.1;
-    let authority = rest.split('/').next()?;
-    let host = authority
-        .rsplit_once('@')
-        .map_or(authority, |(_, host)| host);
-    (!host.is_empty()).then_some(host)
 }
 
 impl CodebaseUpload {
@@ -144,19 +134,6 @@ impl CodebaseUpload {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn host_is_between_scheme_and_path() {
-        for (url, host) in [
-            ("https://example.com/x", Some("example.com")),
-            ("https://user@example.com:8443/x", Some("example.com:8443")),
-            ("git+ssh://git@example.com", Some("example.com")),
-            ("/srv/git/x", None),
-            ("file:///srv/git", None),
-        ] {
-            assert_eq!(host_of(url), host, "{url}");
-        }
-    }
 
     #[test]
     fn url_and_branch_follow_from_branch_url_and_back() {

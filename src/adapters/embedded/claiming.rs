@@ -119,7 +119,7 @@ pub(super) fn next(
                 format!("item {} is of no codebase", item.id),
             )
         })?;
-        if !blocked.blocks_host(codebase.host()) {
+        if !blocked.blocks_host(codebase.host().as_deref()) {
             return Ok(Some(NextItem {
                 item: item.clone(),
                 codebase,
@@ -146,7 +146,7 @@ pub(super) fn claim(
         txn.put(keys::worker_seen(worker), &Moment(request.now))?;
     }
     let run = ActiveRun {
-        host: codebase.host().map(str::to_owned),
+        host: codebase.host(),
         lease_until: request.lease.map(|lease| request.now + lease),
         ..ActiveRun::new(
             request.run_id,

@@ -1,65 +1,80 @@
-//! Serves requests that wait at the same moment together, each answered for itself. A few batches are under way at the
-//! same time: while one waits for the disk, the next is worked on.
+//! Serves requests that wait at the same moment together, with a result of its own for each. A few
+//! batches are under way at the same time: while one waits for the disk, the next is worked on.
 
 use crate::ports::Fault;
 use futures::future::BoxFuture;
 use std::sync::Arc;
 use tokio::sync::{Mutex, mpsc, oneshot};
 
-/// Requests that may wait; more wait outside.
-const WAITING: usize = 1024;
+/// Requests that may wait; further callers wait until there is space.
+const QUEUE_CAPACITY: usize = 1024;
 
-type Asked<Q, A> = (Q, oneshot::Sender<A>);
-type Waiting<Q, A> = Arc<Mutex<mpsc::Receiver<Asked<Q, A>>>>;
+type Request<Q, A> = (Q, oneshot::Sender<A>);
+type Requests<Q, A> = Arc<Mutex<mpsc::Receiver<Request<Q, A>>>>;
 
-/// Takes requests in, and has them carried out in batches, one batch at a time.
+/// Accepts requests and has them processed in batches.
 #[derive(Debug)]
 pub(super) struct Batcher<Q, A> {
-    requests: mpsc::Sender<Asked<Q, A>>,
+    requests: mpsc::Sender<Request<Q, A>>,
 }
 
-async fn lane<Q, A>(
-    waiting: Waiting<Q, A>,
-    most: usize,
-    serve: impl Fn(Vec<Q>) -> BoxFuture<'static, Vec<A>>,
+async fn worker<Q, A>(
+    requests: Requests<Q, A>,
+    batch_size: usize,
+    process: impl Fn(Vec<Q>) -> BoxFuture<'static, Vec<A>>,
 ) {
-    let mut batch = Vec::with_capacity(most);
-    // The lock is held while waiting, so that one lane collects at a time.
-    while waiting.lock().await.recv_many(&mut batch, most).await > 0 {
-        // Nobody waits for an answer to these any more, and nothing was done for them yet.
-        batch.retain(|(_, answer)| !answer.is_closed());
-        let (asked, answers): (Vec<Q>, Vec<_>) = batch.drain(..).unzip();
-        if asked.is_empty() {
+    let mut batch = Vec::with_capacity(batch_size);
+    // The lock is held while waiting, so that one worker at a time collects a batch: two would
+    // share the requests between them and halve the batches.
+    while requests
+        .lock()
+        .await
+        .recv_many(&mut batch, batch_size)
+        .await
+        > 0
+    {
+        // Callers that went away wait for no result, and nothing was done for them yet: to claim
+        // an item for one of them would leave the item held by nobody.
+        batch.retain(|(_, reply)| !reply.is_closed());
+        let (requests, replies): (Vec<Q>, Vec<_>) = batch.drain(..).unzip();
+        if requests.is_empty() {
             continue;
         }
-        for (answer, done) in answers.into_iter().zip(serve(asked).await) {
-            drop(answer.send(done));
+        for (reply, result) in replies.into_iter().zip(process(requests).await) {
+            drop(reply.send(result));
         }
     }
 }
 
 impl<Q: Send + 'static, A: Send + 'static> Batcher<Q, A> {
-    /// `serve` answers a batch, in its order. It ends with the last batcher.
+    /// Starts workers, each of which has one batch under way at a time. `process` returns the
+    /// results of a batch in its order. The workers end when the batcher is dropped.
     pub(super) fn start(
-        lanes: usize,
-        most: usize,
-        serve: impl Fn(Vec<Q>) -> BoxFuture<'static, Vec<A>> + Clone + Send + Sync + 'static,
+        workers: usize,
+        batch_size: usize,
+        process: impl Fn(Vec<Q>) -> BoxFuture<'static, Vec<A>> + Clone + Send + Sync + 'static,
     ) -> Self {
-        let (requests, waiting) = mpsc::channel(WAITING);
-        let waiting = Arc::new(Mutex::new(waiting));
-        for _ in 0..lanes {
-            tokio::spawn(lane(waiting.clone(), most, serve.clone()));
+        let (sender, receiver) = mpsc::channel(QUEUE_CAPACITY);
+        let receiver = Arc::new(Mutex::new(receiver));
+        for _ in 0..workers {
+            tokio::spawn(worker(receiver.clone(), batch_size, process.clone()));
         }
-        Self { requests }
+        Self { requests: sender }
     }
-    pub(super) async fn ask(&self, action: &'static str, request: Q) -> Result<A, Fault> {
+
+    /// Adds a request to the next batch, and returns its result.
+    ///
+    /// # Errors
+    ///
+    /// [`Fault::Unavailable`] when the workers have stopped.
+    pub(super) async fn submit(&self, action: &'static str, request: Q) -> Result<A, Fault> {
         let stopped = || Fault::unavailable(action, "the batches have stopped");
-        let (answer, answered) = oneshot::channel();
+        let (reply, result) = oneshot::channel();
         self.requests
-            .send((request, answer))
+            .send((request, reply))
             .await
             .map_err(|_| stopped())?;
-        answered.await.map_err(|_| stopped())
+        result.await.map_err(|_| stopped())
     }
 }
 
@@ -69,7 +84,7 @@ mod tests {
     use std::time::Duration;
 
     #[tokio::test]
-    async fn those_that_wait_are_served_together_and_answered_apart() {
+    async fn waiting_requests_share_a_batch_and_get_their_own_results() {
         let batcher = Arc::new(Batcher::<u32, (u32, usize)>::start(2, 8, |batch| {
             Box::pin(async move {
                 tokio::time::sleep(Duration::from_millis(5)).await;
@@ -77,18 +92,23 @@ mod tests {
                 batch.into_iter().map(|number| (number * 2, size)).collect()
             })
         }));
-        let asked: Vec<_> = (0..17)
+        let submitted: Vec<_> = (0..17)
             .map(|number| {
                 let batcher = batcher.clone();
-                tokio::spawn(async move { (number, batcher.ask("double", number).await.unwrap()) })
+                tokio::spawn(
+                    async move { (number, batcher.submit("double", number).await.unwrap()) },
+                )
             })
             .collect();
         let mut largest = 0;
-        for asked in asked {
-            let (number, (answer, size)) = asked.await.unwrap();
-            assert_eq!(answer, number * 2);
+        for submitted in submitted {
+            let (number, (doubled, size)) = submitted.await.unwrap();
+            assert_eq!(doubled, number * 2);
             largest = largest.max(size);
         }
-        assert!((2..=8).contains(&largest), "{largest}");
+        assert!(
+            (2..=8).contains(&largest),
+            "the largest batch had {largest} requests"
+        );
     }
 }

@@ -1,6 +1,7 @@
-//! Workers' accounts, with passwords as pgcrypto writes them: what the Python runner made is read, and the other way round.
+//! Workers' accounts, with passwords as pgcrypto writes them: accounts of the Python runner work
+//! here, and the other way round.
 
-use super::Postgres;
+use super::{Postgres, error::database_error};
 use crate::{
     adapters::off_thread,
     ports::{Credentials, CredentialsError, Fault, credentials::WorkerAccount},
@@ -8,44 +9,36 @@ use crate::{
 use async_trait::async_trait;
 use bcrypt::{HashParts, Version};
 use chrono::NaiveDateTime;
+use sqlx::error::DatabaseError;
 use std::str::FromStr;
 
-/// Work of a new hash: 2^8 rounds take some 15 ms.
-const COST: u32 = 8;
-/// The hash that stands in for those who have none, so that the time tells nothing. Nobody knows its password.
-const NOBODY: &str = "$2a$08$3lqI1SZ.6lcSwb4xu2fEb.GGmkgnE66C.NPWD5vqq24DVAHkdcs8a";
-
+/// The cost of a new hash: 2^8 rounds take some 15 ms.
+const HASH_COST: u32 = 8;
+/// The hash that is verified where there is no account, so that the time taken does not reveal
+/// that. Nobody knows its password.
+const UNKNOWN_WORKER_HASH: &str = "$2a$08$3lqI1SZ.6lcSwb4xu2fEb.GGmkgnE66C.NPWD5vqq24DVAHkdcs8a";
 /// In place of the password of a worker that was removed: its row must stay, since runs name it.
 const REMOVED: &str = "!removed";
 
+/// Name, link, time last seen and failures in a row of a worker.
 type AccountRow = (String, Option<String>, Option<NaiveDateTime>, Option<i32>);
 
-fn account((name, link, seen, failures): AccountRow) -> WorkerAccount {
+fn account((name, link, last_seen, failures): AccountRow) -> WorkerAccount {
     let failures = failures
         .and_then(|failures| u32::try_from(failures).ok())
         .unwrap_or_default();
     WorkerAccount {
         name,
         link,
-        last_seen: seen.map(|time| time.and_utc()),
+        last_seen: last_seen.map(|time| time.and_utc()),
         failures,
     }
 }
 
-macro_rules! accounts {
-    ($condition:literal) => {
-        concat!(
-            "SELECT worker.name, worker.link, seen.last_seen, seen.failures FROM worker LEFT JOIN runner_worker AS seen ON seen.name = worker.name
-             WHERE worker.password <> $1",
-            $condition
-        )
-    };
-}
-
-async fn hashed(password: &str) -> Result<String, Fault> {
+async fn hash(password: &str) -> Result<String, Fault> {
     let password = password.to_owned();
     let hash = off_thread("hash a password", move || {
-        bcrypt::hash_with_result(password, COST)
+        bcrypt::hash_with_result(password, HASH_COST)
     })
     .await?;
     // pgcrypto knows only this one of the equivalent prefixes.
@@ -54,19 +47,23 @@ async fn hashed(password: &str) -> Result<String, Fault> {
         .format_for_version(Version::TwoA))
 }
 
+/// Whether a row must stay because runs refer to it.
+fn has_runs(fault: &Fault) -> bool {
+    database_error(fault).is_some_and(DatabaseError::is_foreign_key_violation)
+}
+
 impl Postgres {
-    /// Hashes of other kinds than bcrypt are left to pgcrypto.
-    async fn verify_there(&self, password: &str, hash: &str) -> Result<bool, Fault> {
+    /// Verifies hashes of other kinds than bcrypt, by pgcrypto.
+    async fn verify_by_pgcrypto(&self, password: &str, hash: &str) -> Result<bool, Fault> {
         let query = sqlx::query_scalar("SELECT crypt($1, $2) = $2")
             .bind(password)
             .bind(hash);
-        let verified: Result<Option<bool>, Fault> = self
-            .tables
-            .ask("check a password", query.fetch_one(self.tables.link.pool()))
-            .await;
+        let verified = query.fetch_one(self.tables.connections());
+        let verified: Result<Option<bool>, Fault> =
+            self.tables.run("check a password", verified).await;
         match verified {
             Ok(same) => Ok(same.unwrap_or(false)),
-            // Not a hash of a kind that it knows: nobody can log in with that.
+            // The stored text is no hash of a kind that pgcrypto knows: nobody can log in with it.
             Err(Fault::Backend { .. }) => Ok(false),
             Err(fault) => Err(fault),
         }
@@ -75,22 +72,21 @@ impl Postgres {
 
 #[async_trait]
 impl Credentials for Postgres {
+    #[tracing::instrument(
+        level = "debug", name = "postgres.credentials.verify", skip_all, fields(worker = name)
+    )]
     async fn verify(&self, name: &str, password: &str) -> Result<bool, CredentialsError> {
+        // Postgres refuses texts with NUL; no account can have them.
         if name.contains('\0') || password.contains('\0') {
             return Ok(false);
         }
         let query = sqlx::query_scalar("SELECT password FROM worker WHERE name = $1").bind(name);
-        let stored: Option<String> = self
-            .tables
-            .ask(
-                "look up a password",
-                query.fetch_optional(self.tables.link.pool()),
-            )
-            .await?;
+        let stored = query.fetch_optional(self.tables.connections());
+        let stored: Option<String> = self.tables.run("look up a password", stored).await?;
         let known = stored.is_some();
-        let hash = stored.unwrap_or_else(|| NOBODY.to_owned());
+        let hash = stored.unwrap_or_else(|| UNKNOWN_WORKER_HASH.to_owned());
         if HashParts::from_str(&hash).is_err() {
-            return Ok(self.verify_there(password, &hash).await?);
+            return Ok(self.verify_by_pgcrypto(password, &hash).await?);
         }
         let password = password.to_owned();
         let same = off_thread("check a password", move || {
@@ -100,25 +96,22 @@ impl Credentials for Postgres {
         Ok(known && same)
     }
 
+    #[tracing::instrument(
+        level = "debug", name = "postgres.credentials.add", skip_all, fields(worker = name)
+    )]
     async fn add(
         &self,
         name: &str,
         password: &str,
         link: Option<String>,
     ) -> Result<(), CredentialsError> {
-        let insert = sqlx::query(
-            "INSERT INTO worker (name, password, link) VALUES ($1, $2, $3)
-             ON CONFLICT (name) DO UPDATE SET password = excluded.password, link = excluded.link WHERE worker.password = $4",
-        );
-        let insert = insert
+        let insert = sqlx::query(include_str!("sql/add_worker.sql"))
             .bind(name)
-            .bind(hashed(password).await?)
+            .bind(hash(password).await?)
             .bind(link)
             .bind(REMOVED);
-        let added = self
-            .tables
-            .ask("add a worker", insert.execute(self.tables.link.pool()))
-            .await?;
+        let added = insert.execute(self.tables.connections());
+        let added = self.tables.run("add a worker", added).await?;
         if added.rows_affected() == 0 {
             Err(CredentialsError::Exists(name.to_owned()))
         } else {
@@ -126,30 +119,34 @@ impl Credentials for Postgres {
         }
     }
 
+    #[tracing::instrument(
+        level = "debug", name = "postgres.credentials.set_password", skip_all,
+        fields(worker = name)
+    )]
     async fn set_password(&self, name: &str, password: &str) -> Result<bool, CredentialsError> {
         let update =
-            sqlx::query("UPDATE worker SET password = $2 WHERE name = $1 AND password <> $3");
-        let update = update
-            .bind(name)
-            .bind(hashed(password).await?)
-            .bind(REMOVED);
-        let set = self
-            .tables
-            .ask("set a password", update.execute(self.tables.link.pool()))
-            .await?;
+            sqlx::query("UPDATE worker SET password = $2 WHERE name = $1 AND password <> $3")
+                .bind(name)
+                .bind(hash(password).await?)
+                .bind(REMOVED);
+        let set = update.execute(self.tables.connections());
+        let set = self.tables.run("set a password", set).await?;
         Ok(set.rows_affected() > 0)
     }
 
+    #[tracing::instrument(
+        level = "debug", name = "postgres.credentials.remove", skip_all, fields(worker = name)
+    )]
     async fn remove(&self, name: &str) -> Result<bool, CredentialsError> {
-        let pool = self.tables.link.pool();
+        let connections = self.tables.connections();
         let delete = sqlx::query("DELETE FROM worker WHERE name = $1 AND password <> $2")
             .bind(name)
             .bind(REMOVED);
-        let removed = match self
+        let deleted = self
             .tables
-            .ask("remove a worker", delete.execute(pool))
-            .await
-        {
+            .run("remove a worker", delete.execute(connections))
+            .await;
+        let removed = match deleted {
             Err(fault) if has_runs(&fault) => {
                 let close = sqlx::query(
                     "UPDATE worker SET password = $2 WHERE name = $1 AND password <> $2",
@@ -157,40 +154,31 @@ impl Credentials for Postgres {
                 .bind(name)
                 .bind(REMOVED);
                 self.tables
-                    .ask("remove a worker", close.execute(pool))
+                    .run("remove a worker", close.execute(connections))
                     .await?
             }
-            removed => removed?,
+            deleted => deleted?,
         };
         self.tables.forget_worker(name).await?;
         Ok(removed.rows_affected() > 0)
     }
 
+    #[tracing::instrument(
+        level = "debug", name = "postgres.credentials.account", skip_all, fields(worker = name)
+    )]
     async fn account(&self, name: &str) -> Result<Option<WorkerAccount>, CredentialsError> {
-        let query = sqlx::query_as(accounts!(" AND worker.name = $2"))
+        let query = sqlx::query_as(include_str!("sql/find_worker.sql"))
             .bind(REMOVED)
             .bind(name);
-        Ok(self
-            .tables
-            .ask(
-                "look up a worker",
-                query.fetch_optional(self.tables.link.pool()),
-            )
-            .await?
-            .map(account))
+        let row = query.fetch_optional(self.tables.connections());
+        Ok(self.tables.run("look up a worker", row).await?.map(account))
     }
 
+    #[tracing::instrument(level = "debug", name = "postgres.credentials.list", skip_all)]
     async fn list(&self) -> Result<Vec<WorkerAccount>, CredentialsError> {
-        let query = sqlx::query_as(accounts!(" ORDER BY worker.name COLLATE \"C\"")).bind(REMOVED);
-        let rows: Vec<AccountRow> = self
-            .tables
-            .ask("list the workers", query.fetch_all(self.tables.link.pool()))
-            .await?;
+        let query = sqlx::query_as(include_str!("sql/list_workers.sql")).bind(REMOVED);
+        let rows = query.fetch_all(self.tables.connections());
+        let rows: Vec<AccountRow> = self.tables.run("list the workers", rows).await?;
         Ok(rows.into_iter().map(account).collect())
     }
-}
-
-/// Runs name their worker: such a worker's row must stay.
-fn has_runs(fault: &Fault) -> bool {
-    super::answer_of(fault).is_some_and(sqlx::error::DatabaseError::is_foreign_key_violation)
 }

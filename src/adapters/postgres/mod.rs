@@ -1,229 +1,192 @@
 //! The stores on Postgres: the tables of a Janitor deployment, with the runner's own beside them.
 //!
-//! Claims and results that wait at the same moment go into one transaction (`batch.rs`); `link.rs` finds out when the
-//! server does not answer. Rows are read as JSON made by the server, so that the domain's own records read them; lists
-//! are written with arrays or one JSON document, so that the number of statements does not depend on their length.
+//! There is one file or folder for each port. Statements of more than a few lines are in `sql/`,
+//! so that they can be pasted into psql and explained. `error.rs`, `records.rs`, `next_items.rs`
+//! and `scan_cursor.rs` have what several of the ports need.
 //!
-//! Plans are kept (`link.rs` says why), and the planner knows nothing of a table that was empty a moment ago; so rows are
-//! looked up by arrays of keys, by scalar subqueries, or by `LATERAL (… OFFSET 0)`, which is always one look into an index
-//! for each, and never joined, which may become a scan of one table for each row of the other.
+//! Claims and results that wait at the same moment share a transaction (`batch.rs`); `pool.rs`
+//! finds out when the server does not answer. Rows are read as JSON made by the server, so that
+//! the domain's own records read them; lists are written with arrays or one JSON document, so that
+//! the number of statements does not depend on their length.
 //!
-//! Locks are taken in one order, or two runners would wait for each other: rows of `queue` by id, then rows of
-//! `runner_claim` by queue id, then all else.
+//! Plans are kept (`pool.rs` says why), and the planner knows nothing of a table that was empty a
+//! moment ago. So rows are looked up by arrays of keys, by scalar subqueries, or by
+//! `LATERAL (… OFFSET 0)`, which is always one index lookup for each, and never joined, which may
+//! become a scan of one table for each row of the other. A condition such as `suite || '' = $2` or
+//! an order such as `(start_time, id)` keeps the planner from an index that would do worse.
+//!
+//! Locks are taken in one order, or two runners would wait for each other: rows of `queue` by id,
+//! then rows of `runner_active_run` by queue id, then all else.
 
 mod active_runs;
 mod batch;
 mod catalog;
-mod claims_sql;
 mod credentials;
+mod error;
+mod host_backoff;
 mod last_seen;
+mod leadership;
 mod live_logs;
+mod next_items;
+mod notifier;
+mod notify;
 mod outbox;
+mod parking;
 mod pauses;
 mod pool;
 mod queue;
-mod results;
+mod records;
 mod runs;
 mod scan_cursor;
 mod schedule;
 pub mod schema;
+#[cfg(test)]
+mod sql_tests;
 
 pub use pool::PostgresSettings;
 
 use super::support::availability::Availability;
-use crate::{metrics::Metrics, ports::Fault};
+use crate::{
+    metrics::Metrics,
+    ports::{Fault, active_runs::ClaimRequest, run_recorder::NewRun},
+};
 use batch::Batcher;
+use error::Abort;
 use futures::future::BoxFuture;
-use pool::Link;
-use serde::de::DeserializeOwned;
-use sqlx::{PgConnection, error::DatabaseError};
+use pool::MonitoredPool;
+use sqlx::{PgConnection, PgPool};
 use std::{
     sync::{Arc, atomic::AtomicBool},
     time::Instant,
 };
 
-/// Batches of claims, and of results, that are under way at the same time at the most.
-const LANES: usize = 2;
-/// Claims, and results, that share a transaction at the most.
-const CLAIMS_AT_ONCE: usize = 64;
-const RESULTS_AT_ONCE: usize = 64;
+/// Batches of claims, and of results, that are under way at the same time.
+const WORKERS: usize = 2;
+/// Maximum number of claims that share a transaction.
+const CLAIM_BATCH_SIZE: usize = 64;
+/// Maximum number of results that share a transaction.
+const RECORD_BATCH_SIZE: usize = 64;
 
 /// The stores on Postgres; clones share the connections.
 #[derive(Clone)]
 pub struct Postgres {
     tables: Tables,
-    claims: Arc<Batcher<active_runs::Wanted, active_runs::Got>>,
-    results: Arc<Batcher<results::New, results::Done>>,
-    _telling: Arc<pauses::Telling>,
+    claims: Arc<Batcher<ClaimRequest, active_runs::ClaimOutcome>>,
+    recordings: Arc<Batcher<NewRun, runs::RecordOutcome>>,
+    _notify_bridge: Arc<notify::NotifyBridge>,
 }
 
-/// What the batches work with too.
+/// The connections, and what the process knows beside the tables. Batches and tasks have it too.
 #[derive(Clone)]
 struct Tables {
-    link: Arc<Link>,
-    seen: Arc<last_seen::Seen>,
+    pool: Arc<MonitoredPool>,
+    last_seen: Arc<last_seen::LastSeenThrottle>,
     orphans: Arc<active_runs::Orphans>,
-    frontier: Arc<scan_cursor::Frontier>,
-    /// There were limits when this process last claimed.
+    cursor: Arc<scan_cursor::ScanCursor>,
+    /// Whether there were limits when this process last claimed.
     limited: Arc<AtomicBool>,
-    /// Items that were opened, for this process and to be told to others.
+    /// Items that became available, for those who wait in this process.
     availability: Arc<Availability>,
-    to_tell: Arc<Availability>,
-    /// `last_run` is kept by triggers of our own migration.
+    /// Items that became available, for other processes to be notified of.
+    to_notify: Arc<Availability>,
+    /// Whether triggers of our own migration keep `last_run` up to date.
     has_our_triggers: bool,
     metrics: Arc<Metrics>,
 }
 
-/// Why a transaction ends without effect.
-enum Abort<E> {
-    /// The database refused a statement.
-    Sql(sqlx::Error),
-    /// The port's own case.
-    Refused(E),
-    /// Somebody else changed the same rows meanwhile.
-    Again,
-}
-
-impl<E> Abort<E> {
-    /// The same for a transaction of another port.
-    fn into_other<F>(self, refused: impl FnOnce(E) -> F) -> Abort<F> {
-        match self {
-            Self::Sql(error) => Abort::Sql(error),
-            Self::Refused(why) => Abort::Refused(refused(why)),
-            Self::Again => Abort::Again,
-        }
-    }
-}
-
-impl<E> From<sqlx::Error> for Abort<E> {
-    fn from(error: sqlx::Error) -> Self {
-        Self::Sql(error)
-    }
-}
-
-/// Whether a repeat may cure it.
-fn is_passing(error: &sqlx::Error) -> bool {
-    match error {
-        sqlx::Error::Io(_)
-        | sqlx::Error::Tls(_)
-        | sqlx::Error::Protocol(_)
-        | sqlx::Error::PoolTimedOut
-        | sqlx::Error::PoolClosed
-        | sqlx::Error::WorkerCrashed => true,
-        sqlx::Error::Database(error) => {
-            // Connection lost, too little of something, shutting down or starting, cancelled by a timeout, lost a race.
-            let code = error.code().unwrap_or_default();
-            ["08", "53", "57", "58", "40"]
-                .iter()
-                .any(|class| code.starts_with(class))
-                || code == "55P03"
-                || code == "25P03"
-        }
-        _ => false,
-    }
-}
-
-fn fault(action: &'static str, error: sqlx::Error) -> Fault {
-    if is_passing(&error) {
-        Fault::unavailable(action, error)
-    } else {
-        Fault::backend(action, error)
-    }
-}
-
-/// What the server said, where a fault is an answer of it.
-fn answer_of(fault: &Fault) -> Option<&dyn DatabaseError> {
-    std::error::Error::source(fault)?
-        .downcast_ref::<sqlx::Error>()?
-        .as_database_error()
-}
-
-/// Reads a record that the server made into JSON.
-fn read<T: DeserializeOwned>(json: &str) -> sqlx::Result<T> {
-    serde_json::from_str(json).map_err(|e| sqlx::Error::Decode(Box::new(e)))
-}
-
-/// The same of many.
-fn read_all<T: DeserializeOwned>(rows: Vec<String>) -> sqlx::Result<Vec<T>> {
-    rows.iter().map(|json| read(json)).collect()
-}
-
 impl Tables {
-    /// Statements that need no transaction.
-    async fn ask<T>(
+    /// Returns the connections, for statements that need no transaction.
+    fn connections(&self) -> &PgPool {
+        self.pool.connections()
+    }
+
+    /// Runs statements that need no transaction.
+    async fn run<T>(
         &self,
         action: &'static str,
         work: impl Future<Output = sqlx::Result<T>>,
     ) -> Result<T, Fault> {
         let started = Instant::now();
-        let done = self.link.run(action, work).await;
+        let done = self.pool.run(action, work).await;
         self.metrics
             .operated("postgres", action, done.is_ok(), started.elapsed());
         done
     }
 
+    /// Runs a transaction: all of it or nothing.
     async fn transaction<T, E: From<Fault>>(
         &self,
         action: &'static str,
         body: impl for<'c> Fn(&'c mut PgConnection) -> BoxFuture<'c, Result<T, Abort<E>>>,
     ) -> Result<T, E> {
         let started = Instant::now();
-        let done = self.link.transaction(action, body).await;
+        let done = self.pool.transaction(action, body).await;
         self.metrics
             .operated("postgres", action, done.is_ok(), started.elapsed());
         done
     }
 }
 
+/// Fails unless the tables are those of this version.
+async fn check_schema(action: &'static str, pool: &MonitoredPool) -> Result<(), Fault> {
+    let inspect = async { schema::inspect(&mut *pool.connections().acquire().await?).await };
+    let plan = pool.run(action, inspect).await?;
+    if plan.is_done() {
+        return Ok(());
+    }
+    let reasons = if plan.problems.is_empty() {
+        plan.steps
+    } else {
+        plan.problems
+    };
+    let advice = "the tables are not those of this version; `janitor-runner migrate --dry-run` \
+        lists what is missing, `janitor-runner migrate` adds it";
+    Err(Fault::backend(
+        action,
+        format!("{advice} ({})", reasons.join("; ")),
+    ))
+}
+
 impl Postgres {
     /// Connects to a database whose tables are there and of this version.
+    ///
+    /// # Errors
+    ///
+    /// [`Fault`] when the database cannot be reached, or its tables are missing or of another
+    /// version.
     pub async fn open(settings: &PostgresSettings, metrics: Arc<Metrics>) -> Result<Self, Fault> {
         let action = "open the database";
-        let link = Arc::new(Link::open(settings).await?);
-        let plan = link
-            .run(action, async {
-                let mut connection = link.pool().acquire().await?;
-                schema::inspect(&mut connection).await
-            })
-            .await?;
-        if !plan.is_done() {
-            let reasons = if plan.problems.is_empty() {
-                plan.steps
-            } else {
-                plan.problems
-            };
-            let advice = "the tables are not those of this version; `janitor-runner migrate --dry-run` tells more, `janitor-runner migrate` adds what is missing";
-            return Err(Fault::backend(
-                action,
-                format!("{advice} ({})", reasons.join("; ")),
-            ));
-        }
+        let pool = Arc::new(MonitoredPool::open(settings).await?);
+        check_schema(action, &pool).await?;
         let query = sqlx::query_scalar(
-            "SELECT EXISTS (SELECT FROM pg_trigger WHERE tgname = 'last_run_insert' AND tgrelid = 'run'::regclass)",
+            "SELECT EXISTS (SELECT FROM pg_trigger
+             WHERE tgname = 'last_run_insert' AND tgrelid = 'run'::regclass)",
         );
-        let has_our_triggers = link.run(action, query.fetch_one(link.pool())).await?;
+        let has_our_triggers = pool
+            .run(action, query.fetch_one(pool.connections()))
+            .await?;
         let tables = Tables {
-            link,
-            seen: Arc::default(),
+            pool,
+            last_seen: Arc::default(),
             orphans: Arc::default(),
-            frontier: Arc::default(),
+            cursor: Arc::default(),
             limited: Arc::default(),
             availability: Arc::default(),
-            to_tell: Arc::default(),
+            to_notify: Arc::default(),
             has_our_triggers,
             metrics,
         };
-        let telling = pauses::Telling::start(&tables, pool::options(settings)?);
-        let (claims, results) = (tables.clone(), tables.clone());
+        let notify_bridge = notify::NotifyBridge::start(&tables, pool::options(settings)?);
+        let (claiming, recording) = (tables.clone(), tables.clone());
         Ok(Self {
-            claims: Arc::new(Batcher::start(LANES, CLAIMS_AT_ONCE, move |batch| {
-                Box::pin(claims.clone().claim_all(batch))
+            claims: Arc::new(Batcher::start(WORKERS, CLAIM_BATCH_SIZE, move |batch| {
+                Box::pin(claiming.clone().claim_all(batch))
             })),
-            results: Arc::new(Batcher::start(LANES, RESULTS_AT_ONCE, move |batch| {
-                Box::pin(results.clone().record_all(batch))
+            recordings: Arc::new(Batcher::start(WORKERS, RECORD_BATCH_SIZE, move |batch| {
+                Box::pin(recording.clone().record_all(batch))
             })),
             tables,
-            _telling: Arc::new(telling),
+            _notify_bridge: Arc::new(notify_bridge),
         })
     }
 }

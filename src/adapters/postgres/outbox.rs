@@ -1,79 +1,52 @@
-//! News that is to be told, and which process does what only one may do.
+//! Events that are to be published, in `runner_outbox`.
 
-use super::{
-    Postgres,
-    runs::{self, own, run_json},
-};
+use super::{Postgres, error, records::row_limit, runs::rows};
 use crate::ports::{
-    Event, Fault, LeaderElection, Outbox,
+    Event, Fault, Outbox,
     outbox::{OutboxEntry, OutboxId},
 };
 use async_trait::async_trait;
-use std::time::Duration;
 
-#[async_trait]
-impl Outbox for Postgres {
-    async fn pending(&self, limit: usize) -> Result<Vec<OutboxEntry>, Fault> {
-        let query = sqlx::query_as(concat!(
-            "SELECT news.id, news.publish_status, ",
-            run_json!(),
-            " FROM (SELECT * FROM runner_outbox ORDER BY id LIMIT $1) AS news
-             CROSS JOIN LATERAL (SELECT * FROM run WHERE run.id = news.run_id OFFSET 0) AS run ",
-            own!(),
-            " ORDER BY news.id"
-        ));
-        let query = query.bind(i64::try_from(limit).unwrap_or(i64::MAX));
-        let rows: Vec<(i64, Option<String>, String)> = self
-            .tables
-            .ask("look for news", query.fetch_all(self.tables.link.pool()))
-            .await?;
-        let news = rows.into_iter().map(|(id, status, run)| {
-            let run = runs::run(&run).map_err(|e| super::fault("look for news", e))?;
-            let status = status
-                .map(|status| status.parse())
-                .transpose()
-                .map_err(|e| Fault::backend("look for news", e))?;
-            Ok(OutboxEntry {
-                id: id.cast_unsigned(),
-                event: Event::of_run(run, status),
-            })
-        });
-        news.collect()
-    }
+const LIST: &str = "list outbox entries";
 
-    async fn mark_published(&self, ids: &[OutboxId]) -> Result<(), Fault> {
-        let ids: Vec<i64> = ids.iter().map(|id| id.cast_signed()).collect();
-        let delete = sqlx::query("DELETE FROM runner_outbox WHERE id = ANY ($1)").bind(ids);
-        self.tables
-            .ask("settle news", delete.execute(self.tables.link.pool()))
-            .await
-            .map(drop)
-    }
+/// Id, publish status and run of an entry. Without a publish status it is the run's result.
+type EntryRow = (i64, Option<String>, String);
+
+fn entry((id, status, run): EntryRow) -> Result<OutboxEntry, Fault> {
+    let run = rows::run(&run).map_err(|e| error::fault(LIST, e))?;
+    let status = status
+        .map(|status| status.parse())
+        .transpose()
+        .map_err(|e| Fault::backend(LIST, e))?;
+    Ok(OutboxEntry {
+        id: id.cast_unsigned(),
+        event: Event::of_run(run, status),
+    })
 }
 
 #[async_trait]
-impl LeaderElection for Postgres {
-    async fn acquire(&self, role: &str, holder: &str, time: Duration) -> Result<bool, Fault> {
-        // By the database's clock: those of the runners' machines may differ.
-        let take = sqlx::query(
-            "INSERT INTO runner_lease AS held (role, holder, until) VALUES ($1, $2, now() + make_interval(secs => $3))
-             ON CONFLICT (role) DO UPDATE SET holder = excluded.holder, until = excluded.until
-             WHERE held.holder = excluded.holder OR held.until < now()",
-        );
-        let take = take.bind(role).bind(holder).bind(time.as_secs_f64());
-        let taken = self
+impl Outbox for Postgres {
+    #[tracing::instrument(level = "debug", name = "postgres.outbox.pending", skip_all)]
+    async fn pending(&self, limit: usize) -> Result<Vec<OutboxEntry>, Fault> {
+        let query = sqlx::query_as(include_str!("sql/list_outbox_entries.sql"));
+        let query = query.bind(row_limit(limit));
+        let rows: Vec<EntryRow> = self
             .tables
-            .ask("hold a role", take.execute(self.tables.link.pool()))
+            .run(LIST, query.fetch_all(self.tables.connections()))
             .await?;
-        Ok(taken.rows_affected() > 0)
+        rows.into_iter().map(entry).collect()
     }
 
-    async fn resign(&self, role: &str, holder: &str) -> Result<(), Fault> {
-        let delete = sqlx::query("DELETE FROM runner_lease WHERE role = $1 AND holder = $2")
-            .bind(role)
-            .bind(holder);
+    #[tracing::instrument(
+        level = "debug", name = "postgres.outbox.mark_published", skip_all,
+        fields(entries = ids.len())
+    )]
+    async fn mark_published(&self, ids: &[OutboxId]) -> Result<(), Fault> {
+        let ids: Vec<i64> = ids.iter().map(|id| id.cast_signed()).collect();
+        let delete = sqlx::query("DELETE FROM runner_outbox WHERE id = ANY ($1)").bind(ids);
+        let deleted = delete.execute(self.tables.connections());
         self.tables
-            .ask("let a role go", delete.execute(self.tables.link.pool()))
+            .run("delete outbox entries", deleted)
             .await
             .map(drop)
     }

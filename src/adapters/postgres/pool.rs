@@ -1,7 +1,8 @@
-//! The connection pool, and whether the server answers at all. A server that hangs is found out by a watcher of its own,
-//! so that no request has to wait for it, while a statement that takes long on a server that is well may do so.
+//! The connection pool, and whether the server answers at all. A watcher of its own finds out when
+//! the server hangs, so that no request has to wait for it, while a statement that takes long on a
+//! healthy server may do so.
 
-use super::Abort;
+use super::error::{self, Abort};
 use crate::ports::Fault;
 use futures::future::BoxFuture;
 use sqlx::{
@@ -20,74 +21,81 @@ use tokio::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
-/// How often the server is asked for a sign of life, and how long it may take.
-const ASK_EVERY: Duration = Duration::from_millis(400);
-const PATIENCE: Duration = Duration::from_millis(1100);
-/// Statements that were given up while the server did not answer have ended so long after it answers again.
-const SETTLED: Duration = Duration::from_secs(3);
+/// How often the watcher pings the server.
+const PING_INTERVAL: Duration = Duration::from_millis(400);
+/// How long a ping may take.
+const PING_TIMEOUT: Duration = Duration::from_millis(1100);
+/// So long after the server answers again, statements that were abandoned while it did not have
+/// ended.
+const GRACE_PERIOD: Duration = Duration::from_secs(3);
 /// How long a request waits for a connection while all are in use.
-const ACQUIRE: Duration = Duration::from_millis(1500);
-/// A transaction that lost against another is tried again so often.
-const TRIES: u32 = 6;
+const ACQUIRE_TIMEOUT: Duration = Duration::from_millis(1500);
+/// How often a transaction that lost against another is attempted.
+const MAX_ATTEMPTS: u32 = 6;
 
-/// Why work is given up while the server does not answer.
-pub(super) const DOWN: &str = "the database does not answer";
+/// Why work is abandoned while the server does not answer.
+pub(super) const UNREACHABLE: &str = "the database does not answer";
 
 /// How the server is used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PostgresSettings {
     /// `postgresql://…`
     pub url: String,
-    /// Connections at the same time, at the most; one more watches the server.
+    /// Maximum number of connections at the same time; one more watches the server.
     pub max_connections: u32,
-    /// The server gives up a statement that takes longer.
+    /// The server cancels a statement that takes longer.
     pub statement_timeout: Duration,
 }
 
-/// The pool, guarded by a watcher.
+/// The pool, with a watcher that knows whether the server answers.
 #[derive(Debug)]
-pub(super) struct Link {
+pub(super) struct MonitoredPool {
     pool: PgPool,
-    answers: watch::Receiver<bool>,
-    /// When that changed.
-    since: Arc<Mutex<Instant>>,
+    reachable: watch::Receiver<bool>,
+    /// When `reachable` changed last.
+    changed: Arc<Mutex<Instant>>,
     _watcher: AbortOnDropHandle<()>,
 }
 
+/// Returns how connections are opened.
 pub(super) fn options(settings: &PostgresSettings) -> Result<PgConnectOptions, Fault> {
     let options = PgConnectOptions::from_str(&settings.url)
         .map_err(|e| Fault::backend("read the URL of the database", e))?;
-    let limit = settings.statement_timeout.as_millis().to_string();
-    // Statements are counted and timed by our own metrics; some that take long, such as large uploads, are no alarm.
+    let statement_timeout = settings.statement_timeout.as_millis().to_string();
+    // Our own metrics count and time the statements; some that take long, such as large uploads,
+    // are no reason to warn.
     Ok(options
         .disable_statement_logging()
         .application_name("janitor-runner")
         .options([
-            ("statement_timeout", limit.as_str()),
+            ("statement_timeout", statement_timeout.as_str()),
             ("lock_timeout", "5000"),
-            // A runner that was stopped in the middle of a transaction does not hold its locks for long.
+            // A runner that was stopped in the middle of a transaction does not hold its locks for
+            // long.
             ("idle_in_transaction_session_timeout", "3000"),
             ("timezone", "UTC"),
-            // Plans are kept, also those made while a table was empty, for which reading all of it was best. Compiling plans
-            // takes longer than any of them runs.
+            // Plans are kept, also those made while a table was empty, for which reading all of it
+            // was best. Compiling plans takes longer than any of them runs.
             ("enable_seqscan", "off"),
-            // A bitmap and a sort of the whole queue seem cheap while nothing is known of its size.
+            // A bitmap and a sort of the whole queue seem cheap while nothing is known of its
+            // size.
             ("enable_bitmapscan", "off"),
             ("jit", "off"),
-            // Planning the larger statements takes as long as carrying them out, and their plans do not depend on the values.
+            // Planning the larger statements takes as long as running them, and their plans do not
+            // depend on the values.
             ("plan_cache_mode", "force_generic_plan"),
         ]))
 }
 
-/// Asks for a sign of life again and again.
-async fn watch_over(
+/// Pings the server again and again.
+async fn watch_server(
     options: PgConnectOptions,
-    answers: watch::Sender<bool>,
-    since: Arc<Mutex<Instant>>,
+    reachable: watch::Sender<bool>,
+    changed: Arc<Mutex<Instant>>,
 ) {
     let mut connection: Option<PgConnection> = None;
     loop {
-        let asked = timeout(PATIENCE, async {
+        let ping = timeout(PING_TIMEOUT, async {
             let mut open = match connection.take() {
                 Some(open) => open,
                 None => PgConnection::connect_with(&options).await?,
@@ -95,34 +103,35 @@ async fn watch_over(
             open.ping().await?;
             Ok::<_, sqlx::Error>(open)
         });
-        let answered = match asked.await {
+        let answered = match ping.await {
             Ok(Ok(open)) => {
                 connection = Some(open);
                 true
             }
             Ok(Err(_)) | Err(_) => false,
         };
-        if answers.send_replace(answered) != answered {
-            *since.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        if reachable.send_replace(answered) != answered {
+            *changed.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
             tracing::warn!(answered, "the database's state has changed");
         }
-        sleep(ASK_EVERY).await;
+        sleep(PING_INTERVAL).await;
     }
 }
 
-/// A connection with a transaction. Given up half-way, it is closed rather than returned to the pool: a BEGIN whose answer
-/// was not waited for would take the next user's statements into a transaction that nobody commits.
-struct Guard(Option<PoolConnection<Postgres>>);
+/// A connection with a transaction. One that is dropped half-way is closed rather than returned to
+/// the pool: a BEGIN whose reply was not waited for would take the next user's statements into a
+/// transaction that nobody commits.
+struct TransactionGuard(Option<PoolConnection<Postgres>>);
 
-impl Guard {
+impl TransactionGuard {
     /// Returns the connection to the pool: its transaction has ended.
-    fn give_back<T>(mut self, done: T) -> T {
+    fn finish<T>(mut self, result: T) -> T {
         drop(self.0.take());
-        done
+        result
     }
 }
 
-impl Drop for Guard {
+impl Drop for TransactionGuard {
     fn drop(&mut self) {
         if let Some(connection) = &mut self.0 {
             connection.close_on_drop();
@@ -130,123 +139,121 @@ impl Drop for Guard {
     }
 }
 
-impl Link {
+impl MonitoredPool {
+    /// Connects to the server.
     pub(super) async fn open(settings: &PostgresSettings) -> Result<Self, Fault> {
         let options = options(settings)?;
         let pool = PgPoolOptions::new()
             .max_connections(settings.max_connections)
-            .acquire_timeout(ACQUIRE)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
             // The watcher tests the server; a connection that broke fails once and is replaced.
             .test_before_acquire(false)
             .connect_lazy_with(options.clone());
-        let (send, answers) = watch::channel(true);
-        let since = Arc::new(Mutex::new(Instant::now()));
+        let (sender, reachable) = watch::channel(true);
+        let changed = Arc::new(Mutex::new(Instant::now()));
         let watcher =
-            AbortOnDropHandle::new(tokio::spawn(watch_over(options, send, since.clone())));
-        let link = Self {
+            AbortOnDropHandle::new(tokio::spawn(watch_server(options, sender, changed.clone())));
+        let pool = Self {
             pool,
-            answers,
-            since,
+            reachable,
+            changed,
             _watcher: watcher,
         };
         timeout(
-            PATIENCE * 4,
-            link.run("connect to the database", link.pool.acquire()),
+            PING_TIMEOUT * 4,
+            pool.run("connect to the database", pool.pool.acquire()),
         )
         .await
         .map_err(|_| Fault::unavailable("connect to the database", "no answer"))??;
-        Ok(link)
+        Ok(pool)
     }
 
-    pub(super) fn pool(&self) -> &PgPool {
+    /// Returns the connections.
+    pub(super) fn connections(&self) -> &PgPool {
         &self.pool
     }
 
     /// Whether the server answers, as far as the watcher knows.
-    pub(super) fn answers(&self) -> bool {
-        *self.answers.borrow()
+    pub(super) fn is_reachable(&self) -> bool {
+        *self.reachable.borrow()
     }
 
-    /// Whether nothing that was given up can still be going on there.
+    /// Whether no statement that was abandoned can still be running on the server.
     pub(super) fn is_settled(&self) -> bool {
-        self.answers()
-            && self
-                .since
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .elapsed()
-                > SETTLED
+        let changed = *self.changed.lock().unwrap_or_else(PoisonError::into_inner);
+        self.is_reachable() && changed.elapsed() > GRACE_PERIOD
     }
 
-    /// Works with the server; given up when the server stops to answer. What was under way then may have happened.
+    /// Runs statements, and abandons them when the server stops answering. What was under way then
+    /// may have happened.
     pub(super) async fn run<T>(
         &self,
         action: &'static str,
         work: impl Future<Output = sqlx::Result<T>>,
     ) -> Result<T, Fault> {
-        let mut answers = self.answers.clone();
+        let mut reachable = self.reachable.clone();
         tokio::select! {
             biased;
-            _ = answers.wait_for(|answers| !answers) => Err(Fault::unavailable(action, DOWN)),
-            done = work => done.map_err(|error| super::fault(action, error)),
+            _ = reachable.wait_for(|reachable| !reachable) => {
+                Err(Fault::unavailable(action, UNREACHABLE))
+            }
+            done = work => done.map_err(|error| error::fault(action, error)),
         }
     }
 
-    /// Carries out a transaction: all of it or nothing. The body is tried again when it lost against another.
+    /// Runs a transaction: all of it or nothing. The body is run again when it lost against
+    /// another transaction.
     pub(super) async fn transaction<T, E: From<Fault>>(
         &self,
         action: &'static str,
         body: impl for<'c> Fn(&'c mut PgConnection) -> BoxFuture<'c, Result<T, Abort<E>>>,
     ) -> Result<T, E> {
-        let mut tries = 0;
+        let mut attempts = 0;
         loop {
-            tries += 1;
-            let attempt = self.run(action, async {
-                let mut guard = Guard(Some(self.pool.acquire().await?));
-                let Some(connection) = guard.0.as_deref_mut() else {
-                    return Err(sqlx::Error::PoolClosed);
-                };
-                let mut transaction = connection.begin().await?;
-                let done = match body(&mut transaction).await {
-                    Ok(done) => {
-                        transaction.commit().await?;
-                        Ok(done)
-                    }
-                    Err(Abort::Sql(error)) => {
-                        return if transaction.rollback().await.is_ok() {
-                            guard.give_back(Err(error))
-                        } else {
-                            Err(error)
-                        };
-                    }
-                    Err(other) => {
-                        transaction.rollback().await?;
-                        Err(other)
-                    }
-                };
-                guard.give_back(Ok(done))
-            });
-            match attempt.await {
+            attempts += 1;
+            match self.run(action, self.attempt(&body)).await {
                 Ok(Ok(done)) => return Ok(done),
                 Ok(Err(Abort::Refused(why))) => return Err(why),
-                Ok(Err(_)) if tries < TRIES => {}
-                Err(fault) if tries < TRIES && lost_a_race(&fault) => {}
+                Ok(Err(_)) if attempts < MAX_ATTEMPTS => {}
+                Err(fault) if attempts < MAX_ATTEMPTS && error::is_conflict(&fault) => {}
                 Ok(Err(_)) => {
-                    return Err(Fault::unavailable(
-                        action,
-                        "others change the same rows all the time",
-                    )
-                    .into());
+                    let why = "others change the same rows all the time";
+                    return Err(Fault::unavailable(action, why).into());
                 }
                 Err(fault) => return Err(fault.into()),
             }
-            sleep(Duration::from_millis(u64::from(tries) * 3)).await;
+            sleep(Duration::from_millis(u64::from(attempts) * 3)).await;
         }
     }
-}
 
-/// Deadlock or serialization failure: nothing was changed, and another try may do.
-pub(super) fn lost_a_race(fault: &Fault) -> bool {
-    let code = super::answer_of(fault).and_then(sqlx::error::DatabaseError::code);
-    matches!(code.as_deref(), Some("40001" | "40P01"))
+    /// Runs a transaction once. The outer result is that of the database, the inner one is what
+    /// the body returned.
+    async fn attempt<T, E>(
+        &self,
+        body: &impl for<'c> Fn(&'c mut PgConnection) -> BoxFuture<'c, Result<T, Abort<E>>>,
+    ) -> sqlx::Result<Result<T, Abort<E>>> {
+        let mut guard = TransactionGuard(Some(self.pool.acquire().await?));
+        let Some(connection) = guard.0.as_deref_mut() else {
+            return Err(sqlx::Error::PoolClosed);
+        };
+        let mut transaction = connection.begin().await?;
+        let result = match body(&mut transaction).await {
+            Ok(done) => {
+                transaction.commit().await?;
+                Ok(done)
+            }
+            Err(Abort::Sql(error)) => {
+                return if transaction.rollback().await.is_ok() {
+                    guard.finish(Err(error))
+                } else {
+                    Err(error)
+                };
+            }
+            Err(other) => {
+                transaction.rollback().await?;
+                Err(other)
+            }
+        };
+        guard.finish(Ok(result))
+    }
 }

@@ -1,4 +1,5 @@
-//! The tables: made in an empty database, checked in one that the Janitor made, where only our own are added.
+//! The tables: created in an empty database, checked in one that the Janitor created, where only
+//! our own are added.
 
 use crate::ports::Fault;
 use sqlx::{
@@ -7,6 +8,7 @@ use sqlx::{
 };
 use std::collections::{BTreeMap, BTreeSet};
 
+/// The table that records which migrations are applied.
 const APPLIED: &str = "runner_migrations";
 /// The Janitor's own tables, only for a database without them.
 const JANITOR: (i64, &str, &str) = (
@@ -26,22 +28,35 @@ const RUNNER: &[(i64, &str, &str)] = &[
         "leases, parked items, pauses, limits and logs of active runs",
         include_str!("../../../migrations/runner/0002_watching.sql"),
     ),
+    (
+        4,
+        "names that say what the tables and columns hold",
+        include_str!("../../../migrations/runner/0003_names.sql"),
+    ),
+    (
+        5,
+        "one rule for the host of a branch URL",
+        include_str!("../../../migrations/runner/0004_hosts.sql"),
+    ),
 ];
 
-/// What the runner needs of the Janitor's tables: each column with the kind of type that it has (Postgres's category, or
-/// the name of an enum or composite type).
+/// What the runner needs of the Janitor's tables: each column with the kind of its type
+/// (Postgres's category, or the name of an enum or composite type).
 const NEEDED: &[(&str, &str)] = &[
     (
         "codebase",
-        "name S, branch_url S, url S, branch S, subpath S, vcs_last_revision S, web_url S, vcs_type vcs_type, value N, inactive B, hostname S",
+        "name S, branch_url S, url S, branch S, subpath S, vcs_last_revision S, web_url S, \
+         vcs_type vcs_type, value N, inactive B, hostname S",
     ),
     ("worker", "name S, password S, link S"),
     ("change_set", "id S, campaign S, state change_set_state"),
     (
         "run",
-        "id S, command S, description S, start_time D, finish_time D, duration T, result_code S, instigated_context S, context S, \
-         main_branch_revision S, revision S, result U, suite S, vcs_type vcs_type, branch_url S, logfilenames A, publish_status publish_status, \
-         value N, worker S, worker_link S, result_tags A, subpath S, failure_stage S, failure_details U, target_branch_url S, \
+        "id S, command S, description S, start_time D, finish_time D, duration T, \
+         result_code S, instigated_context S, context S, main_branch_revision S, revision S, \
+         result U, suite S, vcs_type vcs_type, branch_url S, logfilenames A, \
+         publish_status publish_status, value N, worker S, worker_link S, result_tags A, \
+         subpath S, failure_stage S, failure_details U, target_branch_url S, \
          failure_transient B, resume_from S, change_set S, codebase S",
     ),
     (
@@ -50,11 +65,13 @@ const NEEDED: &[(&str, &str)] = &[
     ),
     (
         "queue",
-        "id N, bucket queue_bucket, codebase S, suite S, command S, priority N, context S, estimated_duration T, refresh B, requester S, change_set S",
+        "id N, bucket queue_bucket, codebase S, suite S, command S, priority N, context S, \
+         estimated_duration T, refresh B, requester S, change_set S",
     ),
     (
         "candidate",
-        "id N, suite S, codebase S, context S, value N, success_chance N, command S, publish_policy S, change_set S",
+        "id N, suite S, codebase S, context S, value N, success_chance N, command S, \
+         publish_policy S, change_set S",
     ),
     (
         "named_publish_policy",
@@ -63,7 +80,8 @@ const NEEDED: &[(&str, &str)] = &[
     ("followup", "origin S, candidate N"),
     (
         "last_run",
-        "codebase S, campaign S, last_run_id S, last_effective_run_id S, last_unabsorbed_run_id S",
+        "codebase S, campaign S, last_run_id S, last_effective_run_id S, \
+         last_unabsorbed_run_id S",
     ),
     (
         "merge_proposal",
@@ -75,18 +93,19 @@ const NEEDED: &[(&str, &str)] = &[
     ),
 ];
 
-/// What is to be done with a database.
+/// How a database differs from what this version needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
-    /// Migrations that are not applied yet, by what they bring.
+    /// Migrations that are not applied yet: version and title of each.
     pub steps: Vec<String>,
     /// Why the database cannot be used.
     pub problems: Vec<String>,
+    /// The versions of `steps`.
     versions: Vec<i64>,
 }
 
 impl Plan {
-    /// Whether the database is as this version of the program wants it.
+    /// Whether the database is what this version needs.
     pub fn is_done(&self) -> bool {
         self.steps.is_empty() && self.problems.is_empty()
     }
@@ -96,15 +115,10 @@ async fn columns(
     connection: &mut PgConnection,
 ) -> sqlx::Result<BTreeMap<String, BTreeMap<String, String>>> {
     let tables: Vec<&str> = NEEDED.iter().map(|(table, _)| *table).collect();
-    let rows: Vec<(String, String, String)> = sqlx::query_as(
-        "SELECT t.name, a.attname::text, CASE WHEN y.typtype IN ('e', 'c') THEN y.typname::text ELSE y.typcategory::text END
-         FROM unnest($1::text[]) AS t (name)
-         JOIN pg_attribute AS a ON a.attrelid = to_regclass(t.name) AND a.attnum > 0 AND NOT a.attisdropped
-         JOIN pg_type AS y ON y.oid = a.atttypid",
-    )
-    .bind(tables)
-    .fetch_all(connection)
-    .await?;
+    let rows: Vec<(String, String, String)> = sqlx::query_as(include_str!("sql/list_columns.sql"))
+        .bind(tables)
+        .fetch_all(connection)
+        .await?;
     let mut found: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
     for (table, column, kind) in rows {
         found.entry(table).or_default().insert(column, kind);
@@ -126,7 +140,10 @@ fn missing(found: &BTreeMap<String, BTreeMap<String, String>>) -> Vec<String> {
             match columns.get(name) {
                 None => problems.push(format!("column {table}.{name} is missing")),
                 Some(found) if found != kind && kind != "*" => {
-                    problems.push(format!("column {table}.{name} is of another type than expected (kind {found} instead of {kind})"));
+                    problems.push(format!(
+                        "column {table}.{name} is of another type than expected \
+                         (kind {found} instead of {kind})"
+                    ));
                 }
                 Some(_) => {}
             }
@@ -150,7 +167,11 @@ async fn applied(connection: &mut PgConnection) -> sqlx::Result<BTreeSet<i64>> {
     Ok(versions.into_iter().collect())
 }
 
-/// Looks at a database; changes nothing.
+/// Compares a database with what this version needs; changes nothing.
+///
+/// # Errors
+///
+/// [`sqlx::Error`] when the database cannot be read.
 pub async fn inspect(connection: &mut PgConnection) -> sqlx::Result<Plan> {
     let (applied, found) = (applied(connection).await?, columns(connection).await?);
     let mut plan = Plan {
@@ -164,7 +185,10 @@ pub async fn inspect(connection: &mut PgConnection) -> sqlx::Result<Plan> {
         .max()
         .unwrap_or_default();
     if let Some(newer) = applied.last().filter(|version| **version > newest) {
-        plan.problems.push(format!("the database is of a newer version of the runner (migration {newer}, this one knows {newest}): use that one"));
+        plan.problems.push(format!(
+            "the database is of a newer version of the runner (migration {newer}, \
+             this one knows {newest}): use that one"
+        ));
         return Ok(plan);
     }
     let janitor = found.is_empty().then_some(&JANITOR);
@@ -201,19 +225,24 @@ fn migrator(plan: &Plan, applied: &BTreeSet<i64>) -> Migrator {
     migrator
 }
 
-/// Brings a database up to date, all or nothing by migration; one with problems is left alone.
+/// Brings a database up to date, each migration all or nothing. A database with problems is left
+/// alone.
+///
+/// # Errors
+///
+/// [`Fault`] when the database cannot be reached, or a migration fails.
 pub async fn migrate(url: &str) -> Result<Plan, Fault> {
     let action = "migrate the database";
     let mut connection = PgConnection::connect(url)
         .await
-        .map_err(|e| super::fault(action, e))?;
+        .map_err(|e| super::error::fault(action, e))?;
     let plan = inspect(&mut connection)
         .await
-        .map_err(|e| super::fault(action, e))?;
+        .map_err(|e| super::error::fault(action, e))?;
     if plan.problems.is_empty() && !plan.steps.is_empty() {
         let applied = applied(&mut connection)
             .await
-            .map_err(|e| super::fault(action, e))?;
+            .map_err(|e| super::error::fault(action, e))?;
         migrator(&plan, &applied)
             .run(&mut connection)
             .await
@@ -222,13 +251,17 @@ pub async fn migrate(url: &str) -> Result<Plan, Fault> {
     Ok(plan)
 }
 
-/// What [`migrate`] would do.
+/// Returns what [`migrate`] would do.
+///
+/// # Errors
+///
+/// [`Fault`] when the database cannot be reached.
 pub async fn plan(url: &str) -> Result<Plan, Fault> {
     let action = "look at the database";
     let mut connection = PgConnection::connect(url)
         .await
-        .map_err(|e| super::fault(action, e))?;
+        .map_err(|e| super::error::fault(action, e))?;
     inspect(&mut connection)
         .await
-        .map_err(|e| super::fault(action, e))
+        .map_err(|e| super::error::fault(action, e))
 }

@@ -1,0 +1,195 @@
+//! The queue. Requests are merged by the domain's rule, in memory, on rows that are locked; then
+//! all new items are inserted by one statement and all changed ones updated by another.
+
+mod columns;
+mod enqueue;
+mod position;
+
+pub(super) use enqueue::{EnqueueOutcome, enqueue};
+
+use super::{
+    Postgres, Tables,
+    error::Abort,
+    next_items::{self, Scan},
+    records::{read, read_all, row_limit},
+    scan_cursor::QUEUE_START,
+};
+use crate::{
+    domain::{
+        name::{CampaignName, CodebaseName},
+        queue::{QueueId, QueueItem},
+        schedule::Pair,
+        time::Time,
+    },
+    ports::{
+        Fault, QueueStore, QueueStoreError,
+        queue_store::{
+            ClaimFilter, EnqueueBatch, Enqueued, FollowUpId, NextItem, Position, QueueStats,
+        },
+    },
+};
+use async_trait::async_trait;
+use sqlx::{PgConnection, Row};
+
+/// Removes items unless they are held; part of a transaction.
+pub(super) async fn remove(
+    connection: &mut PgConnection,
+    ids: Vec<QueueId>,
+) -> sqlx::Result<Vec<QueueId>> {
+    // Locked by a statement of its own, so that the next one sees the claims that were committed
+    // while this one waited.
+    sqlx::query("SELECT FROM queue WHERE id = ANY ($1) ORDER BY id FOR UPDATE")
+        .bind(&ids)
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query_scalar(include_str!("../sql/remove_items.sql"))
+        .bind(&ids)
+        .fetch_all(connection)
+        .await
+}
+
+/// Deletes the follow-ups that a batch settles; all of them must still be there.
+async fn settle(
+    connection: &mut PgConnection,
+    ids: &[FollowUpId],
+) -> Result<(), Abort<QueueStoreError>> {
+    if ids.is_empty() {
+        return Ok(());
+    }
+    let rows: Vec<i64> = ids.iter().map(|id| id.cast_signed()).collect();
+    let settled = sqlx::query("DELETE FROM runner_follow_up WHERE id = ANY ($1)")
+        .bind(rows)
+        .execute(connection)
+        .await?;
+    if settled.rows_affected() < ids.len() as u64 {
+        return Err(Abort::Refused(QueueStoreError::AlreadySettled));
+    }
+    Ok(())
+}
+
+impl Tables {
+    /// Has those who wait look for the items of a transaction that was committed.
+    pub(super) fn publish_enqueued(&self, outcome: EnqueueOutcome) -> Vec<Enqueued> {
+        if let Some(first) = outcome.first {
+            self.cursor.item_available(Some(first));
+            self.notify_available(outcome.enqueued.len());
+        }
+        outcome.enqueued
+    }
+
+    async fn peek(&self, filter: &ClaimFilter, now: Time) -> Result<Option<NextItem>, Fault> {
+        let scan = Scan {
+            limit: 1,
+            now,
+            after: QUEUE_START,
+            exclusive: true,
+        };
+        let peek = async {
+            let query = next_items::peek(filter, scan);
+            let Some(row) = query.fetch_optional(self.connections()).await? else {
+                return Ok(None);
+            };
+            let (item, codebase): (String, String) =
+                (row.try_get("item")?, row.try_get("codebase")?);
+            Ok(Some(NextItem {
+                item: read(&item)?,
+                codebase: read(&codebase)?,
+            }))
+        };
+        self.run("look for the next item", peek).await
+    }
+}
+
+#[async_trait]
+impl QueueStore for Postgres {
+    #[tracing::instrument(
+        level = "debug", name = "postgres.queue.enqueue", skip_all,
+        fields(items = batch.items.len())
+    )]
+    async fn enqueue(&self, batch: EnqueueBatch) -> Result<Vec<Enqueued>, QueueStoreError> {
+        let outcome = self.tables.transaction("queue items", |connection| {
+            let batch = batch.clone();
+            Box::pin(async move {
+                settle(connection, &batch.settles).await?;
+                enqueue(connection, batch.items, batch.now).await
+            })
+        });
+        Ok(self.tables.publish_enqueued(outcome.await?))
+    }
+
+    #[tracing::instrument(level = "debug", name = "postgres.queue.peek", skip_all)]
+    async fn peek(
+        &self,
+        filter: &ClaimFilter,
+        now: Time,
+    ) -> Result<Option<NextItem>, QueueStoreError> {
+        Ok(self.tables.peek(filter, now).await?)
+    }
+
+    #[tracing::instrument(level = "debug", name = "postgres.queue.list", skip_all, fields(limit))]
+    async fn list(&self, limit: usize) -> Result<Vec<QueueItem>, QueueStoreError> {
+        let query = sqlx::query_scalar(include_str!("../sql/list_queue.sql"));
+        let query = query.bind(row_limit(limit));
+        let list = async { read_all(query.fetch_all(self.tables.connections()).await?) };
+        Ok(self.tables.run("list the queue", list).await?)
+    }
+
+    #[tracing::instrument(
+        level = "debug", name = "postgres.queue.position", skip_all,
+        fields(codebase = %pair.codebase, campaign = %pair.campaign)
+    )]
+    async fn position(&self, pair: &Pair) -> Result<Option<Position>, QueueStoreError> {
+        let find = async {
+            let mut connection = self.tables.connections().acquire().await?;
+            let found = position::of_pair(&mut connection, pair).await?;
+            position::position(&mut connection, found).await
+        };
+        Ok(self.tables.run("look up a queue position", find).await?)
+    }
+
+    #[tracing::instrument(
+        level = "debug", name = "postgres.queue.position_of", skip_all, fields(queue.id = id)
+    )]
+    async fn position_of(&self, id: QueueId) -> Result<Option<Position>, QueueStoreError> {
+        let find = async {
+            let mut connection = self.tables.connections().acquire().await?;
+            let found = position::of_item(&mut connection, id).await?;
+            position::position(&mut connection, found).await
+        };
+        Ok(self.tables.run("look up a queue position", find).await?)
+    }
+
+    #[tracing::instrument(
+        level = "debug", name = "postgres.queue.waiting", skip_all, fields(%campaign)
+    )]
+    async fn waiting(
+        &self,
+        campaign: &CampaignName,
+        codebase: Option<CodebaseName>,
+    ) -> Result<Vec<QueueItem>, QueueStoreError> {
+        let query = sqlx::query_scalar(include_str!("../sql/list_waiting_items.sql"))
+            .bind(campaign.as_str())
+            .bind(codebase.as_ref().map(CodebaseName::as_str));
+        let list = async { read_all(query.fetch_all(self.tables.connections()).await?) };
+        Ok(self.tables.run("list waiting items", list).await?)
+    }
+
+    #[tracing::instrument(
+        level = "debug", name = "postgres.queue.remove", skip_all, fields(items = ids.len())
+    )]
+    async fn remove(&self, ids: &[QueueId]) -> Result<Vec<QueueId>, QueueStoreError> {
+        self.tables
+            .transaction("remove items from the queue", |connection| {
+                let ids = ids.to_vec();
+                Box::pin(async move { Ok(remove(connection, ids).await?) })
+            })
+            .await
+    }
+
+    #[tracing::instrument(level = "debug", name = "postgres.queue.stats", skip_all)]
+    async fn stats(&self) -> Result<QueueStats, QueueStoreError> {
+        let count =
+            async { position::stats(&mut *self.tables.connections().acquire().await?).await };
+        Ok(self.tables.run("count the queue", count).await?)
+    }
+}

@@ -1,0 +1,4 @@
+SELECT run_id, token, item::text AS item, claimant::text AS claimant, start_time, keepalive,
+    vcs::text AS vcs, resume_from, host, lease_until, cancel, failures
+FROM runner_active_run
+WHERE run_id = $1

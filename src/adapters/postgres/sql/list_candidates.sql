@@ -1,0 +1,9 @@
+SELECT json_build_object(
+        'id', candidate.id, 'codebase', candidate.codebase, 'campaign', candidate.suite,
+        'change_set', candidate.change_set, 'command', candidate.command,
+        'context', candidate.context, 'value', candidate.value,
+        'success_chance', candidate.success_chance,
+        'publish_policy', candidate.publish_policy)::text
+FROM candidate
+WHERE $1::text IS NULL OR candidate.codebase::text = $1
+ORDER BY candidate.id

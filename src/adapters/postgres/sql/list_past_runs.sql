@@ -1,0 +1,13 @@
+-- The runs of pairs that count for estimates: ended, and not failed transiently.
+SELECT wanted.codebase, wanted.campaign, run.result_code, run.start_time,
+    extract(epoch from run.finish_time - run.start_time)::float8, run.instigated_context,
+    run.context
+FROM unnest($1::text[], $2::text[]) AS wanted (codebase, campaign)
+CROSS JOIN LATERAL (
+    SELECT * FROM run
+    WHERE codebase = wanted.codebase AND suite || '' = wanted.campaign
+    OFFSET 0
+) AS run
+WHERE run.failure_transient IS NOT TRUE
+    AND run.start_time IS NOT NULL
+    AND run.finish_time IS NOT NULL

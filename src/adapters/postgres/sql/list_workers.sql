@@ -1,0 +1,5 @@
+SELECT worker.name, worker.link, seen.last_seen, seen.failures
+FROM worker
+LEFT JOIN runner_worker AS seen ON seen.name = worker.name
+WHERE worker.password <> $1
+ORDER BY worker.name COLLATE "C"

@@ -1,0 +1,5 @@
+SELECT codebase::text, extract(epoch from avg(finish_time - start_time))::float8
+FROM run
+WHERE codebase = ANY ($1::text[]) AND failure_transient IS NOT TRUE
+GROUP BY codebase
+HAVING avg(finish_time - start_time) IS NOT NULL
