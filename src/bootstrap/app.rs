@@ -164,7 +164,7 @@ impl Builder {
             leader: shared.leader.clone(),
             metrics: self.metrics.clone(),
         };
-        Watcher::new(ports, settings.pace)
+        Watcher::new(ports, settings.poll.into())
     }
 
     fn logs(&self, shared: &Shared) -> Logs {
@@ -278,7 +278,7 @@ impl Builder {
             clock: self.ports.clock,
             config: self.config,
             spool: self.ports.spool,
-            limits: settings.limits,
+            limits: settings.limits.into(),
             tasks: self.tasks,
         };
         let background = Background {

@@ -1,8 +1,9 @@
-//! The one layer that names concrete adapters: from settings to ports (`ports.rs`), use cases (`app.rs`), background
-//! tasks (`background.rs`), servers, and their end.
+//! The one layer that names concrete adapters: from settings to ports (`ports.rs`, `convert.rs`), use cases
+//! (`app.rs`), background tasks (`background.rs`), servers, and their shutdown.
 
 mod app;
 mod background;
+mod convert;
 mod ports;
 
 use crate::{
@@ -43,7 +44,7 @@ pub struct Running {
 fn builder(ports: Ports, settings: &Settings, metrics: Arc<Metrics>) -> Builder {
     Builder {
         ports,
-        config: Arc::new(settings.config.clone()),
+        config: Arc::new(settings.coordinator.clone()),
         metrics,
         ending: CancellationToken::new(),
         tasks: TaskTracker::new(),

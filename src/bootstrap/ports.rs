@@ -110,7 +110,8 @@ async fn open_store(
             metrics.clone(),
         )?),
         StoreChoice::Postgres(settings) => {
-            let open = || Postgres::open(settings, metrics.clone());
+            let settings = settings.into();
+            let open = || Postgres::open(&settings, metrics.clone());
             let delays = ConstantBuilder::default()
                 .with_delay(RETRY_DELAY)
                 .with_max_times(MAX_ATTEMPTS);
@@ -132,11 +133,11 @@ async fn artifacts(choice: &FileStore) -> anyhow::Result<Arc<dyn ArtifactStore>>
     Ok(match choice {
         FileStore::Directory(path) => Arc::new(LocalArtifacts::new(path.clone())),
         FileStore::Gcs(settings) => Arc::new(ObjectArtifacts::new(Arc::new(
-            GcsBucket::open(settings).await?,
+            GcsBucket::open(&settings.into()).await?,
         ))),
-        FileStore::S3(settings) => {
-            Arc::new(ObjectArtifacts::new(Arc::new(S3Bucket::open(settings)?)))
-        }
+        FileStore::S3(settings) => Arc::new(ObjectArtifacts::new(Arc::new(S3Bucket::open(
+            &settings.into(),
+        )?))),
     })
 }
 
@@ -144,11 +145,11 @@ async fn logs(choice: &FileStore) -> anyhow::Result<Arc<dyn LogStore>> {
     Ok(match choice {
         FileStore::Directory(path) => Arc::new(LocalLogs::new(path.clone())),
         FileStore::Gcs(settings) => Arc::new(ObjectLogs::new(
-            Arc::new(GcsBucket::open(settings).await?),
+            Arc::new(GcsBucket::open(&settings.into()).await?),
             "",
         )),
         FileStore::S3(settings) => Arc::new(ObjectLogs::new(
-            Arc::new(S3Bucket::open(settings)?),
+            Arc::new(S3Bucket::open(&settings.into())?),
             "logs/",
         )),
     })
@@ -233,7 +234,7 @@ impl Ports {
         let events: Arc<dyn EventBus> = match settings.events.as_deref() {
             Some(url) => Arc::new(RedisEvents::new(
                 redis::connect(url)?,
-                settings.config.watch.run_timeout,
+                settings.coordinator.watch.run_timeout,
             )),
             None => Arc::new(InProcessEvents::default()),
         };
@@ -248,7 +249,7 @@ impl Ports {
         };
         let spool = Spool::open(&settings.spool, settings.upload_memory)
             .with_context(|| format!("spool {}", settings.spool.display()))?;
-        let guarded = GuardedClient::new(settings.calls.clone())?;
+        let guarded = GuardedClient::new((&settings.guarded_http).into())?;
         Ok(Self {
             credentials: Arc::new(CachedCredentials::new(store.clone())),
             active_runs: claims.active_runs,
