@@ -4,6 +4,7 @@ use super::{WorkerConfig, WorkerError};
 use crate::{
     adapters::clock::SystemClock,
     domain::time::{self, Time},
+    http_client::http_client,
     ports::Clock,
 };
 use chrono::{DateTime, Utc};
@@ -17,9 +18,6 @@ use serde_json::{Map, Value, json};
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 use tokio_util::io::ReaderStream;
 
-const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
-/// Without a byte for so long, a request has failed.
-const READ_PATIENCE: Duration = Duration::from_secs(120);
 /// A sign of life that takes longer is tried again.
 const SIGN_PATIENCE: Duration = Duration::from_secs(10);
 /// How long an upload is tried again.
@@ -107,17 +105,6 @@ pub(super) struct Api {
     name: String,
     password: Option<String>,
     wish: Value,
-}
-
-/// A client with patience but not without end.
-pub fn http_client() -> Result<Client, reqwest::Error> {
-    crate::tls::install();
-    let agent = concat!("janitor-runner/", env!("CARGO_PKG_VERSION"));
-    Client::builder()
-        .user_agent(agent)
-        .connect_timeout(CONNECT_PATIENCE)
-        .read_timeout(READ_PATIENCE)
-        .build()
 }
 
 /// The runner's own time; ours may differ.

@@ -8,7 +8,6 @@ mod heartbeat;
 mod log;
 mod run;
 
-pub use api::http_client;
 pub use codemod::PASSWORD_VARIABLE;
 
 use api::{Api, Assignment};

@@ -101,7 +101,7 @@ impl AppState {
 #[derive(OpenApi)]
 #[openapi(info(
     title = "janitor-runner",
-    description = "Coordinates automated code changes: decides what runs next, hands it to workers, takes their results in.",
+    description = "Coordinates automated code changes: decides what runs next, assigns it to workers, ingests their results.",
     license(name = "Apache-2.0")
 ))]
 struct Description;

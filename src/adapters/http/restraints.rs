@@ -123,13 +123,13 @@ pub async fn parked(
 }
 
 /// Releases parked (and snoozed) items: some by id, or all parked ones of a campaign, a codebase, or with `all`.
-#[utoipa::path(post, path = "/parked/release", tag = "restraints", request_body = UnparkRequest, responses((status = 200, body = UnparkedResponse), (status = 422)))]
+#[utoipa::path(post, path = "/parked/unpark", tag = "restraints", request_body = UnparkRequest, responses((status = 200, body = UnparkedResponse), (status = 422)))]
 pub async fn release(
     State(app): State<Arc<AppState>>,
     AppJson(body): AppJson<UnparkRequest>,
 ) -> ApiResult<UnparkedResponse> {
-    let released = app.parked.release(body.which()?).await?;
-    Ok(Json(UnparkedResponse { released }))
+    let unparked = app.parked.release(body.which()?).await?;
+    Ok(Json(UnparkedResponse { unparked }))
 }
 
 /// Why an item is where it is in the queue, and what keeps it from being handed out.

@@ -5,7 +5,9 @@ use super::{
     error::ApiError,
     extract::{ApiResult, AppJson, AppPath, AppQuery},
 };
-use crate::adapters::wire::PauseResponse;
+use crate::adapters::wire::{
+    AccountResponse, AccountsResponse, NewWorkerRequest, PasswordResponse,
+};
 use crate::{domain::time::iso, services::workers::WorkerState};
 use axum::{Json, extract::State, http::StatusCode};
 use serde::{Deserialize, Serialize};
@@ -42,46 +44,6 @@ pub struct WorkersResponse {
     idle: usize,
     /// The cursor of the next page.
     next: Option<String>,
-}
-
-/// A worker's account.
-#[derive(Debug, Serialize, ToSchema)]
-struct AccountResponse {
-    name: String,
-    link: Option<String>,
-    /// Ids of the runs that it holds.
-    runs: Vec<String>,
-    last_seen: Option<String>,
-    /// Its last runs in a row that failed because of the worker.
-    failures: u32,
-    /// Why it gets no work; null while it does.
-    paused: Option<PauseResponse>,
-}
-
-/// Workers' accounts.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct AccountsResponse {
-    workers: Vec<AccountResponse>,
-    /// The cursor of the next page.
-    next: Option<String>,
-}
-
-/// A worker to be.
-#[derive(Debug, Deserialize, ToSchema)]
-pub struct NewWorkerRequest {
-    name: String,
-    /// One is made when it is left out.
-    password: Option<String>,
-    link: Option<String>,
-}
-
-/// A worker that was added, or that has a new password.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct PasswordResponse {
-    name: String,
-    /// Shown this once.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    password: Option<String>,
 }
 
 /// Whether even a busy worker goes.

@@ -12,67 +12,72 @@ use crate::{
 };
 use chrono::TimeDelta;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 use utoipa::ToSchema;
 
 /// Where the codebase's branch is.
-#[derive(Debug, Serialize, ToSchema)]
-struct VcsResponse {
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub(crate) struct VcsResponse {
     #[serde(skip_serializing_if = "Option::is_none")]
-    vcs_type: Option<String>,
+    pub(crate) vcs_type: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    branch_url: Option<String>,
+    pub(crate) branch_url: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    subpath: Option<String>,
+    pub(crate) subpath: Option<String>,
 }
 
 /// A queue item that a worker holds. Durations are seconds, times ISO 8601 in UTC without a zone.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct ActiveRunResponse {
-    queue_id: i64,
-    id: String,
-    codebase: String,
-    change_set: Option<String>,
-    campaign: String,
-    command: String,
-    estimated_duration: Option<f64>,
-    current_duration: f64,
-    start_time: String,
-    worker: Option<String>,
-    worker_link: Option<String>,
-    vcs: VcsResponse,
+    pub(crate) queue_id: i64,
+    pub(crate) id: String,
+    pub(crate) codebase: String,
+    pub(crate) change_set: Option<String>,
+    pub(crate) campaign: String,
+    pub(crate) command: String,
+    pub(crate) estimated_duration: Option<f64>,
+    pub(crate) current_duration: f64,
+    pub(crate) start_time: String,
+    pub(crate) worker: Option<String>,
+    pub(crate) worker_link: Option<String>,
+    pub(crate) vcs: VcsResponse,
     /// `{}`, `{my_url}` or `{my_url, jenkins}`.
     #[schema(value_type = Object)]
-    backchannel: BTreeMap<&'static str, Option<String>>,
-    instigated_context: Option<String>,
-    resume_from: Option<String>,
+    pub(crate) backchannel: BTreeMap<Cow<'static, str>, Option<String>>,
+    pub(crate) instigated_context: Option<String>,
+    pub(crate) resume_from: Option<String>,
     /// Until when its worker has it for sure; absent without a lease.
     #[serde(skip_serializing_if = "Option::is_none")]
-    lease_until: Option<String>,
+    pub(crate) lease_until: Option<String>,
     /// Why its worker is to stop; absent while it is not.
     #[serde(skip_serializing_if = "Option::is_none")]
-    cancel: Option<String>,
+    pub(crate) cancel: Option<String>,
     #[serde(flatten)]
-    watched: Option<WatchedResponse>,
+    pub(crate) watched: Option<WatchedResponse>,
 }
 
 /// How its watching goes.
-#[derive(Debug, Serialize, ToSchema)]
-struct WatchedResponse {
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub(crate) struct WatchedResponse {
     #[serde(rename = "last-keepalive")]
-    last_keepalive: String,
-    keepalive_age: f64,
+    pub(crate) last_keepalive: String,
+    pub(crate) keepalive_age: f64,
     /// The age of the last sign of life over the run timeout.
-    mia: f64,
+    pub(crate) mia: f64,
 }
 
-fn backchannel(address: Option<&BackchannelAddress>) -> BTreeMap<&'static str, Option<String>> {
+fn backchannel(
+    address: Option<&BackchannelAddress>,
+) -> BTreeMap<Cow<'static, str>, Option<String>> {
     match address {
         None => BTreeMap::new(),
-        Some(BackchannelAddress::Http { url }) => BTreeMap::from([("my_url", Some(url.clone()))]),
-        Some(BackchannelAddress::Jenkins { url }) => {
-            BTreeMap::from([("my_url", Some(url.clone())), ("jenkins", None)])
+        Some(BackchannelAddress::Http { url }) => {
+            BTreeMap::from([("my_url".into(), Some(url.clone()))])
         }
+        Some(BackchannelAddress::Jenkins { url }) => BTreeMap::from([
+            ("my_url".into(), Some(url.clone())),
+            ("jenkins".into(), None),
+        ]),
     }
 }
 
@@ -123,13 +128,13 @@ impl ActiveRunResponse {
 }
 
 /// What runs now; also sent on the channel `queue`.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct StatusResponse {
     /// The active runs, the oldest first.
     pub processing: Vec<ActiveRunResponse>,
-    avoid_hosts: Vec<String>,
+    pub(crate) avoid_hosts: Vec<String>,
     /// Until when each host is left alone.
-    rate_limit_hosts: BTreeMap<String, String>,
+    pub(crate) rate_limit_hosts: BTreeMap<String, String>,
 }
 
 impl StatusResponse {

@@ -10,6 +10,7 @@ use crate::{
     services::ingest::UploadedCandidates,
 };
 use serde::{Deserialize, Deserializer, Serialize};
+use std::borrow::Cow;
 use utoipa::ToSchema;
 
 /// A codebase as it is uploaded: a name or a URL is needed, all else may be left out.
@@ -186,32 +187,32 @@ impl CandidateRequest {
 }
 
 /// A candidate that was stored and queued.
-#[derive(Debug, Serialize, ToSchema)]
-struct AcceptedResponse {
-    campaign: String,
-    codebase: String,
-    bucket: &'static str,
-    change_set: Option<String>,
-    offset: f64,
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub(crate) struct AcceptedResponse {
+    pub(crate) campaign: String,
+    pub(crate) codebase: String,
+    pub(crate) bucket: Cow<'static, str>,
+    pub(crate) change_set: Option<String>,
+    pub(crate) offset: f64,
     /// Seconds.
-    estimated_duration: f64,
+    pub(crate) estimated_duration: f64,
     #[serde(rename = "queue-id")]
-    queue_id: i64,
-    refresh: bool,
+    pub(crate) queue_id: i64,
+    pub(crate) refresh: bool,
 }
 
 /// What became of each entry of an upload.
-#[derive(Debug, Default, Serialize, ToSchema)]
+#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
 pub struct CandidatesResponse {
-    success: Vec<AcceptedResponse>,
-    invalid_command: Vec<Option<String>>,
-    invalid_value: Vec<i64>,
-    unknown_campaigns: Vec<String>,
-    unknown_codebases: Vec<String>,
-    unknown_publish_policies: Vec<String>,
+    pub(crate) success: Vec<AcceptedResponse>,
+    pub(crate) invalid_command: Vec<Option<String>>,
+    pub(crate) invalid_value: Vec<i64>,
+    pub(crate) unknown_campaigns: Vec<String>,
+    pub(crate) unknown_codebases: Vec<String>,
+    pub(crate) unknown_publish_policies: Vec<String>,
     /// Runs that entries follow up on; absent when all are there.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    unknown_runs: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) unknown_runs: Vec<String>,
 }
 
 impl From<UploadedCandidates> for CandidatesResponse {
@@ -233,7 +234,7 @@ impl From<UploadedCandidates> for CandidatesResponse {
             .map(|accepted| AcceptedResponse {
                 campaign: accepted.key.campaign.into(),
                 codebase: accepted.key.codebase.into(),
-                bucket: accepted.queued.bucket.as_str(),
+                bucket: accepted.queued.bucket.as_str().into(),
                 change_set: accepted.key.change_set,
                 offset: accepted.offset,
                 estimated_duration: accepted.estimated_duration,

@@ -1,5 +1,6 @@
 //! The JSON that others send and read. Field names, null or absent, are part of the contract with existing clients.
 
+mod account;
 mod active_run;
 mod assignment;
 mod catalog;
@@ -7,6 +8,8 @@ mod restraint;
 mod run;
 mod schedule;
 
+pub(crate) use account::AccountResponse;
+pub use account::{AccountsResponse, NewWorkerRequest, PasswordResponse};
 pub use active_run::{
     ActiveRunResponse, AssignmentRequest, BackchannelRequest, StatusResponse, WatchdogResponse,
 };

@@ -13,20 +13,20 @@ use crate::{
     services::{explain::Explanation, parking::Which, pauses::Usage},
 };
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 use utoipa::ToSchema;
 
 /// Something to pause.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Debug, Deserialize, Serialize, ToSchema)]
 pub struct PauseRequest {
     /// One of all, campaign, host, codebase, bucket, worker.
-    kind: String,
+    pub(crate) kind: String,
     /// Which one; not for all.
-    name: Option<String>,
+    pub(crate) name: Option<String>,
     #[serde(default)]
-    reason: String,
+    pub(crate) reason: String,
     /// When it ends by itself.
-    until: Option<String>,
+    pub(crate) until: Option<String>,
 }
 
 impl PauseRequest {
@@ -45,21 +45,21 @@ impl PauseRequest {
 }
 
 /// Something that is paused.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct PauseResponse {
-    kind: &'static str,
+    pub(crate) kind: Cow<'static, str>,
     /// None for all.
-    name: Option<String>,
-    reason: String,
-    since: String,
-    until: Option<String>,
+    pub(crate) name: Option<String>,
+    pub(crate) reason: String,
+    pub(crate) since: String,
+    pub(crate) until: Option<String>,
 }
 
 impl From<Pause> for PauseResponse {
     fn from(pause: Pause) -> Self {
         let name = Some(pause.scope.name().to_owned()).filter(|name| !name.is_empty());
         Self {
-            kind: pause.scope.kind(),
+            kind: pause.scope.kind().into(),
             name,
             reason: pause.reason,
             since: iso(pause.since),
@@ -69,7 +69,7 @@ impl From<Pause> for PauseResponse {
 }
 
 /// All pauses.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct PausesResponse {
     #[expect(missing_docs)]
     pub pauses: Vec<PauseResponse>,
@@ -79,10 +79,10 @@ pub struct PausesResponse {
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct LimitRequest {
     /// campaign or host.
-    kind: String,
-    name: String,
+    pub(crate) kind: String,
+    pub(crate) name: String,
     /// Runs at the same time, at the most; 0: none.
-    most: u32,
+    pub(crate) most: u32,
 }
 
 impl LimitRequest {
@@ -106,11 +106,11 @@ impl From<ConcurrencyLimit> for LimitRequest {
 }
 
 /// A limit, and what of it is used.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct LimitResponse {
     #[serde(flatten)]
-    limit: LimitRequest,
-    running: usize,
+    pub(crate) limit: LimitRequest,
+    pub(crate) running: usize,
 }
 
 impl From<Usage> for LimitResponse {
@@ -123,24 +123,24 @@ impl From<Usage> for LimitResponse {
 }
 
 /// All limits.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct LimitsResponse {
     #[expect(missing_docs)]
     pub limits: Vec<LimitResponse>,
 }
 
 /// An item that waits for somebody to release it.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct ParkedResponse {
-    queue_id: QueueId,
-    codebase: String,
-    campaign: String,
-    change_set: Option<String>,
-    bucket: String,
-    reason: String,
-    since: Option<String>,
+    pub(crate) queue_id: QueueId,
+    pub(crate) codebase: String,
+    pub(crate) campaign: String,
+    pub(crate) change_set: Option<String>,
+    pub(crate) bucket: String,
+    pub(crate) reason: String,
+    pub(crate) since: Option<String>,
     /// Failed runs in a row, by the rule of the settings that they fell under.
-    tries: BTreeMap<String, u32>,
+    pub(crate) tries: BTreeMap<String, u32>,
 }
 
 impl From<QueueEntry> for ParkedResponse {
@@ -163,7 +163,7 @@ impl From<QueueEntry> for ParkedResponse {
 }
 
 /// Some parked items.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct ParkedPageResponse {
     #[expect(missing_docs)]
     pub parked: Vec<ParkedResponse>,
@@ -172,14 +172,14 @@ pub struct ParkedPageResponse {
 }
 
 /// Which items to release.
-#[derive(Debug, Default, Deserialize, ToSchema)]
+#[derive(Debug, Default, Deserialize, Serialize, ToSchema)]
 #[serde(default)]
 pub struct UnparkRequest {
-    queue_ids: Option<Vec<QueueId>>,
-    campaign: Option<String>,
-    codebase: Option<String>,
+    pub(crate) queue_ids: Option<Vec<QueueId>>,
+    pub(crate) campaign: Option<String>,
+    pub(crate) codebase: Option<String>,
     /// All parked items.
-    all: bool,
+    pub(crate) all: bool,
 }
 
 impl UnparkRequest {
@@ -210,21 +210,21 @@ impl UnparkRequest {
 }
 
 /// What was released.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct UnparkedResponse {
     #[expect(missing_docs)]
-    pub released: Vec<QueueId>,
+    pub unparked: Vec<QueueId>,
 }
 
 /// The parts of a score, and what they make: cost / (`codebase_value` * `probability` * `candidate_value`).
-#[derive(Debug, Serialize, ToSchema)]
-struct ScoreResponse {
-    codebase_value: f64,
-    probability: f64,
-    candidate_value: f64,
-    estimated_duration: f64,
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub(crate) struct ScoreResponse {
+    pub(crate) codebase_value: f64,
+    pub(crate) probability: f64,
+    pub(crate) candidate_value: f64,
+    pub(crate) estimated_duration: f64,
     /// What the item would be queued behind the first one by.
-    offset: f64,
+    pub(crate) offset: f64,
 }
 
 impl From<Score> for ScoreResponse {
@@ -247,34 +247,34 @@ impl From<Score> for ScoreResponse {
 }
 
 /// Something that keeps an item from being handed out.
-#[derive(Debug, Serialize, ToSchema)]
-struct BlockerResponse {
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub(crate) struct BlockerResponse {
     /// One of parked, snoozed, held, paused, limit, avoided host, rate-limited host, unknown campaign.
-    kind: &'static str,
-    detail: String,
+    pub(crate) kind: Cow<'static, str>,
+    pub(crate) detail: String,
     /// When it ends by itself.
-    until: Option<String>,
+    pub(crate) until: Option<String>,
 }
 
 /// Why an item is where it is.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct ExplanationResponse {
-    queue_id: QueueId,
-    codebase: String,
-    campaign: String,
-    change_set: Option<String>,
-    bucket: String,
-    priority: i64,
-    requester: Option<String>,
+    pub(crate) queue_id: QueueId,
+    pub(crate) codebase: String,
+    pub(crate) campaign: String,
+    pub(crate) change_set: Option<String>,
+    pub(crate) bucket: String,
+    pub(crate) priority: i64,
+    pub(crate) requester: Option<String>,
     /// The first is 1.
-    position: u64,
+    pub(crate) position: u64,
     /// Seconds of work before it.
-    cumulative_wait_time: f64,
+    pub(crate) cumulative_wait_time: f64,
     /// How its candidate would be scored today; null without a candidate.
-    score: Option<ScoreResponse>,
+    pub(crate) score: Option<ScoreResponse>,
     /// A worker that asks gets it when its turn comes.
-    can_be_handed_out: bool,
-    blockers: Vec<BlockerResponse>,
+    pub(crate) can_be_handed_out: bool,
+    pub(crate) blockers: Vec<BlockerResponse>,
 }
 
 impl From<Explanation> for ExplanationResponse {
@@ -301,7 +301,7 @@ impl From<Explanation> for ExplanationResponse {
             blockers: blockers
                 .into_iter()
                 .map(|b| BlockerResponse {
-                    kind: b.kind,
+                    kind: b.kind.into(),
                     detail: b.detail,
                     until: b.until.map(iso),
                 })

@@ -7,52 +7,52 @@ use crate::{
     },
     services::finish::Finished,
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 /// The run that was continued.
-#[derive(Debug, Serialize, ToSchema)]
-struct ResumedResponse {
-    run_id: String,
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub(crate) struct ResumedResponse {
+    pub(crate) run_id: String,
 }
 
 /// A run's result; also sent on the channel `result`.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct ResultResponse {
-    codebase: String,
-    campaign: String,
-    change_set: String,
-    log_id: String,
-    description: Option<String>,
-    code: String,
+    pub(crate) codebase: String,
+    pub(crate) campaign: String,
+    pub(crate) change_set: String,
+    pub(crate) log_id: String,
+    pub(crate) description: Option<String>,
+    pub(crate) code: String,
     #[schema(value_type = Object)]
-    failure_details: Option<Value>,
-    failure_stage: Option<String>,
+    pub(crate) failure_details: Option<Value>,
+    pub(crate) failure_stage: Option<String>,
     /// Seconds.
-    duration: f64,
-    finish_time: String,
-    start_time: String,
-    transient: Option<bool>,
+    pub(crate) duration: f64,
+    pub(crate) finish_time: String,
+    pub(crate) start_time: String,
+    pub(crate) transient: Option<bool>,
     /// `{}` or `{name, details}`.
     #[schema(value_type = Object)]
-    target: Value,
-    logfilenames: Vec<String>,
+    pub(crate) target: Value,
+    pub(crate) logfilenames: Vec<String>,
     #[schema(value_type = Object)]
-    codemod: Option<Value>,
-    value: Option<i32>,
+    pub(crate) codemod: Option<Value>,
+    pub(crate) value: Option<i32>,
     #[schema(value_type = Object)]
-    remotes: Option<Value>,
-    branch_url: Option<String>,
-    resume: Option<ResumedResponse>,
+    pub(crate) remotes: Option<Value>,
+    pub(crate) branch_url: Option<String>,
+    pub(crate) resume: Option<ResumedResponse>,
     /// `[role, name, base revision, revision]`.
     #[schema(value_type = Option<Vec<Vec<Option<String>>>>)]
-    branches: Option<Vec<ResultBranch>>,
+    pub(crate) branches: Option<Vec<ResultBranch>>,
     /// `[name, revision]`.
     #[schema(value_type = Option<Vec<Vec<Option<String>>>>)]
-    tags: Option<Vec<ResultTag>>,
-    revision: Option<String>,
-    main_branch_revision: Option<String>,
+    pub(crate) tags: Option<Vec<ResultTag>>,
+    pub(crate) revision: Option<String>,
+    pub(crate) main_branch_revision: Option<String>,
 }
 
 fn target(target: Option<&Target>) -> Value {
@@ -146,22 +146,22 @@ impl From<&Run> for PublishStatusResponse {
 }
 
 /// Every stored fact of a run.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct RunResponse {
     publish_status: String,
-    queue_id: i64,
-    command: String,
-    worker: Option<String>,
-    worker_link: Option<String>,
-    context: Option<String>,
-    instigated_context: Option<String>,
-    vcs_type: Option<String>,
-    subpath: Option<String>,
-    target_branch_url: Option<String>,
-    filenames: Vec<String>,
-    artifacts: Option<Vec<String>>,
+    pub(crate) queue_id: i64,
+    pub(crate) command: String,
+    pub(crate) worker: Option<String>,
+    pub(crate) worker_link: Option<String>,
+    pub(crate) context: Option<String>,
+    pub(crate) instigated_context: Option<String>,
+    pub(crate) vcs_type: Option<String>,
+    pub(crate) subpath: Option<String>,
+    pub(crate) target_branch_url: Option<String>,
+    pub(crate) filenames: Vec<String>,
+    pub(crate) artifacts: Option<Vec<String>>,
     #[serde(flatten)]
-    result: ResultResponse,
+    pub(crate) result: ResultResponse,
 }
 
 impl From<&Run> for RunResponse {

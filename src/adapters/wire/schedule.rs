@@ -14,17 +14,17 @@ use crate::{
     },
 };
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 use utoipa::ToSchema;
 
 /// A queue item.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct QueueItemResponse {
-    queue_id: i64,
-    codebase: String,
-    campaign: String,
-    context: Option<String>,
-    command: String,
+    pub(crate) queue_id: i64,
+    pub(crate) codebase: String,
+    pub(crate) campaign: String,
+    pub(crate) context: Option<String>,
+    pub(crate) command: String,
 }
 
 impl From<QueueItem> for QueueItemResponse {
@@ -218,13 +218,13 @@ impl BulkResponse {
 }
 
 /// Runs that ended within a time.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct FinishedResponse {
-    total: u64,
-    success: u64,
-    nothing_to_do: u64,
-    failure: u64,
-    by_code: BTreeMap<String, u64>,
+    pub(crate) total: u64,
+    pub(crate) success: u64,
+    pub(crate) nothing_to_do: u64,
+    pub(crate) failure: u64,
+    pub(crate) by_code: BTreeMap<String, u64>,
 }
 
 impl From<&FinishedCounts> for FinishedResponse {
@@ -250,18 +250,18 @@ impl From<&FinishedCounts> for FinishedResponse {
 }
 
 /// Figures about the queue.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct QueueStatsResponse {
-    queue_length: u64,
-    active_runs: u64,
+    pub(crate) queue_length: u64,
+    pub(crate) active_runs: u64,
     #[schema(value_type = Object)]
-    by_bucket: BTreeMap<Bucket, u64>,
+    pub(crate) by_bucket: BTreeMap<Bucket, u64>,
     /// Not on the public API.
     #[serde(skip_serializing_if = "Option::is_none")]
-    by_campaign: Option<BTreeMap<String, u64>>,
-    oldest_wait_seconds: Option<f64>,
+    pub(crate) by_campaign: Option<BTreeMap<String, u64>>,
+    pub(crate) oldest_wait_seconds: Option<f64>,
     /// By time: `last_hour` and `last_day`.
-    finished: BTreeMap<&'static str, FinishedResponse>,
+    pub(crate) finished: BTreeMap<Cow<'static, str>, FinishedResponse>,
 }
 
 impl QueueStatsResponse {
@@ -274,8 +274,8 @@ impl QueueStatsResponse {
             by_campaign: with_names.then_some(figures.by_campaign),
             oldest_wait_seconds: figures.oldest_wait_seconds,
             finished: BTreeMap::from([
-                ("last_hour", (&figures.last_hour).into()),
-                ("last_day", (&figures.last_day).into()),
+                ("last_hour".into(), (&figures.last_hour).into()),
+                ("last_day".into(), (&figures.last_day).into()),
             ]),
         }
     }

@@ -556,20 +556,20 @@ async fn transient_failures_come_back_later_and_are_parked_in_the_end() {
         parked["parked"][0]["reason"],
         "flaky: 2 runs in a row, the last was flaky (it rained)"
     );
-    assert_eq!(server.post("/parked/release", &json!({})).await.0, 422);
+    assert_eq!(server.post("/parked/unpark", &json!({})).await.0, 422);
     assert_eq!(
         server
-            .post("/parked/release", &json!({ "campaign": "other" }))
+            .post("/parked/unpark", &json!({ "campaign": "other" }))
             .await
             .1,
-        json!({ "released": [] })
+        json!({ "unparked": [] })
     );
     assert_eq!(
         server
-            .post("/parked/release", &json!({ "campaign": "gen" }))
+            .post("/parked/unpark", &json!({ "campaign": "gen" }))
             .await
             .1,
-        json!({ "released": [item] })
+        json!({ "unparked": [item] })
     );
     assert_eq!(server.take("retry-a").await["queue_id"], item);
 }
