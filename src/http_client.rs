@@ -7,7 +7,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a response may send nothing.
 const READ_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// Makes a client. There is no timeout for whole requests: a log that is followed takes as long as its run.
+/// Makes a client. There is no timeout for whole requests: a log that is followed takes as long as
+/// its run.
 ///
 /// # Errors
 ///

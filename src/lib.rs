@@ -1,7 +1,8 @@
 //! A run coordinator for automated code changes.
 //!
-//! [`domain`] knows the rules, [`ports`] name what is needed from outside, [`services`] are the use cases,
-//! [`adapters`] implement the ports and serve HTTP, [`bootstrap`] assembles them. ARCHITECTURE.md has the map.
+//! [`domain`] knows the rules, [`ports`] name what is needed from outside, [`services`] are the use
+//! cases, [`adapters`] implement the ports and serve HTTP, [`bootstrap`] assembles them.
+//! ARCHITECTURE.md has the map.
 
 pub mod adapters;
 pub mod bootstrap;

@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-/// The embedded stores allocate a lot: with the system's allocator, a service under load would spend a fifth of
-/// its time there.
+/// The embedded stores allocate a lot: with the system's allocator, a service under load would
+/// spend a fifth of its time there.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

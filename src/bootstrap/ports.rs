@@ -1,4 +1,4 @@
-//! From settings to one adapter for each port.
+//! Makes one adapter for each port, as the settings say.
 
 use crate::{
     adapters::{
@@ -31,11 +31,12 @@ use anyhow::Context;
 use backon::{ConstantBuilder, Retryable};
 use std::{path::Path, sync::Arc, time::Duration};
 
-/// How often the start tries to reach a database that is away.
+/// The number of attempts to reach a database that is unavailable, before the start fails.
 const MAX_ATTEMPTS: usize = 30;
+/// The delay between two attempts.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 
-/// The ports that one store serves. Naming them here is all that a new one takes.
+/// The ports that one store implements. A new port of a store is named only here.
 pub(super) trait Store:
     QueueStore
     + ActiveRunStore
@@ -72,23 +73,39 @@ impl<S> Store for S where
 {
 }
 
-/// One adapter for each port. What `store` serves and nothing stands before is taken from there.
+/// One adapter for each port. Ports of the store that nothing wraps have no field of their own.
 pub(super) struct Ports {
+    /// The store itself, for the ports that nothing wraps.
     pub(super) store: Arc<dyn Store>,
+    /// The active runs of the store, mirrored in Redis where that is set.
     pub(super) active_runs: Arc<dyn ActiveRunStore>,
+    /// The backoffs of hosts, mirrored likewise.
     pub(super) host_backoffs: Arc<dyn HostBackoffs>,
+    /// The recorder of runs, which also updates the mirror.
     pub(super) recorder: Arc<dyn RunRecorder>,
+    /// The credentials of the store, cached.
     pub(super) credentials: Arc<dyn Credentials>,
+    /// The store of artifacts, with a fallback where that is set.
     pub(super) artifacts: Arc<dyn ArtifactStore>,
+    /// The store of logs, with a fallback where that is set.
     pub(super) logs: Arc<dyn LogStore>,
+    /// The bus that events are published on.
     pub(super) events: Arc<dyn EventBus>,
+    /// The way to reach workers.
     pub(super) backchannel: Arc<dyn Backchannel>,
+    /// The probe of branches.
     pub(super) vcs: Arc<dyn Vcs>,
+    /// The clock.
     pub(super) clock: Arc<dyn Clock>,
+    /// The source of ids.
     pub(super) ids: Arc<dyn Ids>,
+    /// The source of randomness.
     pub(super) randomness: Arc<dyn Randomness>,
+    /// The folder of uploads in progress.
     pub(super) spool: Spool,
+    /// The mirror of active runs in Redis.
     pub(super) claim_mirror: Option<Arc<ClaimMirror>>,
+    /// Moves files from the fallback directory to their stores.
     pub(super) drainer: Option<Arc<Drainer>>,
 }
 
@@ -99,10 +116,10 @@ async fn open_store(
     Ok(match choice {
         StoreChoice::Sled(path) => {
             let (path, metrics) = (path.clone(), metrics.clone());
-            let opening = tokio::task::spawn_blocking(move || {
+            let opened = tokio::task::spawn_blocking(move || {
                 Embedded::open(Arc::new(SledKv::open(&path)?), "sled", metrics)
             });
-            Arc::new(opening.await??)
+            Arc::new(opened.await??)
         }
         StoreChoice::Memory => Arc::new(Embedded::open(
             Arc::new(MemoryKv::default()),
@@ -155,7 +172,7 @@ async fn logs(choice: &FileStore) -> anyhow::Result<Arc<dyn LogStore>> {
     })
 }
 
-/// The file stores with a local fallback before them.
+/// The file stores, wrapped by a local fallback.
 struct WithFallback {
     artifacts: Arc<dyn ArtifactStore>,
     logs: Arc<dyn LogStore>,
@@ -181,7 +198,7 @@ fn with_fallback(
     })
 }
 
-/// The ports that the mirror of the claims stands before.
+/// The ports that the mirror of active runs wraps.
 struct Claims {
     active_runs: Arc<dyn ActiveRunStore>,
     host_backoffs: Arc<dyn HostBackoffs>,
@@ -225,6 +242,11 @@ fn claims(
 }
 
 impl Ports {
+    /// Opens every adapter.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error when one of them cannot be opened.
     pub(super) async fn open(settings: &Settings, metrics: &Arc<Metrics>) -> anyhow::Result<Self> {
         crate::tls::install();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);

@@ -28,8 +28,8 @@ impl ServerArgs {
 /// The parameters of a query.
 pub(super) type Query<'a> = &'a [(&'static str, String)];
 
-/// A JSON response whose type is known. The JSON is kept as it came, because `--json` prints also the fields that
-/// this version does not know.
+/// A JSON response whose type is known. The JSON is kept as it came, because `--json` prints also
+/// the fields that this version does not know.
 pub(super) struct Reply<T> {
     pub(super) json: Value,
     of: PhantomData<T>,
@@ -63,7 +63,8 @@ impl Server {
         })
     }
 
-    /// Returns the URL of a path. Its segments are names, which are escaped, since they may have any characters.
+    /// Returns the URL of a path. Its segments are names, which are escaped, since they may have
+    /// any characters.
     fn url(&self, path: &[&str], query: Query<'_>) -> Result<url::Url> {
         let mut url: url::Url = self
             .base
@@ -98,7 +99,8 @@ impl Server {
             return Ok(response);
         }
         let (status, text) = (response.status(), response.text().await.unwrap_or_default());
-        // Most errors are problem details in JSON, those of the Python runner's endpoints have a reason or are text.
+        // Most errors are problem details in JSON, those of the Python runner's endpoints have a
+        // reason or are text.
         let problem: Value = serde_json::from_str(&text).unwrap_or_default();
         let detail = ["detail", "reason"]
             .iter()

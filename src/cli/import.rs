@@ -77,8 +77,8 @@ fn read_entries(file: &Path) -> Result<Vec<Value>> {
         .with_context(|| file.display().to_string())
 }
 
-/// Uploads the entries of a file in batches, showing the progress. Returns the number of entries, and the response to
-/// each batch.
+/// Uploads the entries of a file in batches, showing the progress. Returns the number of entries,
+/// and the response to each batch.
 async fn import<T: DeserializeOwned>(args: &ImportArgs, path: &str) -> Result<(usize, Vec<T>)> {
     let (server, entries) = (args.server.client()?, read_entries(&args.file)?);
     let style = ProgressStyle::with_template("{bar:40} {pos}/{len} {msg}")

@@ -23,7 +23,8 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
-/// Coordinates automated code changes: decides what runs next, assigns it to workers, ingests their results
+/// Coordinates automated code changes: decides what runs next, assigns it to workers, ingests their
+/// results
 #[derive(Debug, Parser)]
 #[command(
     name = "janitor-runner",

@@ -172,7 +172,12 @@ pub(super) async fn serve(args: ServeArgs) -> Result<ExitCode> {
         signal(SignalKind::terminate())?,
     );
     let running = bootstrap::start(&loaded.settings).await?;
-    tracing::info!(admin = %running.admin, public = %running.public, "serving; the API is described at http://{}/docs", running.admin);
+    tracing::info!(
+        admin = %running.admin,
+        public = %running.public,
+        "serving; the API is described at http://{}/docs",
+        running.admin
+    );
     tokio::select! {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}

@@ -3,7 +3,7 @@
 use super::{accounts, telemetry};
 use crate::{
     settings::LogFormat,
-    worker::{Ending, PASSWORD_VARIABLE, WorkerConfig, work as run_worker},
+    worker::{PASSWORD_VARIABLE, Shutdown, WorkerConfig, work as run_worker},
 };
 use anyhow::{Context, Result};
 use clap::Args;
@@ -16,7 +16,8 @@ use tokio::signal::unix::{SignalKind, signal};
 pub(super) struct WorkArgs {
     #[command(subcommand)]
     accounts: Option<accounts::AccountsCommand>,
-    /// URL of the runner: `http://HOST:9919/runner` with a password, or the admin API (`http://HOST:9911`)
+    /// URL of the runner: `http://HOST:9919/runner` with a password, or the admin API
+    /// (`http://HOST:9911`)
     #[arg(long, default_value = "http://127.0.0.1:9919/runner")]
     url: String,
     /// Name of this worker's account
@@ -43,7 +44,8 @@ pub(super) struct WorkArgs {
     /// Maximum number of seconds that a codemod may take
     #[arg(long, default_value_t = 4 * 3600)]
     timeout: u64,
-    /// Command that builds a changed codebase; files that it puts into `OUTPUT_DIRECTORY` become artifacts
+    /// Command that builds a changed codebase; files that it puts into `OUTPUT_DIRECTORY` become
+    /// artifacts
     #[arg(long)]
     build_command: Option<String>,
     /// Seconds to wait when the queue is empty
@@ -68,7 +70,8 @@ fn password(args: &WorkArgs) -> Result<Option<String>> {
     }
 }
 
-/// Works until a signal: after the first one, the active run is completed; a second one stops that run.
+/// Works until a signal: after the first one, the active run is completed; a second one stops that
+/// run.
 pub(super) async fn work(args: WorkArgs) -> Result<ExitCode> {
     if let Some(command) = args.accounts {
         return accounts::accounts(command).await;
@@ -91,12 +94,12 @@ pub(super) async fn work(args: WorkArgs) -> Result<ExitCode> {
         until_empty: args.until_empty,
         once: args.once,
     };
-    let end = Ending::default();
+    let shutdown = Shutdown::default();
     let (mut interrupt, mut terminate) = (
         signal(SignalKind::interrupt())?,
         signal(SignalKind::terminate())?,
     );
-    let signalled = end.clone();
+    let signalled = shutdown.clone();
     tokio::spawn(async move {
         let mut signal = async || {
             tokio::select! {
@@ -106,11 +109,11 @@ pub(super) async fn work(args: WorkArgs) -> Result<ExitCode> {
         };
         signal().await;
         tracing::info!("ending after the active run; a second signal stops that run");
-        signalled.soon.cancel();
+        signalled.graceful.cancel();
         signal().await;
         tracing::info!("stopping the active run");
-        signalled.now.cancel();
+        signalled.immediate.cancel();
     });
-    run_worker(config, end).await?;
+    run_worker(config, shutdown).await?;
     Ok(ExitCode::SUCCESS)
 }

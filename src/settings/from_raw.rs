@@ -1,5 +1,5 @@
-//! The conversion from settings as they are written ([`Raw`]) to the values that the program works with
-//! ([`Settings`]).
+//! The conversion from settings as they are written ([`Raw`]) to the values that the program works
+//! with ([`Settings`]).
 
 use super::{
     raw::{
@@ -121,7 +121,8 @@ fn watch_rules(raw: &RawWatch, run_timeout_minutes: u32) -> Result<WatchRules, I
     let run_timeout =
         TimeDelta::minutes(at_least_one("run_timeout_minutes", run_timeout_minutes)?.into());
     Ok(WatchRules {
-        // A worker must be pinged some times before its run times out, however short the timeout is.
+        // A worker must be pinged some times before its run times out, however short the timeout
+        // is.
         ping_after: seconds("watch.ping_after_seconds", raw.ping_after_seconds)?
             .min(run_timeout / 3),
         suspect_after: seconds("watch.suspect_after_seconds", raw.suspect_after_seconds)?,

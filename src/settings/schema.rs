@@ -1,4 +1,5 @@
-//! The JSON schema of a settings file, made from the types of [`super::raw`], for editors and validators.
+//! The JSON schema of a settings file, made from the types of [`super::raw`], for editors and
+//! validators.
 
 use super::{defaults::DEFAULTS, raw::Raw};
 use figment::{
@@ -61,7 +62,8 @@ mod tests {
         );
     }
 
-    /// Calls `check` with the name and the schema of each property, also of those in tables and lists.
+    /// Calls `check` with the name and the schema of each property, also of those in tables and
+    /// lists.
     fn each_property(schema: &Value, check: &mut impl FnMut(&str, &Value)) {
         for (name, property) in schema["properties"].as_object().into_iter().flatten() {
             check(name, property);

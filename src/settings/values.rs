@@ -1,5 +1,5 @@
-//! The values that the program works with, checked and in its own types. `bootstrap::convert` makes an
-//! adapter's configuration of each, so that neither settings nor adapters know each other.
+//! The values that the program works with, checked and in its own types. `bootstrap::convert` makes
+//! an adapter's configuration of each, so that neither settings nor adapters know each other.
 
 use crate::{domain::publish::PublishPolicy, services::CoordinatorConfig};
 use ipnet::IpNet;

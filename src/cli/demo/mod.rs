@@ -1,5 +1,6 @@
-//! `demo`: a service, two workers and example repositories in one process, without any setup. Makes a folder with
-//! repositories, settings and embedded stores, runs each codemod on each repository, and prints the results.
+//! `demo`: a service, two workers and example repositories in one process, without any setup. Makes
+//! a folder with repositories, settings and embedded stores, runs each codemod on each repository,
+//! and prints the results.
 
 mod report;
 mod repositories;
@@ -12,7 +13,7 @@ use crate::{
     },
     bootstrap::{self, Running},
     settings::{self, Flags, LogFormat},
-    worker::{Ending, WorkerConfig, work},
+    worker::{Shutdown, WorkerConfig, work},
 };
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -115,16 +116,17 @@ pub(super) async fn demo(args: DemoArgs) -> Result<ExitCode> {
         "A service on {}, with {WORKERS} workers:",
         loaded.settings.store
     );
-    let (server, end) = (
+    let (server, shutdown) = (
         Server::new(&format!("http://{}", running.admin))?,
-        Ending::default(),
+        Shutdown::default(),
     );
+    let too_late = tokio::time::sleep(Duration::from_secs(args.timeout));
     let outcome = tokio::select! {
-        outcome = run(&server, &plan, home.path(), &running, &end) => outcome,
-        () = tokio::time::sleep(Duration::from_secs(args.timeout)) => Err(anyhow::anyhow!("not all runs ended within {} s", args.timeout)),
+        outcome = run(&server, &plan, home.path(), &running, &shutdown) => outcome,
+        () = too_late => Err(anyhow::anyhow!("not all runs ended within {} s", args.timeout)),
         _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
     };
-    end.soon.cancel();
+    shutdown.graceful.cancel();
     let succeeded = match outcome {
         Ok(runs) => {
             let demo = report::Demo {
@@ -188,14 +190,14 @@ fn write_settings(home: &Path, campaigns: &[Campaign]) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// Uploads codebases and candidates, starts the workers, and waits until each candidate has run. Returns the first
-/// run of each.
+/// Uploads codebases and candidates, starts the workers, and waits until each candidate has run.
+/// Returns the first run of each.
 async fn run(
     server: &Server,
     plan: &Plan,
     home: &Path,
     running: &Running,
-    end: &Ending,
+    shutdown: &Shutdown,
 ) -> Result<Vec<ResultResponse>> {
     let codebases: Vec<CodebaseRequest> = plan
         .codebases
@@ -230,12 +232,12 @@ async fn run(
         .post::<Value, _>(&["candidates"], &candidates)
         .await
         .context("upload the candidates")?;
-    let mut workers = start_workers(server, home, running, end).await?;
+    let mut workers = start_workers(server, home, running, shutdown).await?;
     let runs = tokio::select! {
         runs = first_runs(server, &pairs) => runs?,
         Some(ended) = workers.join_next() => { ended??; bail!("a worker ended before its time") }
     };
-    end.soon.cancel();
+    shutdown.graceful.cancel();
     while let Some(ended) = workers.join_next().await {
         ended??;
     }
@@ -246,7 +248,7 @@ async fn start_workers(
     server: &Server,
     home: &Path,
     running: &Running,
-    end: &Ending,
+    shutdown: &Shutdown,
 ) -> Result<JoinSet<Result<(), crate::worker::WorkerError>>> {
     let mut workers = JoinSet::new();
     for number in 1..=WORKERS {
@@ -275,7 +277,7 @@ async fn start_workers(
             until_empty: false,
             once: false,
         };
-        workers.spawn(work(config, end.clone()));
+        workers.spawn(work(config, shutdown.clone()));
     }
     Ok(workers)
 }

@@ -72,7 +72,8 @@ fn diff(patch: &str) -> Vec<&str> {
     lines.take_while(|line| *line != "-- ").collect()
 }
 
-/// Replaces control characters: a repository may hold escape sequences, which a terminal would obey.
+/// Replaces control characters: a repository may hold escape sequences, which a terminal would
+/// obey.
 fn without_control_characters(line: &str) -> String {
     line.chars()
         .map(|c| {
@@ -116,8 +117,8 @@ async fn print_diffs(runs: &[ResultResponse], artifacts: &dyn ArtifactStore) -> 
     Ok(())
 }
 
-/// Returns the queue, once every run has its next one. Those are scheduled in the background, after the results were
-/// accepted, so the queue is polled.
+/// Returns the queue, once every run has its next one. Those are scheduled in the background, after
+/// the results were accepted, so the queue is polled.
 async fn scheduled(server: &Server, runs: usize) -> Result<Vec<QueueItemResponse>> {
     let mut queue = vec![];
     for _ in 0..MAX_POLLS {
@@ -143,8 +144,8 @@ pub(super) struct Demo<'a> {
     pub(super) kept: bool,
 }
 
-/// Prints the runs, their diffs, what is scheduled next, and where everything is stored. Returns whether every run
-/// had the expected result and was scheduled again.
+/// Prints the runs, their diffs, what is scheduled next, and where everything is stored. Returns
+/// whether every run had the expected result and was scheduled again.
 ///
 /// # Errors
 ///

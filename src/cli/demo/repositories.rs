@@ -149,7 +149,8 @@ impl Campaign {
     }
 }
 
-/// Derives the name of a repository from the last part of its path; replaces characters that names cannot have.
+/// Derives the name of a repository from the last part of its path; replaces characters that names
+/// cannot have.
 fn name_of(repository: &str, taken: &BTreeSet<String>) -> String {
     let path = repository.trim_end_matches('/').trim_end_matches(".git");
     let last = path

@@ -1,4 +1,5 @@
-//! A Janitor's `janitor.conf`: protobuf text format, shared with the other services of a deployment.
+//! A Janitor's `janitor.conf`: protobuf text format, shared with the other services of a
+//! deployment.
 
 mod scan;
 
@@ -30,7 +31,8 @@ pub(super) struct JanitorConf {
     settings: Dict,
 }
 
-/// Returns whether a text is a `janitor.conf` rather than TOML: its first word is followed by `:`, `{` or `<`.
+/// Returns whether a text is a `janitor.conf` rather than TOML: its first word is followed by `:`,
+/// `{` or `<`.
 pub(super) fn is_janitor_conf(text: &str) -> bool {
     let first = text
         .lines()
@@ -113,7 +115,8 @@ fn setting_keys(field: &str) -> Option<&'static [&'static str]> {
         "logs_location" => Some(&["logs"]),
         "artifact_location" => Some(&["artifacts"]),
         "database_location" => Some(&["store"]),
-        // The directories of the branch store's own files, which only the services that serve them need.
+        // The directories of the branch store's own files, which only the services that serve them
+        // need.
         "git_location" | "bzr_location" => Some(&[]),
         "redis_location" => Some(&["coordination", "events"]),
         _ => None,

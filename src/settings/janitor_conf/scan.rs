@@ -1,5 +1,6 @@
-//! A scan of a text before the library parses it. The scan limits the nesting, which the library follows without
-//! limit until the stack overflows, and blanks out fields that are not in the schema, which the library rejects.
+//! A scan of a text before the library parses it. The scan limits the nesting, which the library
+//! follows without limit until the stack overflows, and blanks out fields that are not in the
+//! schema, which the library rejects.
 
 use prost_reflect::{Kind, MessageDescriptor};
 
