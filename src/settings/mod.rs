@@ -1,6 +1,6 @@
 //! Settings are read in layers: built-in defaults, files, environment, flags. figment merges the
-//! layers into [`raw`], the settings as they are written; [`from_raw`] checks and converts them
-//! into [`values`], what the program works with.
+//! layers into `raw`, the settings as they are written; `from_raw` checks and converts them
+//! into `values`, what the program works with.
 //!
 //! A new setting goes into `raw.rs` (documented: its JSON schema is made from there), `values.rs`,
 //! `from_raw.rs` and `config/default.toml`; then `config/settings.schema.json` is renewed, as its
