@@ -1,5 +1,6 @@
 # make test       everything that must hold before a change is pushed (installs the servers that it needs, as root)
-# make lint       formatting and clippy
+# make lint       formatting, Clippy, documentation, licences and sources of dependencies, unused dependencies
+# make tools      installs the programs that make lint needs, where they are missing (2 minutes)
 # make bench      figures of a release build (needs wrk); STORE=sled, memory or postgres
 # make faults     the tests with dying workers, servers and networks; makes their table in docs/faults.md anew
 # make demo       the demo
@@ -7,7 +8,11 @@
 
 CARGO ?= cargo
 
-.PHONY: test lint bench faults demo demo-production
+# rustc's own lint for unused dependencies is no choice here: it looks at each target by itself, so that the
+# binary, which needs three of them, would have to name all others.
+LINT_TOOLS = deny machete
+
+.PHONY: test lint tools bench faults demo demo-production
 
 test:
 	@command -v git >/dev/null && command -v python3 >/dev/null || { echo "the tests need git and python3"; exit 1; }
@@ -15,9 +20,17 @@ test:
 	@if $(CARGO) nextest --version >/dev/null 2>&1; then $(CARGO) nextest run --locked; else $(CARGO) test --locked; fi; \
 	status=$$?; python3 tests/servers.py stop; exit $$status
 
-lint:
+lint: tools
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --locked --document-private-items
+	$(CARGO) deny --locked check bans licenses sources
+	$(CARGO) machete
+
+# Unoptimised, since they run for seconds and optimising them takes minutes.
+tools:
+	@for tool in $(LINT_TOOLS); do \
+	$(CARGO) $$tool --version >/dev/null 2>&1 || $(CARGO) install --locked --debug cargo-$$tool || exit 1; done
 
 bench:
 	$(CARGO) build --release --locked

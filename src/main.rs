@@ -1,8 +1,9 @@
-//! The program; `janitor_runner::cli` does the work.
+//! The program; [`janitor_runner::cli`] does the work.
 
 use std::process::ExitCode;
 
-/// The embedded stores allocate much; the system's allocator takes a fifth of the time of a loaded service.
+/// The embedded stores allocate a lot: with the system's allocator, a service under load would
+/// spend a fifth of its time there.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -1,7 +1,8 @@
-//! The way in which TLS is done, the same for every client of this program.
+//! The TLS backend, the same for every client of this program.
 
-/// Chooses it for the process; to be called before the first client is made, as often as wanted.
+/// Installs the backend for the process. Every client needs it before it is made; calling this
+/// again does nothing.
 pub fn install() {
-    // An error means that it is installed already.
+    // An error means that a backend is installed already.
     drop(rustls::crypto::ring::default_provider().install_default());
 }

@@ -169,7 +169,7 @@ impl Builder {
             leader: shared.leader.clone(),
             metrics: self.metrics.clone(),
         };
-        Watcher::new(ports, settings.pace)
+        Watcher::new(ports, settings.poll.into())
     }
 
     fn logs(&self, shared: &Shared) -> Logs {
@@ -284,7 +284,7 @@ impl Builder {
             clock: self.ports.clock,
             config: self.config,
             spool: self.ports.spool,
-            request_limits: settings.limits,
+            request_limits: settings.limits.into(),
         };
         let background = Background {
             status_publisher: shared.status_publisher,

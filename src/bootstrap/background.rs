@@ -1,4 +1,5 @@
-//! What runs beside the requests: publishers, follow-ups, the watcher, and what keeps other systems up to date.
+//! The tasks that run beside requests: publishers, follow-ups, the watcher, the mirror and the
+//! drainer.
 
 use crate::{
     adapters::{fallback::Drainer, redis::ClaimMirror},
@@ -11,22 +12,31 @@ use crate::{
 use std::{future::Future, sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 
-/// A background task that died is started again after this long.
+/// The delay before a background task that has died is restarted.
 const RESTART_DELAY: Duration = Duration::from_secs(1);
 
 /// The tasks that run until the process ends.
 pub(super) struct Background {
+    /// Publishes the status of active runs.
     pub(super) status_publisher: Arc<StatusPublisher>,
+    /// Schedules what follows a run.
     pub(super) follow_ups: Arc<FollowUps>,
+    /// Takes part in the leader election.
     pub(super) leader: Arc<Leader>,
+    /// Publishes the outbox.
     pub(super) outbox_publisher: Arc<OutboxPublisher>,
+    /// Watches active runs.
     pub(super) watcher: Arc<Watcher>,
+    /// Serves workers that wait for work.
     pub(super) long_poll: Arc<LongPoll>,
+    /// Reconciles the mirror in Redis.
     pub(super) claim_mirror: Option<Arc<ClaimMirror>>,
+    /// Moves files from the fallback directory.
     pub(super) drainer: Option<Arc<Drainer>>,
 }
 
-/// Runs a task until the end comes; one that dies is a defect, is said to be one, and is started again.
+/// Runs a task until `end` is cancelled. Tasks never return, so one that does has panicked: it is
+/// logged as a defect and restarted.
 fn supervise<F>(
     name: &'static str,
     end: CancellationToken,
@@ -41,7 +51,11 @@ fn supervise<F>(
             tokio::select! {
                 () = end.cancelled() => return task.abort(),
                 died = &mut task => {
-                    tracing::error!(task = name, ?died, "a background task has died and is started again");
+                    tracing::error!(
+                        task = name,
+                        ?died,
+                        "a background task has died and is restarted"
+                    );
                     metrics.failed("task", name);
                 }
             }
@@ -51,6 +65,7 @@ fn supervise<F>(
 }
 
 impl Background {
+    /// Starts all tasks.
     pub(super) fn start(self, end: &CancellationToken, metrics: &Arc<Metrics>) {
         let Self {
             status_publisher,

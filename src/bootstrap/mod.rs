@@ -1,8 +1,9 @@
-//! The one layer that names concrete adapters: from settings to ports (`ports.rs`), use cases (`app.rs`), background
-//! tasks (`background.rs`), servers, and their end.
+//! The one layer that names concrete adapters: from settings to ports (`ports.rs`, `convert.rs`),
+//! use cases (`app.rs`), background tasks (`background.rs`), servers, and their shutdown.
 
 mod app;
 mod background;
+mod convert;
 mod ports;
 
 use crate::{
@@ -22,28 +23,28 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{net::TcpListener, task::JoinHandle, time::timeout_at};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-/// A service that runs.
+/// A running service.
 pub struct Running {
-    /// Where the admin API listens.
+    /// The address of the admin API.
     pub admin: SocketAddr,
-    /// Where the public API listens.
+    /// The address of the public API.
     pub public: SocketAddr,
-    /// Nothing new is begun.
+    /// Cancelled first: no new requests are accepted.
     ending: CancellationToken,
-    /// Timers end.
+    /// Cancelled next: background tasks end.
     end: CancellationToken,
     servers: Vec<JoinHandle<()>>,
     tasks: TaskTracker,
     leader: Arc<Leader>,
     shutdown: Duration,
-    /// For whoever wants to look at what came out.
+    /// The store of artifacts, for those who want to see the results.
     pub artifacts: Arc<dyn ArtifactStore>,
 }
 
 fn builder(ports: Ports, settings: &Settings, metrics: Arc<Metrics>) -> Builder {
     Builder {
         ports,
-        config: Arc::new(settings.config.clone()),
+        config: Arc::new(settings.coordinator.clone()),
         metrics,
         ending: CancellationToken::new(),
         tasks: TaskTracker::new(),
@@ -58,6 +59,10 @@ async fn listen(settings: &Settings, port: u16) -> anyhow::Result<TcpListener> {
 }
 
 /// Opens the stores and starts the service.
+///
+/// # Errors
+///
+/// Returns an error when an address cannot be listened on, or a store not be opened.
 pub async fn start(settings: &Settings) -> anyhow::Result<Running> {
     let metrics = Arc::new(Metrics::new());
     let (admin, public) = (
@@ -70,7 +75,7 @@ pub async fn start(settings: &Settings) -> anyhow::Result<Running> {
     {
         tracing::warn!(
             error = &error as &dyn std::error::Error,
-            "active runs in Redis are taken over once it answers"
+            "active runs in Redis are reconciled once it is available"
         );
     }
     if !settings.publish_policies.is_empty() {
@@ -110,32 +115,41 @@ pub async fn start(settings: &Settings) -> anyhow::Result<Running> {
 }
 
 impl Running {
-    /// Ends the service: nothing is handed out and no connection taken in any more, those who wait are answered, and
-    /// uploads under way are finished, also those whose clients have left, within the time of the settings.
+    /// Shuts the service down: nothing is assigned and no connection is accepted any more, long
+    /// polls return, and uploads in progress are completed, also those whose clients have left,
+    /// within the time of the settings.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error when a server has panicked.
     pub async fn stop(self) -> anyhow::Result<()> {
         self.ending.cancel();
         self.end.cancel();
-        // What this process led, another one takes over at once.
+        // Otherwise no other process could lead before the lease of this one expires.
         self.leader.resign().await;
         let last = tokio::time::Instant::now() + self.shutdown;
         for server in self.servers {
             if let Ok(ended) = timeout_at(last, server).await {
                 ended?
             } else {
-                tracing::warn!("requests that take too long are cut off")
+                tracing::warn!("requests that take too long are aborted")
             }
         }
         self.tasks.close();
         if timeout_at(last, self.tasks.wait()).await.is_err() {
             tracing::warn!(
-                "results that take too long to store are cut off; their workers hand them in again"
+                "results that take too long to store are aborted; their workers upload them again"
             );
         }
         Ok(())
     }
 }
 
-/// Opens every store, without serving; returns what works and what does not.
+/// Opens every store, without serving; returns the result of each check.
+///
+/// # Errors
+///
+/// Returns an error when a store cannot be opened.
 pub async fn check(settings: &Settings) -> anyhow::Result<Vec<Check>> {
     let metrics = Arc::new(Metrics::new());
     let ports = Ports::open(settings, &metrics).await?;
@@ -143,7 +157,11 @@ pub async fn check(settings: &Settings) -> anyhow::Result<Vec<Check>> {
     Ok(app.health.checks().await)
 }
 
-/// Brings the tables of the store up to date; or only returns what that would take.
+/// Migrates the tables of the store, or only plans that; returns the plan.
+///
+/// # Errors
+///
+/// Returns an error when the store has no tables, or the database fails.
 pub async fn migrate(settings: &Settings, dry_run: bool) -> anyhow::Result<Plan> {
     let StoreChoice::Postgres(postgres) = &settings.store else {
         anyhow::bail!(

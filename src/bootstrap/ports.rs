@@ -1,4 +1,4 @@
-//! From settings to one adapter for each port.
+//! Makes one adapter for each port, as the settings say.
 
 use crate::{
     adapters::{
@@ -31,11 +31,12 @@ use anyhow::Context;
 use backon::{ConstantBuilder, Retryable};
 use std::{path::Path, sync::Arc, time::Duration};
 
-/// How often the start tries to reach a database that is away.
+/// The number of attempts to reach a database that is unavailable, before the start fails.
 const MAX_ATTEMPTS: usize = 30;
+/// The delay between two attempts.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 
-/// The ports that one store serves. Naming them here is all that a new one takes.
+/// The ports that one store implements. A new port of a store is named only here.
 pub(super) trait Store:
     QueueStore
     + ActiveRunStore
@@ -72,23 +73,39 @@ impl<S> Store for S where
 {
 }
 
-/// One adapter for each port. What `store` serves and nothing stands before is taken from there.
+/// One adapter for each port. Ports of the store that nothing wraps have no field of their own.
 pub(super) struct Ports {
+    /// The store itself, for the ports that nothing wraps.
     pub(super) store: Arc<dyn Store>,
+    /// The active runs of the store, mirrored in Redis where that is set.
     pub(super) active_runs: Arc<dyn ActiveRunStore>,
+    /// The backoffs of hosts, mirrored likewise.
     pub(super) host_backoffs: Arc<dyn HostBackoffs>,
+    /// The recorder of runs, which also updates the mirror.
     pub(super) recorder: Arc<dyn RunRecorder>,
+    /// The credentials of the store, cached.
     pub(super) credentials: Arc<dyn Credentials>,
+    /// The store of artifacts, with a fallback where that is set.
     pub(super) artifacts: Arc<dyn ArtifactStore>,
+    /// The store of logs, with a fallback where that is set.
     pub(super) logs: Arc<dyn LogStore>,
+    /// The bus that events are published on.
     pub(super) events: Arc<dyn EventBus>,
+    /// The way to reach workers.
     pub(super) backchannel: Arc<dyn Backchannel>,
+    /// The probe of branches.
     pub(super) vcs: Arc<dyn Vcs>,
+    /// The clock.
     pub(super) clock: Arc<dyn Clock>,
+    /// The source of ids.
     pub(super) ids: Arc<dyn Ids>,
+    /// The source of randomness.
     pub(super) randomness: Arc<dyn Randomness>,
+    /// The folder of uploads in progress.
     pub(super) spool: Spool,
+    /// The mirror of active runs in Redis.
     pub(super) claim_mirror: Option<Arc<ClaimMirror>>,
+    /// Moves files from the fallback directory to their stores.
     pub(super) drainer: Option<Arc<Drainer>>,
 }
 
@@ -99,10 +116,10 @@ async fn open_store(
     Ok(match choice {
         StoreChoice::Sled(path) => {
             let (path, metrics) = (path.clone(), metrics.clone());
-            let opening = tokio::task::spawn_blocking(move || {
+            let opened = tokio::task::spawn_blocking(move || {
                 Embedded::open(Arc::new(SledKv::open(&path)?), "sled", metrics)
             });
-            Arc::new(opening.await??)
+            Arc::new(opened.await??)
         }
         StoreChoice::Memory => Arc::new(Embedded::open(
             Arc::new(MemoryKv::default()),
@@ -110,7 +127,8 @@ async fn open_store(
             metrics.clone(),
         )?),
         StoreChoice::Postgres(settings) => {
-            let open = || Postgres::open(settings, metrics.clone());
+            let settings = settings.into();
+            let open = || Postgres::open(&settings, metrics.clone());
             let delays = ConstantBuilder::default()
                 .with_delay(RETRY_DELAY)
                 .with_max_times(MAX_ATTEMPTS);
@@ -132,11 +150,11 @@ async fn artifacts(choice: &FileStore) -> anyhow::Result<Arc<dyn ArtifactStore>>
     Ok(match choice {
         FileStore::Directory(path) => Arc::new(LocalArtifacts::new(path.clone())),
         FileStore::Gcs(settings) => Arc::new(ObjectArtifacts::new(Arc::new(
-            GcsBucket::open(settings).await?,
+            GcsBucket::open(&settings.into()).await?,
         ))),
-        FileStore::S3(settings) => {
-            Arc::new(ObjectArtifacts::new(Arc::new(S3Bucket::open(settings)?)))
-        }
+        FileStore::S3(settings) => Arc::new(ObjectArtifacts::new(Arc::new(S3Bucket::open(
+            &settings.into(),
+        )?))),
     })
 }
 
@@ -144,17 +162,17 @@ async fn logs(choice: &FileStore) -> anyhow::Result<Arc<dyn LogStore>> {
     Ok(match choice {
         FileStore::Directory(path) => Arc::new(LocalLogs::new(path.clone())),
         FileStore::Gcs(settings) => Arc::new(ObjectLogs::new(
-            Arc::new(GcsBucket::open(settings).await?),
+            Arc::new(GcsBucket::open(&settings.into()).await?),
             "",
         )),
         FileStore::S3(settings) => Arc::new(ObjectLogs::new(
-            Arc::new(S3Bucket::open(settings)?),
+            Arc::new(S3Bucket::open(&settings.into())?),
             "logs/",
         )),
     })
 }
 
-/// The file stores with a local fallback before them.
+/// The file stores, wrapped by a local fallback.
 struct WithFallback {
     artifacts: Arc<dyn ArtifactStore>,
     logs: Arc<dyn LogStore>,
@@ -181,7 +199,7 @@ fn with_fallback(
     })
 }
 
-/// The ports that the mirror of the claims stands before.
+/// The ports that the mirror of active runs wraps.
 struct Claims {
     active_runs: Arc<dyn ActiveRunStore>,
     host_backoffs: Arc<dyn HostBackoffs>,
@@ -225,6 +243,11 @@ fn claims(
 }
 
 impl Ports {
+    /// Opens every adapter.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error when one of them cannot be opened.
     pub(super) async fn open(settings: &Settings, metrics: &Arc<Metrics>) -> anyhow::Result<Self> {
         crate::tls::install();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
@@ -234,7 +257,7 @@ impl Ports {
         let events: Arc<dyn EventBus> = match settings.events.as_deref() {
             Some(url) => Arc::new(RedisEvents::new(
                 redis::connect(url)?,
-                settings.config.watch.run_timeout,
+                settings.coordinator.watch.run_timeout,
             )),
             None => Arc::new(InProcessEvents::default()),
         };
@@ -249,7 +272,7 @@ impl Ports {
         };
         let spool = Spool::open(&settings.spool, settings.upload_memory)
             .with_context(|| format!("spool {}", settings.spool.display()))?;
-        let guarded = GuardedClient::new(settings.calls.clone())?;
+        let guarded = GuardedClient::new((&settings.guarded_http).into())?;
         Ok(Self {
             credentials: Arc::new(CachedCredentials::new(store.clone())),
             active_runs: claims.active_runs,

@@ -1,47 +1,48 @@
 //! `worker add|ls|rotate|rm`: the accounts of workers.
 
 use super::{
-    client::{Server, ServerArgs, done, list, print_json, text},
-    table::table,
+    client::{Reply, ServerArgs},
+    output::{print_done, print_json, table},
 };
+use crate::adapters::wire::{AccountResponse, NewWorkerRequest, PasswordResponse};
 use anyhow::{Context, Result};
 use clap::Subcommand;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::{path::PathBuf, process::ExitCode};
 
 /// Accounts of workers.
 #[derive(Debug, Subcommand)]
 pub(super) enum AccountsCommand {
-    /// Add a worker; a password is made and shown once
+    /// Add a worker; without a password file, a random password is made and shown once
     Add {
-        /// Its name
+        /// Name of the worker
         name: String,
-        /// Where people find out about it
+        /// URL where people find out about the worker
         #[arg(long)]
         link: Option<String>,
-        /// A file with its password, when none should be made
+        /// File with the password
         #[arg(long)]
         password_file: Option<PathBuf>,
         #[command(flatten)]
         server: ServerArgs,
     },
-    /// All workers
+    /// List workers
     Ls {
         #[command(flatten)]
         server: ServerArgs,
     },
-    /// Give a worker a new password, shown once
+    /// Give a worker a new random password, which is shown once
     Rotate {
-        /// Its name
+        /// Name of the worker
         name: String,
         #[command(flatten)]
         server: ServerArgs,
     },
-    /// Take a worker away
+    /// Remove a worker
     Rm {
-        /// Its name
+        /// Name of the worker
         name: String,
-        /// Even while it holds a run
+        /// Remove it even while it holds a run
         #[arg(long)]
         force: bool,
         #[command(flatten)]
@@ -49,49 +50,25 @@ pub(super) enum AccountsCommand {
     },
 }
 
-/// `worker add|ls|rotate|rm`.
 pub(super) async fn accounts(command: AccountsCommand) -> Result<ExitCode> {
     match command {
         AccountsCommand::Add {
             name,
             link,
             password_file,
-            server: args,
-        } => add_worker(&args, name, link, password_file).await,
-        AccountsCommand::Ls { server: args } => list_workers(&args).await,
-        AccountsCommand::Rotate { name, server: args } => {
-            let rotated = Server::new(&args.server)?
-                .post(&["admin", "workers", &name, "rotate"], &Value::Null)
-                .await?;
-            show_account(
-                &args,
-                &rotated,
-                &format!("worker {name} has a new password"),
-            )
-        }
+            server,
+        } => add(&server, name, link, password_file).await,
+        AccountsCommand::Ls { server } => list(&server).await,
+        AccountsCommand::Rotate { name, server } => rotate(&server, &name).await,
         AccountsCommand::Rm {
             name,
             force,
-            server: args,
-        } => {
-            let query = if force {
-                vec![("force", "1".to_owned())]
-            } else {
-                vec![]
-            };
-            Server::new(&args.server)?
-                .delete(&["admin", "workers", &name], &query)
-                .await?;
-            done(
-                &args,
-                &json!({ "removed": name }),
-                &format!("worker {name} removed"),
-            )
-        }
+            server,
+        } => remove(&server, &name, force).await,
     }
 }
 
-async fn add_worker(
+async fn add(
     args: &ServerArgs,
     name: String,
     link: Option<String>,
@@ -100,51 +77,72 @@ async fn add_worker(
     let password = password_file
         .map(|path| std::fs::read_to_string(&path).with_context(|| path.display().to_string()))
         .transpose()?;
-    let password = password.map(|password| password.trim_end_matches(['\r', '\n']).to_owned());
-    let body = json!({ "name": name, "link": link, "password": password });
-    let added = Server::new(&args.server)?
-        .post(&["admin", "workers"], &body)
-        .await?;
-    show_account(args, &added, &format!("worker {name} added"))
+    let request = NewWorkerRequest {
+        name,
+        password: password.map(|password| password.trim_end_matches(['\r', '\n']).to_owned()),
+        link,
+    };
+    let added = args.client()?.post(&["admin", "workers"], &request).await?;
+    print_account(args, added, &format!("worker {} added", request.name))
 }
 
-/// A password that was made is shown.
-fn show_account(args: &ServerArgs, account: &Value, what: &str) -> Result<ExitCode> {
-    let password = account.get("password").and_then(Value::as_str);
-    let shown = password
+async fn rotate(args: &ServerArgs, name: &str) -> Result<ExitCode> {
+    let rotated = args
+        .client()?
+        .post_empty(&["admin", "workers", name, "rotate"])
+        .await?;
+    print_account(args, rotated, &format!("worker {name} has a new password"))
+}
+
+async fn remove(args: &ServerArgs, name: &str, force: bool) -> Result<ExitCode> {
+    let query = if force {
+        vec![("force", "1".to_owned())]
+    } else {
+        vec![]
+    };
+    args.client()?
+        .delete(&["admin", "workers", name], &query)
+        .await?;
+    print_done(
+        args,
+        &json!({ "removed": name }),
+        &format!("worker {name} removed"),
+    )
+}
+
+/// Prints what was done to an account, and its password if the service made one.
+fn print_account(
+    args: &ServerArgs,
+    account: Reply<PasswordResponse>,
+    summary: &str,
+) -> Result<ExitCode> {
+    let json = account.json.clone();
+    let password = account
+        .parse()?
+        .password
         .map(|password| format!("\nits password, shown this once: {password}"))
         .unwrap_or_default();
-    done(args, account, &format!("{what}{shown}"))
+    print_done(args, &json, &format!("{summary}{password}"))
 }
 
-async fn list_workers(args: &ServerArgs) -> Result<ExitCode> {
-    let workers = Server::new(&args.server)?
-        .pages(&["admin", "workers"], "workers")
+async fn list(args: &ServerArgs) -> Result<ExitCode> {
+    let workers = args
+        .client()?
+        .get_pages::<AccountResponse>(&["admin", "workers"], "workers")
         .await?;
     if args.json {
-        return print_json(&json!({ "workers": workers }));
+        return print_json(&json!({ "workers": workers.json }));
     }
-    let held = |worker: &Value| {
-        list(worker.get("runs").unwrap_or(&Value::Null))
-            .len()
-            .to_string()
-    };
-    let paused = |worker: &Value| {
-        worker
-            .get("paused")
-            .map(|pause| text(pause, "reason"))
-            .unwrap_or_default()
-    };
-    let row = |worker: &Value| {
+    let rows = workers.parse()?.into_iter().map(|worker| {
         [
-            text(worker, "name"),
-            text(worker, "link"),
-            held(worker),
-            text(worker, "last_seen"),
-            text(worker, "failures"),
-            paused(worker),
+            worker.name,
+            worker.link.unwrap_or_default(),
+            worker.runs.len().to_string(),
+            worker.last_seen.unwrap_or_default(),
+            worker.failures.to_string(),
+            worker.paused.map(|pause| pause.reason).unwrap_or_default(),
         ]
-    };
+    });
     println!(
         "{}",
         table(
@@ -156,7 +154,7 @@ async fn list_workers(args: &ServerArgs) -> Result<ExitCode> {
                 "failures in a row",
                 "paused"
             ],
-            workers.iter().map(row)
+            rows
         )
     );
     Ok(ExitCode::SUCCESS)

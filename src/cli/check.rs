@@ -1,13 +1,28 @@
-//! `config` and `check`: what is set, and whether it works.
+//! `config` and `check`: the settings in force, and whether they work.
 
 use super::serve::ServeArgs;
 use crate::{bootstrap, settings};
 use anyhow::Result;
+use clap::Args;
 use std::process::ExitCode;
 
-/// Prints the settings in force.
-pub(super) fn config(args: ServeArgs) -> Result<ExitCode> {
-    let loaded = args.load()?;
+/// Which settings to print, and how.
+#[derive(Debug, Clone, Args)]
+pub(super) struct ConfigArgs {
+    #[command(flatten)]
+    settings: ServeArgs,
+    /// Print the JSON schema of a settings file instead
+    #[arg(long)]
+    schema: bool,
+}
+
+/// Prints the settings in force, or the schema of all settings.
+pub(super) fn config(args: ConfigArgs) -> Result<ExitCode> {
+    if args.schema {
+        println!("{}", serde_json::to_string_pretty(&settings::schema()?)?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let loaded = args.settings.load()?;
     for warning in &loaded.warnings {
         eprintln!("warning: {warning}");
     }
@@ -17,7 +32,7 @@ pub(super) fn config(args: ServeArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Opens every store and says what works.
+/// Opens every store and prints whether each is reachable.
 pub(super) async fn check(args: ServeArgs) -> Result<ExitCode> {
     let loaded = args.load()?;
     for warning in &loaded.warnings {
@@ -32,8 +47,8 @@ pub(super) async fn check(args: ServeArgs) -> Result<ExitCode> {
             check.failure.as_deref().unwrap_or("ok")
         );
     }
-    let well = checks.iter().all(|check| check.failure.is_none());
-    Ok(if well {
+    let healthy = checks.iter().all(|check| check.failure.is_none());
+    Ok(if healthy {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE

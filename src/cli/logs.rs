@@ -1,40 +1,41 @@
-//! `run logs`: a run's log on the terminal, as it comes.
+//! `run logs`: prints a log of a run as it arrives.
 
 use super::client::{Server, ServerArgs};
 use anyhow::Result;
 use clap::Args;
-use reqwest::Method;
 use std::{io::Write, process::ExitCode, time::Duration};
 
-const TRY_AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// The pause before a followed log is requested again.
+const RETRY_DELAY: Duration = Duration::from_secs(1);
 
-/// Which log.
+/// Which log to print.
 #[derive(Debug, Args)]
 pub(super) struct LogsArgs {
-    /// The run's id
+    /// Id of the run
     id: String,
-    /// Go on with what comes, until the run has ended
+    /// Keep printing what is appended until the run ends
     #[arg(long, short)]
     follow: bool,
-    /// Which of its logs
+    /// Name of the log
     #[arg(long, default_value = "worker.log")]
     name: String,
-    /// The first byte wanted
+    /// First byte to print
     #[arg(long, default_value_t = 0)]
     offset: u64,
     #[command(flatten)]
     server: ServerArgs,
 }
 
-/// Copies what there is from that byte on to standard output; moves the offset on. An error of the connection is told from
-/// one of the service.
+/// Copies a log to standard output, from `offset` on, which moves with each byte that was written.
+///
+/// An error of the connection is the inner one, because only that can be helped by trying again.
 async fn copy(server: &Server, args: &LogsArgs, offset: &mut u64) -> Result<reqwest::Result<()>> {
     let query = [
         ("offset", offset.to_string()),
         ("follow", u8::from(args.follow).to_string()),
     ];
     let mut response = server
-        .send(Method::GET, &["log", &args.id, &args.name], &query, None)
+        .get_raw(&["log", &args.id, &args.name], &query)
         .await?;
     loop {
         match response.chunk().await {
@@ -50,13 +51,13 @@ async fn copy(server: &Server, args: &LogsArgs, offset: &mut u64) -> Result<reqw
     }
 }
 
-/// Shows a log; one that is followed is followed on when the connection breaks.
+/// Prints a log. A followed one is resumed when the connection breaks.
 pub(super) async fn logs(args: LogsArgs) -> Result<ExitCode> {
-    let (server, mut offset) = (Server::new(&args.server.server)?, args.offset);
+    let (server, mut offset) = (args.server.client()?, args.offset);
     loop {
         match copy(&server, &args, &mut offset).await? {
             Ok(()) => return Ok(ExitCode::SUCCESS),
-            Err(_) if args.follow => tokio::time::sleep(TRY_AGAIN_AFTER).await,
+            Err(_) if args.follow => tokio::time::sleep(RETRY_DELAY).await,
             Err(error) => return Err(error.into()),
         }
     }

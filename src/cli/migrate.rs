@@ -6,17 +6,17 @@ use anyhow::Result;
 use clap::Args;
 use std::process::ExitCode;
 
-/// Which database, and whether only to look.
+/// Which database to migrate, and whether to change it.
 #[derive(Debug, Clone, Args)]
 pub(super) struct MigrateArgs {
     #[command(flatten)]
     settings: ServeArgs,
-    /// Say what would be done, and change nothing
+    /// Print what would be done, without changing anything
     #[arg(long)]
     dry_run: bool,
 }
 
-/// Brings the tables up to date, or says what that would take.
+/// Migrates the tables, or prints what that would do.
 pub(super) async fn migrate(args: MigrateArgs) -> Result<ExitCode> {
     let loaded = args.settings.load()?;
     let plan = bootstrap::migrate(&loaded.settings, args.dry_run).await?;

@@ -4,11 +4,18 @@ mod accounts;
 mod check;
 mod client;
 mod demo;
+mod import;
+mod limits;
 mod logs;
 mod migrate;
-mod restraints;
+mod output;
+mod parked;
+mod pauses;
+mod queue;
+mod runs;
+mod scope;
 mod serve;
-mod table;
+mod status;
 mod telemetry;
 mod work;
 
@@ -16,7 +23,8 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
-/// Coordinates automated code changes: decides what runs next, hands it to workers, takes their results in.
+/// Coordinates automated code changes: decides what runs next, assigns it to workers, ingests their
+/// results
 #[derive(Debug, Parser)]
 #[command(
     name = "janitor-runner",
@@ -32,44 +40,44 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the service (also what happens without a command)
+    /// Run the service (the default without a command)
     Serve(serve::ServeArgs),
-    /// Run codemods for a service, on this machine; or keep the accounts of workers (add, ls, rotate, rm)
+    /// Run a worker, or manage worker accounts (add, ls, rotate, rm)
     Worker(work::WorkArgs),
-    /// See codemods run for real, on repositories made for it, with nothing to set up
+    /// Run codemods on example repositories, or on your own, without any setup
     Demo(demo::DemoArgs),
     /// Print the settings in force and where each comes from, without secrets
-    Config(serve::ServeArgs),
-    /// Open every store and say what works
+    Config(check::ConfigArgs),
+    /// Check the settings and that every store is reachable
     Check(serve::ServeArgs),
-    /// Make or update the tables of a Postgres database
+    /// Create or update the tables of a Postgres database
     Migrate(migrate::MigrateArgs),
-    /// What a running service is doing
+    /// Show the status of a running service
     Status(client::ServerArgs),
-    /// The queue of a running service
+    /// List queue items, or explain the position of one
     #[command(subcommand)]
-    Queue(client::QueueCommand),
-    /// Runs, active and finished
+    Queue(queue::QueueCommand),
+    /// List, show or kill runs, and print their logs
     #[command(subcommand)]
-    Run(client::RunCommand),
-    /// Items whose runs failed too often, which wait to be released
+    Run(runs::RunCommand),
+    /// List or unpark items that were parked after too many failures
     #[command(subcommand)]
-    Parked(restraints::ParkedCommand),
-    /// Hand out nothing of something for a while
+    Parked(parked::ParkedCommand),
+    /// Pause a campaign, host, codebase, bucket or worker
     #[command(subcommand)]
-    Pause(restraints::PauseCommand),
-    /// How many runs of a campaign, or on a host, there may be at the same time
+    Pause(pauses::PauseCommand),
+    /// Set concurrency limits
     #[command(subcommand)]
-    Limit(restraints::LimitCommand),
-    /// Candidates
+    Limit(limits::LimitCommand),
+    /// Import candidates
     #[command(subcommand)]
-    Candidate(client::CandidateCommand),
-    /// Codebases
+    Candidate(import::CandidateCommand),
+    /// Import codebases
     #[command(subcommand)]
-    Codebase(client::CodebaseCommand),
+    Codebase(import::CodebaseCommand),
 }
 
-/// Parses the arguments and does what they say. Exit codes: 0 done, 1 it failed, 2 wrong arguments.
+/// Parses the arguments and runs the command. Exit codes: 0 success, 1 failure, 2 wrong arguments.
 pub async fn run() -> ExitCode {
     let cli = Cli::parse();
     match dispatch(cli).await {
@@ -89,13 +97,13 @@ async fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Config(args) => check::config(args),
         Command::Check(args) => check::check(args).await,
         Command::Migrate(args) => migrate::migrate(args).await,
-        Command::Status(args) => client::status(args).await,
-        Command::Queue(command) => client::queue(command).await,
-        Command::Run(command) => client::run(command).await,
-        Command::Parked(command) => restraints::parked(command).await,
-        Command::Pause(command) => restraints::pause(command).await,
-        Command::Limit(command) => restraints::limit(command).await,
-        Command::Candidate(command) => client::candidate(command).await,
-        Command::Codebase(command) => client::codebase(command).await,
+        Command::Status(args) => status::status(args).await,
+        Command::Queue(command) => queue::queue(command).await,
+        Command::Run(command) => runs::run(command).await,
+        Command::Parked(command) => parked::parked(command).await,
+        Command::Pause(command) => pauses::pause(command).await,
+        Command::Limit(command) => limits::limit(command).await,
+        Command::Candidate(command) => import::candidate(command).await,
+        Command::Codebase(command) => import::codebase(command).await,
     }
 }

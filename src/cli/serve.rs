@@ -1,4 +1,4 @@
-//! `serve`: the flags of the Python runner, and the service until it is told to end.
+//! `serve`: the flags of the Python runner, and the service until a signal ends it.
 
 use super::telemetry;
 use crate::{
@@ -12,19 +12,19 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::{net::IpAddr, path::PathBuf, process::ExitCode};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Where the settings come from: files, then the environment (`JANITOR_RUNNER_…`), then these flags.
+/// The layers of the settings: files, then the environment (`JANITOR_RUNNER_…`), then these flags.
 #[derive(Debug, Clone, Default, Args)]
 pub(super) struct ServeArgs {
-    /// A settings file, TOML or janitor.conf; may be given more than once, later ones win
+    /// Settings file, TOML or janitor.conf; may be repeated, later files override earlier ones
     #[arg(long)]
     config: Vec<PathBuf>,
-    /// Where queue and runs are kept: sled:PATH, memory: or postgresql://…
+    /// Store of queue and runs: sled:PATH, memory: or postgresql://…
     #[arg(long)]
     store: Option<String>,
-    /// Where artifacts are kept: a directory, or a bucket (gs:, s3:)
+    /// Store of artifacts: a directory, or a bucket (gs:, s3:)
     #[arg(long)]
     artifacts: Option<String>,
-    /// Where logs are kept: a directory, or a bucket (gs:, s3:, https:)
+    /// Store of logs: a directory, or a bucket (gs:, s3:, https:)
     #[arg(long)]
     logs: Option<String>,
     /// Port of the admin API [default: 9911]
@@ -33,45 +33,45 @@ pub(super) struct ServeArgs {
     /// Port of the public API for workers [default: 9919]
     #[arg(long)]
     public_port: Option<u16>,
-    /// Address of both [default: 127.0.0.1]
+    /// IP address of both APIs [default: 127.0.0.1]
     #[arg(long, value_parser = address)]
     listen_address: Option<IpAddr>,
-    /// Do not look at branches; hand out what is known
+    /// Assign items without probing their branches
     #[arg(long)]
     use_cached_only: bool,
-    /// Where files wait while their store is away
+    /// Directory that keeps files while their store is unavailable
     #[arg(long)]
     backup_directory: Option<PathBuf>,
-    /// Where the archive of built packages is, for workers
+    /// URL of the archive of built packages, for workers
     #[arg(long)]
     public_apt_archive_location: Option<String>,
-    /// Where workers ask for providers of missing dependencies
+    /// URL where workers ask which package provides a missing dependency
     #[arg(long)]
     public_dep_server_url: Option<String>,
-    /// Where the store of branches is: a base URL, or git=URL,bzr=URL
+    /// Location of the branch store: a base URL, or git=URL,bzr=URL
     #[arg(long)]
     public_vcs_location: Option<String>,
-    /// Minutes without a sign of life after which a run is given up [default: 60]
+    /// Minutes without a heartbeat after which a run is ended [default: 60]
     #[arg(long)]
     run_timeout: Option<u32>,
-    /// Leave the codebases of this host alone; may be given more than once
+    /// Do not assign codebases of this host; may be repeated
     #[arg(long)]
     avoid_host: Vec<String>,
-    /// Log in the fields of Google's Cloud Logging
+    /// Log JSON in the fields of Google's Cloud Logging
     #[arg(long)]
     gcp_logging: bool,
-    /// Log more
+    /// Enable debug logging
     #[arg(long)]
     debug: bool,
-    /// Accepted for old command lines; never did anything
+    /// Ignored; accepted because old command lines have it
     #[arg(long, hide = true)]
     pre_check: Option<String>,
-    /// Accepted for old command lines; never did anything
+    /// Ignored; accepted because old command lines have it
     #[arg(long, hide = true)]
     post_check: Option<String>,
 }
 
-/// The Python runner takes names for addresses; `localhost` is its default.
+/// Parses an address. The Python runner takes names too, and `localhost` is its default.
 fn address(text: &str) -> Result<IpAddr, String> {
     if text == "localhost" {
         return Ok(IpAddr::from([127, 0, 0, 1]));
@@ -130,7 +130,7 @@ impl ServeArgs {
         Flags(flags)
     }
 
-    /// The settings that these flags and all layers below make.
+    /// Loads the settings: these flags over all other layers.
     pub(super) fn load(&self) -> Result<Loaded> {
         let mut loaded = settings::load(&self.config, self.flags())?;
         for (flag, given) in [
@@ -147,7 +147,7 @@ impl ServeArgs {
     }
 }
 
-/// Lets the process have as many files open as it may: each worker that waits for work is a connection.
+/// Raises the limit of open files to the maximum: each worker in a long poll holds a connection.
 fn raise_file_limit() {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit {
@@ -155,7 +155,7 @@ fn raise_file_limit() {
         ..limit
     };
     if let Err(error) = setrlimit(Resource::Nofile, raised) {
-        tracing::warn!(%error, limit = limit.current, "the limit of open files stays");
+        tracing::warn!(%error, limit = limit.current, "the limit of open files cannot be raised");
     }
 }
 
@@ -172,12 +172,17 @@ pub(super) async fn serve(args: ServeArgs) -> Result<ExitCode> {
         signal(SignalKind::terminate())?,
     );
     let running = bootstrap::start(&loaded.settings).await?;
-    tracing::info!(admin = %running.admin, public = %running.public, "serving; the API is described at http://{}/docs", running.admin);
+    tracing::info!(
+        admin = %running.admin,
+        public = %running.public,
+        "serving; the API is described at http://{}/docs",
+        running.admin
+    );
     tokio::select! {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
     }
-    tracing::info!("ending: requests under way are answered first");
+    tracing::info!("ending: requests in progress are completed first");
     running.stop().await?;
     Ok(ExitCode::SUCCESS)
 }

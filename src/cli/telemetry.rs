@@ -19,6 +19,10 @@ use tracing_subscriber::{
 };
 
 /// Starts logging to standard error.
+///
+/// # Errors
+///
+/// Returns an error when the filter is invalid, or logging has been started already.
 pub(super) fn start(filter: &str, format: LogFormat) -> Result<()> {
     let filter = EnvFilter::try_new(filter)
         .with_context(|| format!("telemetry.log: {filter:?} is not a filter"))?;
@@ -35,12 +39,13 @@ pub(super) fn start(filter: &str, format: LogFormat) -> Result<()> {
     started.map_err(|e| anyhow::anyhow!("start logging: {e}"))
 }
 
-/// One JSON object a line, with the causes of errors.
+/// Formats events as one JSON object a line, with the causes of errors.
 struct JsonLines {
-    /// In the fields of Google's Cloud Logging.
+    /// Whether the fields are those of Google's Cloud Logging.
     gcp: bool,
 }
 
+/// The fields of an event.
 struct Fields(Map<String, Value>);
 
 impl Visit for Fields {
@@ -73,6 +78,7 @@ impl Visit for Fields {
     }
 }
 
+/// Returns a level in Cloud Logging's words.
 fn severity(level: Level) -> &'static str {
     match level {
         Level::ERROR => "ERROR",

@@ -1,31 +1,32 @@
-//! `worker`: runs the bundled worker, or keeps the accounts of workers.
+//! `worker`: runs the bundled worker, or manages the accounts of workers.
 
 use super::{accounts, telemetry};
 use crate::{
     settings::LogFormat,
-    worker::{Ending, PASSWORD_VARIABLE, WorkerConfig, work as run_worker},
+    worker::{PASSWORD_VARIABLE, Shutdown, WorkerConfig, work as run_worker},
 };
 use anyhow::{Context, Result};
 use clap::Args;
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Which runner, and how to work for it.
+/// Which runner to work for, and how.
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub(super) struct WorkArgs {
     #[command(subcommand)]
     accounts: Option<accounts::AccountsCommand>,
-    /// The runner: <http://HOST:9919/runner> with a password, or the admin API's <http://HOST:9911>
+    /// URL of the runner: `http://HOST:9919/runner` with a password, or the admin API
+    /// (`http://HOST:9911`)
     #[arg(long, default_value = "http://127.0.0.1:9919/runner")]
     url: String,
-    /// The name of this worker's account
+    /// Name of this worker's account
     #[arg(long, default_value = "worker")]
     name: String,
-    /// A file with its password (or `JANITOR_WORKER_PASSWORD` in the environment)
+    /// File with the password (or `JANITOR_WORKER_PASSWORD` in the environment)
     #[arg(long)]
     password_file: Option<PathBuf>,
-    /// Where checkouts are made [default: the system's temporary directory]
+    /// Directory for checkouts [default: janitor-worker in the system's temporary directory]
     #[arg(long)]
     work_dir: Option<PathBuf>,
     /// Take only runs of this campaign
@@ -34,25 +35,26 @@ pub(super) struct WorkArgs {
     /// Take only runs of this codebase
     #[arg(long)]
     codebase: Option<String>,
-    /// Where the runner's questions are answered
+    /// Address of the backchannel, where the runner pings this worker
     #[arg(long, default_value = "127.0.0.1:0")]
     backchannel: SocketAddr,
-    /// What the runner should call to reach it, when that is another address
+    /// URL by which the runner reaches the backchannel, when that is not its address
     #[arg(long)]
     backchannel_url: Option<String>,
-    /// The longest a codemod may take, in seconds
+    /// Maximum number of seconds that a codemod may take
     #[arg(long, default_value_t = 4 * 3600)]
     timeout: u64,
-    /// What builds a changed codebase; files that it puts into $`OUTPUT_DIRECTORY` become artifacts
+    /// Command that builds a changed codebase; files that it puts into `OUTPUT_DIRECTORY` become
+    /// artifacts
     #[arg(long)]
     build_command: Option<String>,
-    /// Seconds to wait when there is nothing to do
+    /// Seconds to wait when the queue is empty
     #[arg(long, default_value_t = 5)]
     idle: u64,
-    /// End after one run
+    /// Exit after one run
     #[arg(long)]
     once: bool,
-    /// End when there is nothing to do
+    /// Exit when the queue is empty
     #[arg(long)]
     until_empty: bool,
 }
@@ -68,7 +70,8 @@ fn password(args: &WorkArgs) -> Result<Option<String>> {
     }
 }
 
-/// Works until it is told to end: once, and the run under way is carried out first; twice, and that is stopped.
+/// Works until a signal: after the first one, the active run is completed; a second one stops that
+/// run.
 pub(super) async fn work(args: WorkArgs) -> Result<ExitCode> {
     if let Some(command) = args.accounts {
         return accounts::accounts(command).await;
@@ -91,12 +94,12 @@ pub(super) async fn work(args: WorkArgs) -> Result<ExitCode> {
         until_empty: args.until_empty,
         once: args.once,
     };
-    let end = Ending::default();
+    let shutdown = Shutdown::default();
     let (mut interrupt, mut terminate) = (
         signal(SignalKind::interrupt())?,
         signal(SignalKind::terminate())?,
     );
-    let told = end.clone();
+    let signalled = shutdown.clone();
     tokio::spawn(async move {
         let mut signal = async || {
             tokio::select! {
@@ -105,12 +108,12 @@ pub(super) async fn work(args: WorkArgs) -> Result<ExitCode> {
             }
         };
         signal().await;
-        tracing::info!("ends after the run under way; a second signal stops that");
-        told.soon.cancel();
+        tracing::info!("ending after the active run; a second signal stops that run");
+        signalled.graceful.cancel();
         signal().await;
-        tracing::info!("stops the run under way");
-        told.now.cancel();
+        tracing::info!("stopping the active run");
+        signalled.immediate.cancel();
     });
-    run_worker(config, end).await?;
+    run_worker(config, shutdown).await?;
     Ok(ExitCode::SUCCESS)
 }

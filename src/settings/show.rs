@@ -1,12 +1,12 @@
 //! Shows the settings in force, without secrets.
 
-use super::SettingsError;
+use super::{error::SettingsError, origin};
 use figment::{
     Figment,
     value::{Dict, Value},
 };
 
-/// A value for people, in TOML's notation; passwords in URLs are hidden.
+/// Formats a value in TOML's notation; passwords in URLs are hidden.
 pub(super) fn value(value: &Value) -> String {
     match value {
         Value::String(_, text) => format!("{:?}", without_password(text)),
@@ -64,15 +64,19 @@ fn without_password(text: &str) -> String {
     }
 }
 
-/// One line for each key in force, with the layer it came from.
+/// Returns one line for each key in force, with its value and the layer it came from.
+///
+/// # Errors
+///
+/// Returns an error when the layers cannot be merged.
 pub fn lines(layers: &Figment) -> Result<Vec<String>, SettingsError> {
     let mut lines = vec![];
     for (key, found) in layers
         .extract::<Dict>()
-        .map_err(|e| SettingsError(super::explain(&e)))?
+        .map_err(|e| SettingsError::from(&e))?
     {
         match found {
-            // A table's keys may come from several layers.
+            // Each key of a table gets a line, because the keys may come from different layers.
             Value::Dict(_, dict) if !dict.is_empty() => {
                 lines.extend(dict.iter().map(|(inner, found)| {
                     line(layers, &format!("{}.{}", name(&key), name(inner)), found)
@@ -90,7 +94,7 @@ fn line(layers: &Figment, key: &str, found: &Value) -> String {
     } else {
         value(found)
     };
-    format!("{key} = {shown}  # {}", super::origin(layers, key))
+    format!("{key} = {shown}  # {}", origin::of_key(layers, key))
 }
 
 #[cfg(test)]

@@ -1,10 +1,11 @@
 //! Sizes in settings: a number of bytes, or text such as `64 MiB`.
 
-use serde::{Deserialize, Deserializer, Serialize, de::Error};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, de::Error};
+use std::borrow::Cow;
 
 /// A number of bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(transparent)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Size(pub(super) u64);
 
 #[derive(Deserialize)]
@@ -38,6 +39,25 @@ impl<'de> Deserialize<'de> for Size {
                 D::Error::custom(format!("{text:?} is not a size such as \"64 MiB\""))
             }),
         }
+    }
+}
+
+impl JsonSchema for Size {
+    fn schema_name() -> Cow<'static, str> {
+        "Size".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "anyOf": [
+                { "type": "integer", "minimum": 0 },
+                { "type": "string", "pattern": r"^\s*[0-9]+\s*(B|KiB|MiB|GiB|TiB)?\s*$" },
+            ],
+        })
     }
 }
 

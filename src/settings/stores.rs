@@ -1,77 +1,15 @@
-//! Which adapter is behind each port, chosen by URL.
+//! Which store is behind each port, read from a URL.
 
 use super::{
-    check::{at_least_one, filled},
     raw::{RawGcs, RawPostgres, RawS3},
+    validate::{at_least_one, filled},
+    values::{FileStore, GcsCredentials, GcsSettings, PostgresSettings, S3Settings, StoreChoice},
 };
-use crate::{
-    adapters::{
-        gcs::{GcsCredentials, GcsSettings},
-        postgres::PostgresSettings,
-        s3::S3Settings,
-    },
-    domain::Invalid,
-};
-use std::{fmt, path::PathBuf, time::Duration};
+use crate::domain::Invalid;
+use std::time::Duration;
 use url::Url;
 
-/// Which store for queue, runs, candidates, codebases and workers.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum StoreChoice {
-    /// sled in that directory.
-    Sled(PathBuf),
-    /// In memory.
-    Memory,
-    /// A database.
-    Postgres(PostgresSettings),
-}
-
-/// Where artifacts or logs are.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum FileStore {
-    /// In that directory.
-    Directory(PathBuf),
-    /// In a bucket of Google Cloud Storage.
-    Gcs(GcsSettings),
-    /// In a bucket of S3.
-    S3(S3Settings),
-}
-
-/// For people; says nothing that is secret.
-impl fmt::Display for StoreChoice {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Sled(path) => write!(f, "sled in {}", path.display()),
-            Self::Memory => f.write_str("memory"),
-            Self::Postgres(settings) => {
-                let url = Url::parse(&settings.url).ok();
-                let host = url
-                    .as_ref()
-                    .and_then(Url::host_str)
-                    .unwrap_or("the usual socket");
-                write!(
-                    f,
-                    "Postgres, database {} at {host}",
-                    url.as_ref()
-                        .map_or("", |url| url.path().trim_start_matches('/'))
-                )
-            }
-        }
-    }
-}
-
-/// The same.
-impl fmt::Display for FileStore {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Directory(path) => write!(f, "{}", path.display()),
-            Self::Gcs(settings) => write!(f, "gs://{}", settings.bucket),
-            Self::S3(settings) => write!(f, "s3://{}", settings.bucket),
-        }
-    }
-}
-
-/// Puts in secrets that are kept elsewhere: `{file:PATH}` and `{env:NAME}`.
+/// Replaces `{file:PATH}` and `{env:NAME}` in a text by the secrets that are kept there.
 fn with_secrets(field: &str, text: &str) -> Result<String, Invalid> {
     let (mut out, mut rest) = (String::new(), text);
     while let Some((before, (from, after))) = rest
@@ -97,10 +35,11 @@ fn with_secrets(field: &str, text: &str) -> Result<String, Invalid> {
     Ok(out + rest)
 }
 
+/// Reads the key `store`.
 pub(super) fn store(text: &str, postgres: &RawPostgres) -> Result<StoreChoice, Invalid> {
     let text = with_secrets("store", text)?;
     let settings = PostgresSettings {
-        // One more than a transaction needs, so that two can go on at the same time.
+        // With a single connection, one transaction would block every other request.
         max_connections: at_least_one("postgres.max_connections", postgres.max_connections)?.max(2),
         statement_timeout: Duration::from_secs(
             at_least_one(
@@ -125,6 +64,7 @@ pub(super) fn store(text: &str, postgres: &RawPostgres) -> Result<StoreChoice, I
     }
 }
 
+/// Reads the URL of a Redis server; an empty one is none.
 pub(super) fn redis(field: &str, text: Option<&str>) -> Result<Option<String>, Invalid> {
     let Some(text) = text.filter(|text| !text.is_empty()) else {
         return Ok(None);
@@ -180,6 +120,7 @@ fn s3(bucket: String, endpoint: Option<String>, raw: &RawS3) -> Result<S3Setting
     })
 }
 
+/// Reads the key `artifacts` or `logs`.
 pub(super) fn files(
     field: &str,
     text: &str,
@@ -197,7 +138,7 @@ pub(super) fn files(
             filled(raw_s3.endpoint.clone()),
             raw_s3,
         )?)),
-        // As the Janitor writes it: the address of a store that speaks like S3.
+        // A janitor.conf names the URL of a service that speaks S3's protocol, and no bucket.
         Some(("http" | "https", _)) if field == "logs" => Ok(FileStore::S3(s3(
             raw_s3.log_bucket.clone(),
             Some(text),

@@ -1,9 +1,10 @@
-//! The runner's HTTP API, as a worker sees it.
+//! The runner's HTTP API, as a worker uses it.
 
 use super::{WorkerConfig, WorkerError};
 use crate::{
     adapters::clock::SystemClock,
     domain::time::{self, Time},
+    http_client::http_client,
     ports::Clock,
 };
 use chrono::{DateTime, Utc};
@@ -17,32 +18,39 @@ use serde_json::{Map, Value, json};
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 use tokio_util::io::ReaderStream;
 
-const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
-/// Without a byte for so long, a request has failed.
-const READ_PATIENCE: Duration = Duration::from_secs(120);
-/// A sign of life that takes longer is tried again.
-const SIGN_PATIENCE: Duration = Duration::from_secs(10);
-/// How long an upload is tried again.
-const UPLOAD_TRIES: [u64; 12] = [0, 1, 2, 4, 8, 15, 30, 60, 120, 180, 240, 240];
+/// A heartbeat that takes longer is sent again.
+const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The seconds before each attempt to upload a result.
+const UPLOAD_RETRY_DELAYS: [u64; 12] = [0, 1, 2, 4, 8, 15, 30, 60, 120, 180, 240, 240];
 
-/// What to do.
+/// What the worker has to do for one run.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Assignment {
+    /// The id of the run.
     pub(super) id: String,
+    /// The name of the codebase.
     pub(super) codebase: String,
+    /// The name of the campaign.
     pub(super) campaign: String,
+    /// The shell command of the codemod.
     pub(super) command: String,
+    /// The branch to change.
     pub(super) branch: Branch,
+    /// The earlier result to continue from.
     pub(super) resume: Option<Resume>,
+    /// What to build.
     pub(super) build: Build,
+    /// The environment of the codemod.
     #[serde(default)]
     pub(super) env: BTreeMap<String, String>,
+    /// The repository that the result is pushed to.
     pub(super) target_repository: TargetRepository,
+    /// Whether to build even if nothing was changed.
     #[serde(default, rename = "force-build")]
     pub(super) force_build: bool,
-    /// Whether the runner knows leases.
+    /// When the lease expires, by the runner's clock; none when the runner knows no leases.
     lease_until: Option<String>,
-    /// How long the lease lasts from one sign of life.
+    /// How long the lease lasts after a heartbeat.
     #[serde(skip)]
     pub(super) lease: Option<Duration>,
 }
@@ -50,50 +58,69 @@ pub(super) struct Assignment {
 /// The branch to change.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Branch {
+    /// The URL of the branch; none when the codebase has none.
     pub(super) url: Option<String>,
+    /// The folder of the codebase in the repository.
     pub(super) subpath: Option<String>,
+    /// The version control system; none is git.
     pub(super) vcs_type: Option<String>,
+    /// Whether a codebase without a branch starts from an empty one.
     #[serde(default, rename = "default-empty")]
     pub(super) default_empty: bool,
 }
 
-/// What to continue from.
+/// The earlier result to continue from.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Resume {
+    /// The result of the script then.
     pub(super) result: Option<Value>,
+    /// The URL of the branch with the earlier changes.
     pub(super) branch_url: String,
 }
 
 /// What to build.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Build {
+    /// The kind of build.
     pub(super) target: String,
+    /// The configuration of the build.
     #[serde(default)]
     pub(super) config: Map<String, Value>,
 }
 
-/// Where the result goes.
+/// The repository that the result is pushed to.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct TargetRepository {
+    /// The URL of the repository; none: the result is not pushed.
     pub(super) url: Option<String>,
 }
 
-/// What the runner says to a sign of life.
+/// The runner's reply to a heartbeat.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Told {
-    /// Go on. A log has so many bytes there, if it was about one.
-    GoOn(Option<u64>),
-    /// Stop; why.
-    Cancel(String),
-    /// The run has ended there; whether its result is of no use.
-    Ended { stop: bool },
-    /// No more of this log is taken.
-    Enough,
+pub(super) enum HeartbeatReply {
+    /// The run is to continue.
+    Continue {
+        /// The number of bytes that the runner has of a log, if the heartbeat was a part of one.
+        log_size: Option<u64>,
+    },
+    /// The run is to stop, and its result to be uploaded.
+    Cancel {
+        /// Why it is to stop.
+        reason: String,
+    },
+    /// The run has ended at the runner.
+    RunEnded {
+        /// Whether its result is of no use any more.
+        superseded: bool,
+    },
+    /// The runner accepts no more of this log.
+    LogFull,
 }
 
+/// The body of a reply to a heartbeat.
 #[derive(Deserialize, Default)]
 #[serde(default)]
-struct Said {
+struct HeartbeatBody {
     cancel: Option<String>,
     size: Option<u64>,
     stop: bool,
@@ -106,21 +133,11 @@ pub(super) struct Api {
     url: String,
     name: String,
     password: Option<String>,
-    wish: Value,
+    /// The request for work, which is the same each time.
+    claim_request: Value,
 }
 
-/// A client with patience but not without end.
-pub fn http_client() -> Result<Client, reqwest::Error> {
-    crate::tls::install();
-    let agent = concat!("janitor-runner/", env!("CARGO_PKG_VERSION"));
-    Client::builder()
-        .user_agent(agent)
-        .connect_timeout(CONNECT_PATIENCE)
-        .read_timeout(READ_PATIENCE)
-        .build()
-}
-
-/// The runner's own time; ours may differ.
+/// Returns the runner's time, from which the clock of this machine may differ.
 fn date_of(response: &Response) -> Time {
     let date = response
         .headers()
@@ -130,12 +147,14 @@ fn date_of(response: &Response) -> Time {
         .map_or_else(|| SystemClock.now(), |date| date.with_timezone(&Utc))
 }
 
-fn lasts(until: &str, now: Time) -> Option<Duration> {
+/// Returns how long a lease lasts.
+fn lease_duration(until: &str, now: Time) -> Option<Duration> {
     (time::parse("lease_until", until).ok()? - now)
         .to_std()
         .ok()
 }
 
+/// Makes an error of a response that is none of the expected ones.
 async fn refused(response: Response) -> WorkerError {
     let (url, status) = (response.url().to_string(), response.status().as_u16());
     let detail = response.text().await.unwrap_or_default();
@@ -148,7 +167,7 @@ async fn refused(response: Response) -> WorkerError {
 
 impl Api {
     pub(super) fn new(config: &WorkerConfig, backchannel_url: String) -> Result<Self, WorkerError> {
-        let wish = json!({
+        let claim_request = json!({
             "worker": config.name,
             "codebase": config.codebase,
             "campaign": config.campaign,
@@ -160,7 +179,7 @@ impl Api {
             url: config.url.trim_end_matches('/').to_owned(),
             name: config.name.clone(),
             password: config.password.clone(),
-            wish,
+            claim_request,
         })
     }
 
@@ -176,12 +195,16 @@ impl Api {
         }
     }
 
-    /// Takes the next run, waiting for one up to so long; none when there is nothing to do.
-    pub(super) async fn take(&self, wait: Duration) -> Result<Option<Assignment>, WorkerError> {
+    /// Claims the next run. The runner waits for one up to `wait`; none: the queue is empty.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error when the runner cannot be reached, or rejects the request.
+    pub(super) async fn claim(&self, wait: Duration) -> Result<Option<Assignment>, WorkerError> {
         let request = self
             .post("/active-runs")
             .query(&[("wait", wait.as_secs())])
-            .json(&self.wish);
+            .json(&self.claim_request);
         let response = request.send().await.map_err(WorkerError::Unreachable)?;
         match response.status() {
             StatusCode::CREATED => {
@@ -191,11 +214,12 @@ impl Api {
                 assignment.lease = assignment
                     .lease_until
                     .as_deref()
-                    .and_then(|until| lasts(until, now));
+                    .and_then(|until| lease_duration(until, now));
                 Ok(Some(assignment))
             }
             StatusCode::SERVICE_UNAVAILABLE => {
                 let reason: Value = response.json().await.unwrap_or_default();
+                // The same status is used for an empty queue and for a store that is unavailable.
                 let empty = reason.get("reason").and_then(Value::as_str) == Some("queue empty");
                 let detail = reason.to_string();
                 if empty {
@@ -212,46 +236,62 @@ impl Api {
         }
     }
 
-    async fn tell(&self, request: RequestBuilder) -> Result<Told, WorkerError> {
+    async fn send_heartbeat(&self, request: RequestBuilder) -> Result<HeartbeatReply, WorkerError> {
         let response = request
-            .timeout(SIGN_PATIENCE)
+            .timeout(HEARTBEAT_TIMEOUT)
             .send()
             .await
             .map_err(WorkerError::Unreachable)?;
         let status = response.status();
         match status {
             StatusCode::GONE | StatusCode::NOT_FOUND | StatusCode::FORBIDDEN => {
-                let said: Said = response.json().await.unwrap_or_default();
-                Ok(Told::Ended {
-                    stop: said.stop || status != StatusCode::GONE,
+                let body: HeartbeatBody = response.json().await.unwrap_or_default();
+                // After a lease that expired, the result may still be accepted; a run that is
+                // unknown or another worker's is lost.
+                Ok(HeartbeatReply::RunEnded {
+                    superseded: body.stop || status != StatusCode::GONE,
                 })
             }
-            StatusCode::PAYLOAD_TOO_LARGE => Ok(Told::Enough),
+            StatusCode::PAYLOAD_TOO_LARGE => Ok(HeartbeatReply::LogFull),
             status if status.is_success() || status == StatusCode::RANGE_NOT_SATISFIABLE => {
-                let said: Said = response.json().await.map_err(WorkerError::Unreachable)?;
-                Ok(said.cancel.map_or(Told::GoOn(said.size), Told::Cancel))
+                let body: HeartbeatBody =
+                    response.json().await.map_err(WorkerError::Unreachable)?;
+                Ok(match body.cancel {
+                    Some(reason) => HeartbeatReply::Cancel { reason },
+                    None => HeartbeatReply::Continue {
+                        log_size: body.size,
+                    },
+                })
             }
             _ => Err(refused(response).await),
         }
     }
 
     /// Renews the lease of a run.
-    pub(super) async fn keepalive(&self, id: &str) -> Result<Told, WorkerError> {
-        self.tell(self.post(&format!("/active-runs/{id}/keepalive")))
+    ///
+    /// # Errors
+    ///
+    /// Returns an error when the runner cannot be reached, or replies with an unexpected status.
+    pub(super) async fn keepalive(&self, id: &str) -> Result<HeartbeatReply, WorkerError> {
+        self.send_heartbeat(self.post(&format!("/active-runs/{id}/keepalive")))
             .await
     }
 
-    /// Sends a bit of a log.
+    /// Sends a part of a log, which renews the lease too.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error when the runner cannot be reached, or replies with an unexpected status.
     pub(super) async fn append_log(
         &self,
         id: &str,
         name: &str,
         offset: u64,
         bytes: Vec<u8>,
-    ) -> Result<Told, WorkerError> {
+    ) -> Result<HeartbeatReply, WorkerError> {
         let range = format!("bytes {offset}-{}/*", offset + bytes.len() as u64 - 1);
         let request = self.request(Method::PATCH, &format!("/active-runs/{id}/logs/{name}"));
-        self.tell(
+        self.send_heartbeat(
             request
                 .header(CONTENT_RANGE, range)
                 .header(CONTENT_TYPE, "text/plain")
@@ -260,8 +300,11 @@ impl Api {
         .await
     }
 
-    async fn form(report: &Value, files: &[(String, PathBuf)]) -> std::io::Result<Form> {
-        let report = Part::bytes(report.to_string().into_bytes()).file_name("result.json");
+    async fn form(
+        report: &Map<String, Value>,
+        files: &[(String, PathBuf)],
+    ) -> std::io::Result<Form> {
+        let report = Part::bytes(serde_json::to_vec(report)?).file_name("result.json");
         let mut form = Form::new().part("metadata", report);
         for (name, path) in files {
             let file = tokio::fs::File::open(path).await?;
@@ -273,16 +316,22 @@ impl Api {
         Ok(form)
     }
 
-    /// Uploads a result. It is tried again when that can help; repeating is safe, since the runner keeps the first.
+    /// Uploads a result. An attempt that failed is repeated where that can help, which is safe: the
+    /// runner keeps the first result and returns it again.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error when a file cannot be read, the runner rejects the result, or all attempts
+    /// failed.
     pub(super) async fn finish(
         &self,
         id: &str,
-        report: &Value,
+        report: &Map<String, Value>,
         files: &[(String, PathBuf)],
     ) -> Result<(), WorkerError> {
         let mut failure = None;
-        for pause in UPLOAD_TRIES {
-            tokio::time::sleep(Duration::from_secs(pause)).await;
+        for delay in UPLOAD_RETRY_DELAYS {
+            tokio::time::sleep(Duration::from_secs(delay)).await;
             let form = Self::form(report, files)
                 .await
                 .map_err(WorkerError::io("read a file to upload"))?;
@@ -305,7 +354,7 @@ impl Api {
             tracing::warn!(
                 run.id = id,
                 error = &error as &dyn std::error::Error,
-                "an upload failed, tries again"
+                "an upload failed; retrying"
             );
             failure = Some(error);
         }

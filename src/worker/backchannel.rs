@@ -1,4 +1,5 @@
-//! The worker's own HTTP server: which run it is on, its logs, and the order to stop.
+//! The worker's own HTTP server, by which the runner asks for the current run and its logs, and
+//! stops it.
 
 use super::WorkerError;
 use axum::{
@@ -16,26 +17,29 @@ use std::{
 };
 use tokio_util::{io::ReaderStream, sync::CancellationToken};
 
-/// The run under way.
+/// The run that the worker is executing.
 #[derive(Debug, Clone)]
-pub(super) struct Current {
+pub(super) struct CurrentRun {
+    /// The id of the run.
     pub(super) id: String,
+    /// The folder of its logs.
     pub(super) logs: PathBuf,
+    /// Cancelled when the run is to stop.
     pub(super) stop: CancellationToken,
 }
 
 #[derive(Debug, Clone, Default)]
-struct Shared(Arc<Mutex<Option<Current>>>);
+struct SharedRun(Arc<Mutex<Option<CurrentRun>>>);
 
-/// The backchannel, listening.
+/// The backchannel, which is listening.
 #[derive(Debug)]
 pub(super) struct Backchannel {
     address: SocketAddr,
-    shared: Shared,
+    current: SharedRun,
 }
 
-impl Shared {
-    fn current(&self) -> Option<Current> {
+impl SharedRun {
+    fn get(&self) -> Option<CurrentRun> {
         self.0
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -44,17 +48,22 @@ impl Shared {
 }
 
 impl Backchannel {
+    /// Starts the server, which runs until `end` is cancelled.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error when the address cannot be listened on.
     pub(super) async fn start(
         address: SocketAddr,
         end: CancellationToken,
     ) -> Result<Self, WorkerError> {
-        let shared = Shared::default();
+        let current = SharedRun::default();
         let router = Router::new()
             .route("/log-id", get(log_id))
             .route("/logs", get(list))
             .route("/logs/{name}", get(read))
             .route("/kill", post(kill))
-            .with_state(shared.clone());
+            .with_state(current.clone());
         let listener = tokio::net::TcpListener::bind(address)
             .await
             .map_err(WorkerError::io("listen for the backchannel"))?;
@@ -66,32 +75,35 @@ impl Backchannel {
                 .with_graceful_shutdown(end.cancelled_owned())
                 .await
         });
-        Ok(Self { address, shared })
+        Ok(Self { address, current })
     }
 
+    /// Returns the URL of the address that the server listens on.
     pub(super) fn url(&self) -> String {
         format!("http://{}/", self.address)
     }
 
-    pub(super) fn show(&self, current: Option<Current>) {
-        *self.shared.0.lock().unwrap_or_else(PoisonError::into_inner) = current;
+    /// Sets which run the worker is executing.
+    pub(super) fn set_current(&self, current: Option<CurrentRun>) {
+        *self
+            .current
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = current;
     }
 }
 
 fn idle() -> Response {
-    (StatusCode::NOT_FOUND, "no run is under way").into_response()
+    (StatusCode::NOT_FOUND, "no run is active").into_response()
 }
 
-/// The id as text; empty while idle.
-async fn log_id(State(shared): State<Shared>) -> String {
-    shared
-        .current()
-        .map(|current| current.id)
-        .unwrap_or_default()
+/// Returns the id of the current run as text; it is empty while there is none.
+async fn log_id(State(current): State<SharedRun>) -> String {
+    current.get().map(|current| current.id).unwrap_or_default()
 }
 
-async fn list(State(shared): State<Shared>) -> Response {
-    let Some(current) = shared.current() else {
+async fn list(State(current): State<SharedRun>) -> Response {
+    let Some(current) = current.get() else {
         return idle();
     };
     match super::log::names(&current.logs) {
@@ -100,8 +112,8 @@ async fn list(State(shared): State<Shared>) -> Response {
     }
 }
 
-async fn read(State(shared): State<Shared>, Path(name): Path<String>) -> Response {
-    let Some(current) = shared.current() else {
+async fn read(State(current): State<SharedRun>, Path(name): Path<String>) -> Response {
+    let Some(current) = current.get() else {
         return idle();
     };
     if crate::domain::log_name::validate_file_name(&name).is_err() {
@@ -117,8 +129,8 @@ async fn read(State(shared): State<Shared>, Path(name): Path<String>) -> Respons
     }
 }
 
-async fn kill(State(shared): State<Shared>) -> Response {
-    let Some(current) = shared.current() else {
+async fn kill(State(current): State<SharedRun>) -> Response {
+    let Some(current) = current.get() else {
         return idle();
     };
     current.stop.cancel();

@@ -1,4 +1,4 @@
-//! Runs programs for a run: in a process group of their own, which is stopped whole.
+//! Runs programs for a run, each in a process group of its own, which is stopped as a whole.
 
 use super::log::RunLog;
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -15,42 +15,45 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// Where the worker may have its password from.
+/// The environment variable that may have the worker's password.
 pub const PASSWORD_VARIABLE: &str = "JANITOR_WORKER_PASSWORD";
-/// How long a program may take to end once it is told to.
-const LAST_WORDS: Duration = Duration::from_secs(5);
+/// How long a program may take to exit after SIGTERM, before it gets SIGKILL.
+const TERMINATION_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How a program ended.
 #[derive(Debug)]
-pub(super) enum Ended {
-    By(ExitStatus),
-    /// It was told to stop by the runner.
-    Killed,
+pub(super) enum ProgramEnd {
+    /// It exited by itself.
+    Exited(ExitStatus),
+    /// It was stopped, because its run was.
+    Stopped,
+    /// It was stopped, because it took too long.
     TimedOut,
 }
 
-/// The group of a program; what is left of it is killed when this goes.
-struct Group(Option<Pid>);
+/// The process group of a program. Dropping it kills what is left of the group: a program may leave
+/// children behind.
+struct ProcessGroup(Option<Pid>);
 
-impl Group {
+impl ProcessGroup {
     fn signal(&self, signal: Signal) {
         if let Some(group) = self.0 {
-            // An error means that nobody is left in it.
+            // An error means that no process is left in it.
             let _ = kill_process_group(group, signal);
         }
     }
 }
 
-impl Drop for Group {
+impl Drop for ProcessGroup {
     fn drop(&mut self) {
         self.signal(Signal::KILL);
     }
 }
 
-/// A shell command.
+/// Makes a shell command.
 pub(super) fn shell(command: &str, folder: &Path, env: &BTreeMap<String, String>) -> Command {
     let mut shell = Command::new("sh");
-    // The worker's own secrets are none of the script's business.
+    // Scripts come with the assignment, and must not get at the worker's own password.
     shell
         .arg("-c")
         .arg(command)
@@ -60,22 +63,26 @@ pub(super) fn shell(command: &str, folder: &Path, env: &BTreeMap<String, String>
     shell
 }
 
-async fn stop(child: &mut Child, group: &Group) {
+async fn stop(child: &mut Child, group: &ProcessGroup) {
     group.signal(Signal::TERM);
-    if timeout(LAST_WORDS, child.wait()).await.is_err() {
+    if timeout(TERMINATION_TIMEOUT, child.wait()).await.is_err() {
         group.signal(Signal::KILL);
-        // It cannot refuse that one.
+        // The wait is short, because SIGKILL cannot be ignored.
         drop(child.wait().await);
     }
 }
 
-/// Runs a program to its end, its output going to the log.
+/// Runs a program to its end. Its output is appended to the log.
+///
+/// # Errors
+///
+/// Returns an error when the program cannot be started or the log not be written.
 pub(super) async fn run(
     mut command: Command,
     log: &RunLog,
     stop_signal: &CancellationToken,
-    longest: Duration,
-) -> io::Result<Ended> {
+    time_limit: Duration,
+) -> io::Result<ProgramEnd> {
     command
         .stdin(Stdio::null())
         .stdout(log.output()?)
@@ -83,11 +90,11 @@ pub(super) async fn run(
         .process_group(0)
         .kill_on_drop(true);
     let mut child = command.spawn()?;
-    let group = Group(child.id().and_then(|id| Pid::from_raw(id.cast_signed())));
+    let group = ProcessGroup(child.id().and_then(|id| Pid::from_raw(id.cast_signed())));
     let ended = tokio::select! {
-        status = child.wait() => return Ok(Ended::By(status?)),
-        () = stop_signal.cancelled() => Ended::Killed,
-        () = tokio::time::sleep(longest) => Ended::TimedOut,
+        status = child.wait() => return Ok(ProgramEnd::Exited(status?)),
+        () = stop_signal.cancelled() => ProgramEnd::Stopped,
+        () = tokio::time::sleep(time_limit) => ProgramEnd::TimedOut,
     };
     stop(&mut child, &group).await;
     Ok(ended)

@@ -1,7 +1,7 @@
-//! The few things a worker asks of git.
+//! The git commands of a worker.
 
 use super::{
-    codemod::{self, Ended},
+    codemod::{self, ProgramEnd},
     log::RunLog,
 };
 use crate::domain::branch_url::split_branch_url;
@@ -14,7 +14,7 @@ use std::{
 use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
 
-/// git did not do what it was told; why, in its own words where possible.
+/// Why a git command failed.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(super) struct GitError(String);
@@ -28,15 +28,20 @@ impl From<std::io::Error> for GitError {
 /// A checkout of a codebase.
 #[derive(Debug)]
 pub(super) struct Checkout<'a> {
+    /// The folder of the checkout.
     pub(super) path: PathBuf,
+    /// The environment of git commands.
     pub(super) env: &'a BTreeMap<String, String>,
+    /// The log that commands and their output are appended to.
     pub(super) log: &'a RunLog,
+    /// Cancelled when the run is to stop.
     pub(super) stop: &'a CancellationToken,
-    pub(super) longest: Duration,
+    /// How long one command may take.
+    pub(super) timeout: Duration,
 }
 
-/// Who commits when nobody is named.
-const NOBODY: [(&str, &str); 4] = [
+/// The author of commits when the assignment names none.
+const DEFAULT_IDENTITY: [(&str, &str); 4] = [
     ("GIT_AUTHOR_NAME", "janitor-runner"),
     ("GIT_AUTHOR_EMAIL", "janitor-runner@localhost"),
     ("GIT_COMMITTER_NAME", "janitor-runner"),
@@ -46,7 +51,8 @@ const NOBODY: [(&str, &str); 4] = [
 impl Checkout<'_> {
     fn git(&self, arguments: &[&str]) -> Command {
         let mut git = Command::new("git");
-        // Never asks, never runs what the machine's own configuration or the repository's hooks say.
+        // Hooks are code that nobody has reviewed, and a prompt for a password would block the run
+        // until its timeout.
         git.args([
             "-c",
             "core.hooksPath=/dev/null",
@@ -57,52 +63,63 @@ impl Checkout<'_> {
         git.current_dir(&self.path)
             .env("GIT_TERMINAL_PROMPT", "0")
             .env("LC_ALL", "C")
-            .envs(NOBODY)
+            .envs(DEFAULT_IDENTITY)
             .envs(self.env);
         git
     }
 
-    async fn tell(&self, arguments: &[&str]) -> Result<(), GitError> {
+    /// Runs a command whose output goes to the log.
+    async fn run(&self, arguments: &[&str]) -> Result<(), GitError> {
         self.log.line(&format!("+ git {}", arguments.join(" ")));
-        match codemod::run(self.git(arguments), self.log, self.stop, self.longest).await? {
-            Ended::By(status) if status.success() => Ok(()),
-            Ended::By(status) => Err(GitError(format!(
+        match codemod::run(self.git(arguments), self.log, self.stop, self.timeout).await? {
+            ProgramEnd::Exited(status) if status.success() => Ok(()),
+            ProgramEnd::Exited(status) => Err(GitError(format!(
                 "git {} failed ({status})",
                 arguments.first().unwrap_or(&"")
             ))),
-            Ended::Killed => Err(GitError("stopped by the runner".into())),
-            Ended::TimedOut => Err(GitError(format!(
+            ProgramEnd::Stopped => Err(GitError("stopped by the runner".into())),
+            ProgramEnd::TimedOut => Err(GitError(format!(
                 "git {} took too long",
                 arguments.first().unwrap_or(&"")
             ))),
         }
     }
 
-    async fn ask(&self, arguments: &[&str]) -> Result<Option<String>, GitError> {
+    /// Runs a command and returns its output; none when it fails.
+    async fn query(&self, arguments: &[&str]) -> Result<Option<String>, GitError> {
         let output = self.git(arguments).stdin(Stdio::null()).output().await?;
         let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
         Ok(output.status.success().then_some(text))
     }
 
     /// Makes the checkout: a clone of the branch, or an empty repository.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error when git fails.
     pub(super) async fn start(&self, branch_url: Option<&str>) -> Result<(), GitError> {
         let Some(branch_url) = branch_url else {
-            return self.tell(&["init", "--quiet"]).await;
+            return self.run(&["init", "--quiet"]).await;
         };
         let (url, branch) = split_branch_url(branch_url).map_err(|e| GitError(e.to_string()))?;
         match &branch {
             Some(branch) => {
-                self.tell(&["clone", "--quiet", "--branch", branch, "--", &url, "."])
+                self.run(&["clone", "--quiet", "--branch", branch, "--", &url, "."])
                     .await
             }
-            None => self.tell(&["clone", "--quiet", "--", &url, "."]).await,
+            None => self.run(&["clone", "--quiet", "--", &url, "."]).await,
         }
     }
 
-    /// Continues from an earlier result, if that builds on the branch as it is now. Answers whether it does.
+    /// Resets to an earlier result, if that is based on the branch as it is now; returns whether it
+    /// is.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error when git fails.
     pub(super) async fn resume(&self, branch_url: &str) -> Result<bool, GitError> {
         let (url, branch) = split_branch_url(branch_url).map_err(|e| GitError(e.to_string()))?;
-        self.tell(&[
+        self.run(&[
             "fetch",
             "--quiet",
             "--",
@@ -111,34 +128,45 @@ impl Checkout<'_> {
         ])
         .await?;
         let current = self
-            .ask(&["merge-base", "--is-ancestor", "HEAD", "FETCH_HEAD"])
+            .query(&["merge-base", "--is-ancestor", "HEAD", "FETCH_HEAD"])
             .await?
             .is_some();
         if current {
-            self.tell(&["reset", "--quiet", "--hard", "FETCH_HEAD"])
+            self.run(&["reset", "--quiet", "--hard", "FETCH_HEAD"])
                 .await?;
         }
         Ok(current)
     }
 
-    /// The revision at the tip; none in an empty repository.
+    /// Returns the revision at the tip; none in an empty repository.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error when git cannot be run.
     pub(super) async fn revision(&self) -> Result<Option<String>, GitError> {
-        self.ask(&["rev-parse", "--verify", "--quiet", "HEAD"])
+        self.query(&["rev-parse", "--verify", "--quiet", "HEAD"])
             .await
     }
 
-    /// Commits what the script left; nothing happens when it left nothing.
+    /// Commits what the script left uncommitted, if anything.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error when git fails.
     pub(super) async fn commit(&self, message: &str) -> Result<(), GitError> {
-        let status = self.ask(&["status", "--porcelain"]).await?;
+        let status = self.query(&["status", "--porcelain"]).await?;
         if status.is_none_or(|status| status.is_empty()) {
             return Ok(());
         }
-        self.tell(&["add", "--all"]).await?;
-        self.tell(&["commit", "--quiet", "--message", message])
-            .await
+        self.run(&["add", "--all"]).await?;
+        self.run(&["commit", "--quiet", "--message", message]).await
     }
 
-    /// The commits since `base`, as a mailbox that `git am` takes.
+    /// Writes the commits since `base`, or all of them, as a mailbox for `git am`.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error when git fails.
     pub(super) async fn write_patch(&self, base: Option<&str>, to: &Path) -> Result<(), GitError> {
         let range = base.map_or_else(|| "HEAD".to_owned(), |base| format!("{base}..HEAD"));
         let mut git = self.git(&[
@@ -159,15 +187,20 @@ impl Checkout<'_> {
         }
     }
 
-    /// Pushes the tip as `branch` of a repository. One on this machine that is not there yet is made.
+    /// Pushes the tip as `branch` of a repository, which is created if it is on this machine and
+    /// does not exist.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error when git fails.
     pub(super) async fn push(&self, repository: &str, branch: &str) -> Result<(), GitError> {
         let local = repository
             .strip_prefix("file://")
             .or_else(|| Some(repository).filter(|path| path.starts_with('/')));
         if let Some(path) = local.filter(|path| !Path::new(path).exists()) {
-            self.tell(&["init", "--quiet", "--bare", path]).await?;
+            self.run(&["init", "--quiet", "--bare", path]).await?;
         }
-        self.tell(&[
+        self.run(&[
             "push",
             "--quiet",
             "--force",

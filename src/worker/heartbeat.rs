@@ -1,11 +1,13 @@
-//! Signs of life while a run is under way: its log as it grows, and keepalives. What the runner says to them is obeyed.
+//! The heartbeat of a run: sends its log as it grows, or keepalives, and obeys what the runner
+//! replies.
 
 use super::{
     WorkerError,
-    api::{Api, Assignment, Told},
+    api::{Api, Assignment, HeartbeatReply},
     log,
 };
 use std::{
+    ops::ControlFlow,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -16,155 +18,166 @@ use std::{
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
-/// How often the log is looked at.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// Sent at a time.
-const BIT: u64 = 256 << 10;
-/// Keepalives in one lease, so that some may be lost; and the longest pause between two.
-const IN_A_LEASE: u32 = 4;
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// The longest pause between two tries while the runner cannot be reached.
-const LONGEST_BACKOFF: Duration = Duration::from_secs(10);
+/// The time between two looks at the log.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
+/// The bytes of the log that are sent in one request.
+const CHUNK_SIZE: u64 = 256 << 10;
+/// The number of keepalives in the time of one lease, so that some may be lost.
+const RENEWALS_PER_LEASE: u32 = 4;
+const MAX_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
+/// The maximum delay between two attempts while the runner cannot be reached.
+const MAX_RETRY_DELAY: Duration = Duration::from_secs(10);
 
-/// Gives signs of life until it is dropped.
-pub(super) struct Signs {
-    /// Nobody needs the result any more.
-    useless: Arc<AtomicBool>,
+/// A heartbeat, which is sent until this is dropped.
+pub(super) struct Heartbeat {
+    result_superseded: Arc<AtomicBool>,
     _task: Option<AbortOnDropHandle<()>>,
 }
 
-struct Giver {
+struct HeartbeatTask {
     api: Api,
-    id: String,
+    run_id: String,
     log: PathBuf,
-    pause: Duration,
+    keepalive_interval: Duration,
     stop: CancellationToken,
-    useless: Arc<AtomicBool>,
-    /// Bytes of the log that are there; none when no more is taken.
-    sent: Option<u64>,
-    last: Instant,
+    result_superseded: Arc<AtomicBool>,
+    /// The number of bytes of the log that the runner has; none once it accepts no more.
+    log_sent: Option<u64>,
+    last_sent: Instant,
 }
 
-impl Signs {
-    /// Begins, for a run that the runner leased.
-    pub(super) fn give(
+impl Heartbeat {
+    /// Starts the heartbeat of a run. Without a lease there is none: then the runner pings the
+    /// worker.
+    pub(super) fn start(
         api: &Api,
         assignment: &Assignment,
         logs: &Path,
         stop: &CancellationToken,
     ) -> Self {
-        let useless = Arc::new(AtomicBool::new(false));
-        let giver = assignment.lease.map(|lease| Giver {
+        let result_superseded = Arc::new(AtomicBool::new(false));
+        let task = assignment.lease.map(|lease| HeartbeatTask {
             api: api.clone(),
-            id: assignment.id.clone(),
+            run_id: assignment.id.clone(),
             log: logs.join(log::NAME),
-            pause: (lease / IN_A_LEASE).min(LONGEST_PAUSE),
+            keepalive_interval: (lease / RENEWALS_PER_LEASE).min(MAX_KEEPALIVE_INTERVAL),
             stop: stop.clone(),
-            useless: useless.clone(),
-            sent: Some(0),
-            last: Instant::now(),
+            result_superseded: result_superseded.clone(),
+            log_sent: Some(0),
+            last_sent: Instant::now(),
         });
-        let task = giver.map(|giver| AbortOnDropHandle::new(tokio::spawn(giver.run())));
+        let task = task.map(|task| AbortOnDropHandle::new(tokio::spawn(task.run())));
         Self {
-            useless,
+            result_superseded,
             _task: task,
         }
     }
 
-    /// Whether nobody needs the result any more.
-    pub(super) fn say_useless(&self) -> bool {
-        self.useless.load(Ordering::Relaxed)
+    /// Returns whether the run has ended at the runner in a way that makes its result useless.
+    pub(super) fn result_superseded(&self) -> bool {
+        self.result_superseded.load(Ordering::Relaxed)
     }
 }
 
-impl Giver {
+impl HeartbeatTask {
     async fn run(mut self) {
-        let mut unheard = 0;
+        let mut failures = 0;
         loop {
-            tokio::time::sleep(
-                (LOOK_EVERY * 2_u32.saturating_pow(unheard))
-                    .min(self.pause)
-                    .min(LONGEST_BACKOFF),
-            )
-            .await;
-            let told = match self.sign().await {
-                Ok(told) => told,
+            let delay = POLL_INTERVAL * 2_u32.saturating_pow(failures);
+            tokio::time::sleep(delay.min(self.keepalive_interval).min(MAX_RETRY_DELAY)).await;
+            match self.send().await {
+                Ok(reply) => {
+                    if std::mem::take(&mut failures) > 0 {
+                        tracing::info!(run.id = self.run_id, "heartbeats reach the runner again");
+                    }
+                    if self.obey(reply).is_break() {
+                        return;
+                    }
+                }
                 Err(error) => {
-                    let error = &error as &dyn std::error::Error;
-                    if unheard == 0 {
+                    // Only the first of several failures is logged.
+                    if failures == 0 {
                         tracing::warn!(
-                            run.id = self.id,
-                            error,
-                            "the runner does not hear a sign of life; it is tried again until it does"
+                            run.id = self.run_id,
+                            error = &error as &dyn std::error::Error,
+                            "a heartbeat failed; retrying"
                         );
                     }
-                    unheard += 1;
-                    continue;
-                }
-            };
-            if std::mem::take(&mut unheard) > 0 {
-                tracing::info!(run.id = self.id, "the runner hears signs of life again");
-            }
-            match told {
-                Told::GoOn(_) => {}
-                Told::Enough => self.sent = None,
-                Told::Cancel(why) => {
-                    tracing::info!(run.id = self.id, why, "the run is cancelled");
-                    self.stop.cancel();
-                }
-                Told::Ended { stop: true } => {
-                    tracing::warn!(
-                        run.id = self.id,
-                        "the run has ended without this worker, whose result is of no use"
-                    );
-                    self.useless.store(true, Ordering::Relaxed);
-                    return self.stop.cancel();
-                }
-                Told::Ended { stop: false } => {
-                    return tracing::warn!(
-                        run.id = self.id,
-                        "the lease ran out; the result is handed in all the same"
-                    );
+                    failures += 1;
                 }
             }
         }
     }
 
-    /// What there is to tell now: more of the log, or that we are there.
-    async fn sign(&mut self) -> Result<Told, WorkerError> {
-        while let Some(sent) = self.sent {
-            let bytes = more(&self.log, sent)
+    /// Acts on a reply; breaks when no more heartbeats are needed.
+    fn obey(&mut self, reply: HeartbeatReply) -> ControlFlow<()> {
+        match reply {
+            HeartbeatReply::Continue { .. } => ControlFlow::Continue(()),
+            HeartbeatReply::LogFull => {
+                self.log_sent = None;
+                ControlFlow::Continue(())
+            }
+            HeartbeatReply::Cancel { reason } => {
+                tracing::info!(run.id = self.run_id, reason, "the run is cancelled");
+                self.stop.cancel();
+                // The lease is renewed until the result has been uploaded.
+                ControlFlow::Continue(())
+            }
+            HeartbeatReply::RunEnded { superseded: true } => {
+                tracing::warn!(
+                    run.id = self.run_id,
+                    "the runner has ended the run, and needs its result no more"
+                );
+                self.result_superseded.store(true, Ordering::Relaxed);
+                self.stop.cancel();
+                ControlFlow::Break(())
+            }
+            HeartbeatReply::RunEnded { superseded: false } => {
+                tracing::warn!(
+                    run.id = self.run_id,
+                    "the lease has expired; the result will be uploaded all the same"
+                );
+                ControlFlow::Break(())
+            }
+        }
+    }
+
+    /// Sends what the log has grown by, or a keepalive if it is time for one.
+    async fn send(&mut self) -> Result<HeartbeatReply, WorkerError> {
+        while let Some(offset) = self.log_sent {
+            let chunk = read_chunk(&self.log, offset)
                 .await
                 .map_err(WorkerError::io("read the log of a run"))?;
-            if bytes.is_empty() {
+            if chunk.is_empty() {
                 break;
             }
             match self
                 .api
-                .append_log(&self.id, log::NAME, sent, bytes)
+                .append_log(&self.run_id, log::NAME, offset, chunk)
                 .await?
             {
-                Told::GoOn(size) => {
-                    self.last = Instant::now();
-                    self.sent = Some(size.unwrap_or(sent));
+                HeartbeatReply::Continue { log_size } => {
+                    self.last_sent = Instant::now();
+                    // The runner's size, because it may have less than was sent before, or more.
+                    self.log_sent = Some(log_size.unwrap_or(offset));
                 }
                 other => return Ok(other),
             }
         }
-        if self.last.elapsed() < self.pause {
-            return Ok(Told::GoOn(None));
+        if self.last_sent.elapsed() < self.keepalive_interval {
+            return Ok(HeartbeatReply::Continue { log_size: None });
         }
-        let told = self.api.keepalive(&self.id).await?;
-        self.last = Instant::now();
-        Ok(told)
+        let reply = self.api.keepalive(&self.run_id).await?;
+        self.last_sent = Instant::now();
+        Ok(reply)
     }
 }
 
-/// What a file has from there on, at most a bit.
-async fn more(path: &Path, from: u64) -> std::io::Result<Vec<u8>> {
+/// Reads a file from an offset on, at most [`CHUNK_SIZE`] bytes.
+async fn read_chunk(path: &Path, offset: u64) -> std::io::Result<Vec<u8>> {
     let mut file = tokio::fs::File::open(path).await?;
-    file.seek(std::io::SeekFrom::Start(from)).await?;
+    file.seek(std::io::SeekFrom::Start(offset)).await?;
     let mut bytes = vec![];
-    file.take(BIT).read_to_end(&mut bytes).await?;
+    file.take(CHUNK_SIZE).read_to_end(&mut bytes).await?;
     Ok(bytes)
 }

@@ -1,4 +1,4 @@
-//! The worker's log of a run: what it does, and all that its tools print.
+//! The log of a run: what the worker does, and what its tools print.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -16,7 +16,11 @@ pub(super) struct RunLog {
     path: PathBuf,
 }
 
-/// The logs in a folder.
+/// Lists the files in a folder.
+///
+/// # Errors
+///
+/// Returns an error when the folder cannot be read.
 pub(super) fn names(folder: &Path) -> io::Result<Vec<String>> {
     let entries = fs::read_dir(folder)?.collect::<io::Result<Vec<_>>>()?;
     Ok(entries
@@ -26,6 +30,11 @@ pub(super) fn names(folder: &Path) -> io::Result<Vec<String>> {
 }
 
 impl RunLog {
+    /// Creates an empty log.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error when the file cannot be written.
     pub(super) fn create(folder: &Path) -> io::Result<Self> {
         let path = folder.join(NAME);
         File::create(&path)?;
@@ -36,14 +45,18 @@ impl RunLog {
         OpenOptions::new().append(true).open(&self.path)
     }
 
-    /// Notes a line. A log that cannot be written must not stop the run.
+    /// Appends a line. A log that cannot be written does not stop the run.
     pub(super) fn line(&self, text: &str) {
         if let Err(error) = self.append().and_then(|mut file| writeln!(file, "{text}")) {
             tracing::warn!(%error, "the log of a run cannot be written");
         }
     }
 
-    /// Where a tool's output goes.
+    /// Opens the log for the output of a tool.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error when the file cannot be opened.
     pub(super) fn output(&self) -> io::Result<Stdio> {
         Ok(self.append()?.into())
     }

@@ -1,17 +1,19 @@
-//! The bundled worker: runs codemods on git codebases with git and a shell. A client of the HTTP API like any other.
+//! The bundled worker: runs codemods on git codebases with git and a shell. A client of the HTTP
+//! API like any other.
 
 mod api;
 mod backchannel;
 mod codemod;
+mod folders;
 mod git;
 mod heartbeat;
 mod log;
+mod report;
 mod run;
 
-pub use api::http_client;
 pub use codemod::PASSWORD_VARIABLE;
 
-use api::{Api, Assignment};
+use api::Api;
 use backchannel::Backchannel;
 use std::{
     net::SocketAddr,
@@ -20,56 +22,65 @@ use std::{
 };
 use tokio_util::sync::CancellationToken;
 
+/// The delay after a first failure; it doubles with each further one.
+const MIN_RETRY_DELAY: Duration = Duration::from_secs(1);
+const MAX_RETRY_DELAY: Duration = Duration::from_secs(60);
+/// How long the runner may hold a request for work until there is some.
+const LONG_POLL_WAIT: Duration = Duration::from_secs(50);
+
 /// How a worker works.
 #[derive(Debug, Clone)]
 pub struct WorkerConfig {
-    /// Where runs are asked for: `http://HOST:9919/runner`, or the admin API's `http://HOST:9911`.
+    /// The URL of the runner: `http://HOST:9919/runner`, or the admin API's `http://HOST:9911`.
     pub url: String,
-    /// Its name and, on the public API, its password.
+    /// The name of the worker.
     pub name: String,
-    /// None on the admin API.
+    /// The password of its account; none on the admin API.
     pub password: Option<String>,
-    /// Where checkouts are made; each goes when its run ends.
+    /// The directory of checkouts; each is deleted when its run ends.
     pub work_dir: PathBuf,
-    /// Only this campaign.
+    /// The only campaign whose runs it claims; none: any.
     pub campaign: Option<String>,
-    /// Only this codebase.
+    /// The only codebase whose runs it claims; none: any.
     pub codebase: Option<String>,
-    /// Where the backchannel listens.
+    /// The address that the backchannel listens on.
     pub backchannel: SocketAddr,
-    /// What the runner should call to reach it, when that is another address.
+    /// The URL by which the runner reaches the backchannel, when that is not its address.
     pub backchannel_url: Option<String>,
-    /// The longest a codemod may take.
+    /// How long a codemod may take.
     pub timeout: Duration,
-    /// What builds a generic target, when the assignment does not say.
+    /// The command that builds a generic target, when the assignment has none.
     pub build_command: Option<String>,
-    /// How long to wait when there is nothing to do.
+    /// How long to wait when the queue is empty.
     pub idle: Duration,
-    /// End when there is nothing to do.
+    /// Whether the worker exits when the queue is empty.
     pub until_empty: bool,
-    /// End after the first run.
+    /// Whether the worker exits after the first run.
     pub once: bool,
 }
 
-/// Why a worker cannot go on.
+/// Why a worker cannot continue.
 #[derive(Debug, thiserror::Error)]
 pub enum WorkerError {
-    /// The runner refuses it.
+    /// The runner rejected a request.
     #[error("the runner at {url} answered {status}: {detail}")]
-    #[expect(missing_docs)]
     Refused {
+        /// The URL of the request.
         url: String,
+        /// The status of the response.
         status: u16,
+        /// The start of the response's body.
         detail: String,
     },
-    /// The runner cannot be reached.
+    /// The runner could not be reached, or its response not be read.
     #[error("the runner cannot be reached")]
     Unreachable(#[source] reqwest::Error),
-    /// The machine does not play along.
+    /// The machine failed.
     #[error("{action}")]
-    #[expect(missing_docs)]
     Io {
+        /// What was to be done.
         action: &'static str,
+        /// Why it failed.
         source: std::io::Error,
     },
 }
@@ -80,69 +91,78 @@ impl WorkerError {
     }
 }
 
-/// When a worker is to end.
+/// Tells a worker when to exit.
 #[derive(Debug, Clone)]
-pub struct Ending {
-    /// After the run under way.
-    pub soon: CancellationToken,
-    /// At once: the run under way is stopped too. Says `soon` as well.
-    pub now: CancellationToken,
+pub struct Shutdown {
+    /// Cancelled: it exits after the active run.
+    pub graceful: CancellationToken,
+    /// Cancelled: it stops the active run too. This cancels `graceful` as well.
+    pub immediate: CancellationToken,
 }
 
-impl Default for Ending {
+impl Default for Shutdown {
     fn default() -> Self {
-        let now = CancellationToken::new();
+        let immediate = CancellationToken::new();
         Self {
-            soon: now.child_token(),
-            now,
+            graceful: immediate.child_token(),
+            immediate,
         }
     }
 }
 
-/// After a failure, it waits this long at first, then twice as long each time.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// How long the runner may hold a request for work until there is some.
-const WAIT: Duration = Duration::from_secs(50);
-
-/// Takes and carries out runs until it is to end.
-pub async fn work(config: WorkerConfig, end: Ending) -> Result<(), WorkerError> {
+/// Claims and executes runs until it is shut down.
+///
+/// # Errors
+///
+/// Returns an error when the machine fails, or when the runner rejects the worker itself. A runner
+/// that cannot be reached is no error: it is tried again.
+pub async fn work(config: WorkerConfig, shutdown: Shutdown) -> Result<(), WorkerError> {
     tokio::fs::create_dir_all(&config.work_dir)
         .await
         .map_err(WorkerError::io("make the work directory"))?;
-    let over = CancellationToken::new();
-    let backchannel = Backchannel::start(config.backchannel, over.clone()).await?;
-    let _until_then = over.drop_guard();
+    let backchannel_end = CancellationToken::new();
+    let backchannel = Backchannel::start(config.backchannel, backchannel_end.clone()).await?;
+    let _backchannel_end = backchannel_end.drop_guard();
     let url = config
         .backchannel_url
         .clone()
         .unwrap_or_else(|| backchannel.url());
     let api = Api::new(&config, url)?;
-    let mut pause = FIRST_PAUSE;
-    // One that ends when there is nothing to do does not wait for something.
-    let patience = if config.until_empty {
+    // A worker that exits when the queue is empty must not wait for work either.
+    let long_poll_wait = if config.until_empty {
         Duration::ZERO
     } else {
-        WAIT
+        LONG_POLL_WAIT
     };
-    while !end.soon.is_cancelled() {
-        let asked = Instant::now();
-        let taken = tokio::select! {
+    let mut retry_delay = MIN_RETRY_DELAY;
+    while !shutdown.graceful.is_cancelled() {
+        let requested = Instant::now();
+        // Biased, because an assignment that has arrived would be lost if the shutdown were looked
+        // at first.
+        let claimed = tokio::select! {
             biased;
-            taken = api.take(patience) => taken,
-            () = end.soon.cancelled() => break,
+            claimed = api.claim(long_poll_wait) => claimed,
+            () = shutdown.graceful.cancelled() => break,
         };
-        let wait = match taken {
+        let delay = match claimed {
             Ok(Some(assignment)) => {
-                pause = FIRST_PAUSE;
-                run::carry_out(&config, &api, &backchannel, &assignment, &end.now).await?;
+                retry_delay = MIN_RETRY_DELAY;
+                run::execute(
+                    &config,
+                    &api,
+                    &backchannel,
+                    &assignment,
+                    &shutdown.immediate,
+                )
+                .await?;
                 if config.once {
                     return Ok(());
                 }
                 continue;
             }
             Ok(None) if config.until_empty => return Ok(()),
-            Ok(None) => config.idle.saturating_sub(asked.elapsed()),
+            // The long poll has waited already.
+            Ok(None) => config.idle.saturating_sub(requested.elapsed()),
             // Wrong credentials or a wrong address do not cure themselves.
             Err(
                 refused @ WorkerError::Refused {
@@ -153,16 +173,16 @@ pub async fn work(config: WorkerConfig, end: Ending) -> Result<(), WorkerError> 
             Err(error) => {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
-                    "cannot ask for work, tries again"
+                    "work cannot be claimed; retrying"
                 );
-                let waited = pause;
-                pause = (pause * 2).min(LONGEST_PAUSE);
-                waited
+                let delay = retry_delay;
+                retry_delay = (retry_delay * 2).min(MAX_RETRY_DELAY);
+                delay
             }
         };
         tokio::select! {
-            () = end.soon.cancelled() => break,
-            () = tokio::time::sleep(wait) => {}
+            () = shutdown.graceful.cancelled() => break,
+            () = tokio::time::sleep(delay) => {}
         }
     }
     Ok(())

@@ -13,87 +13,91 @@ use crate::{
 };
 use chrono::TimeDelta;
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use utoipa::ToSchema;
 
 /// The branch of the codebase.
-#[derive(Debug, Serialize, ToSchema)]
-struct VcsResponse {
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub(crate) struct VcsResponse {
     /// The version control system; absent while it is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
-    vcs_type: Option<String>,
+    pub(crate) vcs_type: Option<String>,
     /// The URL of the branch; absent while there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
-    branch_url: Option<String>,
+    pub(crate) branch_url: Option<String>,
     /// The folder of the codebase within the branch; absent for the whole branch.
     #[serde(skip_serializing_if = "Option::is_none")]
-    subpath: Option<String>,
+    pub(crate) subpath: Option<String>,
 }
 
 /// A queue item that a worker holds. Durations are seconds, times ISO 8601 in UTC without a zone.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct ActiveRunResponse {
     /// The id of the queue item.
-    queue_id: i64,
+    pub(crate) queue_id: i64,
     /// The id of the run.
-    id: String,
+    pub(crate) id: String,
     /// The name of the codebase.
-    codebase: String,
+    pub(crate) codebase: String,
     /// The change set that it is of; null when the run makes one of its own.
-    change_set: Option<String>,
+    pub(crate) change_set: Option<String>,
     /// The name of the campaign.
-    campaign: String,
+    pub(crate) campaign: String,
     /// The command that the worker runs.
-    command: String,
+    pub(crate) command: String,
     /// The expected duration, in seconds.
-    estimated_duration: Option<f64>,
+    pub(crate) estimated_duration: Option<f64>,
     /// The seconds since it was assigned.
-    current_duration: f64,
+    pub(crate) current_duration: f64,
     /// The time at which it was assigned.
-    start_time: String,
+    pub(crate) start_time: String,
     /// The name of its worker.
-    worker: Option<String>,
+    pub(crate) worker: Option<String>,
     /// A page about the worker, for people to read.
-    worker_link: Option<String>,
+    pub(crate) worker_link: Option<String>,
     /// The branch of the codebase.
-    vcs: VcsResponse,
+    pub(crate) vcs: VcsResponse,
     /// The way to reach the worker: `{}`, `{my_url}` or `{my_url, jenkins}`.
     #[schema(value_type = Object)]
-    backchannel: BTreeMap<&'static str, Option<String>>,
+    pub(crate) backchannel: BTreeMap<Cow<'static, str>, Option<String>>,
     /// The context of the queue item.
-    instigated_context: Option<String>,
+    pub(crate) instigated_context: Option<String>,
     /// The id of the earlier run whose branch it continues from.
-    resume_from: Option<String>,
+    pub(crate) resume_from: Option<String>,
     /// The end of its worker's lease; absent without one.
     #[serde(skip_serializing_if = "Option::is_none")]
-    lease_until: Option<String>,
+    pub(crate) lease_until: Option<String>,
     /// Why its worker must stop; absent while it may go on.
     #[serde(skip_serializing_if = "Option::is_none")]
-    cancel: Option<String>,
+    pub(crate) cancel: Option<String>,
     #[serde(flatten)]
-    watched: Option<WatchedResponse>,
+    pub(crate) watched: Option<WatchedResponse>,
 }
 
 /// The heartbeats of a run.
-#[derive(Debug, Serialize, ToSchema)]
-struct WatchedResponse {
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub(crate) struct WatchedResponse {
     /// The time of the last heartbeat.
     #[serde(rename = "last-keepalive")]
-    last_keepalive: String,
+    pub(crate) last_keepalive: String,
     /// The seconds since the last heartbeat.
-    keepalive_age: f64,
+    pub(crate) keepalive_age: f64,
     /// The age of the last heartbeat divided by the run timeout.
-    mia: f64,
+    pub(crate) mia: f64,
 }
 
 /// Returns the address in the form of the Python runner: a Jenkins job has a key `jenkins` without
 /// a value.
-fn backchannel(address: Option<&BackchannelAddress>) -> BTreeMap<&'static str, Option<String>> {
+fn backchannel(
+    address: Option<&BackchannelAddress>,
+) -> BTreeMap<Cow<'static, str>, Option<String>> {
+    let my_url = |url: &String| ("my_url".into(), Some(url.clone()));
     match address {
         None => BTreeMap::new(),
-        Some(BackchannelAddress::Http { url }) => BTreeMap::from([("my_url", Some(url.clone()))]),
+        Some(BackchannelAddress::Http { url }) => BTreeMap::from([my_url(url)]),
         Some(BackchannelAddress::Jenkins { url }) => {
-            BTreeMap::from([("my_url", Some(url.clone())), ("jenkins", None)])
+            BTreeMap::from([my_url(url), ("jenkins".into(), None)])
         }
     }
 }
@@ -145,14 +149,14 @@ impl ActiveRunResponse {
 }
 
 /// The active runs; also published on the channel `queue`.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct StatusResponse {
     /// The active runs, the oldest first.
     pub processing: Vec<ActiveRunResponse>,
     /// The hosts from which the settings assign nothing.
-    avoid_hosts: Vec<String>,
+    pub(crate) avoid_hosts: Vec<String>,
     /// The hosts that limit our rate, with the end of each backoff.
-    rate_limit_hosts: BTreeMap<String, String>,
+    pub(crate) rate_limit_hosts: BTreeMap<String, String>,
 }
 
 impl StatusResponse {
@@ -175,31 +179,31 @@ impl StatusResponse {
 }
 
 /// The address at which the worker can be reached.
-#[derive(Debug, Clone, Default, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 pub struct BackchannelRequest {
     /// `http` or `jenkins`; absent when the worker cannot be reached.
-    kind: Option<String>,
+    pub(crate) kind: Option<String>,
     /// The URL of the worker's server or of the Jenkins build.
-    url: Option<String>,
+    pub(crate) url: Option<String>,
 }
 
 /// A worker's request for an assignment.
-#[derive(Debug, Clone, Default, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 pub struct AssignmentRequest {
     /// The name of the worker; ignored when the worker has logged in.
-    worker: Option<String>,
+    pub(crate) worker: Option<String>,
     /// The name of the worker, as newer workers send it.
-    node: Option<String>,
+    pub(crate) node: Option<String>,
     /// A page about the worker, for people to read.
-    worker_link: Option<String>,
+    pub(crate) worker_link: Option<String>,
     /// The address at which the worker can be reached.
-    backchannel: Option<BackchannelRequest>,
+    pub(crate) backchannel: Option<BackchannelRequest>,
     /// Assign only items of this codebase.
-    codebase: Option<String>,
+    pub(crate) codebase: Option<String>,
     /// Assign only items of this campaign.
-    campaign: Option<String>,
+    pub(crate) campaign: Option<String>,
     /// Whether the worker takes part in leases: it renews its claim by keepalives.
-    lease: Option<bool>,
+    pub(crate) lease: Option<bool>,
 }
 
 impl BackchannelRequest {

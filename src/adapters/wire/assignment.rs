@@ -1,110 +1,110 @@
 //! The assignment of a queue item to a worker.
 
 use crate::domain::{assignment::Assignment, build::Build, run::ResultBranch, time::iso};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use utoipa::ToSchema;
 
 /// The branch to change.
-#[derive(Debug, Serialize, ToSchema)]
-struct BranchResponse {
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub(crate) struct BranchResponse {
     /// Whether to start from an empty branch when there is none.
     #[serde(rename = "default-empty")]
-    default_empty: bool,
+    pub(crate) default_empty: bool,
     /// The URL of the branch.
-    url: Option<String>,
+    pub(crate) url: Option<String>,
     /// The folder of the codebase within the branch.
-    subpath: Option<String>,
+    pub(crate) subpath: Option<String>,
     /// The version control system of the branch.
-    vcs_type: Option<String>,
+    pub(crate) vcs_type: Option<String>,
     /// The URL of a copy of the branch that is closer to the worker.
-    cached_url: Option<String>,
+    pub(crate) cached_url: Option<String>,
     /// Always null; existing workers expect the field.
-    additional_colocated_branches: Option<Vec<String>>,
+    pub(crate) additional_colocated_branches: Option<Vec<String>>,
 }
 
 /// The earlier run to resume from.
-#[derive(Debug, Serialize, ToSchema)]
-struct ResumeResponse {
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub(crate) struct ResumeResponse {
     /// The id of the earlier run.
-    run_id: String,
+    pub(crate) run_id: String,
     /// What its codemod reported.
     #[schema(value_type = Object)]
-    result: Option<Value>,
+    pub(crate) result: Option<Value>,
     /// The URL of the branch that it made.
-    branch_url: String,
+    pub(crate) branch_url: String,
     /// Its branches: `[role, name, base revision, revision]`.
     #[schema(value_type = Vec<Vec<Option<String>>>)]
-    branches: Vec<ResultBranch>,
+    pub(crate) branches: Vec<ResultBranch>,
 }
 
 /// What to build after the codemod.
-#[derive(Debug, Serialize, ToSchema)]
-struct BuildResponse {
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub(crate) struct BuildResponse {
     /// The kind of build: `generic` or `debian`.
-    target: String,
+    pub(crate) target: String,
     /// The environment variables of the build.
-    environment: BTreeMap<String, String>,
+    pub(crate) environment: BTreeMap<String, String>,
     /// The settings of the build, which depend on its kind.
     #[schema(value_type = Object)]
-    config: Map<String, Value>,
+    pub(crate) config: Map<String, Value>,
 }
 
 /// The codemod to run.
-#[derive(Debug, Serialize, ToSchema)]
-struct CodemodResponse {
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub(crate) struct CodemodResponse {
     /// The command line.
-    command: String,
+    pub(crate) command: String,
     /// The environment variables of the command.
-    environment: BTreeMap<String, String>,
+    pub(crate) environment: BTreeMap<String, String>,
 }
 
 /// The repository to which the worker pushes its result.
-#[derive(Debug, Serialize, ToSchema)]
-struct TargetRepositoryResponse {
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub(crate) struct TargetRepositoryResponse {
     /// The URL of the repository.
-    url: Option<String>,
+    pub(crate) url: Option<String>,
     /// The version control system of the repository.
-    vcs_type: Option<String>,
+    pub(crate) vcs_type: Option<String>,
 }
 
 /// The assignment of one queue item to a worker.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct AssignmentResponse {
     /// The id of the active run, which becomes the id of the finished run.
     pub id: String,
     /// The campaign and codebase, for people to read.
-    description: String,
+    pub(crate) description: String,
     /// The id of the queue item.
-    queue_id: i64,
+    pub(crate) queue_id: i64,
     /// The branch to change.
-    branch: BranchResponse,
+    pub(crate) branch: BranchResponse,
     /// The earlier run to resume from; null to start from the branch itself.
-    resume: Option<ResumeResponse>,
+    pub(crate) resume: Option<ResumeResponse>,
     /// What to build after the codemod.
-    build: BuildResponse,
+    pub(crate) build: BuildResponse,
     /// The command line of the codemod.
-    command: String,
+    pub(crate) command: String,
     /// The name of the codebase.
-    codebase: String,
+    pub(crate) codebase: String,
     /// The codemod to run.
-    codemod: CodemodResponse,
+    pub(crate) codemod: CodemodResponse,
     /// The environment variables of codemod and build.
-    env: BTreeMap<String, String>,
+    pub(crate) env: BTreeMap<String, String>,
     /// The name of the campaign.
-    campaign: String,
+    pub(crate) campaign: String,
     /// Whether to build even if the codemod changed nothing.
     #[serde(rename = "force-build")]
-    force_build: bool,
+    pub(crate) force_build: bool,
     /// Whether to skip the check that the unchanged codebase builds.
     #[serde(rename = "skip-setup-validation")]
-    skip_setup_validation: bool,
+    pub(crate) skip_setup_validation: bool,
     /// The repository to which the worker pushes its result.
-    target_repository: TargetRepositoryResponse,
+    pub(crate) target_repository: TargetRepositoryResponse,
     /// The end of the worker's lease; absent unless it requested one.
     #[serde(skip_serializing_if = "Option::is_none")]
-    lease_until: Option<String>,
+    pub(crate) lease_until: Option<String>,
 }
 
 impl AssignmentResponse {

@@ -10,6 +10,7 @@ use crate::{
     services::ingest::UploadedCandidates,
 };
 use serde::{Deserialize, Deserializer, Serialize};
+use std::borrow::Cow;
 use utoipa::ToSchema;
 
 /// A codebase to store. It needs a name or a URL; all else is optional.
@@ -52,26 +53,26 @@ impl From<CodebaseRequest> for CodebaseUpload {
 }
 
 /// A codebase.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct CodebaseResponse {
     /// The name of the codebase.
-    name: Option<String>,
+    pub(crate) name: Option<String>,
     /// The repository and branch in one: `URL` or `URL,branch=NAME`.
-    branch_url: Option<String>,
+    pub(crate) branch_url: Option<String>,
     /// The URL of the repository.
-    url: Option<String>,
+    pub(crate) url: Option<String>,
     /// The branch; the default branch of the repository when there is none.
-    branch: Option<String>,
+    pub(crate) branch: Option<String>,
     /// The folder of the codebase within the branch.
-    subpath: Option<String>,
+    pub(crate) subpath: Option<String>,
     /// The version control system: `git`, `bzr` and so on.
-    vcs_type: Option<String>,
+    pub(crate) vcs_type: Option<String>,
     /// The revision last seen at the tip of the branch.
-    vcs_last_revision: Option<String>,
+    pub(crate) vcs_last_revision: Option<String>,
     /// How much the codebase matters, relative to others.
-    value: Option<i32>,
+    pub(crate) value: Option<i32>,
     /// A page about the codebase, for people to read.
-    web_url: Option<String>,
+    pub(crate) web_url: Option<String>,
 }
 
 impl From<Codebase> for CodebaseResponse {
@@ -91,27 +92,27 @@ impl From<Codebase> for CodebaseResponse {
 }
 
 /// A candidate.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct CandidateResponse {
     /// The id of the candidate.
-    id: i64,
+    pub(crate) id: i64,
     /// The name of the codebase.
-    codebase: String,
+    pub(crate) codebase: String,
     /// The name of the campaign.
-    campaign: String,
+    pub(crate) campaign: String,
     /// The command of the codemod.
-    command: String,
+    pub(crate) command: String,
     /// The name of the publish policy.
     #[serde(rename = "publish-policy")]
     publish_policy: Option<String>,
     /// The change set that its runs belong to.
-    change_set: Option<String>,
+    pub(crate) change_set: Option<String>,
     /// What a run depends on, as the finder of the candidate describes it.
-    context: Option<String>,
+    pub(crate) context: Option<String>,
     /// How much the change is worth, relative to others; above zero.
-    value: Option<i32>,
+    pub(crate) value: Option<i32>,
     /// The estimated probability of success, from 0 to 1.
-    success_chance: Option<f64>,
+    pub(crate) success_chance: Option<f64>,
 }
 
 impl From<Candidate> for CandidateResponse {
@@ -225,46 +226,46 @@ impl CandidateRequest {
 }
 
 /// A candidate that was stored and scheduled.
-#[derive(Debug, Serialize, ToSchema)]
-struct AcceptedResponse {
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub(crate) struct AcceptedResponse {
     /// The name of the campaign.
-    campaign: String,
+    pub(crate) campaign: String,
     /// The name of the codebase.
-    codebase: String,
+    pub(crate) codebase: String,
     /// The bucket of the queue that it is in.
-    bucket: &'static str,
+    pub(crate) bucket: Cow<'static, str>,
     /// The change set that its runs belong to.
-    change_set: Option<String>,
+    pub(crate) change_set: Option<String>,
     /// The distance behind the first item at which it was queued.
-    offset: f64,
+    pub(crate) offset: f64,
     /// The expected duration, in seconds.
-    estimated_duration: f64,
+    pub(crate) estimated_duration: f64,
     /// The id of its queue item.
     #[serde(rename = "queue-id")]
-    queue_id: i64,
+    pub(crate) queue_id: i64,
     /// Whether the run starts afresh instead of resuming from an earlier one.
-    refresh: bool,
+    pub(crate) refresh: bool,
 }
 
 /// The outcome of an upload of candidates: those that were stored, and what was wrong with the
 /// others.
-#[derive(Debug, Default, Serialize, ToSchema)]
+#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
 pub struct CandidatesResponse {
     /// The candidates that were stored and scheduled.
-    success: Vec<AcceptedResponse>,
+    pub(crate) success: Vec<AcceptedResponse>,
     /// The commands that are missing or not valid.
-    invalid_command: Vec<Option<String>>,
+    pub(crate) invalid_command: Vec<Option<String>>,
     /// The values that are not above zero or too large.
-    invalid_value: Vec<i64>,
+    pub(crate) invalid_value: Vec<i64>,
     /// The campaigns that are not configured.
-    unknown_campaigns: Vec<String>,
+    pub(crate) unknown_campaigns: Vec<String>,
     /// The codebases that are not stored.
-    unknown_codebases: Vec<String>,
+    pub(crate) unknown_codebases: Vec<String>,
     /// The publish policies that are not stored.
-    unknown_publish_policies: Vec<String>,
+    pub(crate) unknown_publish_policies: Vec<String>,
     /// The runs that entries follow up on and that are not stored; absent when all are.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    unknown_runs: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) unknown_runs: Vec<String>,
 }
 
 impl From<UploadedCandidates> for CandidatesResponse {
@@ -288,7 +289,7 @@ impl From<UploadedCandidates> for CandidatesResponse {
             .map(|accepted| AcceptedResponse {
                 campaign: accepted.key.campaign.into(),
                 codebase: accepted.key.codebase.into(),
-                bucket: accepted.queued.bucket.as_str(),
+                bucket: accepted.queued.bucket.as_str().into(),
                 change_set: accepted.key.change_set,
                 offset: accepted.offset,
                 estimated_duration: accepted.estimated_duration,

@@ -6,22 +6,23 @@ use crate::{
     domain::{queue::QueueId, schedule::Score, time::iso},
     services::explain::Explanation,
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use utoipa::ToSchema;
 
 /// The factors of a score: cost / (`codebase_value` * `probability` * `candidate_value`).
-#[derive(Debug, Serialize, ToSchema)]
-struct ScoreResponse {
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub(crate) struct ScoreResponse {
     /// The value of the codebase.
-    codebase_value: f64,
+    pub(crate) codebase_value: f64,
     /// The estimated probability of success.
-    probability: f64,
+    pub(crate) probability: f64,
     /// The value of the candidate.
-    candidate_value: f64,
+    pub(crate) candidate_value: f64,
     /// The estimated duration of the run, in seconds.
-    estimated_duration: f64,
+    pub(crate) estimated_duration: f64,
     /// The distance behind the first item at which the item would be queued.
-    offset: f64,
+    pub(crate) offset: f64,
 }
 
 impl From<Score> for ScoreResponse {
@@ -44,45 +45,45 @@ impl From<Score> for ScoreResponse {
 }
 
 /// A reason for which an item is not assigned.
-#[derive(Debug, Serialize, ToSchema)]
-struct BlockerResponse {
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub(crate) struct BlockerResponse {
     /// One of parked, snoozed, held, paused, limit, avoided host, rate-limited host, unknown
     /// campaign.
-    kind: &'static str,
+    pub(crate) kind: Cow<'static, str>,
     /// The reason in words.
-    detail: String,
+    pub(crate) detail: String,
     /// The time at which it ends by itself; null when it does not.
-    until: Option<String>,
+    pub(crate) until: Option<String>,
 }
 
 /// The position of a queue item, and the reasons for which it is not assigned.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct ExplanationResponse {
     /// The id of the queue item.
-    queue_id: QueueId,
+    pub(crate) queue_id: QueueId,
     /// The name of the codebase.
-    codebase: String,
+    pub(crate) codebase: String,
     /// The name of the campaign.
-    campaign: String,
+    pub(crate) campaign: String,
     /// The change set that it is of; null when a run makes one of its own.
-    change_set: Option<String>,
+    pub(crate) change_set: Option<String>,
     /// The bucket of the queue that it is in.
-    bucket: String,
+    pub(crate) bucket: String,
     /// The priority within the bucket; lower ones come first.
-    priority: i64,
+    pub(crate) priority: i64,
     /// Who queued it.
-    requester: Option<String>,
+    pub(crate) requester: Option<String>,
     /// The position in the queue; that of the first item is 1.
-    position: u64,
+    pub(crate) position: u64,
     /// The expected seconds of work in all items before it.
-    cumulative_wait_time: f64,
+    pub(crate) cumulative_wait_time: f64,
     /// The score that its candidate would have today; null without a candidate.
-    score: Option<ScoreResponse>,
+    pub(crate) score: Option<ScoreResponse>,
     /// Whether a worker gets it once it is the first.
     #[serde(rename = "can_be_handed_out")]
-    can_be_assigned: bool,
+    pub(crate) can_be_assigned: bool,
     /// The reasons for which it is not assigned.
-    blockers: Vec<BlockerResponse>,
+    pub(crate) blockers: Vec<BlockerResponse>,
 }
 
 impl From<Explanation> for ExplanationResponse {
@@ -109,7 +110,7 @@ impl From<Explanation> for ExplanationResponse {
             blockers: blockers
                 .into_iter()
                 .map(|blocker| BlockerResponse {
-                    kind: blocker.kind,
+                    kind: blocker.kind.into(),
                     detail: blocker.detail,
                     until: blocker.until.map(iso),
                 })

@@ -1,16 +1,16 @@
 //! What a worker gets back for a heartbeat, or for a part of a log.
 
 use crate::domain::{active_run::ActiveRun, time::iso};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 /// The state of a run after a heartbeat.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct KeepaliveResponse {
     /// The end of the lease; null without one.
-    lease_until: Option<String>,
+    pub(crate) lease_until: Option<String>,
     /// Why the worker must stop; null while it may go on.
-    cancel: Option<String>,
+    pub(crate) cancel: Option<String>,
 }
 
 impl From<ActiveRun> for KeepaliveResponse {
@@ -23,7 +23,7 @@ impl From<ActiveRun> for KeepaliveResponse {
 }
 
 /// The state of a log after something was appended.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct SizeResponse {
     /// The size of the log, in bytes.
     pub size: u64,

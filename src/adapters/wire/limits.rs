@@ -14,11 +14,11 @@ use utoipa::ToSchema;
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct LimitRequest {
     /// What is limited: campaign or host.
-    kind: String,
+    pub(crate) kind: String,
     /// The name of the campaign or host.
-    name: String,
+    pub(crate) name: String,
     /// The maximum number of concurrent runs; 0 allows none.
-    most: u32,
+    pub(crate) most: u32,
 }
 
 impl LimitRequest {
@@ -46,12 +46,12 @@ impl From<ConcurrencyLimit> for LimitRequest {
 }
 
 /// A concurrency limit, and how much of it is used.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct LimitResponse {
     #[serde(flatten)]
-    limit: LimitRequest,
+    pub(crate) limit: LimitRequest,
     /// The number of active runs that count towards it.
-    running: usize,
+    pub(crate) running: usize,
 }
 
 impl From<Usage> for LimitResponse {
@@ -64,7 +64,7 @@ impl From<Usage> for LimitResponse {
 }
 
 /// All concurrency limits.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct LimitsResponse {
     /// The limits.
     pub limits: Vec<LimitResponse>,

@@ -37,4 +37,5 @@ pub use schedule::{
     ScheduleResponse, ScheduleRunRequest,
 };
 pub use watchdog::WatchdogResponse;
+pub(crate) use workers::AccountResponse;
 pub use workers::{AccountsResponse, NewWorkerRequest, PasswordResponse, WorkersResponse};

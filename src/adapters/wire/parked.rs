@@ -15,24 +15,24 @@ use std::collections::BTreeMap;
 use utoipa::ToSchema;
 
 /// A parked queue item: its runs failed too often, and it waits until somebody unparks it.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct ParkedResponse {
     /// The id of the queue item.
-    queue_id: QueueId,
+    pub(crate) queue_id: QueueId,
     /// The name of the codebase.
-    codebase: String,
+    pub(crate) codebase: String,
     /// The name of the campaign.
-    campaign: String,
+    pub(crate) campaign: String,
     /// The change set that it is of; null when a run makes one of its own.
-    change_set: Option<String>,
+    pub(crate) change_set: Option<String>,
     /// The bucket of the queue that it is in.
-    bucket: String,
+    pub(crate) bucket: String,
     /// Why it is parked.
-    reason: String,
+    pub(crate) reason: String,
     /// The time at which it was parked.
-    since: Option<String>,
+    pub(crate) since: Option<String>,
     /// The number of failed runs in a row, by the retry rule of the settings that matched them.
-    tries: BTreeMap<String, u32>,
+    pub(crate) tries: BTreeMap<String, u32>,
 }
 
 impl From<QueueEntry> for ParkedResponse {
@@ -55,7 +55,7 @@ impl From<QueueEntry> for ParkedResponse {
 }
 
 /// A page of parked items.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct ParkedPageResponse {
     /// The items, by id.
     pub parked: Vec<ParkedResponse>,
@@ -64,17 +64,17 @@ pub struct ParkedPageResponse {
 }
 
 /// Selects the items to unpark.
-#[derive(Debug, Default, Deserialize, ToSchema)]
+#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
 pub struct UnparkRequest {
     /// The ids of the items, parked or snoozed.
-    queue_ids: Option<Vec<QueueId>>,
+    pub(crate) queue_ids: Option<Vec<QueueId>>,
     /// Unpark the parked items of this campaign.
-    campaign: Option<String>,
+    pub(crate) campaign: Option<String>,
     /// Unpark the parked items of this codebase.
-    codebase: Option<String>,
+    pub(crate) codebase: Option<String>,
     /// Unpark all parked items.
-    all: bool,
+    pub(crate) all: bool,
 }
 
 impl UnparkRequest {
@@ -110,7 +110,7 @@ impl UnparkRequest {
 }
 
 /// The items that were unparked.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct UnparkedResponse {
     /// The ids of those that were parked or snoozed.
     pub unparked: Vec<QueueId>,

@@ -6,20 +6,21 @@ use crate::domain::{
     time::{self, Time, iso},
 };
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use utoipa::ToSchema;
 
 /// A pause to set.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct PauseRequest {
     /// What is paused: all, campaign, host, codebase, bucket or worker.
-    kind: String,
+    pub(crate) kind: String,
     /// The name of the campaign, host or so; absent for all.
-    name: Option<String>,
+    pub(crate) name: Option<String>,
     /// Why, for people to read.
     #[serde(default)]
-    reason: String,
+    pub(crate) reason: String,
     /// The time at which it ends by itself; without one it holds until somebody ends it.
-    until: Option<String>,
+    pub(crate) until: Option<String>,
 }
 
 impl PauseRequest {
@@ -42,25 +43,25 @@ impl PauseRequest {
 }
 
 /// A pause that holds.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct PauseResponse {
     /// What is paused: all, campaign, host, codebase, bucket or worker.
-    kind: &'static str,
+    pub(crate) kind: Cow<'static, str>,
     /// The name of the campaign, host or so; null for all.
-    name: Option<String>,
+    pub(crate) name: Option<String>,
     /// Why, for people to read.
-    reason: String,
+    pub(crate) reason: String,
     /// The time at which it was set.
-    since: String,
+    pub(crate) since: String,
     /// The time at which it ends by itself; null if it holds until somebody ends it.
-    until: Option<String>,
+    pub(crate) until: Option<String>,
 }
 
 impl From<Pause> for PauseResponse {
     fn from(pause: Pause) -> Self {
         let name = Some(pause.scope.name().to_owned()).filter(|name| !name.is_empty());
         Self {
-            kind: pause.scope.kind(),
+            kind: pause.scope.kind().into(),
             name,
             reason: pause.reason,
             since: iso(pause.since),
@@ -70,7 +71,7 @@ impl From<Pause> for PauseResponse {
 }
 
 /// All pauses.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct PausesResponse {
     /// The pauses that hold now.
     pub pauses: Vec<PauseResponse>,

@@ -12,67 +12,67 @@ use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 /// The earlier run that a run resumed from.
-#[derive(Debug, Serialize, ToSchema)]
-struct ResumedResponse {
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub(crate) struct ResumedResponse {
     /// The id of the earlier run.
-    run_id: String,
+    pub(crate) run_id: String,
 }
 
 /// The result of a run; also published on the channel `result`.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct ResultResponse {
     /// The name of the codebase.
-    codebase: String,
+    pub(crate) codebase: String,
     /// The name of the campaign.
-    campaign: String,
+    pub(crate) campaign: String,
     /// The change set that the run belongs to: its own id if no other.
-    change_set: String,
+    pub(crate) change_set: String,
     /// The id of the run.
-    log_id: String,
+    pub(crate) log_id: String,
     /// What the codemod did, in words.
-    description: Option<String>,
+    pub(crate) description: Option<String>,
     /// `success`, `nothing-to-do`, `nothing-new-to-do` or the code of a failure.
-    code: String,
+    pub(crate) code: String,
     /// Details of the failure, which depend on its code.
     #[schema(value_type = Object)]
-    failure_details: Option<Value>,
+    pub(crate) failure_details: Option<Value>,
     /// The stage in which it failed.
-    failure_stage: Option<String>,
+    pub(crate) failure_stage: Option<String>,
     /// The seconds from start to finish.
-    duration: f64,
+    pub(crate) duration: f64,
     /// The time at which it finished.
-    finish_time: String,
+    pub(crate) finish_time: String,
     /// The time at which it started.
-    start_time: String,
+    pub(crate) start_time: String,
     /// Whether a repeat may cure the failure.
-    transient: Option<bool>,
+    pub(crate) transient: Option<bool>,
     /// What was built: `{}` or `{name, details}`.
     #[schema(value_type = Object)]
-    target: Value,
+    pub(crate) target: Value,
     /// The names of its logs.
-    logfilenames: Vec<String>,
+    pub(crate) logfilenames: Vec<String>,
     /// What the codemod reported.
     #[schema(value_type = Object)]
-    codemod: Option<Value>,
+    pub(crate) codemod: Option<Value>,
     /// How much the change is worth, relative to others.
-    value: Option<i32>,
+    pub(crate) value: Option<i32>,
     /// The remotes that the result refers to, by name.
     #[schema(value_type = Object)]
-    remotes: Option<Value>,
+    pub(crate) remotes: Option<Value>,
     /// The URL of the branch that was changed.
-    branch_url: Option<String>,
+    pub(crate) branch_url: Option<String>,
     /// The earlier run that it resumed from; null when it started afresh.
-    resume: Option<ResumedResponse>,
+    pub(crate) resume: Option<ResumedResponse>,
     /// The changed branches: `[role, name, base revision, revision]`.
     #[schema(value_type = Option<Vec<Vec<Option<String>>>>)]
-    branches: Option<Vec<ResultBranch>>,
+    pub(crate) branches: Option<Vec<ResultBranch>>,
     /// The new tags: `[name, revision]`.
     #[schema(value_type = Option<Vec<Vec<Option<String>>>>)]
-    tags: Option<Vec<ResultTag>>,
+    pub(crate) tags: Option<Vec<ResultTag>>,
     /// The revision of the result.
-    revision: Option<String>,
+    pub(crate) revision: Option<String>,
     /// The revision of the main branch that the run started from.
-    main_branch_revision: Option<String>,
+    pub(crate) main_branch_revision: Option<String>,
 }
 
 /// Returns what was built in the form of the Python runner.
@@ -123,18 +123,18 @@ impl From<&Run> for ResultResponse {
 }
 
 /// The outcome of finishing a run.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct FinishResponse {
     /// The id of the run.
-    id: String,
+    pub(crate) id: String,
     /// The names of the files that were received, without `result.json`.
-    filenames: Vec<String>,
+    pub(crate) filenames: Vec<String>,
     /// The names of the stored logs.
-    logs: Vec<String>,
+    pub(crate) logs: Vec<String>,
     /// The names of the stored artifacts; null when nothing was built.
-    artifacts: Option<Vec<String>>,
+    pub(crate) artifacts: Option<Vec<String>>,
     /// The result that was stored.
-    result: ResultResponse,
+    pub(crate) result: ResultResponse,
 }
 
 impl From<&Finished> for FinishResponse {
@@ -151,23 +151,23 @@ impl From<&Finished> for FinishResponse {
 }
 
 /// The publish status to set.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct PublishStatusRequest {
     /// One of unknown, blocked, needs-manual-review, rejected, approved, ignored.
     pub publish_status: String,
 }
 
 /// The publish status of a run; also published on the channel `publish-status`.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct PublishStatusResponse {
     /// The id of the run.
-    run_id: String,
+    pub(crate) run_id: String,
     /// One of unknown, blocked, needs-manual-review, rejected, approved, ignored.
     publish_status: String,
     /// The name of the codebase.
-    codebase: String,
+    pub(crate) codebase: String,
     /// The name of the campaign.
-    campaign: String,
+    pub(crate) campaign: String,
 }
 
 impl From<&Run> for PublishStatusResponse {
@@ -182,12 +182,12 @@ impl From<&Run> for PublishStatusResponse {
 }
 
 /// What the publisher needs to know of a run.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct BriefRunResponse {
     /// The name of the campaign.
-    campaign: String,
+    pub(crate) campaign: String,
     /// The name of the codebase.
-    codebase: String,
+    pub(crate) codebase: String,
     /// One of unknown, blocked, needs-manual-review, rejected, approved, ignored.
     publish_status: String,
 }
@@ -203,34 +203,34 @@ impl From<&Run> for BriefRunResponse {
 }
 
 /// A run with all that is stored of it.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct RunResponse {
     /// One of unknown, blocked, needs-manual-review, rejected, approved, ignored.
     publish_status: String,
     /// The id of its queue item.
-    queue_id: i64,
+    pub(crate) queue_id: i64,
     /// The command of the codemod.
-    command: String,
+    pub(crate) command: String,
     /// The name of its worker.
-    worker: Option<String>,
+    pub(crate) worker: Option<String>,
     /// A page about the worker, for people to read.
-    worker_link: Option<String>,
+    pub(crate) worker_link: Option<String>,
     /// What the result depends on, as the codemod reported it.
-    context: Option<String>,
+    pub(crate) context: Option<String>,
     /// The context of the queue item.
-    instigated_context: Option<String>,
+    pub(crate) instigated_context: Option<String>,
     /// The version control system of the branch.
-    vcs_type: Option<String>,
+    pub(crate) vcs_type: Option<String>,
     /// The folder of the codebase within the branch.
-    subpath: Option<String>,
+    pub(crate) subpath: Option<String>,
     /// The URL of the branch that the change is meant for.
-    target_branch_url: Option<String>,
+    pub(crate) target_branch_url: Option<String>,
     /// The names of the uploaded files, in the order of the upload.
-    filenames: Vec<String>,
+    pub(crate) filenames: Vec<String>,
     /// The names of the stored artifacts; null when nothing was built.
-    artifacts: Option<Vec<String>>,
+    pub(crate) artifacts: Option<Vec<String>>,
     #[serde(flatten)]
-    result: ResultResponse,
+    pub(crate) result: ResultResponse,
 }
 
 impl From<&Run> for RunResponse {

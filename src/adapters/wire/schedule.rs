@@ -14,22 +14,23 @@ use crate::{
     },
 };
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use utoipa::ToSchema;
 
 /// A queue item.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct QueueItemResponse {
     /// The id of the queue item.
-    queue_id: i64,
+    pub(crate) queue_id: i64,
     /// The name of the codebase.
-    codebase: String,
+    pub(crate) codebase: String,
     /// The name of the campaign.
-    campaign: String,
+    pub(crate) campaign: String,
     /// What the run depends on, as the finder of its candidate describes it.
-    context: Option<String>,
+    pub(crate) context: Option<String>,
     /// The command of the codemod.
-    command: String,
+    pub(crate) command: String,
 }
 
 impl From<QueueItem> for QueueItemResponse {
@@ -45,14 +46,14 @@ impl From<QueueItem> for QueueItemResponse {
 }
 
 /// The position of a pair in the queue; nulls when it is not queued.
-#[derive(Debug, Default, Serialize, ToSchema)]
+#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
 pub struct PositionResponse {
     /// The position in the queue; that of the first item is 1.
-    position: Option<u64>,
+    pub(crate) position: Option<u64>,
     /// The expected seconds until it is assigned, with as many workers as are busy now.
-    wait_time: Option<f64>,
+    pub(crate) wait_time: Option<f64>,
     /// The expected seconds of work in all items before it.
-    cumulative_wait_time: Option<f64>,
+    pub(crate) cumulative_wait_time: Option<f64>,
 }
 
 impl From<Option<Wait>> for PositionResponse {
@@ -66,36 +67,36 @@ impl From<Option<Wait>> for PositionResponse {
 }
 
 /// A run to schedule: of a codebase, or the same as an earlier run.
-#[derive(Debug, Clone, Default, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 pub struct ScheduleRunRequest {
     /// The earlier run to repeat; wins over a codebase.
-    run_id: Option<String>,
+    pub(crate) run_id: Option<String>,
     /// The name of the campaign.
-    campaign: Option<String>,
+    pub(crate) campaign: Option<String>,
     /// The name of the codebase.
-    codebase: Option<String>,
+    pub(crate) codebase: Option<String>,
     /// The revision of the main branch to build; only for control runs.
-    main_branch_revision: Option<String>,
+    pub(crate) main_branch_revision: Option<String>,
     /// Whether to start afresh instead of resuming from an earlier run.
-    refresh: Option<bool>,
+    pub(crate) refresh: Option<bool>,
     /// The change set that the run belongs to.
-    change_set: Option<String>,
+    pub(crate) change_set: Option<String>,
     /// Who asks for it.
-    requester: Option<String>,
+    pub(crate) requester: Option<String>,
     /// The bucket of the queue to schedule it in.
-    bucket: Option<String>,
+    pub(crate) bucket: Option<String>,
     /// The distance behind the first item at which to queue it.
-    offset: Option<f64>,
+    pub(crate) offset: Option<f64>,
     /// The expected duration, in seconds.
-    estimated_duration: Option<f64>,
+    pub(crate) estimated_duration: Option<f64>,
     /// `reschedule`, `deschedule` or `reset`: applies to many items instead of one.
-    action: Option<String>,
+    pub(crate) action: Option<String>,
     /// With an action: only runs that ended with this code.
-    result_code: Option<String>,
+    pub(crate) result_code: Option<String>,
     /// With an action: only candidates whose estimated probability of success is at least this.
-    min_success_chance: Option<f64>,
+    pub(crate) min_success_chance: Option<f64>,
     /// With an action: only return what would be affected.
-    dry_run: Option<bool>,
+    pub(crate) dry_run: Option<bool>,
 }
 
 impl ScheduleRunRequest {
@@ -178,20 +179,20 @@ impl ScheduleRunRequest {
 }
 
 /// A run that was scheduled by hand.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct ScheduleResponse {
     /// The name of the campaign.
-    campaign: String,
+    pub(crate) campaign: String,
     /// The distance behind the first item at which it was queued.
-    offset: f64,
+    pub(crate) offset: f64,
     /// The bucket of the queue that it is in.
-    bucket: &'static str,
+    pub(crate) bucket: Cow<'static, str>,
     /// The name of the codebase.
-    codebase: String,
+    pub(crate) codebase: String,
     /// The id of its queue item.
-    queue_id: i64,
+    pub(crate) queue_id: i64,
     /// The expected duration, in seconds.
-    estimated_duration_seconds: f64,
+    pub(crate) estimated_duration_seconds: f64,
 }
 
 impl From<Scheduled> for ScheduleResponse {
@@ -199,7 +200,7 @@ impl From<Scheduled> for ScheduleResponse {
         Self {
             campaign: scheduled.campaign.into(),
             offset: scheduled.offset,
-            bucket: scheduled.bucket.as_str(),
+            bucket: scheduled.bucket.as_str().into(),
             codebase: scheduled.codebase.into(),
             queue_id: scheduled.queue_id,
             estimated_duration_seconds: scheduled.estimated_duration,
@@ -208,31 +209,31 @@ impl From<Scheduled> for ScheduleResponse {
 }
 
 /// An item that was affected, or would be.
-#[derive(Debug, Serialize, ToSchema)]
-struct AffectedResponse {
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub(crate) struct AffectedResponse {
     /// The name of the codebase.
-    codebase: String,
+    pub(crate) codebase: String,
     /// The name of the campaign.
-    campaign: String,
+    pub(crate) campaign: String,
     /// The change set that it is of; null when a run makes one of its own.
-    change_set: Option<String>,
+    pub(crate) change_set: Option<String>,
     /// The id of the queue item; null when there is none.
-    queue_id: Option<i64>,
+    pub(crate) queue_id: Option<i64>,
     /// The code with which its last run ended, where that was asked for.
-    result_code: Option<String>,
+    pub(crate) result_code: Option<String>,
 }
 
 /// The outcome of an action that applies to many items.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct BulkResponse {
     /// `reschedule`, `deschedule` or `reset`.
-    action: &'static str,
+    pub(crate) action: Cow<'static, str>,
     /// The number of affected items.
-    affected_count: usize,
+    pub(crate) affected_count: usize,
     /// Whether nothing was changed.
-    dry_run: bool,
+    pub(crate) dry_run: bool,
     /// The affected items.
-    items: Vec<AffectedResponse>,
+    pub(crate) items: Vec<AffectedResponse>,
 }
 
 impl BulkResponse {
@@ -252,7 +253,7 @@ impl BulkResponse {
         });
         let items: Vec<_> = items.collect();
         Self {
-            action,
+            action: action.into(),
             affected_count: items.len(),
             dry_run,
             items,
@@ -261,18 +262,18 @@ impl BulkResponse {
 }
 
 /// The number of runs that were finished within a period.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct FinishedResponse {
     /// All runs.
-    total: u64,
+    pub(crate) total: u64,
     /// Runs that ended with `success`.
-    success: u64,
+    pub(crate) success: u64,
     /// Runs that ended with `nothing-to-do` or `nothing-new-to-do`.
-    nothing_to_do: u64,
+    pub(crate) nothing_to_do: u64,
     /// Runs that failed.
-    failure: u64,
+    pub(crate) failure: u64,
     /// Runs by result code.
-    by_code: BTreeMap<String, u64>,
+    pub(crate) by_code: BTreeMap<String, u64>,
 }
 
 impl From<&FinishedCounts> for FinishedResponse {
@@ -298,22 +299,22 @@ impl From<&FinishedCounts> for FinishedResponse {
 }
 
 /// Figures about the queue.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct QueueStatsResponse {
     /// The number of queue items.
-    queue_length: u64,
+    pub(crate) queue_length: u64,
     /// The number of active runs.
-    active_runs: u64,
+    pub(crate) active_runs: u64,
     /// The number of queue items in each bucket.
     #[schema(value_type = Object)]
-    by_bucket: BTreeMap<Bucket, u64>,
+    pub(crate) by_bucket: BTreeMap<Bucket, u64>,
     /// The number of queue items of each campaign; absent on the public API.
     #[serde(skip_serializing_if = "Option::is_none")]
-    by_campaign: Option<BTreeMap<String, u64>>,
+    pub(crate) by_campaign: Option<BTreeMap<String, u64>>,
     /// The seconds for which the oldest item has waited; null when the queue is empty.
-    oldest_wait_seconds: Option<f64>,
+    pub(crate) oldest_wait_seconds: Option<f64>,
     /// The finished runs by period: `last_hour` and `last_day`.
-    finished: BTreeMap<&'static str, FinishedResponse>,
+    pub(crate) finished: BTreeMap<Cow<'static, str>, FinishedResponse>,
 }
 
 impl QueueStatsResponse {
@@ -326,8 +327,8 @@ impl QueueStatsResponse {
             by_campaign: with_names.then_some(figures.by_campaign),
             oldest_wait_seconds: figures.oldest_wait_seconds,
             finished: BTreeMap::from([
-                ("last_hour", (&figures.last_hour).into()),
-                ("last_day", (&figures.last_day).into()),
+                ("last_hour".into(), (&figures.last_hour).into()),
+                ("last_day".into(), (&figures.last_day).into()),
             ]),
         }
     }

@@ -4,37 +4,38 @@ use crate::{
     domain::time::{Time, iso},
     services::watch::Watched,
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use utoipa::ToSchema;
 
 /// The state of a run, as the watcher sees it.
-#[derive(Debug, Serialize, ToSchema)]
-struct WatchResponse {
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub(crate) struct WatchResponse {
     /// The id of the run.
-    id: String,
+    pub(crate) id: String,
     /// The name of its worker.
-    worker: Option<String>,
+    pub(crate) worker: Option<String>,
     /// The time at which it was assigned.
-    start_time: String,
+    pub(crate) start_time: String,
     /// The seconds since the last heartbeat.
-    keepalive_age: f64,
+    pub(crate) keepalive_age: f64,
     /// Whether its worker is taken to be alive.
-    alive: bool,
+    pub(crate) alive: bool,
     /// The number of pings in a row that reported the run as lost.
-    failures: u32,
+    pub(crate) failures: u32,
     /// One of alive, silent, suspect, `lease ran out`, cancelled.
-    status: &'static str,
+    pub(crate) status: Cow<'static, str>,
 }
 
 /// The state of the watcher and of all active runs.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct WatchdogResponse {
     /// `ok`, or why the watcher has stalled.
-    status: String,
+    pub(crate) status: String,
     /// The number of active runs.
-    active_runs: usize,
+    pub(crate) active_runs: usize,
     /// The active runs.
-    runs: Vec<WatchResponse>,
+    pub(crate) runs: Vec<WatchResponse>,
 }
 
 impl WatchdogResponse {
@@ -47,7 +48,7 @@ impl WatchdogResponse {
             keepalive_age: run.keepalive_age(now),
             alive: matches!(*status, "alive" | "cancelled"),
             failures: run.failures,
-            status,
+            status: (*status).into(),
         };
         Self {
             status: stalled.unwrap_or_else(|| "ok".to_owned()),

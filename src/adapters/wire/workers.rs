@@ -3,24 +3,25 @@
 use super::PauseResponse;
 use crate::{domain::time::iso, services::workers::WorkerState};
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use utoipa::ToSchema;
 
 /// A worker, and whether it is busy.
-#[derive(Debug, Serialize, ToSchema)]
-struct BusyResponse {
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub(crate) struct BusyResponse {
     /// The name of the worker.
-    name: String,
+    pub(crate) name: String,
     /// `active` or `idle`.
-    status: &'static str,
+    pub(crate) status: Cow<'static, str>,
 }
 
 impl From<WorkerState> for BusyResponse {
     fn from(worker: WorkerState) -> Self {
         Self {
             status: if worker.holds.is_empty() {
-                "idle"
+                "idle".into()
             } else {
-                "active"
+                "active".into()
             },
             name: worker.account.name,
         }
@@ -28,18 +29,18 @@ impl From<WorkerState> for BusyResponse {
 }
 
 /// A page of workers, and how many are busy.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct WorkersResponse {
     /// The workers of this page, by name.
-    workers: Vec<BusyResponse>,
+    pub(crate) workers: Vec<BusyResponse>,
     /// The number of all workers.
-    total: usize,
+    pub(crate) total: usize,
     /// The number of workers that hold a run.
-    active: usize,
+    pub(crate) active: usize,
     /// The number of workers that hold none.
-    idle: usize,
+    pub(crate) idle: usize,
     /// The cursor of the next page; null after the last one.
-    next: Option<String>,
+    pub(crate) next: Option<String>,
 }
 
 impl WorkersResponse {
@@ -56,21 +57,21 @@ impl WorkersResponse {
 }
 
 /// A worker's account.
-#[derive(Debug, Serialize, ToSchema)]
-struct AccountResponse {
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub(crate) struct AccountResponse {
     /// The name of the worker.
-    name: String,
+    pub(crate) name: String,
     /// A page about the worker, for people to read.
-    link: Option<String>,
+    pub(crate) link: Option<String>,
     /// The ids of the runs that it holds.
-    runs: Vec<String>,
+    pub(crate) runs: Vec<String>,
     /// The time at which it last took or finished a run or sent a heartbeat; null when it never
     /// did.
-    last_seen: Option<String>,
+    pub(crate) last_seen: Option<String>,
     /// The number of its last runs in a row that failed because of the worker.
-    failures: u32,
+    pub(crate) failures: u32,
     /// The pause that keeps it from work; null while there is none.
-    paused: Option<PauseResponse>,
+    pub(crate) paused: Option<PauseResponse>,
 }
 
 impl From<WorkerState> for AccountResponse {
@@ -87,12 +88,12 @@ impl From<WorkerState> for AccountResponse {
 }
 
 /// A page of workers' accounts.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct AccountsResponse {
     /// The accounts of this page, by name.
-    workers: Vec<AccountResponse>,
+    pub(crate) workers: Vec<AccountResponse>,
     /// The cursor of the next page; null after the last one.
-    next: Option<String>,
+    pub(crate) next: Option<String>,
 }
 
 impl AccountsResponse {
@@ -106,7 +107,7 @@ impl AccountsResponse {
 }
 
 /// A worker to add.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct NewWorkerRequest {
     /// The name of the worker, by which it logs in.
     pub name: String,
@@ -117,7 +118,7 @@ pub struct NewWorkerRequest {
 }
 
 /// A worker that was added, or that has a new password.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct PasswordResponse {
     /// The name of the worker.
     pub name: String,

@@ -1,17 +1,19 @@
-//! `demo`: the whole thing on one machine, with nothing to set up. Makes a folder with repositories, settings and
-//! embedded stores, serves from it, runs two workers, and shows what came out.
+//! `demo`: a service, two workers and example repositories in one process, without any setup. Makes
+//! a folder with repositories, settings and embedded stores, runs each codemod on each repository,
+//! and prints the results.
 
 mod report;
 mod repositories;
 
-use super::{
-    client::{Server, text},
-    telemetry,
-};
+use super::{client::Server, telemetry};
 use crate::{
+    adapters::wire::{
+        CodebaseRequest, NewWorkerRequest, PasswordResponse, ResultResponse, RunResponse,
+        StatusResponse,
+    },
     bootstrap::{self, Running},
     settings::{self, Flags, LogFormat},
-    worker::{Ending, WorkerConfig, work},
+    worker::{Shutdown, WorkerConfig, work},
 };
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -29,33 +31,35 @@ use std::{
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
+/// The number of workers.
 const WORKERS: usize = 2;
-const LOOK_EVERY: Duration = Duration::from_millis(150);
+/// The time between two looks at the service.
+const POLL_INTERVAL: Duration = Duration::from_millis(150);
 
-/// What to run on what.
+/// What to run, and on which repositories.
 #[derive(Debug, Args)]
 pub(super) struct DemoArgs {
-    /// Repositories to change, by URL or path, instead of three made for the demo; they themselves are left as they are
+    /// Repositories to use instead of the examples, by URL or path; they are cloned, not changed
     #[arg(long, num_args = 1.., requires = "command")]
     repo: Vec<String>,
-    /// What to run in each of them
+    /// Command to run in each repository
     #[arg(long, requires = "repo")]
     command: Option<String>,
-    /// Keep everything in this folder (made if needed) rather than in one that goes
+    /// Keep everything in this folder, which is created if needed, instead of a temporary one
     #[arg(long)]
     keep: Option<PathBuf>,
-    /// A settings file over those of the demo, to see it on other stores; may be given more than once
+    /// Settings file that overrides those of the demo, for other stores; may be repeated
     #[arg(long)]
     config: Vec<PathBuf>,
-    /// Give up after so many seconds
+    /// Maximum number of seconds until all runs have ended
     #[arg(long, default_value_t = 600)]
     timeout: u64,
-    /// Log what service and workers do
+    /// Log what the service and the workers do
     #[arg(long)]
     debug: bool,
 }
 
-/// Where the demo lives.
+/// The folder of the demo.
 enum Home {
     Kept(PathBuf),
     Temporary(TempDir),
@@ -83,13 +87,13 @@ impl Home {
     }
 }
 
-/// What is to be run.
+/// What the demo runs: each campaign on each codebase.
 struct Plan {
     codebases: Vec<Codebase>,
     campaigns: Vec<Campaign>,
 }
 
-/// Runs the demo; ends well only if every run came to what it should.
+/// Runs the demo; succeeds only if every run had the expected result.
 pub(super) async fn demo(args: DemoArgs) -> Result<ExitCode> {
     telemetry::start(if args.debug { "info" } else { "error" }, LogFormat::Text)?;
     if tokio::process::Command::new("git")
@@ -112,24 +116,25 @@ pub(super) async fn demo(args: DemoArgs) -> Result<ExitCode> {
         "A service on {}, with {WORKERS} workers:",
         loaded.settings.store
     );
-    let (server, end) = (
+    let (server, shutdown) = (
         Server::new(&format!("http://{}", running.admin))?,
-        Ending::default(),
+        Shutdown::default(),
     );
+    let too_late = tokio::time::sleep(Duration::from_secs(args.timeout));
     let outcome = tokio::select! {
-        outcome = run(&server, &plan, home.path(), &running, &end) => outcome,
-        () = tokio::time::sleep(Duration::from_secs(args.timeout)) => Err(anyhow::anyhow!("not all runs ended within {} s", args.timeout)),
+        outcome = run(&server, &plan, home.path(), &running, &shutdown) => outcome,
+        () = too_late => Err(anyhow::anyhow!("not all runs ended within {} s", args.timeout)),
         _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
     };
-    end.soon.cancel();
-    let well = match outcome {
+    shutdown.graceful.cancel();
+    let succeeded = match outcome {
         Ok(runs) => {
-            let place = report::Place {
+            let demo = report::Demo {
                 settings: &loaded.settings,
                 home: home.path(),
                 kept: matches!(home, Home::Kept(_)),
             };
-            report::show(&server, &plan, &runs, running.artifacts.as_ref(), &place).await?
+            report::show(&server, &plan, &runs, running.artifacts.as_ref(), &demo).await?
         }
         Err(error) => {
             running.stop().await?;
@@ -137,7 +142,7 @@ pub(super) async fn demo(args: DemoArgs) -> Result<ExitCode> {
         }
     };
     running.stop().await?;
-    Ok(if well {
+    Ok(if succeeded {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
@@ -157,7 +162,7 @@ fn plan(args: &DemoArgs, home: &Path) -> Result<Plan> {
     }
 }
 
-/// Settings that this demo runs with, and that a kept folder can be served from again.
+/// Writes the settings of this demo; a kept folder can be served with them again.
 fn write_settings(home: &Path, campaigns: &[Campaign]) -> Result<PathBuf> {
     let at = |name: &str| home.join(name).display().to_string();
     let mut lines = vec![
@@ -185,21 +190,32 @@ fn write_settings(home: &Path, campaigns: &[Campaign]) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// Uploads codebases and candidates, lets the workers work, and waits until each candidate has run.
+/// Uploads codebases and candidates, starts the workers, and waits until each candidate has run.
+/// Returns the first run of each.
 async fn run(
     server: &Server,
     plan: &Plan,
     home: &Path,
     running: &Running,
-    end: &Ending,
-) -> Result<Vec<Value>> {
-    let codebases: Vec<Value> = plan
+    shutdown: &Shutdown,
+) -> Result<Vec<ResultResponse>> {
+    let codebases: Vec<CodebaseRequest> = plan
         .codebases
         .iter()
-        .map(|codebase| json!({ "name": codebase.name, "url": codebase.url, "vcs_type": "git" }))
+        .map(|codebase| CodebaseRequest {
+            name: Some(codebase.name.clone()),
+            url: Some(codebase.url.clone()),
+            vcs_type: Some("git".to_owned()),
+            branch_url: None,
+            branch: None,
+            subpath: None,
+            vcs_last_revision: None,
+            value: None,
+            web_url: None,
+        })
         .collect();
     server
-        .post(&["codebases"], &codebases.into())
+        .post::<Value, _>(&["codebases"], &codebases)
         .await
         .context("upload the codebases")?;
     let pairs = plan.campaigns.iter().flat_map(|campaign| {
@@ -213,15 +229,15 @@ async fn run(
         .map(|(campaign, codebase)| json!({ "codebase": codebase, "campaign": campaign }))
         .collect();
     server
-        .post(&["candidates"], &candidates.into())
+        .post::<Value, _>(&["candidates"], &candidates)
         .await
         .context("upload the candidates")?;
-    let mut workers = start_workers(server, home, running, end).await?;
+    let mut workers = start_workers(server, home, running, shutdown).await?;
     let runs = tokio::select! {
-        runs = watch(server, &pairs) => runs?,
+        runs = first_runs(server, &pairs) => runs?,
         Some(ended) = workers.join_next() => { ended??; bail!("a worker ended before its time") }
     };
-    end.soon.cancel();
+    shutdown.graceful.cancel();
     while let Some(ended) = workers.join_next().await {
         ended??;
     }
@@ -232,17 +248,23 @@ async fn start_workers(
     server: &Server,
     home: &Path,
     running: &Running,
-    end: &Ending,
+    shutdown: &Shutdown,
 ) -> Result<JoinSet<Result<(), crate::worker::WorkerError>>> {
     let mut workers = JoinSet::new();
     for number in 1..=WORKERS {
         let name = format!("demo-{number}");
+        let request = NewWorkerRequest {
+            name: name.clone(),
+            password: None,
+            link: None,
+        };
         let account = server
-            .post(&["admin", "workers"], &json!({ "name": name }))
-            .await?;
+            .post::<PasswordResponse, _>(&["admin", "workers"], &request)
+            .await?
+            .parse()?;
         let config = WorkerConfig {
             url: format!("http://{}/runner", running.public),
-            password: Some(text(&account, "password")),
+            password: account.password,
             work_dir: home.join("work").join(&name),
             name,
             campaign: None,
@@ -255,58 +277,56 @@ async fn start_workers(
             until_empty: false,
             once: false,
         };
-        workers.spawn(work(config, end.clone()));
+        workers.spawn(work(config, shutdown.clone()));
     }
     Ok(workers)
 }
 
-/// Shows each run as it ends; answers the first run of each pair once all have one.
-async fn watch(server: &Server, pairs: &BTreeSet<(String, String)>) -> Result<Vec<Value>> {
+/// Prints each run as it ends; returns the first run of each pair once all have one.
+async fn first_runs(
+    server: &Server,
+    pairs: &BTreeSet<(String, String)>,
+) -> Result<Vec<ResultResponse>> {
     let style = ProgressStyle::with_template("{bar:30} {pos}/{len} runs  {msg}")?;
     let bar = ProgressBar::new(pairs.len() as u64).with_style(style);
     let terminal = std::io::stderr().is_terminal();
-    let mut first: Vec<Value> = vec![];
+    let mut first: Vec<ResultResponse> = vec![];
     loop {
-        let mut runs = server.get(&["runs"], &[("limit", "1000".into())]).await?;
-        runs.as_array_mut()
-            .map(|runs| runs.reverse())
-            .context("the service answered no list of runs")?;
-        for run in runs.as_array().into_iter().flatten() {
-            let same = |seen: &Value| {
-                ["campaign", "codebase"]
-                    .iter()
-                    .all(|field| text(seen, field) == text(run, field))
-            };
-            if first.iter().any(same) {
+        let runs = server
+            .get::<Vec<RunResponse>>(&["runs"], &[("limit", "1000".into())])
+            .await?
+            .parse()?;
+        // The latest run comes first in the response.
+        for RunResponse { result: run, .. } in runs.into_iter().rev() {
+            if first.iter().any(|seen| pair(seen) == pair(&run)) {
                 continue;
             }
-            let line = format!(
-                "  {} on {}: {}",
-                text(run, "campaign"),
-                text(run, "codebase"),
-                text(run, "code")
-            );
+            let line = format!("  {} on {}: {}", run.campaign, run.codebase, run.code);
+            // A progress bar that is not on a terminal drops what is printed through it.
             if terminal {
                 bar.println(&line);
             } else {
                 eprintln!("{line}");
             }
             bar.inc(1);
-            first.push(run.clone());
+            first.push(run);
         }
         if first.len() >= pairs.len() {
             bar.finish_and_clear();
             return Ok(first);
         }
-        let status = server.get(&["status"], &[]).await?;
-        let running: Vec<String> = status
-            .get("processing")
-            .and_then(Value::as_array)
-            .into_iter()
-            .flatten()
-            .map(|run| format!("{} on {}", text(run, "campaign"), text(run, "codebase")))
+        let status = server.get::<StatusResponse>(&["status"], &[]).await?;
+        let active: Vec<String> = status
+            .parse()?
+            .processing
+            .iter()
+            .map(|run| format!("{} on {}", run.campaign, run.codebase))
             .collect();
-        bar.set_message(running.join(", "));
-        tokio::time::sleep(LOOK_EVERY).await;
+        bar.set_message(active.join(", "));
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
+}
+
+fn pair(run: &ResultResponse) -> (&str, &str) {
+    (&run.campaign, &run.codebase)
 }

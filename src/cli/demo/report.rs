@@ -1,41 +1,42 @@
-//! What the demo shows at its end.
+//! The report that the demo prints at its end.
 
 use super::{
     super::{
-        client::{Server, text},
-        table::{duration, short, table},
+        client::Server,
+        output::{duration, short, table},
     },
     Plan,
 };
-use crate::{domain::name::RunId, ports::ArtifactStore, settings::Settings};
+use crate::{
+    adapters::wire::{QueueItemResponse, ResultResponse},
+    domain::name::RunId,
+    ports::ArtifactStore,
+    settings::Settings,
+};
 use anyhow::Result;
-use serde_json::Value;
 use std::path::Path;
 use tokio::io::AsyncReadExt;
 
-/// Lines of a diff that are shown.
-const DIFF_LINES: usize = 25;
-/// How often the queue is looked at until it has the next runs.
-const LOOKS: usize = 50;
+/// The number of lines of a diff that are printed.
+const MAX_DIFF_LINES: usize = 25;
+/// How many times the queue is polled until it has the next runs.
+const MAX_POLLS: usize = 50;
 
-fn expected(plan: &Plan, run: &Value) -> bool {
+/// Returns whether a run has one of the results that its campaign expects.
+fn expected(plan: &Plan, run: &ResultResponse) -> bool {
     let campaign = plan
         .campaigns
         .iter()
-        .find(|campaign| campaign.name == text(run, "campaign"));
-    campaign.is_some_and(|campaign| campaign.expected.contains(&text(run, "code").as_str()))
+        .find(|campaign| campaign.name == run.campaign);
+    campaign.is_some_and(|campaign| campaign.expected.contains(&run.code.as_str()))
 }
 
-fn runs_table(plan: &Plan, runs: &[Value]) -> String {
+fn runs_table(plan: &Plan, runs: &[ResultResponse]) -> String {
     let rows = runs.iter().map(|run| {
-        let seconds = run
-            .get("duration")
-            .and_then(Value::as_f64)
-            .unwrap_or_default();
-        let changed = text(run, "code") == "success";
+        let changed = run.code == "success";
         let revision = run
-            .get("revision")
-            .and_then(Value::as_str)
+            .revision
+            .as_deref()
             .filter(|_| changed)
             .map(short)
             .unwrap_or_default();
@@ -45,13 +46,13 @@ fn runs_table(plan: &Plan, runs: &[Value]) -> String {
             "NOT as expected"
         };
         [
-            text(run, "campaign"),
-            text(run, "codebase"),
-            text(run, "code"),
+            run.campaign.clone(),
+            run.codebase.clone(),
+            run.code.clone(),
             verdict.to_owned(),
-            duration(seconds),
+            duration(run.duration),
             revision,
-            text(run, "log_id"),
+            run.log_id.clone(),
         ]
     });
     table(
@@ -63,7 +64,7 @@ fn runs_table(plan: &Plan, runs: &[Value]) -> String {
     .to_string()
 }
 
-/// The part of a patch that shows the change.
+/// Returns the lines of a patch that show the change.
 fn diff(patch: &str) -> Vec<&str> {
     let lines = patch
         .lines()
@@ -71,8 +72,9 @@ fn diff(patch: &str) -> Vec<&str> {
     lines.take_while(|line| *line != "-- ").collect()
 }
 
-/// A line that a terminal takes as text, whatever a repository holds.
-fn harmless(line: &str) -> String {
+/// Replaces control characters: a repository may hold escape sequences, which a terminal would
+/// obey.
+fn without_control_characters(line: &str) -> String {
     line.chars()
         .map(|c| {
             if c.is_control() && c != '\t' {
@@ -93,91 +95,101 @@ async fn patch(artifacts: &dyn ArtifactStore, run: &RunId, name: &str) -> Result
     Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
 }
 
-async fn show_diffs(runs: &[Value], artifacts: &dyn ArtifactStore) -> Result<()> {
-    for run in runs.iter().filter(|run| text(run, "code") == "success") {
-        let name = format!("{}.patch", text(run, "campaign"));
-        println!("\n{} on {}:", text(run, "campaign"), text(run, "codebase"));
-        let Some(patch) = patch(artifacts, &RunId::new(text(run, "log_id")), &name).await? else {
+async fn print_diffs(runs: &[ResultResponse], artifacts: &dyn ArtifactStore) -> Result<()> {
+    for run in runs.iter().filter(|run| run.code == "success") {
+        let name = format!("{}.patch", run.campaign);
+        println!("\n{} on {}:", run.campaign, run.codebase);
+        let Some(patch) = patch(artifacts, &RunId::new(run.log_id.clone()), &name).await? else {
             println!("  no {name} among the artifacts");
             continue;
         };
         let lines = diff(&patch);
-        for line in lines.iter().take(DIFF_LINES) {
-            println!("  {}", harmless(line));
+        for line in lines.iter().take(MAX_DIFF_LINES) {
+            println!("  {}", without_control_characters(line));
         }
-        if lines.len() > DIFF_LINES {
-            println!("  … and {} more lines in {name}", lines.len() - DIFF_LINES);
+        if lines.len() > MAX_DIFF_LINES {
+            println!(
+                "  … and {} more lines in {name}",
+                lines.len() - MAX_DIFF_LINES
+            );
         }
     }
     Ok(())
 }
 
-/// The queue, once every run has its next one; that is made beside the requests, so it may take a moment.
-async fn scheduled(server: &Server, runs: usize) -> Result<Value> {
-    let mut queue = Value::Null;
-    for _ in 0..LOOKS {
-        queue = server.get(&["queue"], &[]).await?;
-        if queue.as_array().is_some_and(|items| items.len() >= runs) {
+/// Returns the queue, once every run has its next one. Those are scheduled in the background, after
+/// the results were accepted, so the queue is polled.
+async fn scheduled(server: &Server, runs: usize) -> Result<Vec<QueueItemResponse>> {
+    let mut queue = vec![];
+    for _ in 0..MAX_POLLS {
+        queue = server
+            .get::<Vec<QueueItemResponse>>(&["queue"], &[])
+            .await?
+            .parse()?;
+        if queue.len() >= runs {
             break;
         }
-        tokio::time::sleep(super::LOOK_EVERY).await;
+        tokio::time::sleep(super::POLL_INTERVAL).await;
     }
     Ok(queue)
 }
 
-/// Where the demo was.
-pub(super) struct Place<'a> {
-    /// What it ran with.
+/// A demo that has run.
+pub(super) struct Demo<'a> {
+    /// The settings of the service.
     pub(super) settings: &'a Settings,
-    /// Its folder.
+    /// The folder of the demo.
     pub(super) home: &'a Path,
-    /// Whether that stays.
+    /// Whether the folder is kept.
     pub(super) kept: bool,
 }
 
-/// Shows the runs, what they changed, what is scheduled next, and where all of it lies. Answers whether all went as it should.
+/// Prints the runs, their diffs, what is scheduled next, and where everything is stored. Returns
+/// whether every run had the expected result and was scheduled again.
+///
+/// # Errors
+///
+/// Returns an error when the service or the artifact store fails.
 pub(super) async fn show(
     server: &Server,
     plan: &Plan,
-    runs: &[Value],
+    runs: &[ResultResponse],
     artifacts: &dyn ArtifactStore,
-    place: &Place<'_>,
+    demo: &Demo<'_>,
 ) -> Result<bool> {
     println!("{}", runs_table(plan, runs));
-    show_diffs(runs, artifacts).await?;
+    print_diffs(runs, artifacts).await?;
     let queue = scheduled(server, runs.len()).await?;
     let next: Vec<String> = queue
-        .as_array()
-        .into_iter()
-        .flatten()
-        .map(|item| format!("{} on {}", text(item, "campaign"), text(item, "codebase")))
+        .iter()
+        .map(|item| format!("{} on {}", item.campaign, item.codebase))
         .collect();
     println!(
         "\nScheduled to run again, in this order: {}.",
         next.join(", ")
     );
-    println!("Logs: {}/CODEBASE/RUN/worker.log.gz", place.settings.logs);
-    println!("Artifacts: {}/RUN/CAMPAIGN.patch", place.settings.artifacts);
+    println!("Logs: {}/CODEBASE/RUN/worker.log.gz", demo.settings.logs);
+    println!("Artifacts: {}/RUN/CAMPAIGN.patch", demo.settings.artifacts);
     println!(
         "Branches: {}/CODEBASE, branch CAMPAIGN/main",
-        place.home.join("vcs/git").display()
+        demo.home.join("vcs/git").display()
     );
-    if place.kept {
+    if demo.kept {
         println!(
             "Kept; to look around: janitor-runner --config {} --port 9911 --public-port 9919",
-            place.home.join("runner.toml").display()
+            demo.home.join("runner.toml").display()
         );
     } else {
-        println!("The folder goes now; --keep DIR keeps it.");
+        println!("The folder is deleted now; --keep DIR keeps it.");
     }
-    let well = runs.iter().all(|run| expected(plan, run)) && next.len() >= runs.len();
+    let succeeded = runs.iter().all(|run| expected(plan, run)) && next.len() >= runs.len();
     println!(
         "{}",
-        if well {
+        if succeeded {
             "Everything went as it should."
         } else {
             "Something did not go as it should."
         }
     );
-    Ok(well)
+    Ok(succeeded)
 }

@@ -1,25 +1,30 @@
-//! What the demo works on: repositories and codemods.
+//! The repositories and codemods of the demo.
 
 use anyhow::{Context, Result, bail};
 use std::{collections::BTreeSet, fs, os::unix::fs::PermissionsExt, path::Path, process::Command};
 
 /// A repository.
 pub(super) struct Codebase {
+    /// Its name in the service.
     pub(super) name: String,
+    /// The URL that workers clone it from.
     pub(super) url: String,
 }
 
-/// A codemod, and what its runs should come to.
+/// A codemod, and the results that its runs should have.
 pub(super) struct Campaign {
+    /// Its name in the service.
     pub(super) name: String,
+    /// The shell command that workers run.
     pub(super) command: String,
+    /// The result codes that are as expected.
     pub(super) expected: &'static [&'static str],
 }
 
-/// A file, and its content.
-type Example = (&'static str, &'static str);
+/// The name and the content of a file.
+type ExampleFile = (&'static str, &'static str);
 
-const EXAMPLES: [(&str, &[Example]); 3] = [
+const EXAMPLES: [(&str, &[ExampleFile]); 3] = [
     (
         "greeter",
         &[
@@ -111,7 +116,7 @@ pub(super) fn make(home: &Path) -> Result<Vec<Codebase>> {
     Ok(codebases)
 }
 
-/// Puts the shipped codemods where workers can run them.
+/// Writes the shipped codemods to files, for workers to run.
 pub(super) fn shipped(home: &Path) -> Result<Vec<Campaign>> {
     let folder = home.join("codemods");
     fs::create_dir_all(&folder)?;
@@ -134,7 +139,7 @@ pub(super) fn shipped(home: &Path) -> Result<Vec<Campaign>> {
 }
 
 impl Campaign {
-    /// The user's own command.
+    /// Makes a campaign of the user's own command.
     pub(super) fn given(command: &str) -> Self {
         Self {
             name: "demo".to_owned(),
@@ -144,7 +149,8 @@ impl Campaign {
     }
 }
 
-/// A name for a repository: the last part of its path, in the alphabet of names.
+/// Derives the name of a repository from the last part of its path; replaces characters that names
+/// cannot have.
 fn name_of(repository: &str, taken: &BTreeSet<String>) -> String {
     let path = repository.trim_end_matches('/').trim_end_matches(".git");
     let last = path
@@ -171,7 +177,7 @@ fn name_of(repository: &str, taken: &BTreeSet<String>) -> String {
         .unwrap_or(name)
 }
 
-/// The user's own repositories.
+/// Makes codebases of the user's own repositories.
 pub(super) fn given(repositories: &[String]) -> Result<Vec<Codebase>> {
     let (mut codebases, mut taken) = (vec![], BTreeSet::new());
     for repository in repositories {
@@ -195,7 +201,7 @@ mod tests {
     use crate::domain::name::CodebaseName;
 
     #[test]
-    fn any_repository_gets_a_name() {
+    fn every_repository_gets_a_valid_and_unique_name() {
         let mut taken = BTreeSet::new();
         for repository in [
             "/srv/git/My_Repo.git/",
@@ -207,8 +213,12 @@ mod tests {
         ] {
             let name = name_of(repository, &taken);
             assert!(
-                CodebaseName::new(name.clone()).is_ok() && taken.insert(name.clone()),
-                "{repository} -> {name}"
+                CodebaseName::new(name.clone()).is_ok(),
+                "{repository} -> {name} is no name"
+            );
+            assert!(
+                taken.insert(name.clone()),
+                "{repository} -> {name} is taken"
             );
         }
     }

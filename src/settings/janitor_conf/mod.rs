@@ -1,8 +1,9 @@
-//! A Janitor's `janitor.conf`: protobuf text format, shared with the other services of a deployment.
+//! A Janitor's `janitor.conf`: protobuf text format, shared with the other services of a
+//! deployment.
 
 mod scan;
 
-use super::SettingsError;
+use super::error::SettingsError;
 use figment::{
     Metadata, Profile, Provider,
     value::{Dict, Map, Value},
@@ -12,8 +13,8 @@ use std::path::{Path, PathBuf};
 
 const SCHEMA: &str = include_str!("janitor.proto");
 const SCHEMA_NAME: &str = "janitor.proto";
-/// Fields that only other services read.
-const OTHERS: [&str; 8] = [
+/// Fields that only other services of the Janitor read; they are ignored without a warning.
+const FIELDS_OF_OTHER_SERVICES: [&str; 8] = [
     "origin",
     "oauth2_provider",
     "zipkin_address",
@@ -30,8 +31,9 @@ pub(super) struct JanitorConf {
     settings: Dict,
 }
 
-/// Whether a text is one, rather than TOML: its first word is followed by `:`, `{` or `<`.
-pub(super) fn is_one(text: &str) -> bool {
+/// Returns whether a text is a `janitor.conf` rather than TOML: its first word is followed by `:`,
+/// `{` or `<`.
+pub(super) fn is_janitor_conf(text: &str) -> bool {
     let first = text
         .lines()
         .map(str::trim)
@@ -55,6 +57,7 @@ fn schema() -> Result<MessageDescriptor, SettingsError> {
         .ok_or_else(|| wrong("it has no message Config".into()))
 }
 
+/// Resolves the schema's own name only: the schema imports nothing.
 struct OneFile(protox::file::File);
 
 impl protox::file::FileResolver for OneFile {
@@ -68,16 +71,20 @@ impl protox::file::FileResolver for OneFile {
 }
 
 impl JanitorConf {
-    /// Reads one; also answers what should be told about it.
+    /// Parses a `janitor.conf`; also returns warnings, one for each unknown field.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error that names the file when the text is not in protobuf's text format.
     pub(super) fn read(path: &Path, text: &str) -> Result<(Self, Vec<String>), SettingsError> {
         let wrong = |what: String| SettingsError(format!("{}: {what}", path.display()));
         let schema = schema()?;
-        let known = scan::known_fields(text, &schema, &OTHERS).map_err(wrong)?;
+        let known = scan::known_fields(text, &schema, &FIELDS_OF_OTHER_SERVICES).map_err(wrong)?;
         let message = DynamicMessage::parse_text_format(schema, &known.text)
             .map_err(|e| wrong(e.to_string()))?;
         let mut settings = Dict::new();
         for (field, value) in dict(&message) {
-            match ours(&field) {
+            match setting_keys(&field) {
                 Some(names) => {
                     settings.extend(names.iter().map(|name| ((*name).to_owned(), value.clone())))
                 }
@@ -102,13 +109,14 @@ impl JanitorConf {
     }
 }
 
-/// What a field is called among our settings, when not the same.
-fn ours(field: &str) -> Option<&'static [&'static str]> {
+/// Returns the keys that a field sets, where they are called otherwise than the field.
+fn setting_keys(field: &str) -> Option<&'static [&'static str]> {
     match field {
         "logs_location" => Some(&["logs"]),
         "artifact_location" => Some(&["artifacts"]),
         "database_location" => Some(&["store"]),
-        // Where the VCS store's own files are: for the services that serve them.
+        // The directories of the branch store's own files, which only the services that serve them
+        // need.
         "git_location" | "bzr_location" => Some(&[]),
         "redis_location" => Some(&["coordination", "events"]),
         _ => None,

@@ -1,15 +1,17 @@
-//! A first look at a text before the library parses it: counts the nesting, which the library follows without limit
-//! until the stack is full, and leaves out fields that are not in the schema, which the library refuses.
+//! A scan of a text before the library parses it. The scan limits the nesting, which the library
+//! follows without limit until the stack overflows, and blanks out fields that are not in the
+//! schema, which the library rejects.
 
 use prost_reflect::{Kind, MessageDescriptor};
 
-/// The deepest nesting that is accepted.
-const DEEPEST: usize = 32;
+/// The deepest nesting of messages that is accepted.
+const MAX_DEPTH: usize = 32;
 
-/// A text with only the fields of the schema.
+/// A text that has only fields of the schema.
 pub(super) struct Known {
+    /// The text; positions in it are the same as in the original.
     pub(super) text: String,
-    /// The fields that were left out, and that nobody is known to read.
+    /// The fields that were blanked out, without those that other services read.
     pub(super) unknown: Vec<String>,
 }
 
@@ -20,14 +22,14 @@ enum Token<'a> {
     Sign(char),
 }
 
-/// A token with where it starts and ends.
-type Placed<'a> = (Token<'a>, usize, usize);
+/// A token with the bytes where it starts and ends.
+type Located<'a> = (Token<'a>, usize, usize);
 
 fn word(c: char) -> bool {
     c.is_alphanumeric() || "_-+.".contains(c)
 }
 
-fn tokens(text: &str) -> Result<Vec<Placed<'_>>, String> {
+fn tokens(text: &str) -> Result<Vec<Located<'_>>, String> {
     let (mut tokens, mut at) = (vec![], 0);
     while let Some(rest) = text.get(at..).filter(|rest| !rest.is_empty()) {
         let Some(first) = rest.chars().next() else {
@@ -55,7 +57,7 @@ fn tokens(text: &str) -> Result<Vec<Placed<'_>>, String> {
     Ok(tokens)
 }
 
-/// The length of a quoted text, quotes included.
+/// Returns the length of a quoted text, quotes included; none when it does not end.
 fn text_length(rest: &str, quote: char) -> Option<usize> {
     let mut escaped = false;
     for (at, c) in rest.char_indices().skip(1) {
@@ -71,10 +73,11 @@ fn text_length(rest: &str, quote: char) -> Option<usize> {
 }
 
 struct Scanner<'a> {
-    tokens: Vec<Placed<'a>>,
+    tokens: Vec<Located<'a>>,
     at: usize,
+    /// Unknown fields that are no reason for a warning.
     others: &'a [&'a str],
-    /// What to leave out, as from and to.
+    /// The byte ranges to blank out.
     out: Vec<(usize, usize)>,
     unknown: Vec<String>,
 }
@@ -84,16 +87,16 @@ impl<'a> Scanner<'a> {
         self.tokens.get(self.at).map(|(token, ..)| *token)
     }
 
-    fn next(&mut self) -> Option<Placed<'a>> {
+    fn next(&mut self) -> Option<Located<'a>> {
         let token = self.tokens.get(self.at).copied();
         self.at += 1;
         token
     }
 
-    /// The fields of a message, up to its end.
+    /// Scans the fields of a message, up to its end.
     fn message(&mut self, schema: Option<&MessageDescriptor>, depth: usize) -> Result<(), String> {
-        if depth > DEEPEST {
-            return Err(format!("messages nest deeper than {DEEPEST}"));
+        if depth > MAX_DEPTH {
+            return Err(format!("messages nest deeper than {MAX_DEPTH}"));
         }
         loop {
             match self.peek() {
@@ -147,8 +150,8 @@ impl<'a> Scanner<'a> {
                 *end = self.next().map_or(after, |(_, _, end)| end);
             }
             Token::Sign('[') => {
-                if depth + 1 > DEEPEST {
-                    return Err(format!("messages nest deeper than {DEEPEST}"));
+                if depth + 1 > MAX_DEPTH {
+                    return Err(format!("messages nest deeper than {MAX_DEPTH}"));
                 }
                 while !matches!(self.peek(), None | Some(Token::Sign(']'))) {
                     if self.peek() == Some(Token::Sign(',')) {
@@ -159,7 +162,7 @@ impl<'a> Scanner<'a> {
                 }
                 *end = self.next().ok_or("a list does not end")?.2;
             }
-            // Texts that follow each other are one.
+            // Adjacent string literals make one value.
             Token::Text => {
                 while self.peek() == Some(Token::Text) {
                     *end = self.next().map_or(*end, |(_, _, end)| end);
@@ -176,7 +179,7 @@ impl<'a> Scanner<'a> {
     }
 }
 
-/// The text without the fields that `schema` does not have.
+/// Blanks out the fields that `schema` does not have.
 pub(super) fn known_fields(
     text: &str,
     schema: &MessageDescriptor,
@@ -192,7 +195,7 @@ pub(super) fn known_fields(
     scanner.message(Some(schema), 0)?;
     let mut known = text.as_bytes().to_vec();
     for (from, to) in scanner.out {
-        // Blanks keep the positions that errors name.
+        // Blanks instead of nothing, so that the library's errors name the right line and column.
         known
             .iter_mut()
             .take(to)

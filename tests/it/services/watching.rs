@@ -738,7 +738,7 @@ async fn how_soon_items_are_free_with_the_defaults() {
         for late in 0..10 {
             let place = place();
             assert_eq!(
-                settings.config.watch, place.config.watch,
+                settings.coordinator.watch, place.config.watch,
                 "the rules of these tests are the defaults"
             );
             place.queued(&["aa"]).await;
@@ -761,7 +761,7 @@ async fn how_soon_items_are_free_with_the_defaults() {
             place.clock.advance(TimeDelta::seconds(late));
             let mut silent = late;
             while place.store.get(&run.id).await.unwrap().is_some() {
-                let interval = i64::try_from(settings.pace.interval.as_secs()).unwrap();
+                let interval = i64::try_from(settings.poll.interval.as_secs()).unwrap();
                 place.clock.advance(TimeDelta::seconds(interval));
                 silent += interval;
                 watcher.clone().round().await.unwrap();

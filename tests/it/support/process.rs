@@ -24,7 +24,7 @@ pub fn free_port() -> u16 {
 
 /// A client without TLS, so without the need to choose a provider for it.
 pub fn client() -> reqwest::Client {
-    janitor_runner::worker::http_client().unwrap()
+    janitor_runner::http_client::http_client().unwrap()
 }
 
 /// One that makes a connection for each request: a connection whose upload was answered before its end is closed by the

@@ -1,82 +1,35 @@
-//! From settings as they are written to what the program works with.
+//! The conversion from settings as they are written ([`Raw`]) to the values that the program works
+//! with ([`Settings`]).
 
 use super::{
-    raw::{Raw, RawBackchannel, RawCampaign, RawDebianBuild, RawDistribution, RawRetry, RawWatch},
-    stores::{self, FileStore, StoreChoice},
+    raw::{
+        Raw, RawBackchannel, RawBranchPolicy, RawCampaign, RawDebianBuild, RawDistribution,
+        RawLimits, RawRetry, RawWatch,
+    },
+    stores,
+    validate::{at_least_one, filled},
+    values::{GuardedHttpSettings, LogFormat, PollSettings, RequestLimits, Settings},
 };
 use crate::{
-    adapters::{http::RequestLimits, support::guarded_http::GuardedHttpSettings},
     domain::{
         Invalid,
         build::BuildSettings,
         campaign::{BuildTarget, Campaign, Campaigns, DebianBuild, Distribution},
         host,
         name::CampaignName,
-        publish::PublishPolicy,
+        publish::{BranchPolicy, PublishPolicy},
         quarantine::QuarantinePolicy,
         retry::{RetryRule, RetryRules},
         vcs::VcsStore,
         watch::WatchRules,
     },
-    services::{CoordinatorConfig, watch::PollConfig},
+    services::CoordinatorConfig,
 };
 use chrono::TimeDelta;
-use std::{collections::BTreeSet, net::IpAddr, path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, time::Duration};
 
-/// What the pauses between attempts do not grow beyond, when no rule says otherwise.
-const LONGEST_DELAY: TimeDelta = TimeDelta::hours(6);
-
-/// How logs are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// JSON lines.
-    Json,
-    /// JSON lines in Cloud Logging's fields.
-    Gcp,
-}
-
-/// What the program works with.
-#[derive(Debug, Clone)]
-#[expect(missing_docs)]
-pub struct Settings {
-    pub store: StoreChoice,
-    /// Redis, for the Janitor's hashes.
-    pub coordination: Option<String>,
-    /// Redis, for its channels; none means this process.
-    pub events: Option<String>,
-    pub artifacts: FileStore,
-    pub logs: FileStore,
-    pub backup_directory: Option<PathBuf>,
-    pub spool: PathBuf,
-    /// Bytes of each upload that may wait in memory.
-    pub upload_memory: usize,
-    pub listen_address: IpAddr,
-    pub port: u16,
-    pub public_port: u16,
-    pub pace: PollConfig,
-    pub calls: GuardedHttpSettings,
-    /// How long requests under way may take once the end has come.
-    pub shutdown: Duration,
-    pub publish_policies: Vec<PublishPolicy>,
-    pub limits: RequestLimits,
-    pub log: String,
-    pub log_format: LogFormat,
-    pub config: CoordinatorConfig,
-}
-
-pub(super) fn at_least_one(field: &str, number: u32) -> Result<u32, Invalid> {
-    if number == 0 {
-        Err(Invalid::new(field, "must not be zero"))
-    } else {
-        Ok(number)
-    }
-}
-
-pub(super) fn filled(text: Option<String>) -> Option<String> {
-    text.filter(|text| !text.is_empty())
-}
+/// The default limit of the delay between two attempts, which grows exponentially.
+const MAX_RETRY_DELAY: TimeDelta = TimeDelta::hours(6);
 
 fn debian(raw: RawDebianBuild) -> BuildTarget {
     BuildTarget::Debian(DebianBuild {
@@ -89,8 +42,8 @@ fn debian(raw: RawDebianBuild) -> BuildTarget {
     })
 }
 
-fn campaign(place: usize, raw: RawCampaign) -> Result<Campaign, Invalid> {
-    let field = |key: &str| format!("campaign[{place}].{key}");
+fn campaign(index: usize, raw: RawCampaign) -> Result<Campaign, Invalid> {
+    let field = |key: &str| format!("campaign[{index}].{key}");
     let build = match (raw.debian_build, raw.generic_build) {
         (Some(_), Some(_)) => {
             return Err(Invalid::new(
@@ -135,16 +88,16 @@ fn campaigns(
     let campaigns = raw
         .into_iter()
         .enumerate()
-        .map(|(place, raw)| campaign(place, raw))
+        .map(|(index, raw)| campaign(index, raw))
         .collect::<Result<Vec<_>, _>>()?;
     let mut seen = BTreeSet::new();
-    if let Some(twice) = campaigns
+    if let Some(duplicate) = campaigns
         .iter()
         .find(|campaign| !seen.insert(campaign.name.clone()))
     {
         return Err(Invalid::new(
             "campaign",
-            format!("{} is there twice", twice.name),
+            format!("{} is there twice", duplicate.name),
         ));
     }
     Ok(Campaigns {
@@ -153,7 +106,7 @@ fn campaigns(
     })
 }
 
-/// The vendor of this machine, as `dpkg-vendor` would name it.
+/// Returns the vendor of this machine, as `dpkg-vendor` would name it.
 fn host_vendor() -> Option<String> {
     let origin = std::fs::read_to_string("/etc/dpkg/origins/default").ok()?;
     let vendor = origin
@@ -169,7 +122,8 @@ fn watch_rules(raw: &RawWatch, run_timeout_minutes: u32) -> Result<WatchRules, I
     let run_timeout =
         TimeDelta::minutes(at_least_one("run_timeout_minutes", run_timeout_minutes)?.into());
     Ok(WatchRules {
-        // A short timeout must leave time to ask.
+        // A worker must be pinged some times before its run times out, however short the timeout
+        // is.
         ping_after: seconds("watch.ping_after_seconds", raw.ping_after_seconds)?
             .min(run_timeout / 3),
         suspect_after: seconds("watch.suspect_after_seconds", raw.suspect_after_seconds)?,
@@ -178,9 +132,9 @@ fn watch_rules(raw: &RawWatch, run_timeout_minutes: u32) -> Result<WatchRules, I
     })
 }
 
-fn retry(place: usize, raw: RawRetry) -> Result<RetryRule, Invalid> {
+fn retry(index: usize, raw: RawRetry) -> Result<RetryRule, Invalid> {
     let invalid =
-        |field: &str, reason: &str| Invalid::new(format!("retry[{place}].{field}"), reason);
+        |field: &str, reason: &str| Invalid::new(format!("retry[{index}].{field}"), reason);
     if raw.name.is_empty() {
         return Err(invalid("name", "must not be empty"));
     }
@@ -191,7 +145,7 @@ fn retry(place: usize, raw: RawRetry) -> Result<RetryRule, Invalid> {
     if !(0.0..=1.0).contains(&jitter) {
         return Err(invalid("jitter", "must be from 0 to 1"));
     }
-    at_least_one(&format!("retry[{place}].attempts"), raw.attempts)?;
+    at_least_one(&format!("retry[{index}].attempts"), raw.attempts)?;
     let delay = TimeDelta::seconds(raw.delay_seconds.into());
     Ok(RetryRule {
         name: raw.name,
@@ -203,7 +157,7 @@ fn retry(place: usize, raw: RawRetry) -> Result<RetryRule, Invalid> {
         factor,
         max_delay: raw
             .max_delay_seconds
-            .map_or(delay.max(LONGEST_DELAY), |seconds| {
+            .map_or(delay.max(MAX_RETRY_DELAY), |seconds| {
                 TimeDelta::seconds(seconds.into())
             }),
         jitter,
@@ -211,7 +165,10 @@ fn retry(place: usize, raw: RawRetry) -> Result<RetryRule, Invalid> {
     })
 }
 
-fn calls(raw: &RawBackchannel, user_agent: Option<String>) -> Result<GuardedHttpSettings, Invalid> {
+fn guarded_http(
+    raw: &RawBackchannel,
+    user_agent: Option<String>,
+) -> Result<GuardedHttpSettings, Invalid> {
     let seconds = |field: &str, number| {
         at_least_one(field, number).map(|seconds| Duration::from_secs(seconds.into()))
     };
@@ -225,8 +182,8 @@ fn calls(raw: &RawBackchannel, user_agent: Option<String>) -> Result<GuardedHttp
     };
     Ok(GuardedHttpSettings {
         timeout: seconds("backchannel.timeout_seconds", raw.timeout_seconds)?,
-        stall_timeout: seconds("backchannel.log_stall_seconds", raw.log_stall_seconds)?,
-        transfer_timeout: seconds("backchannel.log_total_seconds", raw.log_total_seconds)?,
+        log_stall: seconds("backchannel.log_stall_seconds", raw.log_stall_seconds)?,
+        log_total: seconds("backchannel.log_total_seconds", raw.log_total_seconds)?,
         allowed_networks: raw
             .allowed_networks
             .iter()
@@ -237,58 +194,99 @@ fn calls(raw: &RawBackchannel, user_agent: Option<String>) -> Result<GuardedHttp
     })
 }
 
-/// Checks settings; the field of a failure is the key.
-pub(super) fn check(raw: Raw) -> Result<Settings, Invalid> {
-    let log_format = match raw.telemetry.format.as_str() {
-        "text" => LogFormat::Text,
-        "json" => LogFormat::Json,
-        "gcp" => LogFormat::Gcp,
-        _ => {
-            return Err(Invalid::new(
-                "telemetry.format",
-                "is none of text, json, gcp",
-            ));
-        }
+fn log_format(text: &str) -> Result<LogFormat, Invalid> {
+    match text {
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        "gcp" => Ok(LogFormat::Gcp),
+        _ => Err(Invalid::new(
+            "telemetry.format",
+            "is none of text, json, gcp",
+        )),
+    }
+}
+
+fn request_limits(raw: &RawLimits) -> RequestLimits {
+    RequestLimits {
+        json_body: raw.json_body.0,
+        upload_file: raw.upload_file.0,
+        upload: raw.upload.0,
+        upload_files: raw.upload_files,
+        upload_idle_seconds: raw.upload_idle_seconds.max(1),
+    }
+}
+
+fn poll(raw: &RawWatch, interval_seconds: u32) -> Result<PollSettings, Invalid> {
+    let interval = at_least_one("keepalive_interval_seconds", interval_seconds)?;
+    let pings = at_least_one("watch.max_concurrent_pings", raw.max_concurrent_pings)?;
+    Ok(PollSettings {
+        interval: Duration::from_secs(interval.into()),
+        max_concurrent_pings: pings as usize,
+    })
+}
+
+fn publish_policy(name: String, branches: Vec<RawBranchPolicy>) -> PublishPolicy {
+    let branch = |raw: RawBranchPolicy| BranchPolicy {
+        role: raw.role,
+        mode: raw.mode,
+        frequency_days: raw.frequency_days,
     };
-    let policies = raw
-        .publish_policies
-        .into_iter()
-        .map(|(name, per_branch)| PublishPolicy {
-            name,
-            per_branch,
-            rate_limit_bucket: None,
-        });
-    let config = CoordinatorConfig {
-        campaigns: campaigns(raw.campaign, raw.distribution)?,
+    PublishPolicy {
+        name,
+        per_branch: branches.into_iter().map(branch).collect(),
+        rate_limit_bucket: None,
+    }
+}
+
+fn retries(raw: Vec<RawRetry>) -> Result<RetryRules, Invalid> {
+    raw.into_iter()
+        .enumerate()
+        .map(|(index, rule)| retry(index, rule))
+        .collect::<Result<_, _>>()
+        .map(RetryRules)
+}
+
+/// Takes from `raw` what the use cases depend on.
+fn coordinator(raw: &mut Raw) -> Result<CoordinatorConfig, Invalid> {
+    let take = std::mem::take::<Option<String>>;
+    Ok(CoordinatorConfig {
+        campaigns: campaigns(
+            std::mem::take(&mut raw.campaign),
+            std::mem::take(&mut raw.distribution),
+        )?,
         build: BuildSettings {
-            dep_server_url: filled(raw.dep_server_url),
-            apt_archive_location: filled(raw.apt_archive_location),
-            apt_archive_key: filled(raw.apt_archive_key),
+            dep_server_url: filled(take(&mut raw.dep_server_url)),
+            apt_archive_location: filled(take(&mut raw.apt_archive_location)),
+            apt_archive_key: filled(take(&mut raw.apt_archive_key)),
             host_vendor: host_vendor(),
         },
-        vcs_store: filled(raw.public_vcs_location)
+        vcs_store: filled(take(&mut raw.public_vcs_location))
             .map_or_else(|| Ok(VcsStore::default()), |text| VcsStore::parse(&text))?,
-        committer: filled(raw.committer),
+        committer: filled(take(&mut raw.committer)),
         avoid_hosts: raw
             .avoid_hosts
             .iter()
             .map(|name| host::normalize(name))
             .collect(),
         watch: watch_rules(&raw.watch, raw.run_timeout_minutes)?,
-        retries: RetryRules(
-            raw.retry
-                .into_iter()
-                .enumerate()
-                .map(|(place, rule)| retry(place, rule))
-                .collect::<Result<_, _>>()?,
-        ),
+        retries: retries(std::mem::take(&mut raw.retry))?,
         quarantine: QuarantinePolicy {
-            codes: raw.workers.quarantine_codes,
+            codes: std::mem::take(&mut raw.workers.quarantine_codes),
             quarantine_after: raw.workers.quarantine_after,
         },
         live_logs: raw.limits.live_logs.0,
         use_cached_only: raw.use_cached_only,
-    };
+    })
+}
+
+/// Checks and converts settings.
+///
+/// # Errors
+///
+/// Returns an [`Invalid`] for the first value that cannot be used; its field is the key.
+pub(super) fn settings(mut raw: Raw) -> Result<Settings, Invalid> {
+    let log_format = log_format(&raw.telemetry.format)?;
+    let coordinator = coordinator(&mut raw)?;
     Ok(Settings {
         store: stores::store(&raw.store, &raw.postgres)?,
         coordination: stores::redis("coordination", raw.coordination.as_deref())?,
@@ -302,27 +300,17 @@ pub(super) fn check(raw: Raw) -> Result<Settings, Invalid> {
         listen_address: raw.listen_address,
         port: raw.port,
         public_port: raw.public_port,
-        pace: PollConfig {
-            interval: Duration::from_secs(
-                at_least_one("keepalive_interval_seconds", raw.keepalive_interval_seconds)?.into(),
-            ),
-            max_concurrent_pings: at_least_one(
-                "watch.max_concurrent_pings",
-                raw.watch.max_concurrent_pings,
-            )? as usize,
-        },
-        calls: calls(&raw.backchannel, filled(raw.user_agent))?,
+        poll: poll(&raw.watch, raw.keepalive_interval_seconds)?,
+        guarded_http: guarded_http(&raw.backchannel, filled(raw.user_agent))?,
         shutdown: Duration::from_secs(raw.shutdown_seconds.into()),
-        publish_policies: policies.collect(),
-        limits: RequestLimits {
-            json_body: raw.limits.json_body.0,
-            upload_file: raw.limits.upload_file.0,
-            upload: raw.limits.upload.0,
-            upload_files: raw.limits.upload_files,
-            upload_idle_seconds: raw.limits.upload_idle_seconds.max(1),
-        },
+        publish_policies: raw
+            .publish_policies
+            .into_iter()
+            .map(|(name, branches)| publish_policy(name, branches))
+            .collect(),
+        limits: request_limits(&raw.limits),
         log: raw.telemetry.log,
         log_format,
-        config,
+        coordinator,
     })
 }

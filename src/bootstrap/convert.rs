@@ -1,0 +1,82 @@
+//! The configuration of each adapter and service, made of the values that the settings own.
+
+use crate::{
+    adapters::{gcs, http, postgres, s3, support::guarded_http},
+    services::watch::PollConfig,
+    settings,
+};
+
+impl From<&settings::PostgresSettings> for postgres::PostgresSettings {
+    fn from(settings: &settings::PostgresSettings) -> Self {
+        Self {
+            url: settings.url.clone(),
+            max_connections: settings.max_connections,
+            statement_timeout: settings.statement_timeout,
+        }
+    }
+}
+
+impl From<&settings::GcsSettings> for gcs::GcsSettings {
+    fn from(settings: &settings::GcsSettings) -> Self {
+        Self {
+            bucket: settings.bucket.clone(),
+            endpoint: settings.endpoint.clone(),
+            credentials: (&settings.credentials).into(),
+        }
+    }
+}
+
+impl From<&settings::GcsCredentials> for gcs::GcsCredentials {
+    fn from(credentials: &settings::GcsCredentials) -> Self {
+        match credentials {
+            settings::GcsCredentials::Anonymous => Self::Anonymous,
+            settings::GcsCredentials::File(path) => Self::File(path.clone()),
+            settings::GcsCredentials::Default => Self::Default,
+        }
+    }
+}
+
+impl From<&settings::S3Settings> for s3::S3Settings {
+    fn from(settings: &settings::S3Settings) -> Self {
+        Self {
+            bucket: settings.bucket.clone(),
+            endpoint: settings.endpoint.clone(),
+            region: settings.region.clone(),
+            access_key_id: settings.access_key_id.clone(),
+            secret_access_key: settings.secret_access_key.clone(),
+        }
+    }
+}
+
+impl From<&settings::GuardedHttpSettings> for guarded_http::GuardedHttpSettings {
+    fn from(settings: &settings::GuardedHttpSettings) -> Self {
+        Self {
+            timeout: settings.timeout,
+            stall_timeout: settings.log_stall,
+            transfer_timeout: settings.log_total,
+            allowed_networks: settings.allowed_networks.clone(),
+            user_agent: settings.user_agent.clone(),
+        }
+    }
+}
+
+impl From<settings::RequestLimits> for http::RequestLimits {
+    fn from(limits: settings::RequestLimits) -> Self {
+        Self {
+            json_body: limits.json_body,
+            upload_file: limits.upload_file,
+            upload: limits.upload,
+            upload_files: limits.upload_files,
+            upload_idle_seconds: limits.upload_idle_seconds,
+        }
+    }
+}
+
+impl From<settings::PollSettings> for PollConfig {
+    fn from(settings: settings::PollSettings) -> Self {
+        Self {
+            interval: settings.interval,
+            max_concurrent_pings: settings.max_concurrent_pings,
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! `run ls|show|logs|kill`.
+
+use super::{
+    client::{Server, ServerArgs},
+    logs::{self, LogsArgs},
+    output::{cell, duration, print_done, print_json, short, table},
+};
+use crate::adapters::wire::RunResponse;
+use anyhow::Result;
+use clap::Subcommand;
+use serde_json::Value;
+use std::{io::Write, process::ExitCode};
+
+/// Runs.
+#[derive(Debug, Subcommand)]
+pub(super) enum RunCommand {
+    /// List the latest finished runs
+    Ls {
+        #[command(flatten)]
+        server: ServerArgs,
+        /// Maximum number of entries
+        #[arg(long, default_value_t = 20)]
+        limit: usize,
+    },
+    /// Show every stored fact of a finished run
+    Show {
+        /// Id of the run
+        id: String,
+        #[command(flatten)]
+        server: ServerArgs,
+        /// Print its logs too
+        #[arg(long)]
+        log: bool,
+    },
+    /// Print a log of a finished or active run
+    Logs(LogsArgs),
+    /// Ask the worker of an active run to stop it
+    Kill {
+        /// Id of the run
+        id: String,
+        #[command(flatten)]
+        server: ServerArgs,
+    },
+}
+
+pub(super) async fn run(command: RunCommand) -> Result<ExitCode> {
+    match command {
+        RunCommand::Ls { server, limit } => list(&server, limit).await,
+        RunCommand::Show { id, server, log } => show(&server, &id, log).await,
+        RunCommand::Logs(args) => logs::logs(args).await,
+        RunCommand::Kill { id, server } => kill(&server, &id).await,
+    }
+}
+
+async fn list(args: &ServerArgs, limit: usize) -> Result<ExitCode> {
+    let runs = args
+        .client()?
+        .get::<Vec<RunResponse>>(&["runs"], &[("limit", limit.to_string())])
+        .await?;
+    if args.json {
+        return print_json(&runs.json);
+    }
+    let rows = runs.parse()?.into_iter().map(|run| {
+        let result = run.result;
+        [
+            result.log_id,
+            result.campaign,
+            result.codebase,
+            result.code,
+            duration(result.duration),
+            result.revision.as_deref().map(short).unwrap_or_default(),
+            result.finish_time,
+        ]
+    });
+    println!(
+        "{}",
+        table(
+            [
+                "run", "campaign", "codebase", "result", "duration", "revision", "finished",
+            ],
+            rows
+        )
+    );
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn kill(args: &ServerArgs, id: &str) -> Result<ExitCode> {
+    let run = args.client()?.post_empty::<Value>(&["kill", id]).await?;
+    print_done(args, &run.json, &format!("run {id} is to stop"))
+}
+
+async fn show(args: &ServerArgs, id: &str, with_logs: bool) -> Result<ExitCode> {
+    let server = args.client()?;
+    let run = server
+        .get::<RunResponse>(&["runs", id], &[("full", "1".into())])
+        .await?;
+    if args.json {
+        print_json(&run.json)?;
+    } else {
+        print_facts(&run.json);
+    }
+    if with_logs {
+        for name in run.parse()?.result.logfilenames {
+            if !args.json {
+                println!("--- {name}");
+            }
+            print_log(&server, id, &name).await?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints every fact that is known, also those that this version knows nothing of.
+fn print_facts(run: &Value) {
+    let facts = run
+        .as_object()
+        .into_iter()
+        .flatten()
+        .filter(|(_, value)| !value.is_null());
+    println!(
+        "{}",
+        table(
+            ["fact", "value"],
+            facts.map(|(name, value)| [name.clone(), cell(value)])
+        )
+    );
+}
+
+/// Copies a log to standard output as it arrives.
+async fn print_log(server: &Server, id: &str, name: &str) -> Result<()> {
+    let mut response = server.get_raw(&["log", id, name], &[]).await?;
+    let mut out = std::io::stdout().lock();
+    while let Some(chunk) = response.chunk().await? {
+        out.write_all(&chunk)?;
+    }
+    Ok(out.flush()?)
+}

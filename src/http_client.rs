@@ -1,0 +1,24 @@
+//! The HTTP client of the bundled worker and of the command line.
+
+use reqwest::Client;
+use std::time::Duration;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a response may send nothing.
+const READ_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// Makes a client. There is no timeout for whole requests: a log that is followed takes as long as
+/// its run.
+///
+/// # Errors
+///
+/// Returns an error when the TLS backend cannot be initialised.
+pub fn http_client() -> Result<Client, reqwest::Error> {
+    crate::tls::install();
+    let agent = concat!("janitor-runner/", env!("CARGO_PKG_VERSION"));
+    Client::builder()
+        .user_agent(agent)
+        .connect_timeout(CONNECT_TIMEOUT)
+        .read_timeout(READ_TIMEOUT)
+        .build()
+}

@@ -1,0 +1,206 @@
+use super::*;
+use figment::util::map;
+
+fn no_flags() -> Flags {
+    Flags(figment::value::Dict::new())
+}
+
+fn load_text(text: &str) -> Result<Loaded, SettingsError> {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    std::io::Write::write_all(&mut file, text.as_bytes()).unwrap();
+    load(&[file.path().to_owned()], no_flags())
+}
+
+fn error_of(text: &str) -> String {
+    load_text(text).map(|_| ()).unwrap_err().to_string()
+}
+
+#[test]
+fn shipped_files_load() {
+    for file in ["config/default.toml", "config/local.toml"] {
+        let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(file);
+        let loaded = load(&[path], no_flags()).unwrap();
+        assert_eq!(loaded.settings.port, 9911, "{file}");
+    }
+}
+
+#[test]
+fn flags_override_files() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    std::io::Write::write_all(&mut file, b"port = 1\npublic_port = 2\n").unwrap();
+    let flags = Flags(map! { "port".to_owned() => 3_u16.into() });
+    let settings = load(&[file.path().to_owned()], flags).unwrap().settings;
+    assert_eq!(settings.port, 3);
+    assert_eq!(settings.public_port, 2);
+}
+
+#[test]
+fn errors_name_key_and_layer_without_secrets() {
+    for (text, key) in [
+        ("port = \"x\"", "port"),
+        ("nonsense = 1", "nonsense"),
+        ("store = \"tape:/dev/st0\"", "store"),
+        ("store = \"mysql://u:secret@h/db\"", "store"),
+        ("events = \"amqp://u:secret@h/db\"", "events"),
+        ("artifacts = \"ftp://u:secret@h/db\"", "artifacts"),
+        ("logs = \"gs://\"", "logs"),
+        (
+            "[postgres]\nmax_connections = 0\nstatement_timeout_seconds = 1",
+            "postgres.max_connections",
+        ),
+        ("public_vcs_location = \"nowhere\"", "public_vcs_location"),
+        ("[limits]\njson_body = \"many\"", "limits.json_body"),
+        ("[[campaign]]\nname = \"X\"", "campaign"),
+        ("run_timeout_minutes = 0", "run_timeout_minutes"),
+        (
+            "[publish_policies]\np = [{ role = \"main\", mode = \"shout\" }]",
+            "publish_policies",
+        ),
+    ] {
+        let error = error_of(text);
+        assert!(error.contains(key), "{text}: {error} does not name {key}");
+        assert!(error.contains("from"), "{text}: {error} names no layer");
+        assert!(!error.contains("secret"), "{text}: {error} shows a secret");
+    }
+}
+
+#[test]
+fn secrets_are_read_from_files() {
+    let mut secret = tempfile::NamedTempFile::new().unwrap();
+    std::io::Write::write_all(&mut secret, b"elsewhere\n").unwrap();
+    let path = secret.path().display();
+    let loaded = load_text(&format!("store = \"sled:/data/{{file:{path}}}\"")).unwrap();
+    assert_eq!(
+        loaded.settings.store,
+        StoreChoice::Sled("/data/elsewhere".into())
+    );
+}
+
+#[test]
+fn missing_secret_is_an_error() {
+    let error = error_of("store = \"sled:{env:NO_SUCH_VARIABLE_HERE}\"");
+    assert!(error.contains("NO_SUCH_VARIABLE_HERE"), "{error}");
+}
+
+#[test]
+fn production_example_loads() {
+    let secret = "{file:/etc/janitor-runner/database-password}";
+    let production = include_str!("../../config/production.example.toml");
+    assert!(production.contains(secret));
+    let settings = load_text(&production.replace(secret, "geheim"))
+        .unwrap()
+        .settings;
+    let StoreChoice::Postgres(postgres) = &settings.store else {
+        panic!("the store is {}", settings.store);
+    };
+    assert!(postgres.url.ends_with("geheim@db.internal/janitor"));
+    assert_eq!(
+        settings.store.to_string(),
+        "Postgres, database janitor at db.internal"
+    );
+    assert_eq!(settings.logs.to_string(), "gs://example-janitor-logs");
+}
+
+#[test]
+fn campaigns_example_loads() {
+    let text = include_str!("../../examples/deploy/campaigns.toml");
+    let settings = load_text(text).unwrap().settings;
+    assert_eq!(settings.coordinator.campaigns.campaigns.len(), 1);
+}
+
+#[test]
+fn compose_example_sets_known_variables() {
+    let compose = include_str!("../../examples/deploy/compose.yaml");
+    let lines: Vec<String> = compose
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix(PREFIX)?.split_once(": "))
+        .map(|(key, value)| format!("{} = {value:?}", key.to_lowercase()))
+        .collect();
+    assert_eq!(lines.len(), 7);
+    let settings = load_text(&lines.join("\n")).unwrap().settings;
+    assert!(
+        matches!(settings.store, StoreChoice::Postgres(_)),
+        "the store is {}",
+        settings.store
+    );
+}
+
+#[test]
+fn janitor_conf_locations_choose_the_stores() {
+    let locations = "database_location: 'postgresql://j@db/janitor'\n\
+                     redis_location: 'redis://r/'\n\
+                     artifact_location: 'gs://a/'\n\
+                     logs_location: 'https://s3.example/'\n";
+    let settings = load_text(locations).unwrap().settings;
+    assert!(
+        matches!(settings.store, StoreChoice::Postgres(_)),
+        "the store is {}",
+        settings.store
+    );
+    assert_eq!(settings.events.as_deref(), Some("redis://r/"));
+    assert_eq!(settings.coordination.as_deref(), Some("redis://r/"));
+    assert_eq!(settings.artifacts.to_string(), "gs://a");
+    let FileStore::S3(s3) = &settings.logs else {
+        panic!("logs are in {}", settings.logs);
+    };
+    assert_eq!(s3.bucket, "debian-janitor");
+    assert_eq!(s3.endpoint.as_deref(), Some("https://s3.example/"));
+}
+
+#[test]
+fn janitor_conf_campaigns_are_read() {
+    let loaded = load_text(include_str!("../../tests/golden/campaigns.conf")).unwrap();
+    let coordinator = loaded.settings.coordinator;
+    assert_eq!(
+        coordinator.committer.as_deref(),
+        Some("Janitor Bot <janitor@example.com>")
+    );
+    assert_eq!(coordinator.campaigns.campaigns.len(), 7);
+    let full = coordinator.campaigns.distribution("full").unwrap();
+    assert_eq!(full.component, ["main", "contrib"]);
+    assert_eq!(loaded.warnings, Vec::<String>::new());
+}
+
+#[test]
+fn unknown_fields_of_janitor_conf_are_warnings() {
+    let text = "committer: 'A <a@b>' # x\n\
+                novelty: 5\n\
+                strange { a: [1, 2] b < c: \"}\" > }\n\
+                origin: 'x'\n\
+                campaign { name: \"aa\" command: \"x\" later_field: true generic_build {} \
+                merge_proposal { title: 't' } }";
+    let loaded = load_text(text).unwrap();
+    assert_eq!(loaded.warnings.len(), 3, "{:?}", loaded.warnings);
+    let coordinator = loaded.settings.coordinator;
+    assert_eq!(coordinator.campaigns.campaigns.len(), 1);
+    assert_eq!(coordinator.committer.as_deref(), Some("A <a@b>"));
+}
+
+#[test]
+fn deep_nesting_of_janitor_conf_is_rejected() {
+    let deep = format!("campaign {}{}", "{ a ".repeat(100_000), "}".repeat(100_000));
+    let error = error_of(&deep);
+    assert!(error.contains("nest"), "{error}");
+}
+
+#[test]
+fn unfinished_janitor_conf_is_rejected() {
+    for text in ["campaign { name: \"aa\"", "committer: \"unfinished"] {
+        assert!(load_text(text).is_err(), "{text}");
+    }
+}
+
+#[test]
+fn every_publish_mode_and_afterwards_of_the_schema_is_accepted() {
+    let schema = schema().unwrap();
+    let values = |pointer: &str| schema.pointer(pointer).and_then(|v| v.as_array()).unwrap();
+    let modes = "/properties/publish_policies/additionalProperties/items/properties/mode/enum";
+    for mode in values(modes) {
+        let text = format!("[publish_policies]\np = [{{ role = \"main\", mode = {mode} }}]");
+        assert!(load_text(&text).is_ok(), "{text}");
+    }
+    for then in values("/properties/retry/items/properties/then/enum") {
+        let text = format!("[[retry]]\nname = \"r\"\nattempts = 1\nthen = {then}");
+        assert!(load_text(&text).is_ok(), "{text}");
+    }
+}
