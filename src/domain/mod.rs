@@ -13,6 +13,7 @@ pub mod codebase;
 pub mod command;
 pub mod committer;
 pub mod finish;
+pub mod host;
 pub mod invalid;
 pub mod log_name;
 pub mod name;

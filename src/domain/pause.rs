@@ -4,6 +4,7 @@
 use super::{
     Invalid,
     active_run::ActiveRun,
+    host,
     invalid::text,
     name::{CampaignName, CodebaseName},
     queue::{Bucket, QueueItem},
@@ -37,7 +38,7 @@ impl Scope {
             "all" if name.is_some() => return Err(Invalid::new("name", "all has no name")),
             "all" => Self::All,
             "campaign" => Self::Campaign(CampaignName::new(named()?).map_err(of)?),
-            "host" => Self::Host(text("name", named()?.to_owned())?),
+            "host" => Self::Host(host::normalize(&text("name", named()?.to_owned())?)),
             "codebase" => Self::Codebase(CodebaseName::new(named()?).map_err(of)?),
             "bucket" => Self::Bucket(named()?.parse().map_err(of)?),
             "worker" => Self::Worker(text("name", named()?.to_owned())?),

@@ -317,7 +317,7 @@ impl Assigner {
                 None
             }
             Ok(Probe::RateLimited(until)) => Some(HostBackoff {
-                host: codebase.host()?.to_owned(),
+                host: codebase.host()?,
                 until,
             }),
             Ok(Probe::Unknown(_)) | Err(_) => None,

@@ -3,6 +3,7 @@
 use super::{CoordinatorConfig, ServiceError};
 use crate::{
     domain::{
+        codebase::Codebase,
         pause::{ConcurrencyLimit, Pauses as PauseSet},
         queue::{QueueId, QueueItem},
         schedule::{Score, score},
@@ -135,7 +136,8 @@ impl Explainer {
             ));
         }
         let codebase = self.catalog.codebase(&item.key.codebase).await?;
-        let host = codebase.as_ref().and_then(|codebase| codebase.host());
+        let host = codebase.as_ref().and_then(Codebase::host);
+        let host = host.as_deref();
         let pauses: PauseSet = self.pauses.pauses(now).await?.into_iter().collect();
         for pause in pauses.of_item(item, host) {
             let what = format!("{} {}", pause.scope.kind(), pause.scope.name());

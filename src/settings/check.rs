@@ -10,6 +10,7 @@ use crate::{
         Invalid,
         build::BuildSettings,
         campaign::{BuildTarget, Campaign, Campaigns, DebianBuild, Distribution},
+        host,
         name::CampaignName,
         publish::PublishPolicy,
         quarantine::QuarantinePolicy,
@@ -268,7 +269,11 @@ pub(super) fn check(raw: Raw) -> Result<Settings, Invalid> {
         vcs_store: filled(raw.public_vcs_location)
             .map_or_else(|| Ok(VcsStore::default()), |text| VcsStore::parse(&text))?,
         committer: filled(raw.committer),
-        avoid_hosts: raw.avoid_hosts,
+        avoid_hosts: raw
+            .avoid_hosts
+            .iter()
+            .map(|name| host::normalize(name))
+            .collect(),
         watch: watch_rules(&raw.watch, raw.run_timeout_minutes)?,
         retries: RetryRules(
             raw.retry

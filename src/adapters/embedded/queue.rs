@@ -217,7 +217,7 @@ fn next(
         })?;
         if codebase
             .host()
-            .is_none_or(|host| !closed_hosts.iter().any(|closed| closed == host))
+            .is_none_or(|host| !closed_hosts.contains(&host))
         {
             return Ok(Some(NextItem {
                 item: item.clone(),
@@ -248,7 +248,7 @@ pub(super) fn claim(
         txn.put(keys::worker_seen(worker), &Moment(request.now))?;
     }
     let run = ActiveRun {
-        host: codebase.host().map(str::to_owned),
+        host: codebase.host(),
         lease_until: request.lease.map(|lease| request.now + lease),
         ..ActiveRun::new(
             request.run_id,

@@ -118,12 +118,14 @@ impl LiveLogs for Postgres {
         name: &str,
         offset: u64,
         bytes: Bytes,
-        room: u64,
+        max_total: u64,
     ) -> Result<Appended, Fault> {
         self.tables
             .transaction("append to a log", |connection| {
                 let (run, name, bytes) = (run.clone(), name.to_owned(), bytes.clone());
-                Box::pin(async move { append(connection, &run, &name, offset, &bytes, room).await })
+                Box::pin(
+                    async move { append(connection, &run, &name, offset, &bytes, max_total).await },
+                )
             })
             .await
     }

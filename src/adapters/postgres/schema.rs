@@ -33,6 +33,11 @@ const RUNNER: &[(i64, &str, &str)] = &[
         "names that say what the tables and columns hold",
         include_str!("../../../migrations/runner/0003_names.sql"),
     ),
+    (
+        5,
+        "one rule for the host of a branch URL",
+        include_str!("../../../migrations/runner/0004_hosts.sql"),
+    ),
 ];
 
 /// What the runner needs of the Janitor's tables: each column with the kind of its type

@@ -7,6 +7,7 @@ use crate::{
     domain::{
         Invalid,
         active_run::{ActiveRun, BackchannelAddress, Claimant, RunVcs},
+        host,
         name::{CampaignName, CodebaseName, RunId},
         queue::{Bucket, QueueId, QueueItem, QueueKey},
         time::{self, Time, iso},
@@ -212,7 +213,7 @@ impl Hashes {
             .into_iter()
             .filter_map(|(host, until)| {
                 Some(HostBackoff {
-                    host,
+                    host: host::normalize(&host),
                     until: time::parse("until", &until).ok()?,
                 })
             })

@@ -87,7 +87,8 @@ async fn nothing_of_theirs_is_changed() {
     let before = theirs(&url).await;
     // Version 1 is the Janitor's own tables, which are there.
     let ours = "  2: the runner's tables\n  3: leases, parked items, pauses, limits and logs of active runs\n  \
-        4: names that say what the tables and columns hold\n";
+        4: names that say what the tables and columns hold\n  \
+        5: one rule for the host of a branch URL\n";
     assert_eq!(
         migrate(&url, &["--dry-run"]),
         (true, format!("Would apply:\n{ours}"))

@@ -3,6 +3,7 @@
 mod coordination;
 mod existing;
 mod files;
+mod hosts;
 mod plans;
 mod replicas;
 mod stores;

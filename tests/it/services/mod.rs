@@ -409,7 +409,7 @@ async fn a_host_that_is_rate_limited_is_skipped_and_its_item_kept() {
     let mut vcs = MockVcs::new();
     vcs.expect_earlier_branch().returning(|_, _| None);
     vcs.expect_probe()
-        .returning(move |codebase| match codebase.host() {
+        .returning(move |codebase| match codebase.host().as_deref() {
             Some("aa.example") => Probe::RateLimited(until),
             _ => Probe::Availability {
                 url: "https://elsewhere/x".into(),

@@ -109,7 +109,7 @@ fn assign(
         .position(|request| request.run_id.as_str() == run_id)?;
     let request = requests.get(index)?;
     let run = ActiveRun {
-        host: codebase.host().map(str::to_owned),
+        host: codebase.host(),
         lease_until: request.lease.map(|lease| request.now + lease),
         ..ActiveRun::new(
             request.run_id.clone(),

@@ -65,7 +65,7 @@ candidates AS MATERIALIZED (
             (SELECT hosts FROM blocked) IS NULL
             OR NOT coalesce(
                 (
-                    SELECT substring(codebase.branch_url from '://(?:[^/@]*@)?([^/]+)')
+                    SELECT runner_host(codebase.branch_url)
                     FROM codebase WHERE codebase.name = item.codebase
                 ) = ANY ((SELECT hosts FROM blocked)::text[]),
                 false))
@@ -85,7 +85,7 @@ requests AS (
 -- The candidates with the hosts of their codebases.
 with_host AS (
     SELECT candidates.*, (
-            SELECT substring(codebase.branch_url from '://(?:[^/@]*@)?([^/]+)')
+            SELECT runner_host(codebase.branch_url)
             FROM codebase WHERE codebase.name = candidates.codebase
         ) AS host
     FROM candidates

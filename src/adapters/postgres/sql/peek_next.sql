@@ -62,7 +62,7 @@ candidates AS MATERIALIZED (
             (SELECT hosts FROM blocked) IS NULL
             OR NOT coalesce(
                 (
-                    SELECT substring(codebase.branch_url from '://(?:[^/@]*@)?([^/]+)')
+                    SELECT runner_host(codebase.branch_url)
                     FROM codebase WHERE codebase.name = item.codebase
                 ) = ANY ((SELECT hosts FROM blocked)::text[]),
                 false))
