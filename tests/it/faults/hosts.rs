@@ -116,7 +116,8 @@ async fn hosts_stored_before_are_normalized() {
         include_str!("../../../migrations/runner/0001_runner.sql"),
         include_str!("../../../migrations/runner/0002_watching.sql"),
         include_str!("../../../migrations/runner/0003_names.sql"),
-        "INSERT INTO codebase (name, branch_url) VALUES ('aa', 'https://u@H.example:8443/x');
+        "INSERT INTO codebase (name, branch_url, url)
+         VALUES ('aa', 'https://u@H.example:8443/x', 'https://u@H.example:8443/x');
          INSERT INTO runner_active_run
              (run_id, queue_id, token, claimant, item, start_time, keepalive, vcs, host)
          VALUES ('r1', 1, 't', '{}', '{\"codebase\": \"aa\"}', now(), now(), '{}', 'H.example:8443');
