@@ -89,15 +89,15 @@ pub(super) struct Raw {
     /// Sets the path, on the workers, of the key that signs the archive. Default: none.
     /// Example: `"/usr/share/keyrings/janitor.gpg"`.
     pub(super) apt_archive_key: Option<String>,
-    /// Sets the author of commits. Default: none, workers decide. Example: `"Janitor Bot
-    /// <janitor@example.com>"`.
+    /// Sets the author of commits. Default: none, workers decide. Example:
+    /// `"Janitor Bot <janitor@example.com>"`.
     pub(super) committer: Option<String>,
     /// Sets the `User-Agent` of requests to workers. Default: none, `janitor-runner/VERSION`.
     /// Example: `"janitor-runner"`.
     pub(super) user_agent: Option<String>,
     /// Maps the name of each publish policy that candidates may name to its rules, one for each
-    /// role of a branch. Default: `{}`. Example: `{ default-policy = [{ role = "main", mode =
-    /// "propose" }] }`.
+    /// role of a branch. Default: `{}`. Example:
+    /// `{ default-policy = [{ role = "main", mode = "propose" }] }`.
     pub(super) publish_policies: BTreeMap<String, Vec<RawBranchPolicy>>,
     /// Lists the campaigns. Default: `[]`.
     #[serde(default)]
@@ -277,8 +277,8 @@ pub(super) struct RawLimits {
     pub(super) upload_file: Size,
     /// Limits the size of a whole upload. Default: `"16 GiB"`.
     pub(super) upload: Size,
-    /// Sets how much of each upload is buffered in memory rather than in the spool. Default: `"64
-    /// KiB"`.
+    /// Sets how much of each upload is buffered in memory rather than in the spool. Default:
+    /// `"64 KiB"`.
     pub(super) upload_memory: Size,
     /// Limits the number of files in an upload. Default: `10000`.
     pub(super) upload_files: u64,

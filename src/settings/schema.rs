@@ -23,7 +23,25 @@ pub fn schema() -> Result<Value, figment::Error> {
         .to_value();
     let defaults: Map<String, Value> = Figment::from(Toml::string(DEFAULTS)).extract()?;
     add_defaults(&mut schema, &defaults);
+    join_lines(&mut schema);
     Ok(schema)
+}
+
+/// Joins the lines of each paragraph of the descriptions, so that the schema does not depend on how
+/// doc comments are wrapped.
+fn join_lines(schema: &mut Value) {
+    match schema {
+        Value::Object(object) => {
+            if let Some(Value::String(description)) = object.get_mut("description") {
+                let paragraphs = description.split("\n\n");
+                let joined: Vec<_> = paragraphs.map(|text| text.replace('\n', " ")).collect();
+                *description = joined.join("\n\n");
+            }
+            object.values_mut().for_each(join_lines);
+        }
+        Value::Array(list) => list.iter_mut().for_each(join_lines),
+        _ => {}
+    }
 }
 
 /// Notes the default of each property of a table, and of the tables below it.
