@@ -151,52 +151,6 @@ fn debian(
 ) -> Build {
     let chroot = target.chroot.as_deref().or(distribution.chroot.as_deref());
     let repository = distribution.base_apt_repository();
-    let mut lintian = Map::new();
-    lintian.insert("profile".into(), json!(distribution.lintian_profile));
-    if !distribution.lintian_suppress_tag.is_empty() {
-        lintian.insert(
-            "suppress-tags".into(),
-            json!(distribution.lintian_suppress_tag),
-        );
-    }
-    let mut config = Map::new();
-    config.insert("lintian".into(), Value::Object(lintian));
-    config.insert(
-        "build-extra-repositories".into(),
-        json!(extra_repositories(target, settings, request.change_set)),
-    );
-    config.insert(
-        "build-distribution".into(),
-        json!(campaign.build_distribution()),
-    );
-    config.insert(
-        "build-suffix".into(),
-        json!(target.build_suffix.as_deref().unwrap_or("")),
-    );
-    set(
-        &mut config,
-        "build-command",
-        target
-            .build_command
-            .as_deref()
-            .or(distribution.build_command.as_deref()),
-    );
-    set(
-        &mut config,
-        "last-build-version",
-        request.last_build_version,
-    );
-    set(&mut config, "chroot", chroot);
-    set(&mut config, "base-apt-repository", repository.as_deref());
-    if repository.is_some() {
-        set(
-            &mut config,
-            "base-apt-repository-signed-by",
-            distribution.signed_by.as_deref(),
-        );
-    }
-    config.insert("dep_server_url".into(), json!(settings.dep_server_url));
-
     let vendor = distribution
         .vendor
         .as_deref()
@@ -217,11 +171,65 @@ fn debian(
         .into_iter()
         .filter_map(|(key, value)| Some((key.to_owned(), value?.to_owned())))
         .collect();
+    let mut config = Map::new();
+    config.insert("lintian".into(), lintian(distribution));
+    set_build(&mut config, campaign, target, distribution, &request);
+    config.insert(
+        "build-extra-repositories".into(),
+        json!(extra_repositories(target, settings, request.change_set)),
+    );
+    set(&mut config, "chroot", chroot);
+    set(&mut config, "base-apt-repository", repository.as_deref());
+    if repository.is_some() {
+        set(
+            &mut config,
+            "base-apt-repository-signed-by",
+            distribution.signed_by.as_deref(),
+        );
+    }
+    config.insert("dep_server_url".into(), json!(settings.dep_server_url));
     Build {
         target: "debian".into(),
         environment,
         config,
     }
+}
+
+/// Returns the configuration of lintian.
+fn lintian(distribution: &Distribution) -> Value {
+    let mut lintian = Map::new();
+    lintian.insert("profile".into(), json!(distribution.lintian_profile));
+    if !distribution.lintian_suppress_tag.is_empty() {
+        lintian.insert(
+            "suppress-tags".into(),
+            json!(distribution.lintian_suppress_tag),
+        );
+    }
+    Value::Object(lintian)
+}
+
+/// Sets what is built, and how.
+fn set_build(
+    config: &mut Map<String, Value>,
+    campaign: &Campaign,
+    target: &DebianBuild,
+    distribution: &Distribution,
+    request: &BuildRequest<'_>,
+) {
+    let command = target
+        .build_command
+        .as_deref()
+        .or(distribution.build_command.as_deref());
+    config.insert(
+        "build-distribution".into(),
+        json!(campaign.build_distribution()),
+    );
+    config.insert(
+        "build-suffix".into(),
+        json!(target.build_suffix.as_deref().unwrap_or("")),
+    );
+    set(config, "build-command", command);
+    set(config, "last-build-version", request.last_build_version);
 }
 
 #[cfg(test)]

@@ -76,7 +76,6 @@ pub struct ReportTarget {
 }
 
 /// The fields of a report while it is parsed, and the problems found so far.
-
 struct Fields<'a> {
     fields: &'a Map<String, Value>,
     problems: Vec<Invalid>,

@@ -555,7 +555,7 @@ mod tests {
         }
 
         #[test]
-        fn a_higher_value_is_sooner(value in 1..1_000_000_i32) {
+        fn higher_value_is_sooner(value in 1..1_000_000_i32) {
             let with = |value| offset(&candidate(Some(value), None), &facts(vec![]));
             prop_assert!(with(value + 1) < with(value));
         }

@@ -136,7 +136,8 @@ impl Metrics {
             process: ProcessMetrics::default(),
         };
         metrics.register_python_names();
-        metrics.register_own_names();
+        metrics.register_operations();
+        metrics.register_state();
         metrics
     }
 
@@ -199,7 +200,8 @@ impl Metrics {
         );
     }
 
-    fn register_own_names(&mut self) {
+    /// Registers the metrics of requests and store operations.
+    fn register_operations(&mut self) {
         let r = self.registry.sub_registry_with_prefix("janitor_runner");
         r.register(
             "http_requests",
@@ -221,6 +223,11 @@ impl Metrics {
             "Duration of store operations, in seconds",
             self.operation_seconds.clone(),
         );
+    }
+
+    /// Registers the metrics of the queue, the workers, the files and the process.
+    fn register_state(&mut self) {
+        let r = self.registry.sub_registry_with_prefix("janitor_runner");
         r.register(
             "queue_size",
             "Number of items in the queue, including claimed ones",

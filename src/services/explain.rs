@@ -172,27 +172,33 @@ impl Explainer {
                 blockers.push(blocker("limit", detail, None));
             }
         }
-        if let Some(host) = host.filter(|host| {
-            self.config
-                .avoid_hosts
-                .iter()
-                .any(|avoided| avoided == host)
-        }) {
+        if let Some(host) = host {
+            blockers.extend(self.host_blockers(host, now).await?);
+        }
+        Ok(blockers)
+    }
+
+    /// Returns the blockers of the host of an item's codebase.
+    async fn host_blockers(&self, host: &str, now: Time) -> Result<Vec<Blocker>, ServiceError> {
+        let mut blockers = vec![];
+        if self
+            .config
+            .avoid_hosts
+            .iter()
+            .any(|avoided| avoided == host)
+        {
             blockers.push(blocker(
                 "avoided host",
                 format!("the settings leave {host} alone"),
                 None,
             ));
         }
-        let limited = self.host_backoffs.backed_off_hosts(now).await?;
-        if let Some(limited) = limited
-            .into_iter()
-            .find(|limited| Some(limited.host.as_str()) == host)
-        {
+        let backing_off = self.host_backoffs.backed_off_hosts(now).await?;
+        if let Some(backoff) = backing_off.into_iter().find(|backoff| backoff.host == host) {
             blockers.push(blocker(
                 "rate-limited host",
-                format!("{} asked to be left alone", limited.host),
-                Some(limited.until),
+                format!("{} asked to be left alone", backoff.host),
+                Some(backoff.until),
             ));
         }
         Ok(blockers)

@@ -127,7 +127,7 @@ impl FollowUps {
             // The batch is enqueued as a whole or not at all: without those of the deleted
             // codebase, the next batch succeeds.
             Err(QueueStoreError::UnknownCodebase(name)) => {
-                self.drop_follow_ups_of(&name, pending).await?
+                self.drop_follow_ups_of(&name, pending).await?;
             }
             // Another runner led for a moment, and processed the same follow-ups.
             Err(QueueStoreError::AlreadySettled) => {}

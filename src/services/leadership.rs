@@ -18,7 +18,7 @@ const RENEW_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Takes part in the leader election for this process.
 pub struct Leader {
-    leader_election: Arc<dyn LeaderElection>,
+    election: Arc<dyn LeaderElection>,
     /// The name of this process, which differs from that of every other.
     holder: String,
     /// The end of the lease by the monotonic clock of this process: one that was suspended for a
@@ -28,9 +28,9 @@ pub struct Leader {
 
 impl Leader {
     /// Creates a leader that does not lead yet; see [`Leader::run`].
-    pub fn new(leader_election: Arc<dyn LeaderElection>, holder: String) -> Self {
+    pub fn new(election: Arc<dyn LeaderElection>, holder: String) -> Self {
         Self {
-            leader_election,
+            election,
             holder,
             until: Mutex::new(None),
         }
@@ -59,7 +59,7 @@ impl Leader {
         let started = Instant::now();
         let held = timeout(
             RENEW_INTERVAL,
-            self.leader_election
+            self.election
                 .acquire(BACKGROUND_ROLE, &self.holder, LEASE_TTL),
         )
         .await;
@@ -83,10 +83,7 @@ impl Leader {
     /// Resigns, so that another process can take over at once.
     pub async fn resign(&self) {
         if self.set(None)
-            && let Err(error) = self
-                .leader_election
-                .resign(BACKGROUND_ROLE, &self.holder)
-                .await
+            && let Err(error) = self.election.resign(BACKGROUND_ROLE, &self.holder).await
         {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,

@@ -244,7 +244,7 @@ impl Scheduler {
     /// [`ServiceError::NotFound`] when there is no such run or codebase; [`ServiceError::Invalid`]
     /// when an option is invalid or the campaign is missing; [`ServiceError::NoCommand`] when no
     /// command is known.
-    #[tracing::instrument(name = "services.schedule.one", skip_all)]
+    #[tracing::instrument(name = "services.schedule.one", skip_all, fields(subject = ?subject))]
     pub async fn schedule(
         &self,
         subject: Subject,
@@ -301,7 +301,7 @@ impl Scheduler {
     ///
     /// [`ServiceError::NotFound`] when there is no such run or codebase; [`ServiceError::Invalid`]
     /// when an option is invalid or the revision is missing.
-    #[tracing::instrument(name = "services.schedule.control", skip_all)]
+    #[tracing::instrument(name = "services.schedule.control", skip_all, fields(subject = ?subject))]
     pub async fn schedule_control(
         &self,
         subject: Subject,
