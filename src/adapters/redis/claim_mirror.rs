@@ -212,14 +212,16 @@ impl ClaimMirror {
 fn fault_of_active_runs(error: ActiveRunStoreError) -> Fault {
     match error {
         ActiveRunStoreError::Fault(fault) => fault,
-        lost @ ActiveRunStoreError::ClaimLost(_) => Fault::backend("compare the active runs", lost),
+        lost @ ActiveRunStoreError::ClaimLost(_) => {
+            Fault::backend("reconcile the active runs", lost)
+        }
     }
 }
 
 fn fault_of_runs(error: RunStoreError) -> Fault {
     match error {
         RunStoreError::Fault(fault) => fault,
-        other => Fault::backend("compare the active runs", other),
+        other => Fault::backend("reconcile the active runs", other),
     }
 }
 
