@@ -68,14 +68,7 @@ impl Builder {
             metrics,
             ..
         } = self;
-        let overview = Arc::new(Overview::new(
-            ports.store.clone(),
-            ports.active_runs.clone(),
-            ports.host_backoffs.clone(),
-            ports.store.clone(),
-            ports.clock.clone(),
-            config.clone(),
-        ));
+        let overview = Arc::new(self.overview());
         let status_publisher =
             Arc::new(StatusPublisher::new(overview.clone(), ports.events.clone()));
         let leader = Arc::new(Leader::new(ports.store.clone(), ports.ids.fresh()));
@@ -91,12 +84,7 @@ impl Builder {
             ports.clock.clone(),
             leader.clone(),
         ));
-        let keepalive = Arc::new(Keepalive::new(
-            ports.active_runs.clone(),
-            ports.store.clone(),
-            ports.clock.clone(),
-            config.clone(),
-        ));
+        let keepalive = Arc::new(self.keepalive());
         let live_log = Arc::new(LiveLogIngest::new(
             ports.store.clone(),
             keepalive.clone(),
@@ -128,6 +116,26 @@ impl Builder {
             live_log,
             finisher,
         }
+    }
+
+    fn overview(&self) -> Overview {
+        Overview::new(
+            self.ports.store.clone(),
+            self.ports.active_runs.clone(),
+            self.ports.host_backoffs.clone(),
+            self.ports.store.clone(),
+            self.ports.clock.clone(),
+            self.config.clone(),
+        )
+    }
+
+    fn keepalive(&self) -> Keepalive {
+        Keepalive::new(
+            self.ports.active_runs.clone(),
+            self.ports.store.clone(),
+            self.ports.clock.clone(),
+            self.config.clone(),
+        )
     }
 
     fn retry_policy(&self) -> RetryPolicy {

@@ -1,4 +1,4 @@
-//! The OpenAPI description.
+//! The description of the API, in the format of `OpenAPI`.
 
 use utoipa::{
     OpenApi,
@@ -8,8 +8,8 @@ use utoipa::{
 #[derive(OpenApi)]
 #[openapi(info(
     title = "janitor-runner",
-    description = "Coordinates automated code changes: decides what runs next, assigns it to workers \
-                   and stores their results.",
+    description = "Coordinates automated code changes: decides what runs next, assigns it to \
+                   workers and stores their results.",
     license(name = "Apache-2.0")
 ))]
 struct Base;

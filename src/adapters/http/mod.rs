@@ -2,7 +2,7 @@
 //!
 //! Handlers parse a request into domain types, call one service, and map the outcome to a
 //! response. `error.rs` alone maps failures to statuses, `adapters/wire` has the JSON. A new
-//! endpoint gets a handler in the file of its resource and a line in [`admin`], or in
+//! endpoint gets a handler in the file of its resource and a line in `operator_routes`, or in
 //! `worker_routes` if workers call it too.
 
 mod active_runs;

@@ -278,7 +278,7 @@ impl From<UploadedCandidates> for CandidatesResponse {
                 Rejection::UnknownCampaign(name) => response.unknown_campaigns.push(name),
                 Rejection::UnknownCodebase(name) => response.unknown_codebases.push(name),
                 Rejection::UnknownPublishPolicy(name) => {
-                    response.unknown_publish_policies.push(name)
+                    response.unknown_publish_policies.push(name);
                 }
                 Rejection::UnknownRun(id) => response.unknown_runs.push(id.to_string()),
             }
