@@ -1,21 +1,21 @@
-//! `PauseStore` and `QueueNotifier`.
+//! `PauseStore`: pauses and concurrency limits.
 
-use super::contract;
+use super::{contract, steps::*};
 use crate::support::{start, values::*};
 use chrono::TimeDelta;
 use janitor_runner::{
     domain::{
         active_run::Claimant,
-        pause::{ConcurrencyLimit, Pause, Scope},
+        pause::{ConcurrencyLimit, Pause},
         queue::Bucket,
         time::Time,
     },
     ports::{
-        ActiveRunStore, Catalog, PauseStore, QueueNotifier, QueueStore, RunRecorder, RunStore,
+        ActiveRunStore, Catalog, PauseStore, QueueStore, RunRecorder, RunStore,
         active_runs::ClaimRequest, queue_store::ClaimFilter,
     },
 };
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc};
 
 contract!(
     pauses_are_kept_and_ended,
@@ -25,23 +25,9 @@ contract!(
     limits_are_kept_and_ended,
     limits_hold_back_what_is_too_much,
     limits_hold_for_many_claimers,
-    openings_are_told,
 );
 
-fn scope(kind: &str, name: &str) -> Scope {
-    Scope::parse(kind, Some(name)).unwrap()
-}
-
-fn pause(kind: &str, name: &str) -> Pause {
-    Pause {
-        scope: scope(kind, name),
-        reason: "why".into(),
-        since: start(),
-        until: None,
-    }
-}
-
-async fn queued<S: QueueStore + Catalog>(store: &S, names: &[&str]) {
+async fn queued_at_hosts<S: QueueStore + Catalog>(store: &S, names: &[&str]) {
     let at = |name: &&str| codebase_at(name, &format!("https://{}.example/{name}", &name[..1]));
     store
         .upload_codebases(names.iter().map(at).collect())
@@ -100,7 +86,7 @@ async fn what_is_paused_is_skipped_and_keeps_its_place<
 >(
     store: &S,
 ) {
-    queued(store, &["aa", "bb"]).await;
+    queued_at_hosts(store, &["aa", "bb"]).await;
     for (kind, name, left) in [
         ("codebase", "aa", Some("bb")),
         ("codebase", "bb", Some("aa")),
@@ -133,7 +119,7 @@ async fn what_is_paused_is_skipped_and_keeps_its_place<
 async fn a_paused_worker_gets_nothing<S: QueueStore + ActiveRunStore + Catalog + PauseStore>(
     store: &S,
 ) {
-    queued(store, &["aa", "bb"]).await;
+    queued_at_hosts(store, &["aa", "bb"]).await;
     let by = |worker: &str, run: &str| ClaimRequest {
         claimant: Claimant {
             worker: Some(worker.into()),
@@ -150,7 +136,7 @@ async fn a_paused_worker_gets_nothing<S: QueueStore + ActiveRunStore + Catalog +
 }
 
 async fn a_pause_ends_by_itself<S: QueueStore + Catalog + PauseStore>(store: &S) {
-    queued(store, &["aa"]).await;
+    queued_at_hosts(store, &["aa"]).await;
     let until = start() + TimeDelta::minutes(5);
     store
         .pause(Pause {
@@ -196,7 +182,7 @@ async fn limits_hold_back_what_is_too_much<
 >(
     store: &S,
 ) {
-    queued(store, &["aa", "ab", "bb"]).await;
+    queued_at_hosts(store, &["aa", "ab", "bb"]).await;
     store
         .set_limit(ConcurrencyLimit {
             scope: scope("host", "a.example"),
@@ -234,7 +220,7 @@ async fn limits_hold_back_what_is_too_much<
         })
         .await
         .unwrap();
-    queued(store, &["cc"]).await;
+    queued_at_hosts(store, &["cc"]).await;
     assert_eq!(store.claim(claim("r5")).await.unwrap(), None);
     store.remove_limit(&scope("campaign", "gen")).await.unwrap();
     assert_eq!(
@@ -260,7 +246,7 @@ async fn limits_hold_for_many_claimers<
     let names: Vec<String> = (0..60)
         .map(|n| format!("{}b{n}", ["a", "b", "c"][n % 3]))
         .collect();
-    queued(store, &names.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    queued_at_hosts(store, &names.iter().map(String::as_str).collect::<Vec<_>>()).await;
     store
         .set_limit(ConcurrencyLimit {
             scope: scope("host", "a.example"),
@@ -297,29 +283,4 @@ async fn limits_hold_for_many_claimers<
         (5, 30),
         "{by_host:?}"
     );
-}
-
-async fn openings_are_told<
-    S: QueueStore + Catalog + ActiveRunStore + QueueNotifier + PauseStore,
->(
-    store: &S,
-) {
-    let told = || async {
-        tokio::time::timeout(Duration::from_secs(5), store.wait_for_items())
-            .await
-            .unwrap()
-    };
-    queued(store, &["aa", "bb"]).await;
-    assert_eq!(told().await, 2);
-    assert!(
-        tokio::time::timeout(Duration::from_millis(50), store.wait_for_items())
-            .await
-            .is_err()
-    );
-    let run = store.claim(claim("r1")).await.unwrap().unwrap().run;
-    store.release(&run.id, &run.token, start()).await.unwrap();
-    assert_eq!(told().await, 1);
-    store.pause(pause("all", "")).await.unwrap();
-    store.unpause(&scope("all", "")).await.unwrap();
-    assert!(told().await >= 1);
 }

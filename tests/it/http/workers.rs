@@ -1,4 +1,4 @@
-//! Accounts of workers, and logging in.
+//! Worker accounts and logins.
 
 use super::server;
 use crate::support::process::{answer, client};
@@ -132,19 +132,4 @@ async fn wrong_logins_are_refused_before_anything_is_read() {
         .header("Content-Type", "application/json")
         .body("{nonsense");
     assert_eq!(answer(broken).await.0, 400);
-}
-
-#[tokio::test]
-async fn a_killed_run_says_what_cannot_be_done() {
-    let (_home, server) = server().await;
-    server.queue("kill-a", "gen").await;
-    let id = server.take("kill-a").await["id"]
-        .as_str()
-        .unwrap()
-        .to_owned();
-    let (status, said) = server.post(&format!("/kill/{id}"), &json!({})).await;
-    assert_eq!(
-        (status, said),
-        (501, json!("kill not supported for this type of run"))
-    );
 }

@@ -1,6 +1,8 @@
 //! What the tests share: a clock that stands still, stores that are new for each test, and values to put into them.
 
 pub mod fake_backchannel;
+pub mod files;
+pub mod fixture;
 pub mod load;
 pub mod process;
 pub mod servers;

@@ -1,24 +1,13 @@
-//! `QueueStore` and `ActiveRunStore`.
+//! `QueueStore`.
 
-use super::contract;
+use super::{contract, steps::*};
 use crate::support::{start, values::*};
 use chrono::TimeDelta;
 use janitor_runner::{
-    domain::{
-        active_run::RunVcs,
-        name::RunId,
-        queue::{Bucket, QueueKey},
-        time::Time,
-        vcs::VcsType,
-    },
-    ports::{
-        ActiveRunStore, ActiveRunStoreError, Catalog, HostBackoffs, QueueStore, QueueStoreError,
-        active_runs::{ActiveRunUpdate, ClaimRequest, Renewal},
-        host_backoff::HostBackoff,
-        queue_store::ClaimFilter,
-    },
+    domain::queue::{Bucket, QueueKey},
+    ports::{ActiveRunStore, Catalog, QueueStore, QueueStoreError, queue_store::ClaimFilter},
 };
-use std::{collections::BTreeSet, sync::Arc};
+use std::collections::BTreeSet;
 
 contract!(
     an_empty_queue_has_nothing,
@@ -27,45 +16,14 @@ contract!(
     adding_again_updates_by_the_rule,
     change_sets_are_queued_apart,
     an_unknown_codebase_queues_nothing,
-    a_claim_keeps_every_field,
-    a_held_item_is_not_handed_out,
-    many_claimers_get_each_item_once,
     filters_choose,
-    hosts_are_avoided,
     a_wish_for_a_held_item_waits,
-    a_released_item_is_back_in_its_place,
-    stale_tokens_are_refused,
     positions_count_held_items,
     removing_leaves_held_items,
     figures_follow,
     lists_are_limited,
     a_failed_batch_leaves_no_trace,
-    a_claim_of_another_runner_is_taken_over,
 );
-
-async fn codebases(store: &(impl Catalog + ?Sized), names: &[&str]) {
-    store
-        .upload_codebases(names.iter().map(|name| bare_codebase(name)).collect())
-        .await
-        .unwrap();
-}
-
-fn sign(now: Time) -> Renewal {
-    Renewal {
-        now,
-        lease: TimeDelta::seconds(120),
-    }
-}
-
-async fn order(store: &(impl QueueStore + ?Sized)) -> Vec<String> {
-    store
-        .list(100)
-        .await
-        .unwrap()
-        .into_iter()
-        .map(|item| item.key.codebase.to_string())
-        .collect()
-}
 
 async fn an_empty_queue_has_nothing<S: QueueStore + ActiveRunStore>(store: &S) {
     assert_eq!(store.claim(claim("r")).await.unwrap(), None);
@@ -211,120 +169,6 @@ async fn an_unknown_codebase_queues_nothing<S: QueueStore + Catalog>(store: &S) 
     assert_eq!(store.list(10).await.unwrap(), vec![]);
 }
 
-async fn a_claim_keeps_every_field<S: QueueStore + ActiveRunStore + Catalog>(store: &S) {
-    store
-        .upload_codebases(vec![full_codebase("aa")])
-        .await
-        .unwrap();
-    store
-        .enqueue(batch(vec![wish("aa", Bucket::Default, 1.0)]))
-        .await
-        .unwrap();
-    let now = start() + TimeDelta::microseconds(123_456);
-    let claimed = store
-        .claim(ClaimRequest { now, ..claim("r1") })
-        .await
-        .unwrap()
-        .unwrap();
-    assert_eq!(claimed.codebase, full_codebase("aa"));
-    assert_eq!((claimed.run.start_time, claimed.run.keepalive), (now, now));
-    assert_eq!(
-        store.get(&RunId::new("r1")).await.unwrap().unwrap(),
-        claimed.run
-    );
-    let vcs = RunVcs {
-        vcs_type: Some(VcsType::Bzr),
-        branch_url: Some("u".into()),
-        subpath: Some("s".into()),
-    };
-    let details = ActiveRunUpdate::Probed {
-        vcs: vcs.clone(),
-        resume_from: Some(RunId::new("r0")),
-    };
-    store
-        .update(&claimed.run.id, &claimed.run.token, details)
-        .await
-        .unwrap();
-    let amended = store.get(&RunId::new("r1")).await.unwrap().unwrap();
-    assert_eq!(
-        (amended.vcs, amended.resume_from),
-        (vcs, Some(RunId::new("r0")))
-    );
-    assert_eq!(store.get(&RunId::new("r2")).await.unwrap(), None);
-}
-
-async fn a_held_item_is_not_handed_out<S: QueueStore + ActiveRunStore + Catalog>(store: &S) {
-    codebases(store, &["aa"]).await;
-    store
-        .enqueue(batch(vec![wish("aa", Bucket::Default, 1.0)]))
-        .await
-        .unwrap();
-    store.claim(claim("r1")).await.unwrap().unwrap();
-    assert_eq!(store.claim(claim("r2")).await.unwrap(), None);
-    assert_eq!(
-        store.peek(&ClaimFilter::default(), start()).await.unwrap(),
-        None
-    );
-    let by_codebase = ClaimFilter {
-        codebase: Some(codebase_name("aa")),
-        ..Default::default()
-    };
-    assert_eq!(
-        store
-            .claim(ClaimRequest {
-                filter: by_codebase,
-                ..claim("r3")
-            })
-            .await
-            .unwrap(),
-        None
-    );
-    assert_eq!(order(store).await, ["aa"]);
-}
-
-async fn many_claimers_get_each_item_once<
-    S: QueueStore + ActiveRunStore + Catalog + Clone + 'static,
->(
-    store: &S,
-) {
-    let names: Vec<String> = (0..200).map(|n| format!("cb{n}")).collect();
-    let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    codebases(store, &names).await;
-    store
-        .enqueue(batch(
-            names
-                .iter()
-                .map(|name| wish(name, Bucket::Default, 1.0))
-                .collect(),
-        ))
-        .await
-        .unwrap();
-    let store = Arc::new(store.clone());
-    let claimers = (0..32).map(|claimer| {
-        let store = store.clone();
-        tokio::spawn(async move {
-            let mut got = vec![];
-            for number in 0.. {
-                match store
-                    .claim(claim(&format!("r{claimer}-{number}")))
-                    .await
-                    .unwrap()
-                {
-                    Some(claimed) => got.push(claimed.run.item.id),
-                    None => return got,
-                }
-            }
-            got
-        })
-    });
-    let mut all = vec![];
-    for claimer in claimers.collect::<Vec<_>>() {
-        all.extend(claimer.await.unwrap());
-    }
-    let distinct: BTreeSet<_> = all.iter().collect();
-    assert_eq!((all.len(), distinct.len()), (200, 200));
-}
-
 async fn filters_choose<S: QueueStore + Catalog>(store: &S) {
     codebases(store, &["aa", "bb"]).await;
     let mut other = wish("bb", Bucket::Default, 1.0);
@@ -379,67 +223,6 @@ async fn filters_choose<S: QueueStore + Catalog>(store: &S) {
     );
 }
 
-async fn hosts_are_avoided<S: QueueStore + HostBackoffs + ActiveRunStore + Catalog>(store: &S) {
-    store
-        .upload_codebases(vec![
-            codebase_at("aa", "https://u@slow.example/x"),
-            codebase_at("bb", "https://fast.example/x"),
-        ])
-        .await
-        .unwrap();
-    store
-        .enqueue(batch(vec![
-            wish("aa", Bucket::Default, 1.0),
-            wish("bb", Bucket::Default, 1.0),
-        ]))
-        .await
-        .unwrap();
-    let next = |filter: ClaimFilter, now| async move {
-        store
-            .peek(&filter, now)
-            .await
-            .unwrap()
-            .map(|next| next.item.key.codebase.to_string())
-    };
-    assert_eq!(
-        next(
-            ClaimFilter {
-                avoid_hosts: vec!["slow.example".into()],
-                ..Default::default()
-            },
-            start()
-        )
-        .await
-        .unwrap(),
-        "bb"
-    );
-    let until = start() + TimeDelta::minutes(2);
-    store
-        .back_off_host(HostBackoff {
-            host: "slow.example".into(),
-            until,
-        })
-        .await
-        .unwrap();
-    store
-        .back_off_host(HostBackoff {
-            host: "slow.example".into(),
-            until: start(),
-        })
-        .await
-        .unwrap();
-    assert_eq!(
-        store.backed_off_hosts(start()).await.unwrap(),
-        [HostBackoff {
-            host: "slow.example".into(),
-            until
-        }]
-    );
-    assert_eq!(next(ClaimFilter::default(), start()).await.unwrap(), "bb");
-    assert_eq!(next(ClaimFilter::default(), until).await.unwrap(), "aa");
-    assert_eq!(store.backed_off_hosts(until).await.unwrap(), vec![]);
-}
-
 async fn a_wish_for_a_held_item_waits<S: QueueStore + ActiveRunStore + Catalog>(store: &S) {
     codebases(store, &["aa"]).await;
     store
@@ -461,62 +244,6 @@ async fn a_wish_for_a_held_item_waits<S: QueueStore + ActiveRunStore + Catalog>(
         (next.item.command.as_str(), next.item.bucket, next.item.id),
         ("newer", Bucket::Manual, held.item.id)
     );
-}
-
-async fn a_released_item_is_back_in_its_place<S: QueueStore + ActiveRunStore + Catalog>(store: &S) {
-    codebases(store, &["aa", "bb"]).await;
-    store
-        .enqueue(batch(vec![
-            wish("aa", Bucket::Default, 1.0),
-            wish("bb", Bucket::Default, 1.0),
-        ]))
-        .await
-        .unwrap();
-    let held = store.claim(claim("r1")).await.unwrap().unwrap().run;
-    store.release(&held.id, &held.token, start()).await.unwrap();
-    assert_eq!(store.get(&held.id).await.unwrap(), None);
-    assert_eq!(
-        store.claim(claim("r2")).await.unwrap().unwrap().run.item,
-        held.item
-    );
-}
-
-async fn stale_tokens_are_refused<S: QueueStore + ActiveRunStore + Catalog>(store: &S) {
-    codebases(store, &["aa"]).await;
-    store
-        .enqueue(batch(vec![wish("aa", Bucket::Default, 1.0)]))
-        .await
-        .unwrap();
-    let held = store.claim(claim("r1")).await.unwrap().unwrap().run;
-    let later = start() + TimeDelta::seconds(5);
-    assert!(matches!(
-        store.renew(&held.id, "wrong", sign(later)).await,
-        Err(ActiveRunStoreError::ClaimLost(_))
-    ));
-    assert!(matches!(
-        store.release(&held.id, "wrong", later).await,
-        Err(ActiveRunStoreError::ClaimLost(_))
-    ));
-    assert!(matches!(
-        store
-            .update(&held.id, "wrong", ActiveRunUpdate::Pinged { failures: 1 })
-            .await,
-        Err(ActiveRunStoreError::ClaimLost(_))
-    ));
-    store
-        .renew(&held.id, &held.token, sign(later))
-        .await
-        .unwrap();
-    store
-        .renew(&held.id, &held.token, sign(start()))
-        .await
-        .unwrap();
-    assert_eq!(store.get(&held.id).await.unwrap().unwrap().keepalive, later);
-    store.release(&held.id, &held.token, later).await.unwrap();
-    assert!(matches!(
-        store.renew(&held.id, &held.token, sign(later)).await,
-        Err(ActiveRunStoreError::ClaimLost(_))
-    ));
 }
 
 async fn positions_count_held_items<S: QueueStore + ActiveRunStore + Catalog>(store: &S) {
@@ -638,48 +365,4 @@ async fn a_failed_batch_leaves_no_trace<S: QueueStore + ActiveRunStore + Catalog
         store.claim(claim("r2")).await.unwrap().unwrap().run.item.id,
         queued[0].queue_id
     );
-}
-
-async fn a_claim_of_another_runner_is_taken_over<S: QueueStore + ActiveRunStore + Catalog>(
-    store: &S,
-) {
-    codebases(store, &["aa", "bb"]).await;
-    store
-        .enqueue(batch(vec![
-            wish("aa", Bucket::Default, 1.0),
-            wish("bb", Bucket::Default, 1.0),
-        ]))
-        .await
-        .unwrap();
-    let mut foreign = store.claim(claim("r1")).await.unwrap().unwrap().run;
-    store
-        .release(&foreign.id, &foreign.token, start())
-        .await
-        .unwrap();
-    foreign.token = "theirs".into();
-    assert!(store.adopt(foreign.clone()).await.unwrap());
-    assert_eq!(store.get(&foreign.id).await.unwrap().unwrap(), foreign);
-    assert!(!store.adopt(foreign.clone()).await.unwrap());
-    let other = janitor_runner::domain::active_run::ActiveRun {
-        id: RunId::new("r2"),
-        ..foreign.clone()
-    };
-    assert!(!store.adopt(other).await.unwrap());
-    assert_eq!(
-        store
-            .claim(claim("r3"))
-            .await
-            .unwrap()
-            .unwrap()
-            .run
-            .item
-            .key
-            .codebase
-            .as_str(),
-        "bb"
-    );
-    store
-        .renew(&foreign.id, "theirs", sign(start()))
-        .await
-        .unwrap();
 }

@@ -1,0 +1,252 @@
+//! `RunRecorder::record_late`: results of runs that were abandoned before.
+
+use super::{contract, steps::*};
+use crate::support::values::*;
+use janitor_runner::{
+    domain::{
+        retry::{ItemState, Parked},
+        run::{ResultBranch, Run},
+    },
+    ports::{
+        ActiveRunStore, Catalog, Credentials, Event, Outbox, Parking, QueueStore, RunRecorder,
+        RunStore, RunStoreError, ScheduleStore,
+        active_runs::ClaimRequest,
+        run_recorder::{LateOutcome, LateRun},
+    },
+};
+
+contract!(
+    a_late_result_takes_the_place_of_the_run_given_up,
+    a_late_result_of_an_item_run_again_is_stored_beside,
+    a_late_result_of_an_item_held_again_is_stored_beside,
+    only_runs_given_up_have_late_results,
+);
+
+async fn a_late_result_takes_the_place_of_the_run_given_up<S>(store: &S)
+where
+    S: QueueStore
+        + RunRecorder
+        + Catalog
+        + ActiveRunStore
+        + RunStore
+        + ScheduleStore
+        + Outbox
+        + Parking
+        + Credentials,
+{
+    store.add("w1", "secret", None).await.unwrap();
+    queued(store, &["aa"]).await;
+    let active = leased(store, "r1").await;
+    vanish(
+        store,
+        &active,
+        ItemState {
+            parked: Some(Parked {
+                reason: "x".into(),
+                since: at(5),
+            }),
+            ..ItemState::default()
+        },
+    )
+    .await;
+    let unknown = Run {
+        worker: Some("ghost".into()),
+        ..full_run(&active)
+    };
+    assert!(matches!(
+        store
+            .record_late(LateRun {
+                run: unknown,
+                now: at(9)
+            })
+            .await,
+        Err(RunStoreError::UnknownWorker(_))
+    ));
+    let run = Run {
+        resume_from: None,
+        worker: None,
+        ..full_run(&active)
+    };
+    let late = LateRun {
+        run: run.clone(),
+        now: at(9),
+    };
+    assert_eq!(
+        store.record_late(late.clone()).await.unwrap(),
+        LateOutcome::Replaced
+    );
+    assert_eq!(store.run(&run.id).await.unwrap().unwrap(), run);
+    assert_eq!(store.latest(9).await.unwrap(), std::slice::from_ref(&run));
+    // As if it had been recorded in time.
+    assert_eq!(QueueStore::list(store, 9).await.unwrap(), vec![]);
+    assert_eq!(store.parked(None, 9).await.unwrap(), vec![]);
+    let follow_ups: Vec<_> = store
+        .follow_ups(9)
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|follow_up| follow_up.run_id)
+        .collect();
+    assert_eq!(follow_ups, std::slice::from_ref(&run.id));
+    assert_eq!(
+        store
+            .last_build_version(&codebase_name("aa"), "sid")
+            .await
+            .unwrap()
+            .as_deref(),
+        Some("1.0-1")
+    );
+    let told: Vec<Event> = store
+        .pending(9)
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|news| news.event)
+        .collect();
+    assert!(
+        matches!(told.last(), Some(Event::Result(told)) if **told == run) && told.len() == 2,
+        "{told:?}"
+    );
+    let again = LateRun {
+        run: Run {
+            description: Some("other".into()),
+            ..run.clone()
+        },
+        now: at(10),
+    };
+    assert_eq!(
+        store.record_late(again).await.unwrap(),
+        LateOutcome::NotGivenUp(Box::new(run))
+    );
+    let last: Vec<_> = store
+        .last_effective_runs(&campaign_name("gen"))
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|run| run.id.to_string())
+        .collect();
+    assert_eq!(last, ["r1"]);
+}
+
+async fn a_late_result_of_an_item_run_again_is_stored_beside<
+    S: QueueStore + ActiveRunStore + RunRecorder + Catalog + RunStore + ScheduleStore,
+>(
+    store: &S,
+) {
+    queued(store, &["aa"]).await;
+    let first = leased(store, "r1").await;
+    vanish(store, &first, ItemState::default()).await;
+    let second = store
+        .claim(ClaimRequest {
+            now: at(200),
+            ..claim("r2")
+        })
+        .await
+        .unwrap()
+        .unwrap()
+        .run;
+    let newer = Run {
+        start_time: at(200),
+        finish_time: at(260),
+        ..full_run(&second)
+    };
+    store.record(ended(&second, newer.clone())).await.unwrap();
+    let late = Run {
+        branches: Some(vec![branch("other")]),
+        resume_from: None,
+        ..full_run(&first)
+    };
+    assert_eq!(
+        store
+            .record_late(LateRun {
+                run: late.clone(),
+                now: at(300)
+            })
+            .await
+            .unwrap(),
+        LateOutcome::ReplacedButRequeued
+    );
+    assert_eq!(
+        (
+            store.run(&late.id).await.unwrap().unwrap(),
+            store.run(&newer.id).await.unwrap().unwrap()
+        ),
+        (late, newer)
+    );
+    assert_eq!(store.follow_ups(9).await.unwrap().len(), 1);
+    let last: Vec<_> = store
+        .last_effective_runs(&campaign_name("gen"))
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|run| run.id.to_string())
+        .collect();
+    assert_eq!(last, ["r2"]);
+}
+
+fn branch(role: &str) -> ResultBranch {
+    ResultBranch {
+        role: role.into(),
+        name: Some("n".into()),
+        base: None,
+        revision: Some("r9".into()),
+    }
+}
+
+async fn a_late_result_of_an_item_held_again_is_stored_beside<
+    S: QueueStore + RunRecorder + Catalog + ActiveRunStore + RunStore + ScheduleStore,
+>(
+    store: &S,
+) {
+    queued(store, &["aa"]).await;
+    let first = leased(store, "r1").await;
+    vanish(store, &first, ItemState::default()).await;
+    let second = leased(store, "r2").await;
+    let late = Run {
+        resume_from: None,
+        ..full_run(&first)
+    };
+    assert_eq!(
+        store
+            .record_late(LateRun {
+                run: late.clone(),
+                now: at(300)
+            })
+            .await
+            .unwrap(),
+        LateOutcome::ReplacedButRequeued
+    );
+    assert_eq!(store.run(&late.id).await.unwrap().unwrap(), late);
+    assert_eq!(store.get(&second.id).await.unwrap().unwrap(), second);
+    assert_eq!(store.follow_ups(9).await.unwrap(), vec![]);
+    store
+        .record(ended(&second, full_run(&second)))
+        .await
+        .unwrap();
+}
+
+async fn only_runs_given_up_have_late_results<
+    S: QueueStore + ActiveRunStore + RunRecorder + Catalog + RunStore,
+>(
+    store: &S,
+) {
+    queued(store, &["aa"]).await;
+    let active = leased(store, "r1").await;
+    let late = LateRun {
+        run: full_run(&active),
+        now: at(9),
+    };
+    assert!(matches!(
+        store.record_late(late.clone()).await,
+        Err(RunStoreError::ClaimLost(_))
+    ));
+    let first = Run {
+        description: Some("in time".into()),
+        ..full_run(&active)
+    };
+    store.record(ended(&active, first.clone())).await.unwrap();
+    assert_eq!(
+        store.record_late(late).await.unwrap(),
+        LateOutcome::NotGivenUp(Box::new(first))
+    );
+}

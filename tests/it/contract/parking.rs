@@ -1,0 +1,236 @@
+//! `Parking`: items that are requeued, parked or snoozed after a run.
+
+use super::{contract, steps::*};
+use crate::support::values::*;
+use janitor_runner::{
+    domain::{
+        queue::{Bucket, EnqueueRequest},
+        retry::{ItemState, Parked, Tries},
+    },
+    ports::{
+        ActiveRunStore, Catalog, Parking, QueueStore, RunRecorder, RunStore, ScheduleStore,
+        active_runs::ClaimRequest,
+    },
+};
+
+contract!(
+    an_item_goes_back_to_its_own_place,
+    a_parked_item_waits_for_its_release,
+    a_snoozed_item_waits_for_its_time,
+    an_earlier_bucket_wakes_an_item,
+    other_work_and_wishes_by_hand_wake_an_item,
+    a_wish_wakes_an_item_that_goes_back,
+);
+
+async fn an_item_goes_back_to_its_own_place<
+    S: QueueStore + RunRecorder + Catalog + ActiveRunStore + RunStore + ScheduleStore + Parking,
+>(
+    store: &S,
+) {
+    queued(store, &["aa", "bb"]).await;
+    let run = leased(store, "r1").await;
+    let state = ItemState {
+        tries: Tries::from([("vanished".into(), 1)]),
+        ..ItemState::default()
+    };
+    vanish(store, &run, state.clone()).await;
+    assert_eq!(ActiveRunStore::list(store).await.unwrap(), vec![]);
+    assert_eq!(store.follow_ups(9).await.unwrap(), vec![]);
+    assert!(store.run(&run.id).await.unwrap().unwrap().given_up);
+    let entry = store.entry(run.item.id).await.unwrap().unwrap();
+    assert_eq!((entry.item, entry.state), (run.item.clone(), state));
+    assert_eq!(leased(store, "r2").await.item, run.item);
+    assert_eq!(store.entry(9999).await.unwrap(), None);
+}
+
+async fn a_parked_item_waits_for_its_release<
+    S: QueueStore + RunRecorder + Catalog + ActiveRunStore + RunStore + Parking,
+>(
+    store: &S,
+) {
+    queued(store, &["aa", "bb"]).await;
+    let run = leased(store, "r1").await;
+    let state = ItemState {
+        parked: Some(Parked {
+            reason: "again and again".into(),
+            since: at(5),
+        }),
+        ..ItemState::default()
+    };
+    vanish(store, &run, state.clone()).await;
+    let parked = store.parked(None, 9).await.unwrap();
+    assert_eq!(
+        parked
+            .iter()
+            .map(|entry| (entry.item.id, entry.state.clone()))
+            .collect::<Vec<_>>(),
+        [(run.item.id, state)]
+    );
+    assert_eq!(store.parked(Some(run.item.id), 9).await.unwrap(), vec![]);
+    // It keeps its place, and is skipped, by name too.
+    assert_eq!(QueueStore::list(store, 9).await.unwrap()[0], run.item);
+    assert_eq!(
+        store
+            .position_of(run.item.id)
+            .await
+            .unwrap()
+            .unwrap()
+            .position,
+        1
+    );
+    let other = leased(store, "r2").await;
+    assert_eq!(other.item.key.codebase.as_str(), "bb");
+    let by_name = janitor_runner::ports::queue_store::ClaimFilter {
+        codebase: Some(codebase_name("aa")),
+        ..Default::default()
+    };
+    assert_eq!(
+        store
+            .claim(ClaimRequest {
+                filter: by_name,
+                ..claim("r3")
+            })
+            .await
+            .unwrap(),
+        None
+    );
+    assert_eq!(store.claim(claim("r4")).await.unwrap(), None);
+    assert_eq!(
+        store
+            .unpark(&[run.item.id, other.item.id, 9999])
+            .await
+            .unwrap(),
+        [run.item.id]
+    );
+    assert_eq!(
+        store.entry(run.item.id).await.unwrap().unwrap().state,
+        ItemState::default()
+    );
+    assert_eq!(leased(store, "r5").await.item, run.item);
+}
+
+async fn a_snoozed_item_waits_for_its_time<
+    S: QueueStore + ActiveRunStore + RunRecorder + Catalog + RunStore + Parking,
+>(
+    store: &S,
+) {
+    queued(store, &["aa", "bb"]).await;
+    let run = leased(store, "r1").await;
+    vanish(
+        store,
+        &run,
+        ItemState {
+            not_before: Some(at(60)),
+            ..ItemState::default()
+        },
+    )
+    .await;
+    let peek = |now| async move {
+        let next = store
+            .peek(
+                &janitor_runner::ports::queue_store::ClaimFilter::default(),
+                now,
+            )
+            .await
+            .unwrap();
+        next.map(|next| next.item.key.codebase.to_string())
+    };
+    assert_eq!(peek(at(59)).await.unwrap(), "bb");
+    assert_eq!(peek(at(60)).await.unwrap(), "aa");
+    assert_eq!(store.parked(None, 9).await.unwrap(), vec![]);
+    assert_eq!(store.unpark(&[run.item.id]).await.unwrap(), [run.item.id]);
+    assert_eq!(peek(at(0)).await.unwrap(), "aa");
+}
+
+async fn an_earlier_bucket_wakes_an_item<
+    S: QueueStore + RunRecorder + ActiveRunStore + Catalog + RunStore,
+>(
+    store: &S,
+) {
+    queued(store, &["aa"]).await;
+    let run = leased(store, "r1").await;
+    vanish(
+        store,
+        &run,
+        ItemState {
+            parked: Some(Parked {
+                reason: "x".into(),
+                since: at(5),
+            }),
+            ..ItemState::default()
+        },
+    )
+    .await;
+    store
+        .enqueue(batch(vec![wish("aa", Bucket::Default, -50.0)]))
+        .await
+        .unwrap();
+    assert_eq!(store.claim(claim("r2")).await.unwrap(), None);
+    store
+        .enqueue(batch(vec![wish("aa", Bucket::Manual, 1.0)]))
+        .await
+        .unwrap();
+    assert_eq!(leased(store, "r3").await.item.id, run.item.id);
+}
+
+async fn other_work_and_wishes_by_hand_wake_an_item<
+    S: QueueStore + RunRecorder + ActiveRunStore + Catalog + RunStore,
+>(
+    store: &S,
+) {
+    queued(store, &["aa"]).await;
+    let parked = ItemState {
+        parked: Some(Parked {
+            reason: "x".into(),
+            since: at(5),
+        }),
+        ..ItemState::default()
+    };
+    let other = EnqueueRequest {
+        command: "another".into(),
+        ..wish("aa", Bucket::Default, 1.0)
+    };
+    let by_hand = wish("aa", Bucket::Manual, 1.0);
+    for (number, wish) in [other, by_hand.clone(), by_hand].into_iter().enumerate() {
+        let run = leased(store, &format!("r{number}")).await;
+        vanish(store, &run, parked.clone()).await;
+        assert_eq!(store.claim(claim("none")).await.unwrap(), None);
+        store.enqueue(batch(vec![wish.clone()])).await.unwrap();
+        let next = leased(store, &format!("again{number}")).await;
+        assert_eq!(
+            (next.item.id, &next.item.command),
+            (run.item.id, &wish.command)
+        );
+        vanish(store, &next, ItemState::default()).await;
+    }
+}
+
+async fn a_wish_wakes_an_item_that_goes_back<
+    S: QueueStore + ActiveRunStore + RunRecorder + Catalog + RunStore,
+>(
+    store: &S,
+) {
+    queued(store, &["aa"]).await;
+    let run = leased(store, "r1").await;
+    store
+        .enqueue(batch(vec![wish("aa", Bucket::Manual, 1.0)]))
+        .await
+        .unwrap();
+    vanish(
+        store,
+        &run,
+        ItemState {
+            parked: Some(Parked {
+                reason: "x".into(),
+                since: at(5),
+            }),
+            ..ItemState::default()
+        },
+    )
+    .await;
+    let next = leased(store, "r2").await;
+    assert_eq!(
+        (next.item.id, next.item.bucket),
+        (run.item.id, Bucket::Manual)
+    );
+}

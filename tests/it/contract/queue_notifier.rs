@@ -1,0 +1,33 @@
+//! `QueueNotifier`.
+
+use super::{contract, steps::*};
+use crate::support::{start, values::*};
+use janitor_runner::ports::{ActiveRunStore, Catalog, PauseStore, QueueNotifier, QueueStore};
+use std::time::Duration;
+
+contract!(openings_are_told,);
+
+async fn openings_are_told<
+    S: QueueStore + Catalog + ActiveRunStore + QueueNotifier + PauseStore,
+>(
+    store: &S,
+) {
+    let told = || async {
+        tokio::time::timeout(Duration::from_secs(5), store.wait_for_items())
+            .await
+            .unwrap()
+    };
+    queued(store, &["aa", "bb"]).await;
+    assert_eq!(told().await, 2);
+    assert!(
+        tokio::time::timeout(Duration::from_millis(50), store.wait_for_items())
+            .await
+            .is_err()
+    );
+    let run = store.claim(claim("r1")).await.unwrap().unwrap().run;
+    store.release(&run.id, &run.token, start()).await.unwrap();
+    assert_eq!(told().await, 1);
+    store.pause(pause("all", "")).await.unwrap();
+    store.unpause(&scope("all", "")).await.unwrap();
+    assert!(told().await >= 1);
+}

@@ -1,0 +1,79 @@
+//! Leases and keepalives.
+
+use super::{QUICK, id_of, leased, server_with};
+use crate::support::process::answer;
+use serde_json::json;
+
+#[tokio::test]
+async fn a_lease_is_given_renewed_and_lost() {
+    let (_home, server) = server_with(QUICK).await;
+    server.queue("lease-a", "gen").await;
+    let run = leased(&server, "lease-a").await;
+    let (id, until) = (id_of(&run), run["lease_until"].as_str().unwrap().to_owned());
+    let (status, kept) = server
+        .post(&format!("/active-runs/{id}/keepalive"), &json!(null))
+        .await;
+    assert_eq!((status, &kept["cancel"]), (200, &json!(null)));
+    assert!(kept["lease_until"].as_str().unwrap() >= until.as_str());
+    assert!(server.get(&format!("/active-runs/{id}")).await.1["lease_until"].is_string());
+    assert_eq!(
+        server
+            .post("/active-runs/nosuch/keepalive", &json!(null))
+            .await
+            .0,
+        404
+    );
+    // On the public API only the worker that holds it.
+    for (worker, password, expected) in [
+        ("w1", "secret1", 200),
+        ("w2", "secret2", 403),
+        ("w1", "wrong", 401),
+    ] {
+        let request = server
+            .public_request("POST", &format!("/runner/active-runs/{id}/keepalive"))
+            .basic_auth(worker, Some(password));
+        assert_eq!(answer(request).await.0, expected, "{worker}");
+    }
+    let ended = server
+        .until(&format!("/runs/{id}?full=1"), |run| run["code"].is_string())
+        .await;
+    assert_eq!(
+        (&ended["code"], &ended["transient"]),
+        (&json!("worker-timeout"), &json!(true))
+    );
+    let (status, gone) = server
+        .post(&format!("/active-runs/{id}/keepalive"), &json!(null))
+        .await;
+    assert_eq!(
+        (status, &gone["run_id"], &gone["stop"]),
+        (410, &json!(id), &json!(false))
+    );
+    // The item is in its own place, with its own id; the result is taken late, and the item goes.
+    let (_, queue) = server.get("/queue").await;
+    assert_eq!(
+        (queue.as_array().unwrap().len(), &queue[0]["queue_id"]),
+        (1, &run["queue_id"])
+    );
+    assert_eq!(
+        server
+            .finish(
+                &id,
+                &json!({ "revision": "r", "code": "success" }),
+                &[("w.log", b"late\n")]
+            )
+            .await
+            .0,
+        201
+    );
+    assert_eq!(
+        server.get(&format!("/runs/{id}?full=1")).await.1["code"],
+        "success"
+    );
+    assert_eq!(server.get(&format!("/log/{id}/w.log")).await.1, "late\n");
+    assert_eq!(server.finish(&id, &json!({}), &[]).await.0, 200);
+    server
+        .until("/queue", |queue| {
+            queue[0]["queue_id"].as_i64() > run["queue_id"].as_i64()
+        })
+        .await;
+}

@@ -1,0 +1,122 @@
+//! Appending to the log of an active run, and following it.
+
+use super::{id_of, leased, server};
+use crate::support::process::{Server, answer};
+use serde_json::{Value, json};
+use std::time::Duration;
+
+async fn append(server: &Server, id: &str, name: &str, range: &str, bytes: &str) -> (u16, Value) {
+    let path = format!("/active-runs/{id}/logs/{name}");
+    answer(
+        server
+            .request("PATCH", &path)
+            .header("Content-Range", range)
+            .body(bytes.to_owned()),
+    )
+    .await
+}
+
+#[tokio::test]
+async fn a_live_log_is_appended_read_and_followed() {
+    let (_home, server) = server().await;
+    server.queue("live-a", "gen").await;
+    let id = id_of(&leased(&server, "live-a").await);
+    assert_eq!(
+        append(&server, &id, "worker.log", "bytes 0-3/*", "one\n").await,
+        (202, json!({ "size": 4, "cancel": null }))
+    );
+    assert_eq!(
+        append(&server, &id, "worker.log", "bytes 0-3/*", "one\n")
+            .await
+            .0,
+        202
+    );
+    let (status, gap) = append(&server, &id, "worker.log", "bytes 9-9/*", "x").await;
+    assert_eq!((status, &gap["size"]), (416, &json!(4)));
+    for (range, bytes, status) in [
+        ("bytes 4-9/*", "x", 400),
+        ("nonsense", "x", 400),
+        ("bytes 4-4/*", "", 400),
+    ] {
+        assert_eq!(
+            append(&server, &id, "worker.log", range, bytes).await.0,
+            status,
+            "{range}"
+        );
+    }
+    assert_eq!(
+        append(&server, &id, "data.bin", "bytes 0-0/*", "x").await.0,
+        422
+    );
+    assert_eq!(
+        append(&server, &id, "..%2Fx.log", "bytes 0-0/*", "x")
+            .await
+            .0,
+        422
+    );
+    assert_eq!(
+        append(
+            &server,
+            &id,
+            "worker.log",
+            "bytes 4-2000003/*",
+            &"x".repeat(2_000_000)
+        )
+        .await
+        .0,
+        413
+    );
+    assert_eq!(
+        append(&server, "nosuch", "worker.log", "bytes 0-0/*", "x")
+            .await
+            .0,
+        404
+    );
+    let log = format!("/log/{id}/worker.log");
+    assert_eq!(
+        (
+            server.get(&format!("/log/{id}")).await.1,
+            server.get(&format!("{log}?offset=2")).await.1
+        ),
+        (json!(["worker.log"]), json!("e\n"))
+    );
+    let following = tokio::spawn(server.request("GET", &format!("{log}?follow=1")).send());
+    let events = tokio::spawn(
+        server
+            .request("GET", &format!("{log}?follow=1&offset=4"))
+            .header("Accept", "text/event-stream")
+            .send(),
+    );
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    append(&server, &id, "worker.log", "bytes 4-11/*", "two\nthr").await;
+    append(&server, &id, "worker.log", "bytes 4-10/*", "two\nthr").await;
+    server
+        .finish(
+            &id,
+            &json!({ "revision": "r" }),
+            &[("worker.log", b"one\ntwo\nthree\n")],
+        )
+        .await;
+    assert_eq!(
+        following.await.unwrap().unwrap().text().await.unwrap(),
+        "one\ntwo\nthree\n"
+    );
+    let events = events.await.unwrap().unwrap();
+    assert_eq!(events.headers()["content-type"], "text/event-stream");
+    let told = events.text().await.unwrap();
+    assert!(
+        told.contains("data: two\n") && told.contains("data: three\n") && told.contains("id: 14\n"),
+        "{told:?}"
+    );
+    assert!(
+        told.ends_with("event: end\ndata: the run has ended\n\n"),
+        "{told:?}"
+    );
+    assert_eq!(server.get(&log).await.1, "one\ntwo\nthree\n");
+    assert_eq!(
+        append(&server, &id, "worker.log", "bytes 0-0/*", "x")
+            .await
+            .0,
+        410
+    );
+}

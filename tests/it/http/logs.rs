@@ -1,0 +1,106 @@
+//! Reading logs and artifacts of active and finished runs.
+
+use super::{id_of, server};
+use crate::support::fake_backchannel::FakeWorker;
+use serde_json::json;
+
+#[tokio::test]
+async fn the_logs_of_workers_are_shown_through_their_backchannels() {
+    let (_home, server) = server().await;
+    let play = FakeWorker::start().await;
+    play.answer("/logs", 200, r#"["w.log"]"#);
+    play.answer("/logs/w.log", 200, "from the worker");
+    play.progressive("/job/logText/progressiveText", "from Jenkins");
+    for (codebase, kind, url, name, text) in [
+        ("shown-a", "http", play.url(), "w.log", "from the worker"),
+        (
+            "shown-b",
+            "jenkins",
+            format!("{}job/", play.url()),
+            "worker.log",
+            "from Jenkins",
+        ),
+    ] {
+        server.queue(codebase, "gen").await;
+        let body = json!({ "worker": "w1", "codebase": codebase, "backchannel": { "kind": kind, "url": url } });
+        let id = id_of(&server.post("/active-runs", &body).await.1);
+        assert_eq!(
+            server.get(&format!("/log/{id}")).await,
+            (200, json!([name]))
+        );
+        assert_eq!(
+            server.get(&format!("/log/{id}/{name}")).await,
+            (200, json!(text))
+        );
+        assert_eq!(
+            server.get(&format!("/log/{id}/{name}?offset=5")).await.1,
+            text[5..]
+        );
+        assert_eq!(
+            server.get(&format!("/log/{id}/other.log")).await,
+            (404, json!("No such log file"))
+        );
+    }
+    let refusing = json!({ "worker": "w1", "codebase": "shown-c", "backchannel": { "kind": "http", "url": "http://127.0.0.1:1/" } });
+    server.queue("shown-c", "gen").await;
+    let id = id_of(&server.post("/active-runs", &refusing).await.1);
+    assert_eq!(server.get(&format!("/log/{id}")).await.0, 502);
+}
+
+#[tokio::test]
+async fn logs_and_artifacts_are_kept() {
+    let (home, server) = server().await;
+    server.queue("art-a", "gen").await;
+    let id = server.take("art-a").await["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    assert_eq!(server.get(&format!("/log/{id}")).await.0, 501);
+    assert_eq!(server.get(&format!("/log/{id}/w.log")).await.0, 501);
+    let large = vec![b'z'; 300_000];
+    let report = json!({ "revision": "r", "target": { "name": "generic", "details": {} } });
+    let (status, finished) = server
+        .finish(
+            &id,
+            &report,
+            &[("w.log", &large), ("out.tar", &large), ("tiny", b"t")],
+        )
+        .await;
+    assert_eq!(
+        (status, &finished["artifacts"], &finished["logs"]),
+        (201, &json!(["out.tar", "tiny"]), &json!(["w.log"]))
+    );
+    assert_eq!(finished["filenames"], json!(["w.log", "out.tar", "tiny"]));
+    let folder = home.path().join("artifacts").join(&id);
+    assert_eq!(
+        (
+            std::fs::read(folder.join("out.tar")).unwrap(),
+            std::fs::read(folder.join("tiny")).unwrap()
+        ),
+        (large.clone(), b"t".to_vec())
+    );
+    assert!(
+        home.path()
+            .join("logs/art-a")
+            .join(&id)
+            .join("w.log.gz")
+            .exists()
+    );
+    assert_eq!(server.get(&format!("/log/{id}")).await.1, json!(["w.log"]));
+    assert_eq!(
+        server
+            .get(&format!("/log/{id}/w.log"))
+            .await
+            .1
+            .as_str()
+            .unwrap()
+            .len(),
+        large.len()
+    );
+    assert_eq!(server.get(&format!("/log/{id}/none.log")).await.0, 404);
+    let (_, full) = server.get(&format!("/runs/{id}?full=1")).await;
+    assert_eq!(
+        (&full["worker"], &full["code"], &full["command"]),
+        (&json!("w1"), &json!("success"), &json!("true"))
+    );
+}

@@ -1,0 +1,144 @@
+//! Pauses and concurrency limits.
+
+use super::{id_of, server, server_with};
+use crate::support::process::answer;
+use serde_json::{Value, json};
+
+#[tokio::test]
+async fn pauses_and_limits_are_set_shown_explained_and_ended() {
+    let (_home, server) = server().await;
+    server.queue("rest-a", "gen").await;
+    let item = server.get("/queue").await.1[0]["queue_id"]
+        .as_i64()
+        .unwrap();
+    let path = format!("/queue/{item}/explain");
+    let explain = || server.get(&path);
+    let (_, free) = explain().await;
+    assert_eq!(
+        (
+            &free["can_be_handed_out"],
+            &free["position"],
+            &free["blockers"]
+        ),
+        (&json!(true), &json!(1), &json!([]))
+    );
+    assert!(free["score"]["offset"].as_f64().unwrap() > 0.0);
+    let put = |path: &'static str, body: Value| {
+        let server = &server;
+        async move { answer(server.request("PUT", path).json(&body)).await }
+    };
+    for (body, field) in [
+        (json!({ "kind": "moon" }), "kind"),
+        (json!({ "kind": "campaign" }), "name"),
+        (
+            json!({ "kind": "campaign", "name": "gen", "until": "2001-01-01T00:00:00" }),
+            "until",
+        ),
+        (
+            json!({ "kind": "campaign", "name": "gen", "until": "soon" }),
+            "until",
+        ),
+    ] {
+        let (status, problem) = put("/pauses", body).await;
+        assert_eq!(
+            (status, &problem["field"]),
+            (422, &json!(field)),
+            "{problem}"
+        );
+    }
+    assert_eq!(put("/pauses", json!({ "kind": "campaign", "name": "gen", "reason": "holiday", "until": "2999-01-01T00:00:00" })).await.0, 200);
+    assert_eq!(
+        server.get("/pauses").await.1["pauses"][0]["reason"],
+        "holiday"
+    );
+    assert_eq!(
+        server
+            .post("/active-runs", &json!({ "worker": "w1" }))
+            .await
+            .0,
+        503
+    );
+    let (_, paused) = explain().await;
+    assert_eq!(
+        (&paused["can_be_handed_out"], &paused["blockers"][0]["kind"]),
+        (&json!(false), &json!("paused"))
+    );
+    assert_eq!(
+        put(
+            "/limits",
+            json!({ "kind": "campaign", "name": "gen", "most": 0 })
+        )
+        .await
+        .0,
+        200
+    );
+    assert_eq!(
+        put(
+            "/limits",
+            json!({ "kind": "worker", "name": "w1", "most": 0 })
+        )
+        .await
+        .1["field"],
+        "kind"
+    );
+    assert_eq!(
+        explain().await.1["blockers"][1]["detail"],
+        "campaign gen: 0 of 0 run"
+    );
+    assert_eq!(
+        server.get("/limits").await.1["limits"],
+        json!([{ "kind": "campaign", "name": "gen", "most": 0, "running": 0 }])
+    );
+    for (path, status) in [
+        ("/pauses?kind=campaign&name=gen", 204),
+        ("/pauses?kind=campaign&name=gen", 404),
+        ("/limits?kind=campaign&name=gen", 204),
+        ("/pauses?kind=moon", 422),
+    ] {
+        assert_eq!(
+            answer(server.request("DELETE", path)).await.0,
+            status,
+            "{path}"
+        );
+    }
+    let held = server.take("rest-a").await;
+    assert_eq!(explain().await.1["blockers"][0]["kind"], "held");
+    assert_eq!(server.get("/queue/99999/explain").await.0, 404);
+    drop(held);
+}
+
+#[tokio::test]
+async fn a_quarantined_worker_is_shown_and_let_back() {
+    let (_home, server) =
+        server_with("[workers]\nquarantine_after = 2\nquarantine_codes = [\"worker-*\"]\n").await;
+    server.queue("sick-a", "gen").await;
+    for _ in 0..2 {
+        let id = id_of(&server.take("sick-a").await);
+        server
+            .finish(&id, &json!({ "code": "worker-failure" }), &[])
+            .await;
+        server.queued_are(&["sick-a"]).await;
+    }
+    let (_, workers) = server.get("/admin/workers").await;
+    assert_eq!(
+        (
+            &workers["workers"][0]["failures"],
+            &workers["workers"][0]["paused"]["kind"]
+        ),
+        (&json!(2), &json!("worker"))
+    );
+    assert_eq!(
+        server
+            .post("/active-runs", &json!({ "worker": "w1" }))
+            .await
+            .0,
+        503
+    );
+    assert_eq!(
+        answer(server.request("DELETE", "/pauses?kind=worker&name=w1"))
+            .await
+            .0,
+        204
+    );
+    server.take("sick-a").await;
+}

@@ -1,0 +1,57 @@
+//! Pinging workers without a lease.
+
+use super::{QUICK, id_of, server_with};
+use crate::support::fake_backchannel::FakeWorker;
+use serde_json::{Value, json};
+
+#[tokio::test]
+async fn a_worker_without_a_lease_is_pinged_and_says_so_everywhere() {
+    let (_home, server) = server_with(QUICK).await;
+    server.queue("ping-a", "gen").await;
+    let play = FakeWorker::start().await;
+    let backchannel = json!({ "kind": "http", "url": play.url() });
+    let taken = server
+        .post(
+            "/active-runs",
+            &json!({ "worker": "w1", "backchannel": backchannel }),
+        )
+        .await
+        .1;
+    let id = id_of(&taken);
+    assert!(taken.get("lease_until").is_none());
+    play.answer("/log-id", 200, &id);
+    let pings = |outcome: &'static str| {
+        move |figures: &Value| {
+            figures.to_string().contains(&format!(
+                "backchannel_pings_total{{kind=\\\"http\\\",outcome=\\\"{outcome}\\\"}}"
+            ))
+        }
+    };
+    server.until("/metrics", pings("alive")).await;
+    let (status, told) = server.get("/watchdog/health").await;
+    assert_eq!(
+        (
+            status,
+            &told["status"],
+            &told["active_runs"],
+            &told["runs"][0]["alive"]
+        ),
+        (200, &json!("ok"), &json!(1), &json!(true))
+    );
+    play.answer("/log-id", 200, "null");
+    server
+        .until("/watchdog/health", |told| {
+            told["runs"][0]["status"] == "suspect"
+        })
+        .await;
+    let ended = server
+        .until(&format!("/runs/{id}?full=1"), |run| run["code"].is_string())
+        .await;
+    assert_eq!(
+        (&ended["code"], &ended["description"]),
+        (
+            &json!("run-disappeared"),
+            &json!("asked 3 times: the worker is idle")
+        )
+    );
+}

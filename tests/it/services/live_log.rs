@@ -1,0 +1,105 @@
+//! `LiveLogIngest`.
+
+use crate::support::fixture::*;
+use chrono::TimeDelta;
+use janitor_runner::{
+    adapters::backchannel::none::NoBackchannel,
+    ports::{LiveLogs, RunStore, log_store::MockLogStore},
+    services::ServiceError,
+};
+use std::sync::Arc;
+
+#[tokio::test]
+async fn what_a_vanished_worker_sent_of_its_log_is_kept() {
+    let place = place();
+    let run = place.leased("aa", "r1").await;
+    place
+        .live_log
+        .append(&run.id, None, "worker.log", 0, "half of it".into())
+        .await
+        .unwrap();
+    let mut logs = MockLogStore::new();
+    logs.expect_store().times(1).returning(|folder, files, _| {
+        assert_eq!(
+            (
+                folder.run.as_str(),
+                files.len(),
+                files[0].name.as_str(),
+                files[0].size
+            ),
+            ("r1", 1, "worker.log", 10)
+        );
+        Ok(())
+    });
+    place.clock.advance(TimeDelta::seconds(200));
+    let finisher = place.finisher(place.store.clone(), working_artifacts(), Arc::new(logs));
+    let watcher = place.watcher(Arc::new(NoBackchannel), finisher);
+    watcher.clone().round().await.unwrap();
+    assert_eq!(
+        place
+            .store
+            .run(&run.id)
+            .await
+            .unwrap()
+            .unwrap()
+            .logfilenames,
+        ["worker.log"]
+    );
+    watcher.round().await.unwrap();
+    assert_eq!(place.store.runs().await.unwrap(), vec![]);
+}
+
+#[tokio::test]
+async fn logs_of_runs_that_ended_are_swept_away() {
+    let place = place();
+    let run = place.leased("aa", "r1").await;
+    place
+        .store
+        .append(&run.id, "w.log", 0, "x".into(), 9)
+        .await
+        .unwrap();
+    place
+        .store
+        .append(
+            &janitor_runner::domain::name::RunId::new("gone"),
+            "w.log",
+            0,
+            "x".into(),
+            9,
+        )
+        .await
+        .unwrap();
+    place
+        .watcher(Arc::new(NoBackchannel), place.working_finisher())
+        .round()
+        .await
+        .unwrap();
+    assert_eq!(place.store.runs().await.unwrap(), [run.id]);
+}
+
+#[tokio::test]
+async fn a_log_is_refused_when_it_is_too_large_or_none() {
+    let place = place();
+    let run = place.leased("aa", "r1").await;
+    let append = |name: &'static str, offset, bytes: Vec<u8>| {
+        let (live_log, id) = (place.live_log.clone(), run.id.clone());
+        async move { live_log.append(&id, None, name, offset, bytes.into()).await }
+    };
+    assert_eq!(append("a.log", 0, vec![b'x'; 600]).await.unwrap().0, 600);
+    assert!(matches!(
+        append("b.log", 0, vec![b'x'; 500]).await,
+        Err(ServiceError::TooLarge { limit: 1000, .. })
+    ));
+    assert!(matches!(
+        append("a.log", 601, vec![b'x'; 5]).await,
+        Err(ServiceError::Gap(600))
+    ));
+    assert!(matches!(
+        append("a.txt", 0, vec![b'x']).await,
+        Err(ServiceError::Invalid(_))
+    ));
+    assert!(matches!(
+        append("../a.log", 0, vec![b'x']).await,
+        Err(ServiceError::Invalid(_))
+    ));
+}
