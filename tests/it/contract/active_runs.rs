@@ -56,7 +56,8 @@ async fn a_claim_keeps_every_field<S: QueueStore + ActiveRunStore + Catalog>(sto
         .unwrap()
         .unwrap();
     assert_eq!(claimed.codebase, full_codebase("aa"));
-    assert_eq!((claimed.run.start_time, claimed.run.keepalive), (now, now));
+    assert_eq!(claimed.run.start_time, now);
+    assert_eq!(claimed.run.keepalive, now);
     assert_eq!(
         store.get(&RunId::new("r1")).await.unwrap().unwrap(),
         claimed.run
@@ -75,10 +76,8 @@ async fn a_claim_keeps_every_field<S: QueueStore + ActiveRunStore + Catalog>(sto
         .await
         .unwrap();
     let amended = store.get(&RunId::new("r1")).await.unwrap().unwrap();
-    assert_eq!(
-        (amended.vcs, amended.resume_from),
-        (vcs, Some(RunId::new("r0")))
-    );
+    assert_eq!(amended.vcs, vcs);
+    assert_eq!(amended.resume_from, Some(RunId::new("r0")));
     assert_eq!(store.get(&RunId::new("r2")).await.unwrap(), None);
 }
 
@@ -151,7 +150,8 @@ async fn many_claimers_get_each_item_once<
         all.extend(claimer.await.unwrap());
     }
     let distinct: BTreeSet<_> = all.iter().collect();
-    assert_eq!((all.len(), distinct.len()), (200, 200));
+    assert_eq!(all.len(), 200);
+    assert_eq!(distinct.len(), 200);
 }
 
 async fn a_released_item_is_back_in_its_place<S: QueueStore + ActiveRunStore + Catalog>(store: &S) {
@@ -270,10 +270,8 @@ async fn a_lease_lasts_from_each_sign_of_life<S: QueueStore + Catalog + ActiveRu
         )
         .await
         .unwrap();
-    assert_eq!(
-        (renewed.keepalive, renewed.lease_until),
-        (at(50), Some(at(170)))
-    );
+    assert_eq!(renewed.keepalive, at(50));
+    assert_eq!(renewed.lease_until, Some(at(170)));
     let older = store
         .renew(
             &run.id,
@@ -340,7 +338,8 @@ async fn claims_without_a_lease_stay_without<S: QueueStore + Catalog + ActiveRun
         )
         .await
         .unwrap();
-    assert_eq!((renewed.lease_until, renewed.keepalive), (None, at(50)));
+    assert_eq!(renewed.lease_until, None);
+    assert_eq!(renewed.keepalive, at(50));
 }
 
 async fn suspicion_is_kept_until_a_sign_of_life<S: QueueStore + Catalog + ActiveRunStore>(

@@ -135,7 +135,9 @@ async fn a_codebase_without_a_name_is_kept_by_its_place<S: Catalog>(store: &S) {
         .await
         .unwrap();
     let all = store.codebases().await.unwrap();
-    assert_eq!((all.len(), all[0].value, &all[0].name), (1, Some(2), &None));
+    assert_eq!(all.len(), 1);
+    assert_eq!(all[0].value, Some(2));
+    assert_eq!(all[0].name, None);
 }
 
 async fn two_codebases_cannot_be_the_same_place<S: Catalog>(store: &S) {
@@ -183,10 +185,8 @@ async fn a_candidate_keeps_every_field_and_is_queued<S: Catalog + QueueStore>(st
     expected.id = stored.id;
     assert_eq!(stored, expected);
     let items = QueueStore::list(store, 9).await.unwrap();
-    assert_eq!(
-        (items[0].id, &items[0].key),
-        (queued[0].queue_id, &expected.key)
-    );
+    assert_eq!(items[0].id, queued[0].queue_id);
+    assert_eq!(items[0].key, expected.key);
 }
 
 async fn candidates_are_updated_in_place<S: Catalog + QueueStore>(store: &S) {
@@ -203,10 +203,9 @@ async fn candidates_are_updated_in_place<S: Catalog + QueueStore>(store: &S) {
     again.new.candidate.command = "other".into();
     store.upload_candidates(vec![again], start()).await.unwrap();
     let after = store.candidates(None).await.unwrap();
-    assert_eq!(
-        (after.len(), after[0].id, after[0].command.as_str()),
-        (2, before[0].id, "other")
-    );
+    assert_eq!(after.len(), 2);
+    assert_eq!(after[0].id, before[0].id);
+    assert_eq!(after[0].command.as_str(), "other");
     assert_eq!(
         store.candidates(Some(codebase_name("bb"))).await.unwrap(),
         [before[1].clone()]
@@ -240,13 +239,8 @@ async fn a_candidate_follows_up_only_on_stored_runs<
         .upload_candidates(vec![follows.clone(), wrong], start())
         .await;
     assert!(matches!(refused, Err(CatalogError::UnknownRun(id)) if id.as_str() == "nosuch"));
-    assert_eq!(
-        (
-            store.candidates(None).await.unwrap().len(),
-            QueueStore::list(store, 9).await.unwrap().len()
-        ),
-        (0, 0)
-    );
+    assert_eq!(store.candidates(None).await.unwrap().len(), 0);
+    assert_eq!(QueueStore::list(store, 9).await.unwrap().len(), 0);
     store
         .upload_candidates(vec![follows], start())
         .await
@@ -266,13 +260,8 @@ async fn deleting_a_candidate_takes_its_item<S: Catalog + QueueStore>(store: &S)
     let id = store.candidates(None).await.unwrap()[0].id;
     assert!(store.delete_candidate(id).await.unwrap());
     assert!(!store.delete_candidate(id).await.unwrap());
-    assert_eq!(
-        (
-            store.candidates(None).await.unwrap().len(),
-            QueueStore::list(store, 9).await.unwrap().len()
-        ),
-        (0, 0)
-    );
+    assert_eq!(store.candidates(None).await.unwrap().len(), 0);
+    assert_eq!(QueueStore::list(store, 9).await.unwrap().len(), 0);
 }
 
 async fn deleting_leaves_a_held_item<S: Catalog + QueueStore + ActiveRunStore>(store: &S) {
@@ -319,6 +308,8 @@ async fn names_are_known_or_not<S: Catalog>(store: &S) {
         .await
         .unwrap();
     assert!(!known.run(&RunId::new("nosuch")));
-    assert!(known.codebase(&codebase_name("aa")) && !known.codebase(&codebase_name("bb")));
-    assert!(known.publish_policy("p") && !known.publish_policy("q"));
+    assert!(known.codebase(&codebase_name("aa")));
+    assert!(!known.codebase(&codebase_name("bb")));
+    assert!(known.publish_policy("p"));
+    assert!(!known.publish_policy("q"));
 }

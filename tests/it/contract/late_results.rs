@@ -104,9 +104,10 @@ where
         .map(|news| news.event)
         .collect();
     assert!(
-        matches!(told.last(), Some(Event::Result(told)) if **told == run) && told.len() == 2,
+        matches!(told.last(), Some(Event::Result(told)) if **told == run),
         "{told:?}"
     );
+    assert_eq!(told.len(), 2, "{told:?}");
     let again = LateRun {
         run: Run {
             description: Some("other".into()),
@@ -166,13 +167,8 @@ async fn a_late_result_of_an_item_run_again_is_stored_beside<
             .unwrap(),
         LateOutcome::ReplacedButRequeued
     );
-    assert_eq!(
-        (
-            store.run(&late.id).await.unwrap().unwrap(),
-            store.run(&newer.id).await.unwrap().unwrap()
-        ),
-        (late, newer)
-    );
+    assert_eq!(store.run(&late.id).await.unwrap().unwrap(), late);
+    assert_eq!(store.run(&newer.id).await.unwrap().unwrap(), newer);
     assert_eq!(store.follow_ups(9).await.unwrap().len(), 1);
     let last: Vec<_> = store
         .last_effective_runs(&campaign_name("gen"))

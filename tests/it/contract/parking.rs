@@ -38,7 +38,8 @@ async fn an_item_goes_back_to_its_own_place<
     assert_eq!(store.follow_ups(9).await.unwrap(), vec![]);
     assert!(store.run(&run.id).await.unwrap().unwrap().given_up);
     let entry = store.entry(run.item.id).await.unwrap().unwrap();
-    assert_eq!((entry.item, entry.state), (run.item.clone(), state));
+    assert_eq!(entry.item, run.item.clone());
+    assert_eq!(entry.state, state);
     assert_eq!(leased(store, "r2").await.item, run.item);
     assert_eq!(store.entry(9999).await.unwrap(), None);
 }
@@ -197,10 +198,8 @@ async fn other_work_and_wishes_by_hand_wake_an_item<
         assert_eq!(store.claim(claim("none")).await.unwrap(), None);
         store.enqueue(batch(vec![wish.clone()])).await.unwrap();
         let next = leased(store, &format!("again{number}")).await;
-        assert_eq!(
-            (next.item.id, &next.item.command),
-            (run.item.id, &wish.command)
-        );
+        assert_eq!(next.item.id, run.item.id);
+        assert_eq!(next.item.command, wish.command);
         vanish(store, &next, ItemState::default()).await;
     }
 }
@@ -229,8 +228,6 @@ async fn a_wish_wakes_an_item_that_goes_back<
     )
     .await;
     let next = leased(store, "r2").await;
-    assert_eq!(
-        (next.item.id, next.item.bucket),
-        (run.item.id, Bucket::Manual)
-    );
+    assert_eq!(next.item.id, run.item.id);
+    assert_eq!(next.item.bucket, Bucket::Manual);
 }

@@ -35,7 +35,8 @@ async fn an_empty_queue_has_nothing<S: QueueStore + ActiveRunStore>(store: &S) {
     assert_eq!(QueueStore::list(store, 10).await.unwrap(), vec![]);
     assert_eq!(ActiveRunStore::list(store).await.unwrap(), vec![]);
     let stats = store.stats().await.unwrap();
-    assert_eq!((stats.length, stats.oldest), (0, None));
+    assert_eq!(stats.length, 0);
+    assert_eq!(stats.oldest, None);
     assert_eq!(store.enqueue(batch(vec![])).await.unwrap(), vec![]);
 }
 
@@ -60,10 +61,8 @@ async fn items_are_served_by_bucket_priority_and_id<S: QueueStore + ActiveRunSto
             .unwrap();
         let claimed = store.claim(claim(run)).await.unwrap().unwrap();
         assert_eq!(claimed.run.item.key.codebase.as_str(), expected);
-        assert_eq!(
-            (peeked.item, peeked.codebase),
-            (claimed.run.item, claimed.codebase)
-        );
+        assert_eq!(peeked.item, claimed.run.item);
+        assert_eq!(peeked.codebase, claimed.codebase);
     }
     assert_eq!(store.claim(claim("r5")).await.unwrap(), None);
 }
@@ -108,28 +107,19 @@ async fn adding_again_updates_by_the_rule<S: QueueStore + Catalog>(store: &S) {
         .enqueue(batch(vec![wish("aa", Bucket::Default, -9.0)]))
         .await
         .unwrap()[0];
-    assert_eq!(
-        (later.queue_id, later.bucket),
-        (first.queue_id, Bucket::Hook)
-    );
+    assert_eq!(later.queue_id, first.queue_id);
+    assert_eq!(later.bucket, Bucket::Hook);
     let mut earlier = wish("aa", Bucket::Manual, 50.0);
     earlier.command = "other".into();
     earlier.refresh = true;
     let earlier = store.enqueue(batch(vec![earlier])).await.unwrap()[0];
-    assert_eq!(
-        (earlier.queue_id, earlier.bucket),
-        (first.queue_id, Bucket::Manual)
-    );
+    assert_eq!(earlier.queue_id, first.queue_id);
+    assert_eq!(earlier.bucket, Bucket::Manual);
     let items = store.list(10).await.unwrap();
     assert_eq!(items.len(), 1);
-    assert_eq!(
-        (
-            items[0].priority,
-            items[0].command.as_str(),
-            items[0].refresh
-        ),
-        (53, "other", true)
-    );
+    assert_eq!(items[0].priority, 53);
+    assert_eq!(items[0].command.as_str(), "other");
+    assert!(items[0].refresh);
 }
 
 async fn change_sets_are_queued_apart<S: QueueStore + Catalog>(store: &S) {
@@ -152,7 +142,8 @@ async fn change_sets_are_queued_apart<S: QueueStore + Catalog>(store: &S) {
         .await
         .unwrap();
     let ids: BTreeSet<_> = queued.iter().map(|q| q.queue_id).collect();
-    assert_eq!((ids.len(), queued[1].queue_id), (3, queued[3].queue_id));
+    assert_eq!(ids.len(), 3);
+    assert_eq!(queued[1].queue_id, queued[3].queue_id);
 }
 
 async fn an_unknown_codebase_queues_nothing<S: QueueStore + Catalog>(store: &S) {
@@ -233,17 +224,14 @@ async fn a_wish_for_a_held_item_waits<S: QueueStore + ActiveRunStore + Catalog>(
     let mut again = wish("aa", Bucket::Manual, 1.0);
     again.command = "newer".into();
     let answer = store.enqueue(batch(vec![again])).await.unwrap()[0];
-    assert_eq!(
-        (answer.queue_id, answer.bucket),
-        (held.item.id, Bucket::Default)
-    );
+    assert_eq!(answer.queue_id, held.item.id);
+    assert_eq!(answer.bucket, Bucket::Default);
     assert_eq!(store.claim(claim("r2")).await.unwrap(), None);
     store.release(&held.id, &held.token, start()).await.unwrap();
     let next = store.claim(claim("r3")).await.unwrap().unwrap().run;
-    assert_eq!(
-        (next.item.command.as_str(), next.item.bucket, next.item.id),
-        ("newer", Bucket::Manual, held.item.id)
-    );
+    assert_eq!(next.item.command.as_str(), "newer");
+    assert_eq!(next.item.bucket, Bucket::Manual);
+    assert_eq!(next.item.id, held.item.id);
 }
 
 async fn positions_count_held_items<S: QueueStore + ActiveRunStore + Catalog>(store: &S) {
@@ -258,9 +246,11 @@ async fn positions_count_held_items<S: QueueStore + ActiveRunStore + Catalog>(st
         .unwrap();
     store.claim(claim("r1")).await.unwrap().unwrap();
     let found = store.position(&pair("cc", "gen")).await.unwrap().unwrap();
-    assert_eq!((found.position, found.wait_time), (3, 20.0));
+    assert_eq!(found.position, 3);
+    assert_eq!(found.wait_time, 20.0);
     let first = store.position(&pair("aa", "gen")).await.unwrap().unwrap();
-    assert_eq!((first.position, first.wait_time), (1, 0.0));
+    assert_eq!(first.position, 1);
+    assert_eq!(first.wait_time, 0.0);
     assert_eq!(store.position(&pair("aa", "other")).await.unwrap(), None);
 }
 
@@ -293,7 +283,8 @@ async fn figures_follow<S: QueueStore + ActiveRunStore + Catalog>(store: &S) {
         .unwrap();
     store.enqueue(later).await.unwrap();
     let stats = store.stats().await.unwrap();
-    assert_eq!((stats.length, stats.oldest), (2, Some(start())));
+    assert_eq!(stats.length, 2);
+    assert_eq!(stats.oldest, Some(start()));
     assert_eq!(
         stats.by_bucket.into_iter().collect::<Vec<_>>(),
         [(Bucket::Manual, 1), (Bucket::Default, 1)]
@@ -310,10 +301,9 @@ async fn figures_follow<S: QueueStore + ActiveRunStore + Catalog>(store: &S) {
         .collect();
     store.remove(&ids).await.unwrap();
     let stats = store.stats().await.unwrap();
-    assert_eq!(
-        (stats.length, stats.by_bucket.len(), stats.by_campaign.len()),
-        (0, 0, 0)
-    );
+    assert_eq!(stats.length, 0);
+    assert_eq!(stats.by_bucket.len(), 0);
+    assert_eq!(stats.by_campaign.len(), 0);
 }
 
 async fn lists_are_limited<S: QueueStore + ActiveRunStore + Catalog>(store: &S) {
@@ -352,10 +342,9 @@ async fn a_failed_batch_leaves_no_trace<S: QueueStore + ActiveRunStore + Catalog
         .await;
     assert!(refused.is_err());
     let stats = store.stats().await.unwrap();
-    assert_eq!(
-        (stats.length, stats.oldest, stats.by_bucket.len()),
-        (0, None, 0)
-    );
+    assert_eq!(stats.length, 0);
+    assert_eq!(stats.oldest, None);
+    assert_eq!(stats.by_bucket.len(), 0);
     assert_eq!(store.claim(claim("r1")).await.unwrap(), None);
     let queued = store
         .enqueue(batch(vec![wish("aa", Bucket::Default, 1.0)]))

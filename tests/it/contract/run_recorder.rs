@@ -52,9 +52,8 @@ async fn a_worker_seen_meanwhile_keeps_its_run<
         store.record(new.clone()).await,
         Err(RunStoreError::ClaimLost(_))
     ));
-    assert!(
-        store.get(&run.id).await.unwrap().is_some() && store.run(&run.id).await.unwrap().is_none()
-    );
+    assert!(store.get(&run.id).await.unwrap().is_some());
+    assert!(store.run(&run.id).await.unwrap().is_none());
     assert_eq!(
         store
             .record(NewRun {
@@ -116,14 +115,9 @@ async fn recording_ends_item_and_claim<
     assert_eq!(QueueStore::list(store, 9).await.unwrap(), vec![]);
     let follow_ups = store.follow_ups(9).await.unwrap();
     assert_eq!(follow_ups.len(), 1);
-    assert_eq!(
-        (
-            &follow_ups[0].key,
-            &follow_ups[0].run_id,
-            follow_ups[0].context.as_deref()
-        ),
-        (&key("aa", "gen"), &active.id, Some("found"))
-    );
+    assert_eq!(follow_ups[0].key, key("aa", "gen"));
+    assert_eq!(follow_ups[0].run_id, active.id);
+    assert_eq!(follow_ups[0].context.as_deref(), Some("found"));
 }
 
 async fn recording_twice_keeps_the_first<
@@ -196,10 +190,8 @@ async fn a_wish_that_waited_is_queued<
         .unwrap();
     let items = QueueStore::list(store, 9).await.unwrap();
     assert_eq!(items.len(), 1);
-    assert_eq!(
-        (items[0].command.as_str(), items[0].bucket),
-        ("newer", Bucket::Hook)
-    );
+    assert_eq!(items[0].command.as_str(), "newer");
+    assert_eq!(items[0].bucket, Bucket::Hook);
     assert_ne!(items[0].id, active.item.id);
 }
 
@@ -223,5 +215,6 @@ async fn concurrent_records_store_one<
     for record in records.collect::<Vec<_>>() {
         stored += usize::from(record.await.unwrap() == Recorded::Stored);
     }
-    assert_eq!((stored, store.latest(9).await.unwrap().len()), (1, 1));
+    assert_eq!(stored, 1);
+    assert_eq!(store.latest(9).await.unwrap().len(), 1);
 }

@@ -50,14 +50,11 @@ async fn nothing_known_is_said_so<S: ScheduleStore>(store: &S) {
         .unwrap()
         .pop()
         .unwrap();
-    assert_eq!(
-        (facts.candidate, facts.codebase_value, facts.highest_value),
-        (None, CodebaseValue::Unknown, None)
-    );
-    assert_eq!(
-        (facts.history, facts.means),
-        (vec![], MeanDurations::default())
-    );
+    assert_eq!(facts.candidate, None);
+    assert_eq!(facts.codebase_value, CodebaseValue::Unknown);
+    assert_eq!(facts.highest_value, None);
+    assert_eq!(facts.history, vec![]);
+    assert_eq!(facts.means, MeanDurations::default());
     assert_eq!(store.facts(&[]).await.unwrap(), vec![]);
 }
 
@@ -82,14 +79,10 @@ async fn facts_tell_the_candidate_and_values<S: ScheduleStore + Catalog>(store: 
         .facts(&[key("cc", "gen"), key("aa", "gen")])
         .await
         .unwrap();
-    assert_eq!(
-        (facts[0].codebase_value, facts[1].codebase_value),
-        (CodebaseValue::Unset, CodebaseValue::Of(5))
-    );
-    assert_eq!(
-        (facts[0].highest_value, &facts[0].candidate),
-        (Some(50), &None)
-    );
+    assert_eq!(facts[0].codebase_value, CodebaseValue::Unset);
+    assert_eq!(facts[1].codebase_value, CodebaseValue::Of(5));
+    assert_eq!(facts[0].highest_value, Some(50));
+    assert_eq!(facts[0].candidate, None);
     assert_eq!(facts[1].candidate.as_ref().unwrap().value, Some(7));
     store
         .upload_codebases(vec![valued("bb", None), valued("aa", Some(-1))])
@@ -130,18 +123,9 @@ async fn history_leaves_out_transient_runs<
     codes.sort();
     assert_eq!(codes, ["failed", "success"]);
     let past = &facts.history[0];
-    assert_eq!(
-        (
-            past.instigated_context.as_deref(),
-            past.context.as_deref(),
-            past.start_time
-        ),
-        (
-            Some("asked"),
-            Some("found"),
-            start() + TimeDelta::microseconds(1)
-        )
-    );
+    assert_eq!(past.instigated_context.as_deref(), Some("asked"));
+    assert_eq!(past.context.as_deref(), Some("found"));
+    assert_eq!(past.start_time, start() + TimeDelta::microseconds(1));
 }
 
 async fn means_are_of_pair_codebase_and_campaign<
@@ -175,14 +159,10 @@ async fn means_are_of_pair_codebase_and_campaign<
         .unwrap();
     let estimates: Vec<f64> = facts.iter().map(|facts| facts.means.estimate()).collect();
     assert_eq!(estimates, [20.0, 20.0, 20.0, 15.0]);
-    assert_eq!(
-        (facts[1].means.pair, facts[1].means.codebase),
-        (None, Some(20.0))
-    );
-    assert_eq!(
-        (facts[2].means.codebase, facts[2].means.campaign),
-        (None, Some(20.0))
-    );
+    assert_eq!(facts[1].means.pair, None);
+    assert_eq!(facts[1].means.codebase, Some(20.0));
+    assert_eq!(facts[2].means.codebase, None);
+    assert_eq!(facts[2].means.campaign, Some(20.0));
 }
 
 async fn follow_ups_are_settled_with_the_item<
@@ -197,7 +177,8 @@ async fn follow_ups_are_settled_with_the_item<
     ran(store, "r1", "aa", |_| {}).await;
     ran(store, "r2", "aa", |_| {}).await;
     let waiting = store.follow_ups(1).await.unwrap();
-    assert_eq!((waiting.len(), waiting[0].run_id.as_str()), (1, "r1"));
+    assert_eq!(waiting.len(), 1);
+    assert_eq!(waiting[0].run_id.as_str(), "r1");
     let refused = EnqueueBatch {
         items: vec![wish("nowhere", Bucket::Default, 1.0)],
         settles: vec![waiting[0].id],

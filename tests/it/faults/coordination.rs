@@ -93,10 +93,9 @@ async fn what_the_python_runner_left_is_taken_over() {
     .await;
     server.run().await;
     let (status, found) = server.get("/active-runs/their-run").await;
-    assert_eq!(
-        (status, &found["start_time"], &found["backchannel"]),
-        (200, &entry["start_time"], &entry["backchannel"])
-    );
+    assert_eq!(status, 200);
+    assert_eq!(found["start_time"], entry["start_time"]);
+    assert_eq!(found["backchannel"], entry["backchannel"]);
     assert_eq!(
         server.get("/status").await.1["rate_limit_hosts"],
         json!({ "slow.example": "2999-01-01T00:00:00" })
@@ -117,11 +116,8 @@ async fn what_the_python_runner_left_is_taken_over() {
             &[("w.log", b"x")],
         )
         .await;
-    assert_eq!(
-        (status, &finished["result"]["code"]),
-        (201, &json!("success")),
-        "{finished}"
-    );
+    assert_eq!(status, 201, "{finished}");
+    assert_eq!(finished["result"]["code"], json!("success"), "{finished}");
     assert_eq!(
         hash(&place.url(), "active-runs")
             .await
@@ -151,12 +147,10 @@ async fn the_python_runner_finds_ours() {
         assigned,
         BTreeMap::from([(taken["queue_id"].to_string(), id.clone())])
     );
+    assert_eq!(entry["codebase"], json!("aa"));
     assert_eq!(
-        (&entry["codebase"], &entry["backchannel"]),
-        (
-            &json!("aa"),
-            &json!({ "my_url": "http://127.0.0.1:1/job", "jenkins": null })
-        )
+        entry["backchannel"],
+        json!({ "my_url": "http://127.0.0.1:1/job", "jenkins": null })
     );
     assert!(hash(&place.url(), "last-keepalive").await[&id].starts_with("20"));
     // The Python runner takes over, finishes the run, and gives back: nothing of it is active any more.
@@ -265,10 +259,9 @@ async fn events_are_told_on_their_channels() {
             .push(serde_json::from_str(&text).unwrap());
     }
     let result = &heard["result"][0];
-    assert_eq!(
-        (&result["log_id"], &result["code"], &result["logfilenames"]),
-        (&json!(id), &json!("success"), &json!(["w.log"]))
-    );
+    assert_eq!(result["log_id"], json!(id));
+    assert_eq!(result["code"], json!("success"));
+    assert_eq!(result["logfilenames"], json!(["w.log"]));
     assert_eq!(
         heard["publish-status"],
         [
@@ -280,7 +273,6 @@ async fn events_are_told_on_their_channels() {
         .find(|status| status["processing"] != json!([]))
         .unwrap();
     assert_eq!(held["processing"][0]["id"], json!(id));
-    assert!(
-        held["processing"][0]["last-keepalive"].is_string() && held["rate_limit_hosts"].is_object()
-    );
+    assert!(held["processing"][0]["last-keepalive"].is_string());
+    assert!(held["rate_limit_hosts"].is_object());
 }

@@ -61,7 +61,8 @@ async fn four_servers_hand_out_each_item_once() {
                     loop {
                         let (status, taken) = answer(claim.try_clone().unwrap()).await;
                         if status != 201 {
-                            assert_eq!((status, &taken["reason"]), (503, &json!("queue empty")));
+                            assert_eq!(status, 503);
+                            assert_eq!(taken["reason"], json!("queue empty"));
                             return got;
                         }
                         got.push(taken["queue_id"].as_i64().unwrap());
@@ -74,7 +75,8 @@ async fn four_servers_hand_out_each_item_once() {
             all.extend(claimer.await.unwrap());
         }
         let distinct: BTreeSet<_> = all.iter().collect();
-        assert_eq!((all.len(), distinct.len()), (ITEMS, ITEMS), "round {round}");
+        assert_eq!(all.len(), ITEMS, "round {round}");
+        assert_eq!(distinct.len(), ITEMS, "round {round}");
     }
 }
 

@@ -43,16 +43,11 @@ async fn is_told_in_time(server: &Server) {
         .send()
         .await
         .unwrap();
-    let (status, retry) = (
-        answer.status().as_u16(),
-        answer.headers().get("retry-after").cloned(),
-    );
-    assert_eq!(
-        (status, retry.is_some()),
-        (503, true),
-        "{}",
-        answer.text().await.unwrap()
-    );
+    let status = answer.status().as_u16();
+    let has_retry_after = answer.headers().contains_key("retry-after");
+    let body = answer.text().await.unwrap();
+    assert_eq!(status, 503, "{body}");
+    assert!(has_retry_after, "{body}");
     assert!(started.elapsed() < TOLD_WITHIN, "{:?}", started.elapsed());
     assert_eq!(server.get("/health").await.0, 200);
     assert_eq!(server.get("/metrics").await.0, 200);

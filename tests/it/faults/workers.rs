@@ -69,10 +69,8 @@ async fn a_worker_is_killed(kind: &str) {
     first.kill();
     let ended = yard.ended(&id, "worker-timeout").await;
     let after = seconds(died);
-    assert_eq!(
-        (&ended["transient"], &ended["logfilenames"]),
-        (&json!(true), &json!(["worker.log"]))
-    );
+    assert_eq!(ended["transient"], json!(true));
+    assert_eq!(ended["logfilenames"], json!(["worker.log"]));
     assert!(
         yard.server
             .get(&format!("/log/{id}/worker.log"))
@@ -90,10 +88,8 @@ async fn a_worker_is_killed(kind: &str) {
             runs.as_array().is_some_and(|runs| runs.len() == 2)
         })
         .await;
-    assert_eq!(
-        (&runs[0]["code"], &runs[0]["codebase"]),
-        (&json!("success"), &json!("killed"))
-    );
+    assert_eq!(runs[0]["code"], json!("success"));
+    assert_eq!(runs[0]["codebase"], json!("killed"));
     row(
         &format!("a1-{kind}"),
         &[
@@ -118,7 +114,8 @@ async fn a_worker_is_stopped_and_its_result_comes_late(kind: &str) {
     raise(&yard, "go");
     worker.signal("CONT");
     let late = yard.ended(&id, "success").await;
-    assert!(late["revision"].is_string() && yard.runs("stopped").await.len() == 1);
+    assert!(late["revision"].is_string());
+    assert_eq!(yard.runs("stopped").await.len(), 1);
     assert!(
         yard.server
             .get(&format!("/log/{id}/worker.log"))

@@ -122,7 +122,8 @@ async fn what_cannot_be_handed_out_ends_and_the_next_is_tried() {
     let (status, taken) = server
         .post("/active-runs", &json!({ "worker": "w1" }))
         .await;
-    assert_eq!((status, &taken["codebase"]), (201, &json!("fine-one")));
+    assert_eq!(status, 201);
+    assert_eq!(taken["codebase"], json!("fine-one"));
     // What comes after it ends too, although each of them is queued again at once.
     assert_eq!(
         server
@@ -161,7 +162,8 @@ async fn peeking_claims_nothing() {
     let (_home, server) = server().await;
     server.queue("peek-a", "gen").await;
     let (status, peeked) = server.get("/active-runs/+peek").await;
-    assert_eq!((status, &peeked["codebase"]), (201, &json!("peek-a")));
+    assert_eq!(status, 201);
+    assert_eq!(peeked["codebase"], json!("peek-a"));
     assert_eq!(server.get("/active-runs").await.1, json!([]));
     server.take("peek-a").await;
     assert_eq!(
@@ -179,8 +181,6 @@ async fn a_killed_run_says_what_cannot_be_done() {
         .unwrap()
         .to_owned();
     let (status, said) = server.post(&format!("/kill/{id}"), &json!({})).await;
-    assert_eq!(
-        (status, said),
-        (501, json!("kill not supported for this type of run"))
-    );
+    assert_eq!(status, 501);
+    assert_eq!(said, json!("kill not supported for this type of run"));
 }

@@ -23,7 +23,8 @@ async fn finishing_again_answers_what_was_stored() {
             &[("w.log", b"two"), ("b", b"x")],
         )
         .await;
-    assert_eq!((first.0, again.0), (201, 200));
+    assert_eq!(first.0, 201);
+    assert_eq!(again.0, 200);
     assert_eq!(first.1, again.1);
     assert_eq!(
         server.get(&format!("/log/{id}/w.log")).await.1,
@@ -122,10 +123,8 @@ async fn a_newer_worker_gets_no_nulls_it_cannot_read_and_needs_no_code() {
     let (_, taken) = server
         .post("/active-runs", &json!({ "node": "w1", "archs": ["amd64"], "backchannel": null, "worker_link": null, "codebase": "new-a" }))
         .await;
-    assert_eq!(
-        (&taken["branch"]["vcs_type"], &taken["branch"]["subpath"]),
-        (&json!("git"), &json!(""))
-    );
+    assert_eq!(taken["branch"]["vcs_type"], json!("git"));
+    assert_eq!(taken["branch"]["subpath"], json!(""));
     assert_eq!(taken["target_repository"]["vcs_type"], "git");
     let report = json!({
         "revision": "r", "start_time": "2026-01-02T03:04:05.5Z", "finish_time": "2026-01-02T03:05:05.5Z", "branches": [], "tags": [],
@@ -134,10 +133,8 @@ async fn a_newer_worker_gets_no_nulls_it_cannot_read_and_needs_no_code() {
     let (_, finished) = server
         .finish(taken["id"].as_str().unwrap(), &report, &[])
         .await;
-    assert_eq!(
-        (&finished["result"]["code"], &finished["result"]["duration"]),
-        (&json!("success"), &json!(60.0))
-    );
+    assert_eq!(finished["result"]["code"], json!("success"));
+    assert_eq!(finished["result"]["duration"], json!(60.0));
     assert_eq!(
         finished["result"]["start_time"],
         "2026-01-02T03:04:05.500000"

@@ -13,7 +13,8 @@ async fn a_lease_is_given_renewed_and_lost() {
     let (status, kept) = server
         .post(&format!("/active-runs/{id}/keepalive"), &json!(null))
         .await;
-    assert_eq!((status, &kept["cancel"]), (200, &json!(null)));
+    assert_eq!(status, 200);
+    assert_eq!(kept["cancel"], json!(null));
     assert!(kept["lease_until"].as_str().unwrap() >= until.as_str());
     assert!(server.get(&format!("/active-runs/{id}")).await.1["lease_until"].is_string());
     assert_eq!(
@@ -37,23 +38,18 @@ async fn a_lease_is_given_renewed_and_lost() {
     let ended = server
         .until(&format!("/runs/{id}?full=1"), |run| run["code"].is_string())
         .await;
-    assert_eq!(
-        (&ended["code"], &ended["transient"]),
-        (&json!("worker-timeout"), &json!(true))
-    );
+    assert_eq!(ended["code"], json!("worker-timeout"));
+    assert_eq!(ended["transient"], json!(true));
     let (status, gone) = server
         .post(&format!("/active-runs/{id}/keepalive"), &json!(null))
         .await;
-    assert_eq!(
-        (status, &gone["run_id"], &gone["stop"]),
-        (410, &json!(id), &json!(false))
-    );
+    assert_eq!(status, 410);
+    assert_eq!(gone["run_id"], json!(id));
+    assert_eq!(gone["stop"], json!(false));
     // The item is in its own place, with its own id; the result is taken late, and the item goes.
     let (_, queue) = server.get("/queue").await;
-    assert_eq!(
-        (queue.as_array().unwrap().len(), &queue[0]["queue_id"]),
-        (1, &run["queue_id"])
-    );
+    assert_eq!(queue.as_array().unwrap().len(), 1);
+    assert_eq!(queue[0]["queue_id"], run["queue_id"]);
     assert_eq!(
         server
             .finish(

@@ -66,19 +66,16 @@ async fn logs_and_artifacts_are_kept() {
             &[("w.log", &large), ("out.tar", &large), ("tiny", b"t")],
         )
         .await;
-    assert_eq!(
-        (status, &finished["artifacts"], &finished["logs"]),
-        (201, &json!(["out.tar", "tiny"]), &json!(["w.log"]))
-    );
+    assert_eq!(status, 201);
+    assert_eq!(finished["artifacts"], json!(["out.tar", "tiny"]));
+    assert_eq!(finished["logs"], json!(["w.log"]));
     assert_eq!(finished["filenames"], json!(["w.log", "out.tar", "tiny"]));
     let folder = home.path().join("artifacts").join(&id);
     assert_eq!(
-        (
-            std::fs::read(folder.join("out.tar")).unwrap(),
-            std::fs::read(folder.join("tiny")).unwrap()
-        ),
-        (large.clone(), b"t".to_vec())
+        std::fs::read(folder.join("out.tar")).unwrap(),
+        large.clone()
     );
+    assert_eq!(std::fs::read(folder.join("tiny")).unwrap(), b"t".to_vec());
     assert!(
         home.path()
             .join("logs/art-a")
@@ -99,8 +96,7 @@ async fn logs_and_artifacts_are_kept() {
     );
     assert_eq!(server.get(&format!("/log/{id}/none.log")).await.0, 404);
     let (_, full) = server.get(&format!("/runs/{id}?full=1")).await;
-    assert_eq!(
-        (&full["worker"], &full["code"], &full["command"]),
-        (&json!("w1"), &json!("success"), &json!("true"))
-    );
+    assert_eq!(full["worker"], json!("w1"));
+    assert_eq!(full["code"], json!("success"));
+    assert_eq!(full["command"], json!("true"));
 }

@@ -29,17 +29,13 @@ async fn transient_failures_come_back_later_and_are_parked_in_the_end() {
             .json(&json!({ "worker": "w1" })),
     )
     .await;
-    assert_eq!((second.0, &second.1["queue_id"]), (201, &first["queue_id"]));
+    assert_eq!(second.0, 201);
+    assert_eq!(second.1["queue_id"], first["queue_id"]);
     server.finish(&id_of(&second.1), &flaky, &[]).await;
     let (_, parked) = server.get("/parked").await;
-    assert_eq!(
-        (
-            &parked["parked"][0]["queue_id"],
-            &parked["parked"][0]["tries"],
-            &parked["next"]
-        ),
-        (&json!(item), &json!({ "flaky": 2 }), &json!(null))
-    );
+    assert_eq!(parked["parked"][0]["queue_id"], json!(item));
+    assert_eq!(parked["parked"][0]["tries"], json!({ "flaky": 2 }));
+    assert_eq!(parked["next"], json!(null));
     assert_eq!(
         parked["parked"][0]["reason"],
         "flaky: 2 runs in a row, the last was flaky (it rained)"

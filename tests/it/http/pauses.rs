@@ -14,14 +14,9 @@ async fn pauses_and_limits_are_set_shown_explained_and_ended() {
     let path = format!("/queue/{item}/explain");
     let explain = || server.get(&path);
     let (_, free) = explain().await;
-    assert_eq!(
-        (
-            &free["can_be_handed_out"],
-            &free["position"],
-            &free["blockers"]
-        ),
-        (&json!(true), &json!(1), &json!([]))
-    );
+    assert_eq!(free["can_be_handed_out"], json!(true));
+    assert_eq!(free["position"], json!(1));
+    assert_eq!(free["blockers"], json!([]));
     assert!(free["score"]["offset"].as_f64().unwrap() > 0.0);
     let put = |path: &'static str, body: Value| {
         let server = &server;
@@ -40,11 +35,8 @@ async fn pauses_and_limits_are_set_shown_explained_and_ended() {
         ),
     ] {
         let (status, problem) = put("/pauses", body).await;
-        assert_eq!(
-            (status, &problem["field"]),
-            (422, &json!(field)),
-            "{problem}"
-        );
+        assert_eq!(status, 422, "{problem}");
+        assert_eq!(problem["field"], json!(field), "{problem}");
     }
     assert_eq!(put("/pauses", json!({ "kind": "campaign", "name": "gen", "reason": "holiday", "until": "2999-01-01T00:00:00" })).await.0, 200);
     assert_eq!(
@@ -59,10 +51,8 @@ async fn pauses_and_limits_are_set_shown_explained_and_ended() {
         503
     );
     let (_, paused) = explain().await;
-    assert_eq!(
-        (&paused["can_be_handed_out"], &paused["blockers"][0]["kind"]),
-        (&json!(false), &json!("paused"))
-    );
+    assert_eq!(paused["can_be_handed_out"], json!(false));
+    assert_eq!(paused["blockers"][0]["kind"], json!("paused"));
     assert_eq!(
         put(
             "/limits",
@@ -120,13 +110,8 @@ async fn a_quarantined_worker_is_shown_and_let_back() {
         server.queued_are(&["sick-a"]).await;
     }
     let (_, workers) = server.get("/admin/workers").await;
-    assert_eq!(
-        (
-            &workers["workers"][0]["failures"],
-            &workers["workers"][0]["paused"]["kind"]
-        ),
-        (&json!(2), &json!("worker"))
-    );
+    assert_eq!(workers["workers"][0]["failures"], json!(2));
+    assert_eq!(workers["workers"][0]["paused"]["kind"], json!("worker"));
     assert_eq!(
         server
             .post("/active-runs", &json!({ "worker": "w1" }))

@@ -51,7 +51,8 @@ async fn the_demo_ends_well_and_shows_what_came_out() {
         .unwrap();
     assert_eq!(String::from_utf8_lossy(&branches.stdout).lines().count(), 2);
     let again = run(&["demo", "--keep", kept.to_str().unwrap()]).await;
-    assert!(!again.status.success() && self::said(&again).contains("not empty"));
+    assert!(!again.status.success());
+    assert!(self::said(&again).contains("not empty"));
 }
 
 #[tokio::test]
@@ -91,14 +92,12 @@ async fn the_demo_takes_a_repository_and_a_command() {
         "echo it > new-file",
     ])
     .await;
-    assert!(
-        output.status.success() && said(&output).contains("+it"),
-        "{}",
-        said(&output)
-    );
+    assert!(output.status.success(), "{}", said(&output));
+    assert!(said(&output).contains("+it"), "{}", said(&output));
     let failing = run(&["demo", "--repo", repository, "--command", "exit 9"]).await;
+    assert!(!failing.status.success(), "{}", said(&failing));
     assert!(
-        !failing.status.success() && said(&failing).contains("command-failed"),
+        said(&failing).contains("command-failed"),
         "{}",
         said(&failing)
     );
@@ -150,27 +149,20 @@ async fn settings_are_shown_and_checked() {
         tokio::task::spawn_blocking(move || command.output().unwrap())
     };
     let well = check(artifacts).await.unwrap();
-    assert!(
-        well.status.success() && said(&well).contains("artifacts    ok"),
-        "{}",
-        said(&well)
-    );
+    assert!(well.status.success(), "{}", said(&well));
+    assert!(said(&well).contains("artifacts    ok"), "{}", said(&well));
     std::fs::write(home.path().join("file"), "").unwrap();
     let broken = check(at("file")).await.unwrap();
+    assert!(!broken.status.success(), "{}", said(&broken));
     assert!(
-        !broken.status.success()
-            && said(&broken).contains("artifacts    check the artifacts' folder"),
+        said(&broken).contains("artifacts    check the artifacts' folder"),
         "{}",
         said(&broken)
     );
     let wrong = run(&["serve", "--store", "tape:x"]).await;
-    assert!(
-        wrong.status.code() == Some(1)
-            && said(&wrong).contains("store: ")
-            && said(&wrong).contains("command line"),
-        "{}",
-        said(&wrong)
-    );
+    assert_eq!(wrong.status.code(), Some(1), "{}", said(&wrong));
+    assert!(said(&wrong).contains("store: "), "{}", said(&wrong));
+    assert!(said(&wrong).contains("command line"), "{}", said(&wrong));
 }
 
 #[tokio::test]
@@ -213,8 +205,12 @@ async fn clients_of_a_running_server() {
     let imported = client(words(&format!("candidate import {candidates}"))).await;
     assert_eq!(imported.status.code(), Some(1));
     assert!(
-        said(&imported).contains("1 of 2 candidates stored")
-            && said(&imported).contains("unknown codebases: \"nowhere\""),
+        said(&imported).contains("1 of 2 candidates stored"),
+        "{}",
+        said(&imported)
+    );
+    assert!(
+        said(&imported).contains("unknown codebases: \"nowhere\""),
         "{}",
         said(&imported)
     );
@@ -229,22 +225,17 @@ async fn clients_of_a_running_server() {
         .finish(id, &json!({ "revision": "r" }), &[("w.log", b"line one\n")])
         .await;
     let shown = client(words(&format!("run show {id} --log"))).await;
-    assert!(
-        said(&shown).contains("success") && said(&shown).contains("line one"),
-        "{}",
-        said(&shown)
-    );
+    assert!(said(&shown).contains("success"), "{}", said(&shown));
+    assert!(said(&shown).contains("line one"), "{}", said(&shown));
     assert!(said(&client(words("run ls")).await).contains(id));
     let absent = client(words("run show nosuch")).await;
-    assert!(
-        absent.status.code() == Some(1) && said(&absent).contains("no such run"),
-        "{}",
-        said(&absent)
-    );
+    assert_eq!(absent.status.code(), Some(1), "{}", said(&absent));
+    assert!(said(&absent).contains("no such run"), "{}", said(&absent));
     assert!(client(words("worker rm w1")).await.status.success());
     let nobody = run_at_nothing().await;
+    assert_eq!(nobody.status.code(), Some(1), "{}", said(&nobody));
     assert!(
-        nobody.status.code() == Some(1) && said(&nobody).contains("no service answers"),
+        said(&nobody).contains("no service answers"),
         "{}",
         said(&nobody)
     );
@@ -260,11 +251,8 @@ async fn a_server_ends_on_sigterm_and_tells_of_a_store_in_use() {
     let server = Server::sled(home.path()).await;
     let store = format!("sled:{}", home.path().join("db").display());
     let other = run(&["check", "--store", &store]).await;
-    assert!(
-        !other.status.success() && said(&other).contains("another process"),
-        "{}",
-        said(&other)
-    );
+    assert!(!other.status.success(), "{}", said(&other));
+    assert!(said(&other).contains("another process"), "{}", said(&other));
     assert!(
         Command::new("kill")
             .args(["-TERM", &server.pid().to_string()])

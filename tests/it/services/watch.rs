@@ -29,10 +29,8 @@ async fn a_run_nobody_can_ask_about_is_ended_after_a_day() {
     place.clock.advance(TimeDelta::hours(2));
     watched(&place, Arc::new(NoBackchannel)).await;
     let run = place.store.run(&id).await.unwrap().unwrap();
-    assert_eq!(
-        (run.code.as_str(), run.transient),
-        ("run-disappeared", Some(true))
-    );
+    assert_eq!(run.code.as_str(), "run-disappeared");
+    assert_eq!(run.transient, Some(true));
     assert_eq!(place.store.get(&id).await.unwrap(), None);
 }
 
@@ -87,10 +85,9 @@ async fn three_fatal_answers_end_a_run_and_a_good_one_clears_the_worker() {
         lost.clone().round().await.unwrap();
     }
     let run = place.store.run(&id).await.unwrap().unwrap();
-    assert_eq!(
-        (run.code.as_str(), run.transient, run.given_up),
-        ("run-disappeared", Some(true), true)
-    );
+    assert_eq!(run.code.as_str(), "run-disappeared");
+    assert_eq!(run.transient, Some(true));
+    assert!(run.given_up);
     assert_eq!(run.description.as_deref(), Some("asked 3 times: idle"));
 }
 
@@ -129,11 +126,8 @@ async fn a_lease_that_runs_out_frees_the_item_and_the_third_time_parks_it() {
     let watcher = place.watcher(answering(Ping::Alive), place.working_finisher());
     for round in 1..=3 {
         let run = place.leased("aa", &format!("r{round}")).await;
-        assert_eq!(
-            (run.item.bucket, run.item.id),
-            (Bucket::Default, 1),
-            "its own place"
-        );
+        assert_eq!(run.item.bucket, Bucket::Default, "its own place");
+        assert_eq!(run.item.id, 1, "its own place");
         place.clock.advance(TimeDelta::seconds(119));
         watcher.clone().round().await.unwrap();
         assert!(
@@ -143,10 +137,8 @@ async fn a_lease_that_runs_out_frees_the_item_and_the_third_time_parks_it() {
         place.clock.advance(TimeDelta::seconds(2));
         watcher.clone().round().await.unwrap();
         let ended = place.store.run(&run.id).await.unwrap().unwrap();
-        assert_eq!(
-            (ended.code.as_str(), ended.transient),
-            ("worker-timeout", Some(true))
-        );
+        assert_eq!(ended.code.as_str(), "worker-timeout");
+        assert_eq!(ended.transient, Some(true));
         assert_eq!(
             place.store.parked(None, 9).await.unwrap().len(),
             usize::from(round == 3)
@@ -199,7 +191,8 @@ async fn a_watcher_survives_every_error_of_a_store() {
             .unwrap()
             .unwrap();
     }
-    assert!(!going.is_finished() && watcher.stands_still().is_none());
+    assert!(!going.is_finished());
+    assert!(watcher.stands_still().is_none());
     going.abort();
 }
 

@@ -230,7 +230,10 @@ pub async fn nothing_is_lost(server: &Server, seen: &Acknowledged) {
     assert_eq!(seen.wrong, Vec::<String>::new());
     let codebases = names(&server.get("/codebases").await.1, "name");
     let candidates = names(&server.get("/candidates").await.1, "codebase");
-    assert!(seen.codebases.is_subset(&codebases) && seen.candidates.is_subset(&candidates));
+    let missing: Vec<_> = seen.codebases.difference(&codebases).collect();
+    assert!(missing.is_empty(), "codebases: {missing:?}");
+    let missing: Vec<_> = seen.candidates.difference(&candidates).collect();
+    assert!(missing.is_empty(), "candidates: {missing:?}");
     for (id, answered) in &seen.results {
         let again = answer(
             server
