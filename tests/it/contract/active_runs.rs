@@ -20,33 +20,33 @@ use janitor_runner::{
 use std::{collections::BTreeSet, sync::Arc};
 
 contract!(
-    a_claim_keeps_every_field,
-    a_held_item_is_not_handed_out,
-    many_claimers_get_each_item_once,
-    a_released_item_is_back_in_its_place,
-    stale_tokens_are_refused,
-    a_claim_of_another_runner_is_taken_over,
-    a_lease_lasts_from_each_sign_of_life,
-    a_sign_of_life_is_one_of_the_worker,
-    claims_without_a_lease_stay_without,
-    suspicion_is_kept_until_a_sign_of_life,
-    a_cancelled_claim_says_why,
+    claim_round_trips_every_field,
+    claimed_item_is_not_assigned_again,
+    concurrent_claims_get_each_item_once,
+    released_item_returns_to_its_position,
+    stale_tokens_are_rejected,
+    claim_of_another_runner_is_adopted_once,
+    renewal_extends_the_lease,
+    renewal_updates_last_seen_of_the_worker,
+    renewal_adds_no_lease_to_a_claim_without_one,
+    ping_failures_are_reset_by_renewal,
+    first_cancel_reason_is_kept,
 );
 
-fn sign(now: Time) -> Renewal {
+fn renewal(now: Time) -> Renewal {
     Renewal {
         now,
         lease: TimeDelta::seconds(120),
     }
 }
 
-async fn a_claim_keeps_every_field<S: QueueStore + ActiveRunStore + Catalog>(store: &S) {
+async fn claim_round_trips_every_field<S: QueueStore + ActiveRunStore + Catalog>(store: &S) {
     store
         .upload_codebases(vec![full_codebase("aa")])
         .await
         .unwrap();
     store
-        .enqueue(batch(vec![wish("aa", Bucket::Default, 1.0)]))
+        .enqueue(batch(vec![enqueue_request("aa", Bucket::Default, 1.0)]))
         .await
         .unwrap();
     let now = start() + TimeDelta::microseconds(123_456);
@@ -81,10 +81,10 @@ async fn a_claim_keeps_every_field<S: QueueStore + ActiveRunStore + Catalog>(sto
     assert_eq!(store.get(&RunId::new("r2")).await.unwrap(), None);
 }
 
-async fn a_held_item_is_not_handed_out<S: QueueStore + ActiveRunStore + Catalog>(store: &S) {
+async fn claimed_item_is_not_assigned_again<S: QueueStore + ActiveRunStore + Catalog>(store: &S) {
     codebases(store, &["aa"]).await;
     store
-        .enqueue(batch(vec![wish("aa", Bucket::Default, 1.0)]))
+        .enqueue(batch(vec![enqueue_request("aa", Bucket::Default, 1.0)]))
         .await
         .unwrap();
     store.claim(claim("r1")).await.unwrap().unwrap();
@@ -107,10 +107,10 @@ async fn a_held_item_is_not_handed_out<S: QueueStore + ActiveRunStore + Catalog>
             .unwrap(),
         None
     );
-    assert_eq!(order(store).await, ["aa"]);
+    assert_eq!(queue_order(store).await, ["aa"]);
 }
 
-async fn many_claimers_get_each_item_once<
+async fn concurrent_claims_get_each_item_once<
     S: QueueStore + ActiveRunStore + Catalog + Clone + 'static,
 >(
     store: &S,
@@ -122,7 +122,7 @@ async fn many_claimers_get_each_item_once<
         .enqueue(batch(
             names
                 .iter()
-                .map(|name| wish(name, Bucket::Default, 1.0))
+                .map(|name| enqueue_request(name, Bucket::Default, 1.0))
                 .collect(),
         ))
         .await
@@ -154,70 +154,87 @@ async fn many_claimers_get_each_item_once<
     assert_eq!(distinct.len(), 200);
 }
 
-async fn a_released_item_is_back_in_its_place<S: QueueStore + ActiveRunStore + Catalog>(store: &S) {
-    codebases(store, &["aa", "bb"]).await;
-    store
-        .enqueue(batch(vec![
-            wish("aa", Bucket::Default, 1.0),
-            wish("bb", Bucket::Default, 1.0),
-        ]))
-        .await
-        .unwrap();
-    let held = store.claim(claim("r1")).await.unwrap().unwrap().run;
-    store.release(&held.id, &held.token, start()).await.unwrap();
-    assert_eq!(store.get(&held.id).await.unwrap(), None);
-    assert_eq!(
-        store.claim(claim("r2")).await.unwrap().unwrap().run.item,
-        held.item
-    );
-}
-
-async fn stale_tokens_are_refused<S: QueueStore + ActiveRunStore + Catalog>(store: &S) {
-    codebases(store, &["aa"]).await;
-    store
-        .enqueue(batch(vec![wish("aa", Bucket::Default, 1.0)]))
-        .await
-        .unwrap();
-    let held = store.claim(claim("r1")).await.unwrap().unwrap().run;
-    let later = start() + TimeDelta::seconds(5);
-    assert!(matches!(
-        store.renew(&held.id, "wrong", sign(later)).await,
-        Err(ActiveRunStoreError::ClaimLost(_))
-    ));
-    assert!(matches!(
-        store.release(&held.id, "wrong", later).await,
-        Err(ActiveRunStoreError::ClaimLost(_))
-    ));
-    assert!(matches!(
-        store
-            .update(&held.id, "wrong", ActiveRunUpdate::Pinged { failures: 1 })
-            .await,
-        Err(ActiveRunStoreError::ClaimLost(_))
-    ));
-    store
-        .renew(&held.id, &held.token, sign(later))
-        .await
-        .unwrap();
-    store
-        .renew(&held.id, &held.token, sign(start()))
-        .await
-        .unwrap();
-    assert_eq!(store.get(&held.id).await.unwrap().unwrap().keepalive, later);
-    store.release(&held.id, &held.token, later).await.unwrap();
-    assert!(matches!(
-        store.renew(&held.id, &held.token, sign(later)).await,
-        Err(ActiveRunStoreError::ClaimLost(_))
-    ));
-}
-
-async fn a_claim_of_another_runner_is_taken_over<S: QueueStore + ActiveRunStore + Catalog>(
+async fn released_item_returns_to_its_position<S: QueueStore + ActiveRunStore + Catalog>(
     store: &S,
 ) {
     codebases(store, &["aa", "bb"]).await;
     store
         .enqueue(batch(vec![
-            wish("aa", Bucket::Default, 1.0),
-            wish("bb", Bucket::Default, 1.0),
+            enqueue_request("aa", Bucket::Default, 1.0),
+            enqueue_request("bb", Bucket::Default, 1.0),
+        ]))
+        .await
+        .unwrap();
+    let claimed = store.claim(claim("r1")).await.unwrap().unwrap().run;
+    store
+        .release(&claimed.id, &claimed.token, start())
+        .await
+        .unwrap();
+    assert_eq!(store.get(&claimed.id).await.unwrap(), None);
+    assert_eq!(
+        store.claim(claim("r2")).await.unwrap().unwrap().run.item,
+        claimed.item
+    );
+}
+
+async fn stale_tokens_are_rejected<S: QueueStore + ActiveRunStore + Catalog>(store: &S) {
+    codebases(store, &["aa"]).await;
+    store
+        .enqueue(batch(vec![enqueue_request("aa", Bucket::Default, 1.0)]))
+        .await
+        .unwrap();
+    let claimed = store.claim(claim("r1")).await.unwrap().unwrap().run;
+    let later = start() + TimeDelta::seconds(5);
+    assert!(matches!(
+        store.renew(&claimed.id, "wrong", renewal(later)).await,
+        Err(ActiveRunStoreError::ClaimLost(_))
+    ));
+    assert!(matches!(
+        store.release(&claimed.id, "wrong", later).await,
+        Err(ActiveRunStoreError::ClaimLost(_))
+    ));
+    assert!(matches!(
+        store
+            .update(
+                &claimed.id,
+                "wrong",
+                ActiveRunUpdate::Pinged { failures: 1 }
+            )
+            .await,
+        Err(ActiveRunStoreError::ClaimLost(_))
+    ));
+    store
+        .renew(&claimed.id, &claimed.token, renewal(later))
+        .await
+        .unwrap();
+    store
+        .renew(&claimed.id, &claimed.token, renewal(start()))
+        .await
+        .unwrap();
+    assert_eq!(
+        store.get(&claimed.id).await.unwrap().unwrap().keepalive,
+        later
+    );
+    store
+        .release(&claimed.id, &claimed.token, later)
+        .await
+        .unwrap();
+    assert!(matches!(
+        store
+            .renew(&claimed.id, &claimed.token, renewal(later))
+            .await,
+        Err(ActiveRunStoreError::ClaimLost(_))
+    ));
+}
+
+async fn claim_of_another_runner_is_adopted_once<S: QueueStore + ActiveRunStore + Catalog>(
+    store: &S,
+) {
+    codebases(store, &["aa", "bb"]).await;
+    store
+        .enqueue(batch(vec![
+            enqueue_request("aa", Bucket::Default, 1.0),
+            enqueue_request("bb", Bucket::Default, 1.0),
         ]))
         .await
         .unwrap();
@@ -249,12 +266,12 @@ async fn a_claim_of_another_runner_is_taken_over<S: QueueStore + ActiveRunStore 
         "bb"
     );
     store
-        .renew(&foreign.id, "theirs", sign(start()))
+        .renew(&foreign.id, "theirs", renewal(start()))
         .await
         .unwrap();
 }
 
-async fn a_lease_lasts_from_each_sign_of_life<S: QueueStore + Catalog + ActiveRunStore>(store: &S) {
+async fn renewal_extends_the_lease<S: QueueStore + Catalog + ActiveRunStore>(store: &S) {
     queued(store, &["aa"]).await;
     let run = leased(store, "r1").await;
     assert_eq!(run.lease_until, Some(at(120)));
@@ -287,7 +304,7 @@ async fn a_lease_lasts_from_each_sign_of_life<S: QueueStore + Catalog + ActiveRu
     assert_eq!(store.get(&run.id).await.unwrap().unwrap(), renewed);
 }
 
-async fn a_sign_of_life_is_one_of_the_worker<
+async fn renewal_updates_last_seen_of_the_worker<
     S: QueueStore + Catalog + ActiveRunStore + Credentials,
 >(
     store: &S,
@@ -324,7 +341,9 @@ async fn a_sign_of_life_is_one_of_the_worker<
     );
 }
 
-async fn claims_without_a_lease_stay_without<S: QueueStore + Catalog + ActiveRunStore>(store: &S) {
+async fn renewal_adds_no_lease_to_a_claim_without_one<S: QueueStore + Catalog + ActiveRunStore>(
+    store: &S,
+) {
     queued(store, &["aa"]).await;
     let run = store.claim(claim("r1")).await.unwrap().unwrap().run;
     let renewed = store
@@ -342,9 +361,7 @@ async fn claims_without_a_lease_stay_without<S: QueueStore + Catalog + ActiveRun
     assert_eq!(renewed.keepalive, at(50));
 }
 
-async fn suspicion_is_kept_until_a_sign_of_life<S: QueueStore + Catalog + ActiveRunStore>(
-    store: &S,
-) {
+async fn ping_failures_are_reset_by_renewal<S: QueueStore + Catalog + ActiveRunStore>(store: &S) {
     queued(store, &["aa"]).await;
     let run = leased(store, "r1").await;
     assert!(matches!(
@@ -375,7 +392,7 @@ async fn suspicion_is_kept_until_a_sign_of_life<S: QueueStore + Catalog + Active
     );
 }
 
-async fn a_cancelled_claim_says_why<S: QueueStore + Catalog + ActiveRunStore>(store: &S) {
+async fn first_cancel_reason_is_kept<S: QueueStore + Catalog + ActiveRunStore>(store: &S) {
     queued(store, &["aa"]).await;
     let run = leased(store, "r1").await;
     assert_eq!(

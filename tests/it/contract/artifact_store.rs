@@ -9,16 +9,16 @@ use janitor_runner::{
 use std::{fs, sync::Arc};
 
 /// The contract of artifact stores.
-async fn keeps_artifacts(store: &impl ArtifactStore) {
+async fn artifact_store_contract(store: &impl ArtifactStore) {
     let (spool, run) = (tempfile::tempdir().unwrap(), RunId::new("r1"));
     store.health_check().await.unwrap();
     store.store(&RunId::new("none"), &[]).await.unwrap();
     let large: Vec<u8> = (0..20_000_000_u32).map(|n| (n % 251) as u8).collect();
     let files = [
-        file(spool.path(), "a.bin", b"\0\xff"),
-        small("b", b""),
-        file(spool.path(), "large", &large),
-        small("x_1.0~rc1+b%7E #1.deb", b"odd"),
+        spooled_file(spool.path(), "a.bin", b"\0\xff"),
+        memory_file("b", b""),
+        spooled_file(spool.path(), "large", &large),
+        memory_file("x_1.0~rc1+b%7E #1.deb", b"odd"),
     ];
     store.store(&run, &files).await.unwrap();
     for (name, expected) in [
@@ -28,10 +28,7 @@ async fn keeps_artifacts(store: &impl ArtifactStore) {
         ("x_1.0~rc1+b%7E #1.deb", b"odd"),
     ] {
         assert!(
-            content(store.open(&run, name).await.unwrap())
-                .await
-                .unwrap()
-                == expected,
+            read(store.open(&run, name).await.unwrap()).await.unwrap() == expected,
             "{name}"
         );
     }
@@ -42,15 +39,23 @@ async fn keeps_artifacts(store: &impl ArtifactStore) {
         );
     }
     assert!(store.open(&RunId::new("r2"), "b").await.unwrap().is_none());
-    store.store(&run, &[small("b", b"again")]).await.unwrap();
+    store
+        .store(&run, &[memory_file("b", b"again")])
+        .await
+        .unwrap();
     assert_eq!(
-        content(store.open(&run, "b").await.unwrap()).await.unwrap(),
+        read(store.open(&run, "b").await.unwrap()).await.unwrap(),
         b"again"
     );
-    assert!(store.store(&run, &[small("../x", b"x")]).await.is_err());
     assert!(
         store
-            .store(&RunId::new("../r1"), &[small("x", b"x")])
+            .store(&run, &[memory_file("../x", b"x")])
+            .await
+            .is_err()
+    );
+    assert!(
+        store
+            .store(&RunId::new("../r1"), &[memory_file("x", b"x")])
             .await
             .is_err()
     );
@@ -59,17 +64,17 @@ async fn keeps_artifacts(store: &impl ArtifactStore) {
 #[tokio::test]
 async fn local_store_meets_the_contract() {
     let base = tempfile::tempdir().unwrap();
-    keeps_artifacts(&LocalArtifacts::new(base.path().join("artifacts"))).await;
+    artifact_store_contract(&LocalArtifacts::new(base.path().join("artifacts"))).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn gcs_store_meets_the_contract() {
-    keeps_artifacts(&ObjectArtifacts::new(gcs().await)).await;
+    artifact_store_contract(&ObjectArtifacts::new(gcs().await)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn s3_store_meets_the_contract() {
-    keeps_artifacts(&ObjectArtifacts::new(s3().await)).await;
+    artifact_store_contract(&ObjectArtifacts::new(s3().await)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -77,11 +82,11 @@ async fn fallback_store_meets_the_contract() {
     let base = tempfile::tempdir().unwrap();
     let artifacts = Arc::new(LocalArtifacts::new(base.path().join("artifacts")));
     let (store, _) = FallbackArtifacts::new(artifacts, base.path().join("backup"));
-    keeps_artifacts(&store).await;
+    artifact_store_contract(&store).await;
 }
 
 #[tokio::test]
-async fn artifacts_are_kept_by_run_and_name() {
+async fn local_artifacts_are_stored_by_run_and_name() {
     let (base, spool) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let store = LocalArtifacts::new(base.path().join("artifacts"));
     let run = RunId::new("r1");
@@ -89,7 +94,10 @@ async fn artifacts_are_kept_by_run_and_name() {
     store
         .store(
             &run,
-            &[file(spool.path(), "a.bin", b"\0\xff"), small("b", b"")],
+            &[
+                spooled_file(spool.path(), "a.bin", b"\0\xff"),
+                memory_file("b", b""),
+            ],
         )
         .await
         .unwrap();
@@ -98,13 +106,13 @@ async fn artifacts_are_kept_by_run_and_name() {
         b"\0\xff"
     );
     assert_eq!(
-        content(store.open(&run, "a.bin").await.unwrap())
+        read(store.open(&run, "a.bin").await.unwrap())
             .await
             .unwrap(),
         b"\0\xff"
     );
     assert_eq!(
-        content(store.open(&run, "b").await.unwrap()).await.unwrap(),
+        read(store.open(&run, "b").await.unwrap()).await.unwrap(),
         b""
     );
     for absent in ["c", "../r1/b", ""] {
@@ -113,9 +121,12 @@ async fn artifacts_are_kept_by_run_and_name() {
             "{absent}"
         );
     }
-    store.store(&run, &[small("b", b"again")]).await.unwrap();
+    store
+        .store(&run, &[memory_file("b", b"again")])
+        .await
+        .unwrap();
     assert_eq!(
-        content(store.open(&run, "b").await.unwrap()).await.unwrap(),
+        read(store.open(&run, "b").await.unwrap()).await.unwrap(),
         b"again"
     );
     store.store(&RunId::new("none"), &[]).await.unwrap();
@@ -128,13 +139,13 @@ async fn local_store_rejects_names_that_are_paths() {
     let artifacts = LocalArtifacts::new(base.path().join("artifacts"));
     assert!(
         artifacts
-            .store(&RunId::new("r1"), &[small("../x", b"x")])
+            .store(&RunId::new("r1"), &[memory_file("../x", b"x")])
             .await
             .is_err()
     );
     assert!(
         artifacts
-            .store(&RunId::new("../r1"), &[small("x", b"x")])
+            .store(&RunId::new("../r1"), &[memory_file("x", b"x")])
             .await
             .is_err()
     );

@@ -14,21 +14,21 @@ use janitor_runner::{
 };
 
 contract!(
-    a_codebase_keeps_every_field,
-    codebases_stay_in_the_order_of_their_first_upload,
-    long_lists_are_whole,
-    uploading_again_replaces_and_tells_who_moved,
-    a_codebase_without_a_name_is_kept_by_its_place,
-    two_codebases_cannot_be_the_same_place,
-    a_candidate_keeps_every_field_and_is_queued,
-    candidates_are_updated_in_place,
-    a_candidate_follows_up_only_on_stored_runs,
-    deleting_a_candidate_takes_its_item,
-    deleting_leaves_a_held_item,
-    names_are_known_or_not,
+    codebase_round_trips_every_field,
+    codebases_are_listed_in_order_of_first_upload,
+    list_of_codebases_is_complete_past_a_page,
+    reupload_replaces_codebase_and_returns_moved_ones,
+    nameless_codebase_is_identified_by_location,
+    duplicate_location_is_rejected,
+    candidate_round_trips_every_field_and_is_enqueued,
+    reupload_updates_candidate_in_place,
+    followup_for_unknown_run_is_rejected,
+    deleting_candidate_removes_its_item,
+    deleting_candidate_leaves_claimed_item,
+    known_returns_only_stored_names,
 );
 
-async fn a_codebase_keeps_every_field<S: Catalog>(store: &S) {
+async fn codebase_round_trips_every_field<S: Catalog>(store: &S) {
     store
         .upload_codebases(vec![full_codebase("aa")])
         .await
@@ -41,7 +41,7 @@ async fn a_codebase_keeps_every_field<S: Catalog>(store: &S) {
     assert_eq!(store.upload_codebases(vec![]).await.unwrap(), vec![]);
 }
 
-async fn codebases_stay_in_the_order_of_their_first_upload<S: Catalog>(store: &S) {
+async fn codebases_are_listed_in_order_of_first_upload<S: Catalog>(store: &S) {
     store
         .upload_codebases(["cc", "aa", "bb"].map(bare_codebase).into())
         .await
@@ -61,7 +61,7 @@ async fn codebases_stay_in_the_order_of_their_first_upload<S: Catalog>(store: &S
     assert_eq!(names, ["cc", "aa", "bb", "0a"]);
 }
 
-async fn long_lists_are_whole<S: Catalog>(store: &S) {
+async fn list_of_codebases_is_complete_past_a_page<S: Catalog>(store: &S) {
     for count in [1000_usize, 1001, 2500] {
         let names: Vec<String> = (0..count)
             .map(|number| format!("long-{number:04}"))
@@ -82,7 +82,7 @@ async fn long_lists_are_whole<S: Catalog>(store: &S) {
     }
 }
 
-async fn uploading_again_replaces_and_tells_who_moved<S: Catalog>(store: &S) {
+async fn reupload_replaces_codebase_and_returns_moved_ones<S: Catalog>(store: &S) {
     assert_eq!(
         store
             .upload_codebases(vec![full_codebase("aa"), bare_codebase("bb")])
@@ -117,7 +117,7 @@ async fn uploading_again_replaces_and_tells_who_moved<S: Catalog>(store: &S) {
     );
 }
 
-async fn a_codebase_without_a_name_is_kept_by_its_place<S: Catalog>(store: &S) {
+async fn nameless_codebase_is_identified_by_location<S: Catalog>(store: &S) {
     let nameless = Codebase {
         name: None,
         value: Some(1),
@@ -140,7 +140,7 @@ async fn a_codebase_without_a_name_is_kept_by_its_place<S: Catalog>(store: &S) {
     assert_eq!(all[0].name, None);
 }
 
-async fn two_codebases_cannot_be_the_same_place<S: Catalog>(store: &S) {
+async fn duplicate_location_is_rejected<S: Catalog>(store: &S) {
     store
         .upload_codebases(vec![full_codebase("aa")])
         .await
@@ -159,7 +159,7 @@ async fn two_codebases_cannot_be_the_same_place<S: Catalog>(store: &S) {
         .unwrap();
 }
 
-async fn a_candidate_keeps_every_field_and_is_queued<S: Catalog + QueueStore>(store: &S) {
+async fn candidate_round_trips_every_field_and_is_enqueued<S: Catalog + QueueStore>(store: &S) {
     store
         .upload_codebases(vec![bare_codebase("aa")])
         .await
@@ -189,7 +189,7 @@ async fn a_candidate_keeps_every_field_and_is_queued<S: Catalog + QueueStore>(st
     assert_eq!(items[0].key, expected.key);
 }
 
-async fn candidates_are_updated_in_place<S: Catalog + QueueStore>(store: &S) {
+async fn reupload_updates_candidate_in_place<S: Catalog + QueueStore>(store: &S) {
     store
         .upload_codebases(vec![bare_codebase("aa"), bare_codebase("bb")])
         .await
@@ -213,7 +213,7 @@ async fn candidates_are_updated_in_place<S: Catalog + QueueStore>(store: &S) {
     assert_eq!(QueueStore::list(store, 9).await.unwrap().len(), 2);
 }
 
-async fn a_candidate_follows_up_only_on_stored_runs<
+async fn followup_for_unknown_run_is_rejected<
     S: Catalog + ActiveRunStore + RunRecorder + QueueStore + RunStore,
 >(
     store: &S,
@@ -223,12 +223,12 @@ async fn a_candidate_follows_up_only_on_stored_runs<
         .await
         .unwrap();
     store
-        .enqueue(batch(vec![wish("aa", Bucket::Default, 1.0)]))
+        .enqueue(batch(vec![enqueue_request("aa", Bucket::Default, 1.0)]))
         .await
         .unwrap();
     let active = store.claim(claim("r1")).await.unwrap().unwrap().run;
     store
-        .record(ended(&active, full_run(&active)))
+        .record(new_run(&active, full_run(&active)))
         .await
         .unwrap();
     let mut follows = new_candidate("bb");
@@ -248,7 +248,7 @@ async fn a_candidate_follows_up_only_on_stored_runs<
     assert_eq!(store.candidates(None).await.unwrap().len(), 1);
 }
 
-async fn deleting_a_candidate_takes_its_item<S: Catalog + QueueStore>(store: &S) {
+async fn deleting_candidate_removes_its_item<S: Catalog + QueueStore>(store: &S) {
     store
         .upload_codebases(vec![bare_codebase("aa")])
         .await
@@ -264,7 +264,9 @@ async fn deleting_a_candidate_takes_its_item<S: Catalog + QueueStore>(store: &S)
     assert_eq!(QueueStore::list(store, 9).await.unwrap().len(), 0);
 }
 
-async fn deleting_leaves_a_held_item<S: Catalog + QueueStore + ActiveRunStore>(store: &S) {
+async fn deleting_candidate_leaves_claimed_item<S: Catalog + QueueStore + ActiveRunStore>(
+    store: &S,
+) {
     store
         .upload_codebases(vec![bare_codebase("aa")])
         .await
@@ -279,7 +281,7 @@ async fn deleting_leaves_a_held_item<S: Catalog + QueueStore + ActiveRunStore>(s
     assert_eq!(store.get(&active.id).await.unwrap(), Some(active));
 }
 
-async fn names_are_known_or_not<S: Catalog>(store: &S) {
+async fn known_returns_only_stored_names<S: Catalog>(store: &S) {
     store
         .upload_codebases(vec![bare_codebase("aa")])
         .await

@@ -7,7 +7,7 @@ use janitor_runner::{
 };
 
 #[tokio::test]
-async fn events_reach_whoever_listens() {
+async fn published_events_reach_listeners() {
     let events = InProcessEvents::default();
     let event = || {
         Event::Queue(Box::new(Status {

@@ -23,8 +23,8 @@ async fn hosts_are_avoided<S: QueueStore + HostBackoffs + ActiveRunStore + Catal
         .unwrap();
     store
         .enqueue(batch(vec![
-            wish("aa", Bucket::Default, 1.0),
-            wish("bb", Bucket::Default, 1.0),
+            enqueue_request("aa", Bucket::Default, 1.0),
+            enqueue_request("bb", Bucket::Default, 1.0),
         ]))
         .await
         .unwrap();

@@ -16,13 +16,13 @@ use janitor_runner::{
 };
 
 contract!(
-    a_late_result_takes_the_place_of_the_run_given_up,
-    a_late_result_of_an_item_run_again_is_stored_beside,
-    a_late_result_of_an_item_held_again_is_stored_beside,
-    only_runs_given_up_have_late_results,
+    late_result_replaces_abandoned_run,
+    late_result_after_a_newer_run_leaves_that_run,
+    late_result_leaves_a_newer_claim,
+    late_result_of_a_run_in_time_is_not_stored,
 );
 
-async fn a_late_result_takes_the_place_of_the_run_given_up<S>(store: &S)
+async fn late_result_replaces_abandoned_run<S>(store: &S)
 where
     S: QueueStore
         + RunRecorder
@@ -37,7 +37,7 @@ where
     store.add("w1", "secret", None).await.unwrap();
     queued(store, &["aa"]).await;
     let active = leased(store, "r1").await;
-    vanish(
+    requeue_abandoned(
         store,
         &active,
         ItemState {
@@ -129,14 +129,14 @@ where
     assert_eq!(last, ["r1"]);
 }
 
-async fn a_late_result_of_an_item_run_again_is_stored_beside<
+async fn late_result_after_a_newer_run_leaves_that_run<
     S: QueueStore + ActiveRunStore + RunRecorder + Catalog + RunStore + ScheduleStore,
 >(
     store: &S,
 ) {
     queued(store, &["aa"]).await;
     let first = leased(store, "r1").await;
-    vanish(store, &first, ItemState::default()).await;
+    requeue_abandoned(store, &first, ItemState::default()).await;
     let second = store
         .claim(ClaimRequest {
             now: at(200),
@@ -151,7 +151,7 @@ async fn a_late_result_of_an_item_run_again_is_stored_beside<
         finish_time: at(260),
         ..full_run(&second)
     };
-    store.record(ended(&second, newer.clone())).await.unwrap();
+    store.record(new_run(&second, newer.clone())).await.unwrap();
     let late = Run {
         branches: Some(vec![branch("other")]),
         resume_from: None,
@@ -189,14 +189,14 @@ fn branch(role: &str) -> ResultBranch {
     }
 }
 
-async fn a_late_result_of_an_item_held_again_is_stored_beside<
+async fn late_result_leaves_a_newer_claim<
     S: QueueStore + RunRecorder + Catalog + ActiveRunStore + RunStore + ScheduleStore,
 >(
     store: &S,
 ) {
     queued(store, &["aa"]).await;
     let first = leased(store, "r1").await;
-    vanish(store, &first, ItemState::default()).await;
+    requeue_abandoned(store, &first, ItemState::default()).await;
     let second = leased(store, "r2").await;
     let late = Run {
         resume_from: None,
@@ -216,12 +216,12 @@ async fn a_late_result_of_an_item_held_again_is_stored_beside<
     assert_eq!(store.get(&second.id).await.unwrap().unwrap(), second);
     assert_eq!(store.follow_ups(9).await.unwrap(), vec![]);
     store
-        .record(ended(&second, full_run(&second)))
+        .record(new_run(&second, full_run(&second)))
         .await
         .unwrap();
 }
 
-async fn only_runs_given_up_have_late_results<
+async fn late_result_of_a_run_in_time_is_not_stored<
     S: QueueStore + ActiveRunStore + RunRecorder + Catalog + RunStore,
 >(
     store: &S,
@@ -240,7 +240,7 @@ async fn only_runs_given_up_have_late_results<
         description: Some("in time".into()),
         ..full_run(&active)
     };
-    store.record(ended(&active, first.clone())).await.unwrap();
+    store.record(new_run(&active, first.clone())).await.unwrap();
     assert_eq!(
         store.record_late(late).await.unwrap(),
         LateOutcome::NotGivenUp(Box::new(first))

@@ -9,7 +9,7 @@ use janitor_runner::{
 use std::{fs, sync::Arc};
 
 /// The contract of log stores.
-async fn keeps_logs(store: &impl LogStore) {
+async fn log_store_contract(store: &impl LogStore) {
     let spool = tempfile::tempdir().unwrap();
     let folder = LogFolder {
         codebase: codebase_name("aa"),
@@ -22,32 +22,32 @@ async fn keeps_logs(store: &impl LogStore) {
         .store(
             &folder,
             &[
-                file(spool.path(), "worker.log", &long),
-                small("x.log.1", "ä".as_bytes()),
+                spooled_file(spool.path(), "worker.log", &long),
+                memory_file("x.log.1", "ä".as_bytes()),
             ],
             start(),
         )
         .await
         .unwrap();
     assert_eq!(
-        content(store.open(&folder, "worker.log").await.unwrap())
+        read(store.open(&folder, "worker.log").await.unwrap())
             .await
             .unwrap(),
         long
     );
     assert_eq!(
-        content(store.open(&folder, "x.log.1").await.unwrap())
+        read(store.open(&folder, "x.log.1").await.unwrap())
             .await
             .unwrap(),
         "ä".as_bytes()
     );
     assert!(store.open(&folder, "other.log").await.unwrap().is_none());
     store
-        .store(&folder, &[small("worker.log", b"again")], start())
+        .store(&folder, &[memory_file("worker.log", b"again")], start())
         .await
         .unwrap();
     assert_eq!(
-        content(store.open(&folder, "worker.log").await.unwrap())
+        read(store.open(&folder, "worker.log").await.unwrap())
             .await
             .unwrap(),
         b"again"
@@ -58,7 +58,7 @@ async fn keeps_logs(store: &impl LogStore) {
     };
     assert!(
         store
-            .store(&wrong, &[small("x.log", b"x")], start())
+            .store(&wrong, &[memory_file("x.log", b"x")], start())
             .await
             .is_err()
     );
@@ -67,17 +67,17 @@ async fn keeps_logs(store: &impl LogStore) {
 #[tokio::test]
 async fn local_store_meets_the_contract() {
     let base = tempfile::tempdir().unwrap();
-    keeps_logs(&LocalLogs::new(base.path().join("logs"))).await;
+    log_store_contract(&LocalLogs::new(base.path().join("logs"))).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn gcs_store_meets_the_contract() {
-    keeps_logs(&ObjectLogs::new(gcs().await, "")).await;
+    log_store_contract(&ObjectLogs::new(gcs().await, "")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn s3_store_meets_the_contract() {
-    keeps_logs(&ObjectLogs::new(s3().await, "logs/")).await;
+    log_store_contract(&ObjectLogs::new(s3().await, "logs/")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -85,11 +85,11 @@ async fn fallback_store_meets_the_contract() {
     let base = tempfile::tempdir().unwrap();
     let logs = Arc::new(LocalLogs::new(base.path().join("logs")));
     let (store, _) = FallbackLogs::new(logs, base.path().join("backup"));
-    keeps_logs(&store).await;
+    log_store_contract(&store).await;
 }
 
 #[tokio::test]
-async fn logs_are_kept_compressed() {
+async fn local_logs_are_stored_compressed() {
     let (base, spool) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let store = LocalLogs::new(base.path().to_owned());
     let folder = LogFolder {
@@ -102,8 +102,8 @@ async fn logs_are_kept_compressed() {
         .store(
             &folder,
             &[
-                file(spool.path(), "worker.log", &long),
-                small("x.log.1", "ä".as_bytes()),
+                spooled_file(spool.path(), "worker.log", &long),
+                memory_file("x.log.1", "ä".as_bytes()),
             ],
             start(),
         )
@@ -116,13 +116,13 @@ async fn logs_are_kept_compressed() {
         start().timestamp()
     );
     assert_eq!(
-        content(store.open(&folder, "worker.log").await.unwrap())
+        read(store.open(&folder, "worker.log").await.unwrap())
             .await
             .unwrap(),
         long
     );
     assert_eq!(
-        content(store.open(&folder, "x.log.1").await.unwrap())
+        read(store.open(&folder, "x.log.1").await.unwrap())
             .await
             .unwrap(),
         "ä".as_bytes()
@@ -130,17 +130,17 @@ async fn logs_are_kept_compressed() {
     assert!(store.open(&folder, "other.log").await.unwrap().is_none());
     fs::write(base.path().join("aa/r1/plain.log"), "old").unwrap();
     assert_eq!(
-        content(store.open(&folder, "plain.log").await.unwrap())
+        read(store.open(&folder, "plain.log").await.unwrap())
             .await
             .unwrap(),
         b"old"
     );
     store
-        .store(&folder, &[small("worker.log", b"again")], start())
+        .store(&folder, &[memory_file("worker.log", b"again")], start())
         .await
         .unwrap();
     assert_eq!(
-        content(store.open(&folder, "worker.log").await.unwrap())
+        read(store.open(&folder, "worker.log").await.unwrap())
             .await
             .unwrap(),
         b"again"
@@ -156,9 +156,13 @@ async fn local_store_rejects_names_that_are_paths() {
         run: RunId::new(".."),
     };
     assert!(
-        logs.store(&folder, &[file(spool.path(), "x.log", b"x")], start())
-            .await
-            .is_err()
+        logs.store(
+            &folder,
+            &[spooled_file(spool.path(), "x.log", b"x")],
+            start()
+        )
+        .await
+        .is_err()
     );
     assert!(!base.path().join("x").exists());
 }

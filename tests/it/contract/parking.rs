@@ -14,15 +14,15 @@ use janitor_runner::{
 };
 
 contract!(
-    an_item_goes_back_to_its_own_place,
-    a_parked_item_waits_for_its_release,
-    a_snoozed_item_waits_for_its_time,
-    an_earlier_bucket_wakes_an_item,
-    other_work_and_wishes_by_hand_wake_an_item,
-    a_wish_wakes_an_item_that_goes_back,
+    requeued_item_keeps_its_position,
+    parked_item_is_skipped_until_unparked,
+    snoozed_item_is_skipped_until_due,
+    enqueue_in_earlier_bucket_unparks_item,
+    new_command_or_manual_enqueue_unparks_item,
+    deferred_enqueue_clears_snooze,
 );
 
-async fn an_item_goes_back_to_its_own_place<
+async fn requeued_item_keeps_its_position<
     S: QueueStore + RunRecorder + Catalog + ActiveRunStore + RunStore + ScheduleStore + Parking,
 >(
     store: &S,
@@ -33,7 +33,7 @@ async fn an_item_goes_back_to_its_own_place<
         tries: Tries::from([("vanished".into(), 1)]),
         ..ItemState::default()
     };
-    vanish(store, &run, state.clone()).await;
+    requeue_abandoned(store, &run, state.clone()).await;
     assert_eq!(ActiveRunStore::list(store).await.unwrap(), vec![]);
     assert_eq!(store.follow_ups(9).await.unwrap(), vec![]);
     assert!(store.run(&run.id).await.unwrap().unwrap().given_up);
@@ -44,7 +44,7 @@ async fn an_item_goes_back_to_its_own_place<
     assert_eq!(store.entry(9999).await.unwrap(), None);
 }
 
-async fn a_parked_item_waits_for_its_release<
+async fn parked_item_is_skipped_until_unparked<
     S: QueueStore + RunRecorder + Catalog + ActiveRunStore + RunStore + Parking,
 >(
     store: &S,
@@ -58,7 +58,7 @@ async fn a_parked_item_waits_for_its_release<
         }),
         ..ItemState::default()
     };
-    vanish(store, &run, state.clone()).await;
+    requeue_abandoned(store, &run, state.clone()).await;
     let parked = store.parked(None, 9).await.unwrap();
     assert_eq!(
         parked
@@ -110,14 +110,14 @@ async fn a_parked_item_waits_for_its_release<
     assert_eq!(leased(store, "r5").await.item, run.item);
 }
 
-async fn a_snoozed_item_waits_for_its_time<
+async fn snoozed_item_is_skipped_until_due<
     S: QueueStore + ActiveRunStore + RunRecorder + Catalog + RunStore + Parking,
 >(
     store: &S,
 ) {
     queued(store, &["aa", "bb"]).await;
     let run = leased(store, "r1").await;
-    vanish(
+    requeue_abandoned(
         store,
         &run,
         ItemState {
@@ -143,14 +143,14 @@ async fn a_snoozed_item_waits_for_its_time<
     assert_eq!(peek(at(0)).await.unwrap(), "aa");
 }
 
-async fn an_earlier_bucket_wakes_an_item<
+async fn enqueue_in_earlier_bucket_unparks_item<
     S: QueueStore + RunRecorder + ActiveRunStore + Catalog + RunStore,
 >(
     store: &S,
 ) {
     queued(store, &["aa"]).await;
     let run = leased(store, "r1").await;
-    vanish(
+    requeue_abandoned(
         store,
         &run,
         ItemState {
@@ -163,18 +163,18 @@ async fn an_earlier_bucket_wakes_an_item<
     )
     .await;
     store
-        .enqueue(batch(vec![wish("aa", Bucket::Default, -50.0)]))
+        .enqueue(batch(vec![enqueue_request("aa", Bucket::Default, -50.0)]))
         .await
         .unwrap();
     assert_eq!(store.claim(claim("r2")).await.unwrap(), None);
     store
-        .enqueue(batch(vec![wish("aa", Bucket::Manual, 1.0)]))
+        .enqueue(batch(vec![enqueue_request("aa", Bucket::Manual, 1.0)]))
         .await
         .unwrap();
     assert_eq!(leased(store, "r3").await.item.id, run.item.id);
 }
 
-async fn other_work_and_wishes_by_hand_wake_an_item<
+async fn new_command_or_manual_enqueue_unparks_item<
     S: QueueStore + RunRecorder + ActiveRunStore + Catalog + RunStore,
 >(
     store: &S,
@@ -189,22 +189,22 @@ async fn other_work_and_wishes_by_hand_wake_an_item<
     };
     let other = EnqueueRequest {
         command: "another".into(),
-        ..wish("aa", Bucket::Default, 1.0)
+        ..enqueue_request("aa", Bucket::Default, 1.0)
     };
-    let by_hand = wish("aa", Bucket::Manual, 1.0);
-    for (number, wish) in [other, by_hand.clone(), by_hand].into_iter().enumerate() {
+    let by_hand = enqueue_request("aa", Bucket::Manual, 1.0);
+    for (number, request) in [other, by_hand.clone(), by_hand].into_iter().enumerate() {
         let run = leased(store, &format!("r{number}")).await;
-        vanish(store, &run, parked.clone()).await;
+        requeue_abandoned(store, &run, parked.clone()).await;
         assert_eq!(store.claim(claim("none")).await.unwrap(), None);
-        store.enqueue(batch(vec![wish.clone()])).await.unwrap();
+        store.enqueue(batch(vec![request.clone()])).await.unwrap();
         let next = leased(store, &format!("again{number}")).await;
         assert_eq!(next.item.id, run.item.id);
-        assert_eq!(next.item.command, wish.command);
-        vanish(store, &next, ItemState::default()).await;
+        assert_eq!(next.item.command, request.command);
+        requeue_abandoned(store, &next, ItemState::default()).await;
     }
 }
 
-async fn a_wish_wakes_an_item_that_goes_back<
+async fn deferred_enqueue_clears_snooze<
     S: QueueStore + ActiveRunStore + RunRecorder + Catalog + RunStore,
 >(
     store: &S,
@@ -212,10 +212,10 @@ async fn a_wish_wakes_an_item_that_goes_back<
     queued(store, &["aa"]).await;
     let run = leased(store, "r1").await;
     store
-        .enqueue(batch(vec![wish("aa", Bucket::Manual, 1.0)]))
+        .enqueue(batch(vec![enqueue_request("aa", Bucket::Manual, 1.0)]))
         .await
         .unwrap();
-    vanish(
+    requeue_abandoned(
         store,
         &run,
         ItemState {

@@ -18,13 +18,13 @@ use janitor_runner::{
 use std::{collections::BTreeMap, sync::Arc};
 
 contract!(
-    pauses_are_kept_and_ended,
-    what_is_paused_is_skipped_and_keeps_its_place,
-    a_paused_worker_gets_nothing,
-    a_pause_ends_by_itself,
-    limits_are_kept_and_ended,
-    limits_hold_back_what_is_too_much,
-    limits_hold_for_many_claimers,
+    pauses_are_listed_until_ended,
+    paused_items_are_skipped_in_place,
+    paused_worker_claims_nothing,
+    pause_expires_at_its_end_time,
+    limits_are_listed_until_removed,
+    concurrency_limit_blocks_further_claims,
+    concurrent_claims_respect_limits,
 );
 
 async fn queued_at_hosts<S: QueueStore + Catalog>(store: &S, names: &[&str]) {
@@ -37,7 +37,7 @@ async fn queued_at_hosts<S: QueueStore + Catalog>(store: &S, names: &[&str]) {
         .enqueue(batch(
             names
                 .iter()
-                .map(|name| wish(name, Bucket::Default, 1.0))
+                .map(|name| enqueue_request(name, Bucket::Default, 1.0))
                 .collect(),
         ))
         .await
@@ -52,7 +52,7 @@ async fn next<S: QueueStore>(store: &S, now: Time) -> Option<String> {
         .map(|next| next.item.key.codebase.to_string())
 }
 
-async fn pauses_are_kept_and_ended<S: PauseStore>(store: &S) {
+async fn pauses_are_listed_until_ended<S: PauseStore>(store: &S) {
     let until = Pause {
         until: Some(start() + TimeDelta::hours(1)),
         ..pause("campaign", "gen")
@@ -81,7 +81,7 @@ async fn pauses_are_kept_and_ended<S: PauseStore>(store: &S) {
     );
 }
 
-async fn what_is_paused_is_skipped_and_keeps_its_place<
+async fn paused_items_are_skipped_in_place<
     S: QueueStore + ActiveRunStore + Catalog + PauseStore,
 >(
     store: &S,
@@ -116,7 +116,7 @@ async fn what_is_paused_is_skipped_and_keeps_its_place<
     }
 }
 
-async fn a_paused_worker_gets_nothing<S: QueueStore + ActiveRunStore + Catalog + PauseStore>(
+async fn paused_worker_claims_nothing<S: QueueStore + ActiveRunStore + Catalog + PauseStore>(
     store: &S,
 ) {
     queued_at_hosts(store, &["aa", "bb"]).await;
@@ -136,7 +136,7 @@ async fn a_paused_worker_gets_nothing<S: QueueStore + ActiveRunStore + Catalog +
     assert!(store.claim(by("w1", "r4")).await.unwrap().is_some());
 }
 
-async fn a_pause_ends_by_itself<S: QueueStore + Catalog + PauseStore>(store: &S) {
+async fn pause_expires_at_its_end_time<S: QueueStore + Catalog + PauseStore>(store: &S) {
     queued_at_hosts(store, &["aa"]).await;
     let until = start() + TimeDelta::minutes(5);
     store
@@ -150,7 +150,7 @@ async fn a_pause_ends_by_itself<S: QueueStore + Catalog + PauseStore>(store: &S)
     assert_eq!(next(store, until).await.as_deref(), Some("aa"));
 }
 
-async fn limits_are_kept_and_ended<S: PauseStore>(store: &S) {
+async fn limits_are_listed_until_removed<S: PauseStore>(store: &S) {
     let limit = |kind, name, most| ConcurrencyLimit {
         scope: scope(kind, name),
         most,
@@ -176,7 +176,7 @@ async fn limits_are_kept_and_ended<S: PauseStore>(store: &S) {
     );
 }
 
-async fn limits_hold_back_what_is_too_much<
+async fn concurrency_limit_blocks_further_claims<
     S: QueueStore + RunRecorder + Catalog + PauseStore + ActiveRunStore + RunStore,
 >(
     store: &S,
@@ -196,7 +196,10 @@ async fn limits_hold_back_what_is_too_much<
     let second = store.claim(claim("r2")).await.unwrap().unwrap().run;
     assert_eq!(second.item.key.codebase.as_str(), "bb");
     assert_eq!(store.claim(claim("r3")).await.unwrap(), None);
-    store.record(ended(&first, full_run(&first))).await.unwrap();
+    store
+        .record(new_run(&first, full_run(&first)))
+        .await
+        .unwrap();
     assert_eq!(
         store
             .claim(claim("r4"))
@@ -235,7 +238,7 @@ async fn limits_hold_back_what_is_too_much<
     );
 }
 
-async fn limits_hold_for_many_claimers<
+async fn concurrent_claims_respect_limits<
     S: QueueStore + ActiveRunStore + Catalog + PauseStore + Clone + 'static,
 >(
     store: &S,

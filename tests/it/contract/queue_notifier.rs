@@ -5,9 +5,9 @@ use crate::support::{start, values::*};
 use janitor_runner::ports::{ActiveRunStore, Catalog, PauseStore, QueueNotifier, QueueStore};
 use std::time::Duration;
 
-contract!(openings_are_told,);
+contract!(new_items_notify_waiters,);
 
-async fn openings_are_told<
+async fn new_items_notify_waiters<
     S: QueueStore + Catalog + ActiveRunStore + QueueNotifier + PauseStore,
 >(
     store: &S,

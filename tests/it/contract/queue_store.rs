@@ -10,22 +10,22 @@ use janitor_runner::{
 use std::collections::BTreeSet;
 
 contract!(
-    an_empty_queue_has_nothing,
-    items_are_served_by_bucket_priority_and_id,
-    priorities_count_from_the_smallest,
-    adding_again_updates_by_the_rule,
-    change_sets_are_queued_apart,
-    an_unknown_codebase_queues_nothing,
-    filters_choose,
-    a_wish_for_a_held_item_waits,
-    positions_count_held_items,
-    removing_leaves_held_items,
-    figures_follow,
-    lists_are_limited,
-    a_failed_batch_leaves_no_trace,
+    empty_queue_returns_nothing,
+    items_are_claimed_by_bucket_priority_and_id,
+    offsets_are_relative_to_the_smallest_priority,
+    enqueuing_again_merges_into_the_item,
+    change_sets_have_separate_items,
+    unknown_codebase_rejects_the_whole_batch,
+    claim_filter_restricts_items,
+    enqueue_of_claimed_item_is_deferred,
+    positions_count_claimed_items,
+    remove_leaves_claimed_items,
+    stats_track_enqueue_and_remove,
+    list_returns_at_most_the_limit,
+    failed_batch_changes_nothing,
 );
 
-async fn an_empty_queue_has_nothing<S: QueueStore + ActiveRunStore>(store: &S) {
+async fn empty_queue_returns_nothing<S: QueueStore + ActiveRunStore>(store: &S) {
     assert_eq!(store.claim(claim("r")).await.unwrap(), None);
     assert_eq!(
         store.peek(&ClaimFilter::default(), start()).await.unwrap(),
@@ -40,19 +40,19 @@ async fn an_empty_queue_has_nothing<S: QueueStore + ActiveRunStore>(store: &S) {
     assert_eq!(store.enqueue(batch(vec![])).await.unwrap(), vec![]);
 }
 
-async fn items_are_served_by_bucket_priority_and_id<S: QueueStore + ActiveRunStore + Catalog>(
+async fn items_are_claimed_by_bucket_priority_and_id<S: QueueStore + ActiveRunStore + Catalog>(
     store: &S,
 ) {
     codebases(store, &["aa", "bb", "cc", "dd"]).await;
-    let wishes = vec![
-        wish("aa", Bucket::Default, 5.0),
-        wish("bb", Bucket::Default, -100.0),
-        wish("cc", Bucket::Manual, 900.0),
-        wish("dd", Bucket::Default, 105.0),
+    let requests = vec![
+        enqueue_request("aa", Bucket::Default, 5.0),
+        enqueue_request("bb", Bucket::Default, -100.0),
+        enqueue_request("cc", Bucket::Manual, 900.0),
+        enqueue_request("dd", Bucket::Default, 105.0),
     ];
-    store.enqueue(batch(wishes)).await.unwrap();
+    store.enqueue(batch(requests)).await.unwrap();
     // Priorities: aa 5, bb -95, cc 805, dd 10.
-    assert_eq!(order(store).await, ["cc", "bb", "aa", "dd"]);
+    assert_eq!(queue_order(store).await, ["cc", "bb", "aa", "dd"]);
     for (run, expected) in [("r1", "cc"), ("r2", "bb"), ("r3", "aa"), ("r4", "dd")] {
         let peeked = store
             .peek(&ClaimFilter::default(), start())
@@ -67,16 +67,20 @@ async fn items_are_served_by_bucket_priority_and_id<S: QueueStore + ActiveRunSto
     assert_eq!(store.claim(claim("r5")).await.unwrap(), None);
 }
 
-async fn priorities_count_from_the_smallest<S: QueueStore + Catalog>(store: &S) {
+async fn offsets_are_relative_to_the_smallest_priority<S: QueueStore + Catalog>(store: &S) {
     codebases(store, &["aa", "bb", "cc"]).await;
     store
-        .enqueue(batch(vec![wish("aa", Bucket::Default, 35_000.9)]))
+        .enqueue(batch(vec![enqueue_request(
+            "aa",
+            Bucket::Default,
+            35_000.9,
+        )]))
         .await
         .unwrap();
     store
         .enqueue(batch(vec![
-            wish("bb", Bucket::Manual, -1.0),
-            wish("cc", Bucket::Default, 1.0),
+            enqueue_request("bb", Bucket::Manual, -1.0),
+            enqueue_request("cc", Bucket::Default, 1.0),
         ]))
         .await
         .unwrap();
@@ -97,19 +101,19 @@ async fn priorities_count_from_the_smallest<S: QueueStore + Catalog>(store: &S) 
     );
 }
 
-async fn adding_again_updates_by_the_rule<S: QueueStore + Catalog>(store: &S) {
+async fn enqueuing_again_merges_into_the_item<S: QueueStore + Catalog>(store: &S) {
     codebases(store, &["aa"]).await;
     let first = store
-        .enqueue(batch(vec![wish("aa", Bucket::Hook, 3.0)]))
+        .enqueue(batch(vec![enqueue_request("aa", Bucket::Hook, 3.0)]))
         .await
         .unwrap()[0];
     let later = store
-        .enqueue(batch(vec![wish("aa", Bucket::Default, -9.0)]))
+        .enqueue(batch(vec![enqueue_request("aa", Bucket::Default, -9.0)]))
         .await
         .unwrap()[0];
     assert_eq!(later.queue_id, first.queue_id);
     assert_eq!(later.bucket, Bucket::Hook);
-    let mut earlier = wish("aa", Bucket::Manual, 50.0);
+    let mut earlier = enqueue_request("aa", Bucket::Manual, 50.0);
     earlier.command = "other".into();
     earlier.refresh = true;
     let earlier = store.enqueue(batch(vec![earlier])).await.unwrap()[0];
@@ -122,19 +126,19 @@ async fn adding_again_updates_by_the_rule<S: QueueStore + Catalog>(store: &S) {
     assert!(items[0].refresh);
 }
 
-async fn change_sets_are_queued_apart<S: QueueStore + Catalog>(store: &S) {
+async fn change_sets_have_separate_items<S: QueueStore + Catalog>(store: &S) {
     codebases(store, &["aa"]).await;
     let grouped = |set: &str| {
-        let mut wish = wish("aa", Bucket::Default, 1.0);
-        wish.key = QueueKey {
+        let mut request = enqueue_request("aa", Bucket::Default, 1.0);
+        request.key = QueueKey {
             change_set: Some(set.into()),
-            ..wish.key
+            ..request.key
         };
-        wish
+        request
     };
     let queued = store
         .enqueue(batch(vec![
-            wish("aa", Bucket::Default, 1.0),
+            enqueue_request("aa", Bucket::Default, 1.0),
             grouped("x"),
             grouped("y"),
             grouped("x"),
@@ -146,12 +150,12 @@ async fn change_sets_are_queued_apart<S: QueueStore + Catalog>(store: &S) {
     assert_eq!(queued[1].queue_id, queued[3].queue_id);
 }
 
-async fn an_unknown_codebase_queues_nothing<S: QueueStore + Catalog>(store: &S) {
+async fn unknown_codebase_rejects_the_whole_batch<S: QueueStore + Catalog>(store: &S) {
     codebases(store, &["aa"]).await;
     let refused = store
         .enqueue(batch(vec![
-            wish("aa", Bucket::Default, 1.0),
-            wish("nowhere", Bucket::Default, 1.0),
+            enqueue_request("aa", Bucket::Default, 1.0),
+            enqueue_request("nowhere", Bucket::Default, 1.0),
         ]))
         .await;
     assert!(
@@ -160,14 +164,14 @@ async fn an_unknown_codebase_queues_nothing<S: QueueStore + Catalog>(store: &S) 
     assert_eq!(store.list(10).await.unwrap(), vec![]);
 }
 
-async fn filters_choose<S: QueueStore + Catalog>(store: &S) {
+async fn claim_filter_restricts_items<S: QueueStore + Catalog>(store: &S) {
     codebases(store, &["aa", "bb"]).await;
-    let mut other = wish("bb", Bucket::Default, 1.0);
+    let mut other = enqueue_request("bb", Bucket::Default, 1.0);
     other.key = key("bb", "other");
     store
         .enqueue(batch(vec![
-            wish("aa", Bucket::Default, 1.0),
-            wish("bb", Bucket::Default, 1.0),
+            enqueue_request("aa", Bucket::Default, 1.0),
+            enqueue_request("bb", Bucket::Default, 1.0),
             other,
         ]))
         .await
@@ -214,32 +218,35 @@ async fn filters_choose<S: QueueStore + Catalog>(store: &S) {
     );
 }
 
-async fn a_wish_for_a_held_item_waits<S: QueueStore + ActiveRunStore + Catalog>(store: &S) {
+async fn enqueue_of_claimed_item_is_deferred<S: QueueStore + ActiveRunStore + Catalog>(store: &S) {
     codebases(store, &["aa"]).await;
     store
-        .enqueue(batch(vec![wish("aa", Bucket::Default, 1.0)]))
+        .enqueue(batch(vec![enqueue_request("aa", Bucket::Default, 1.0)]))
         .await
         .unwrap();
-    let held = store.claim(claim("r1")).await.unwrap().unwrap().run;
-    let mut again = wish("aa", Bucket::Manual, 1.0);
+    let claimed = store.claim(claim("r1")).await.unwrap().unwrap().run;
+    let mut again = enqueue_request("aa", Bucket::Manual, 1.0);
     again.command = "newer".into();
     let answer = store.enqueue(batch(vec![again])).await.unwrap()[0];
-    assert_eq!(answer.queue_id, held.item.id);
+    assert_eq!(answer.queue_id, claimed.item.id);
     assert_eq!(answer.bucket, Bucket::Default);
     assert_eq!(store.claim(claim("r2")).await.unwrap(), None);
-    store.release(&held.id, &held.token, start()).await.unwrap();
+    store
+        .release(&claimed.id, &claimed.token, start())
+        .await
+        .unwrap();
     let next = store.claim(claim("r3")).await.unwrap().unwrap().run;
     assert_eq!(next.item.command.as_str(), "newer");
     assert_eq!(next.item.bucket, Bucket::Manual);
-    assert_eq!(next.item.id, held.item.id);
+    assert_eq!(next.item.id, claimed.item.id);
 }
 
-async fn positions_count_held_items<S: QueueStore + ActiveRunStore + Catalog>(store: &S) {
+async fn positions_count_claimed_items<S: QueueStore + ActiveRunStore + Catalog>(store: &S) {
     codebases(store, &["aa", "bb", "cc"]).await;
     store
         .enqueue(batch(
             ["aa", "bb", "cc"]
-                .map(|name| wish(name, Bucket::Default, 0.0))
+                .map(|name| enqueue_request(name, Bucket::Default, 0.0))
                 .into(),
         ))
         .await
@@ -254,31 +261,31 @@ async fn positions_count_held_items<S: QueueStore + ActiveRunStore + Catalog>(st
     assert_eq!(store.position(&pair("aa", "other")).await.unwrap(), None);
 }
 
-async fn removing_leaves_held_items<S: QueueStore + ActiveRunStore + Catalog>(store: &S) {
+async fn remove_leaves_claimed_items<S: QueueStore + ActiveRunStore + Catalog>(store: &S) {
     codebases(store, &["aa", "bb"]).await;
     let queued = store
         .enqueue(batch(vec![
-            wish("aa", Bucket::Default, 1.0),
-            wish("bb", Bucket::Default, 1.0),
+            enqueue_request("aa", Bucket::Default, 1.0),
+            enqueue_request("bb", Bucket::Default, 1.0),
         ]))
         .await
         .unwrap();
     store.claim(claim("r1")).await.unwrap().unwrap();
     let ids: Vec<_> = queued.iter().map(|q| q.queue_id).chain([999]).collect();
     assert_eq!(store.remove(&ids).await.unwrap(), [queued[1].queue_id]);
-    assert_eq!(order(store).await, ["aa"]);
+    assert_eq!(queue_order(store).await, ["aa"]);
     assert_eq!(
         store.waiting(&campaign_name("gen"), None).await.unwrap(),
         vec![]
     );
 }
 
-async fn figures_follow<S: QueueStore + ActiveRunStore + Catalog>(store: &S) {
+async fn stats_track_enqueue_and_remove<S: QueueStore + ActiveRunStore + Catalog>(store: &S) {
     codebases(store, &["aa", "bb"]).await;
-    let mut later = batch(vec![wish("bb", Bucket::Manual, 1.0)]);
+    let mut later = batch(vec![enqueue_request("bb", Bucket::Manual, 1.0)]);
     later.now = start() + TimeDelta::minutes(1);
     store
-        .enqueue(batch(vec![wish("aa", Bucket::Default, 1.0)]))
+        .enqueue(batch(vec![enqueue_request("aa", Bucket::Default, 1.0)]))
         .await
         .unwrap();
     store.enqueue(later).await.unwrap();
@@ -306,12 +313,12 @@ async fn figures_follow<S: QueueStore + ActiveRunStore + Catalog>(store: &S) {
     assert_eq!(stats.by_campaign.len(), 0);
 }
 
-async fn lists_are_limited<S: QueueStore + ActiveRunStore + Catalog>(store: &S) {
+async fn list_returns_at_most_the_limit<S: QueueStore + ActiveRunStore + Catalog>(store: &S) {
     codebases(store, &["aa", "bb", "cc"]).await;
     store
         .enqueue(batch(
             ["aa", "bb", "cc"]
-                .map(|name| wish(name, Bucket::Default, 0.0))
+                .map(|name| enqueue_request(name, Bucket::Default, 0.0))
                 .into(),
         ))
         .await
@@ -332,12 +339,12 @@ async fn lists_are_limited<S: QueueStore + ActiveRunStore + Catalog>(store: &S) 
     assert_eq!(waiting.len(), 1);
 }
 
-async fn a_failed_batch_leaves_no_trace<S: QueueStore + ActiveRunStore + Catalog>(store: &S) {
+async fn failed_batch_changes_nothing<S: QueueStore + ActiveRunStore + Catalog>(store: &S) {
     codebases(store, &["aa"]).await;
     let refused = store
         .enqueue(batch(vec![
-            wish("aa", Bucket::Manual, 1.0),
-            wish("nowhere", Bucket::Default, 1.0),
+            enqueue_request("aa", Bucket::Manual, 1.0),
+            enqueue_request("nowhere", Bucket::Default, 1.0),
         ]))
         .await;
     assert!(refused.is_err());
@@ -347,7 +354,7 @@ async fn a_failed_batch_leaves_no_trace<S: QueueStore + ActiveRunStore + Catalog
     assert_eq!(stats.by_bucket.len(), 0);
     assert_eq!(store.claim(claim("r1")).await.unwrap(), None);
     let queued = store
-        .enqueue(batch(vec![wish("aa", Bucket::Default, 1.0)]))
+        .enqueue(batch(vec![enqueue_request("aa", Bucket::Default, 1.0)]))
         .await
         .unwrap();
     assert_eq!(

@@ -1,4 +1,4 @@
-//! `RunRecorder`: recording a run while its claim is held.
+//! `RunRecorder`: recording a run while its claim is claimed.
 
 use super::{contract, steps::*};
 use crate::support::values::*;
@@ -16,17 +16,17 @@ use janitor_runner::{
 };
 
 contract!(
-    a_worker_seen_meanwhile_keeps_its_run,
-    failures_of_workers_are_counted_in_a_row,
-    recording_ends_item_and_claim,
-    recording_twice_keeps_the_first,
-    a_stale_token_records_nothing,
-    an_unknown_worker_records_nothing,
-    a_wish_that_waited_is_queued,
-    concurrent_records_store_one,
+    record_is_rejected_if_worker_was_seen_meanwhile,
+    consecutive_worker_failures_are_counted,
+    record_removes_item_and_claim,
+    recording_twice_keeps_the_first_run,
+    stale_token_records_nothing,
+    unknown_worker_records_nothing,
+    record_enqueues_the_deferred_request,
+    concurrent_records_store_one_run,
 );
 
-async fn a_worker_seen_meanwhile_keeps_its_run<
+async fn record_is_rejected_if_worker_was_seen_meanwhile<
     S: QueueStore + RunRecorder + Catalog + ActiveRunStore + RunStore,
 >(
     store: &S,
@@ -46,7 +46,7 @@ async fn a_worker_seen_meanwhile_keeps_its_run<
         .unwrap();
     let new = NewRun {
         unless_seen_after: Some(run.keepalive),
-        ..ended(&run, given_up(&run))
+        ..new_run(&run, abandoned(&run))
     };
     assert!(matches!(
         store.record(new.clone()).await,
@@ -66,7 +66,7 @@ async fn a_worker_seen_meanwhile_keeps_its_run<
     );
 }
 
-async fn failures_of_workers_are_counted_in_a_row<
+async fn consecutive_worker_failures_are_counted<
     S: QueueStore + ActiveRunStore + RunRecorder + Catalog + RunStore + Credentials,
 >(
     store: &S,
@@ -88,7 +88,7 @@ async fn failures_of_workers_are_counted_in_a_row<
         store
             .record(NewRun {
                 worker_at_fault,
-                ..ended(&active, run)
+                ..new_run(&active, run)
             })
             .await
             .unwrap();
@@ -101,14 +101,14 @@ async fn failures_of_workers_are_counted_in_a_row<
     assert_eq!(Credentials::list(store).await.unwrap()[0].failures, 1);
 }
 
-async fn recording_ends_item_and_claim<
+async fn record_removes_item_and_claim<
     S: QueueStore + RunRecorder + Catalog + RunStore + ActiveRunStore + ScheduleStore,
 >(
     store: &S,
 ) {
     let active = active(store, "aa", "r1").await;
     store
-        .record(ended(&active, full_run(&active)))
+        .record(new_run(&active, full_run(&active)))
         .await
         .unwrap();
     assert_eq!(store.get(&active.id).await.unwrap(), None);
@@ -120,27 +120,27 @@ async fn recording_ends_item_and_claim<
     assert_eq!(follow_ups[0].context.as_deref(), Some("found"));
 }
 
-async fn recording_twice_keeps_the_first<
+async fn recording_twice_keeps_the_first_run<
     S: QueueStore + ActiveRunStore + RunRecorder + Catalog + RunStore + ScheduleStore,
 >(
     store: &S,
 ) {
     let active = active(store, "aa", "r1").await;
     let first = full_run(&active);
-    store.record(ended(&active, first.clone())).await.unwrap();
+    store.record(new_run(&active, first.clone())).await.unwrap();
     let second = Run {
         code: ResultCode::new("failed"),
         ..first.clone()
     };
     assert_eq!(
-        store.record(ended(&active, second)).await.unwrap(),
+        store.record(new_run(&active, second)).await.unwrap(),
         Recorded::AlreadyStored(Box::new(first.clone()))
     );
     assert_eq!(store.run(&first.id).await.unwrap().unwrap(), first);
     assert_eq!(store.follow_ups(9).await.unwrap().len(), 1);
 }
 
-async fn a_stale_token_records_nothing<
+async fn stale_token_records_nothing<
     S: QueueStore + RunRecorder + Catalog + RunStore + ActiveRunStore,
 >(
     store: &S,
@@ -148,7 +148,7 @@ async fn a_stale_token_records_nothing<
     let active = active(store, "aa", "r1").await;
     let stale = NewRun {
         token: "wrong".into(),
-        ..ended(&active, full_run(&active))
+        ..new_run(&active, full_run(&active))
     };
     assert!(matches!(
         store.record(stale).await,
@@ -158,7 +158,7 @@ async fn a_stale_token_records_nothing<
     assert!(store.get(&active.id).await.unwrap().is_some());
 }
 
-async fn an_unknown_worker_records_nothing<
+async fn unknown_worker_records_nothing<
     S: QueueStore + RunRecorder + Catalog + RunStore + ActiveRunStore,
 >(
     store: &S,
@@ -169,23 +169,23 @@ async fn an_unknown_worker_records_nothing<
         ..full_run(&active)
     };
     assert!(
-        matches!(store.record(ended(&active, run)).await, Err(RunStoreError::UnknownWorker(name)) if name == "ghost")
+        matches!(store.record(new_run(&active, run)).await, Err(RunStoreError::UnknownWorker(name)) if name == "ghost")
     );
     assert_eq!(store.run(&active.id).await.unwrap(), None);
     assert!(store.get(&active.id).await.unwrap().is_some());
 }
 
-async fn a_wish_that_waited_is_queued<
+async fn record_enqueues_the_deferred_request<
     S: QueueStore + ActiveRunStore + RunRecorder + Catalog + RunStore,
 >(
     store: &S,
 ) {
     let active = active(store, "aa", "r1").await;
-    let mut again = wish("aa", Bucket::Hook, 4.0);
+    let mut again = enqueue_request("aa", Bucket::Hook, 4.0);
     again.command = "newer".into();
     store.enqueue(batch(vec![again])).await.unwrap();
     store
-        .record(ended(&active, full_run(&active)))
+        .record(new_run(&active, full_run(&active)))
         .await
         .unwrap();
     let items = QueueStore::list(store, 9).await.unwrap();
@@ -195,7 +195,7 @@ async fn a_wish_that_waited_is_queued<
     assert_ne!(items[0].id, active.item.id);
 }
 
-async fn concurrent_records_store_one<
+async fn concurrent_records_store_one_run<
     S: QueueStore + ActiveRunStore + RunRecorder + Catalog + RunStore + Clone + 'static,
 >(
     store: &S,
@@ -208,7 +208,7 @@ async fn concurrent_records_store_one<
                 description: Some(number.to_string()),
                 ..full_run(&active)
             };
-            store.record(ended(&active, run)).await.unwrap()
+            store.record(new_run(&active, run)).await.unwrap()
         })
     });
     let mut stored = 0;

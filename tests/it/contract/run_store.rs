@@ -16,15 +16,15 @@ use janitor_runner::{
 };
 
 contract!(
-    a_run_keeps_every_field,
-    publish_statuses_are_kept,
-    runs_are_found_by_revision,
-    the_highest_version_wins,
-    finished_runs_are_counted,
-    the_latest_come_first,
+    run_round_trips_every_field,
+    publish_status_is_updated,
+    run_is_found_by_revision,
+    last_build_version_is_the_highest,
+    finished_runs_are_counted_by_code_since_a_time,
+    latest_returns_newest_runs_first,
 );
 
-async fn a_run_keeps_every_field<
+async fn run_round_trips_every_field<
     S: QueueStore + ActiveRunStore + RunRecorder + Catalog + RunStore + Credentials,
 >(
     store: &S,
@@ -36,7 +36,7 @@ async fn a_run_keeps_every_field<
         ..full_run(&active)
     };
     assert_eq!(
-        store.record(ended(&active, run.clone())).await.unwrap(),
+        store.record(new_run(&active, run.clone())).await.unwrap(),
         Recorded::Stored
     );
     assert_eq!(store.run(&run.id).await.unwrap().unwrap(), run);
@@ -48,14 +48,14 @@ async fn a_run_keeps_every_field<
     store.health_check().await.unwrap();
 }
 
-async fn publish_statuses_are_kept<
+async fn publish_status_is_updated<
     S: QueueStore + ActiveRunStore + RunRecorder + Catalog + RunStore,
 >(
     store: &S,
 ) {
     let active = active(store, "aa", "r1").await;
     store
-        .record(ended(&active, full_run(&active)))
+        .record(new_run(&active, full_run(&active)))
         .await
         .unwrap();
     let changed = store
@@ -74,7 +74,7 @@ async fn publish_statuses_are_kept<
     );
 }
 
-async fn runs_are_found_by_revision<
+async fn run_is_found_by_revision<
     S: QueueStore + ActiveRunStore + RunRecorder + Catalog + RunStore,
 >(
     store: &S,
@@ -90,7 +90,7 @@ async fn runs_are_found_by_revision<
             revision: Some(revision.into()),
             ..full_run(&active)
         };
-        store.record(ended(&active, run)).await.unwrap();
+        store.record(new_run(&active, run)).await.unwrap();
     }
     let found = |revision: &'static str| async move {
         store
@@ -111,7 +111,7 @@ async fn runs_are_found_by_revision<
     );
 }
 
-pub async fn the_highest_version_wins<
+pub async fn last_build_version_is_the_highest<
     S: QueueStore + ActiveRunStore + RunRecorder + Catalog + RunStore,
 >(
     store: &S,
@@ -129,7 +129,7 @@ pub async fn the_highest_version_wins<
         if let Some(Target::Debian(package)) = &mut run.target {
             package.version = version.into();
         }
-        store.record(ended(&active, run)).await.unwrap();
+        store.record(new_run(&active, run)).await.unwrap();
     }
     assert_eq!(
         store
@@ -148,7 +148,7 @@ pub async fn the_highest_version_wins<
     );
 }
 
-async fn finished_runs_are_counted<
+async fn finished_runs_are_counted_by_code_since_a_time<
     S: QueueStore + ActiveRunStore + RunRecorder + Catalog + RunStore,
 >(
     store: &S,
@@ -167,7 +167,7 @@ async fn finished_runs_are_counted<
         store
             .record(NewRun {
                 now,
-                ..ended(&active, run)
+                ..new_run(&active, run)
             })
             .await
             .unwrap();
@@ -191,7 +191,7 @@ async fn finished_runs_are_counted<
     );
 }
 
-async fn the_latest_come_first<
+async fn latest_returns_newest_runs_first<
     S: QueueStore + ActiveRunStore + RunRecorder + Catalog + RunStore,
 >(
     store: &S,
@@ -202,7 +202,7 @@ async fn the_latest_come_first<
         store
             .record(NewRun {
                 now,
-                ..ended(&active, full_run(&active))
+                ..new_run(&active, full_run(&active))
             })
             .await
             .unwrap();

@@ -42,7 +42,7 @@ pub async fn queued<S: QueueStore + Catalog>(store: &S, names: &[&str]) {
         .enqueue(batch(
             names
                 .iter()
-                .map(|name| wish(name, Bucket::Default, 1.0))
+                .map(|name| enqueue_request(name, Bucket::Default, 1.0))
                 .collect(),
         ))
         .await
@@ -61,7 +61,7 @@ pub async fn leased<S: QueueStore + ActiveRunStore>(store: &S, run: &str) -> Act
         .run
 }
 
-pub fn given_up(active: &ActiveRun) -> Run {
+pub fn abandoned(active: &ActiveRun) -> Run {
     Run {
         code: ResultCode::new("worker-timeout"),
         transient: Some(true),
@@ -74,10 +74,14 @@ pub fn given_up(active: &ActiveRun) -> Run {
 }
 
 /// Its worker vanished: the item goes back in that state.
-pub async fn vanish<S: RunStore + RunRecorder>(store: &S, active: &ActiveRun, state: ItemState) {
+pub async fn requeue_abandoned<S: RunStore + RunRecorder>(
+    store: &S,
+    active: &ActiveRun,
+    state: ItemState,
+) {
     let new = NewRun {
         disposition: Disposition::Requeue(state),
-        ..ended(active, given_up(active))
+        ..new_run(active, abandoned(active))
     };
     assert_eq!(store.record(new).await.unwrap(), Recorded::Stored);
 }
@@ -92,7 +96,7 @@ pub async fn active<S: QueueStore + ActiveRunStore + Catalog>(
         .await
         .unwrap();
     store
-        .enqueue(batch(vec![wish(codebase, Bucket::Default, 1.0)]))
+        .enqueue(batch(vec![enqueue_request(codebase, Bucket::Default, 1.0)]))
         .await
         .unwrap();
     let request = janitor_runner::ports::active_runs::ClaimRequest {
@@ -105,7 +109,7 @@ pub async fn active<S: QueueStore + ActiveRunStore + Catalog>(
     store.claim(request).await.unwrap().unwrap().run
 }
 
-pub async fn order(store: &(impl QueueStore + ?Sized)) -> Vec<String> {
+pub async fn queue_order(store: &(impl QueueStore + ?Sized)) -> Vec<String> {
     store
         .list(100)
         .await

@@ -1,7 +1,7 @@
 //! The Python runner and ours take turns on the same Redis, with the active runs kept.
 
 use crate::support::{
-    process::{Server, answer},
+    process::{Server, send},
     servers::{self, Private},
 };
 use futures::StreamExt;
@@ -29,13 +29,13 @@ async fn put(redis: &str, name: &str, field: &str, value: &str) {
     let () = connection.hset(name, field, value).await.unwrap();
 }
 
-struct Place {
+struct MirrorFixture {
     redis: Private,
     database: String,
     home: tempfile::TempDir,
 }
 
-impl Place {
+impl MirrorFixture {
     async fn new() -> Self {
         Self {
             redis: Private::start(&["redis"]),
@@ -61,9 +61,9 @@ async fn queued(server: &Server, names: &[&str]) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_the_python_runner_left_is_taken_over() {
-    let place = Place::new().await;
-    let mut server = place.server().await;
+async fn runs_of_the_python_runner_are_adopted() {
+    let fixture = MirrorFixture::new().await;
+    let mut server = fixture.server().await;
     server.add_worker("w1", "secret1").await;
     queued(&server, &["aa", "bb"]).await;
     let queue = server.get("/queue").await.1;
@@ -72,9 +72,15 @@ async fn what_the_python_runner_left_is_taken_over() {
     let entry = json!({ "queue_id": item, "id": "their-run", "codebase": "aa", "change_set": null, "campaign": "gen", "command": "true",
         "estimated_duration": 15.0, "current_duration": 1.5, "start_time": "2026-11-23T10:00:00.250000", "worker": "w1", "worker_link": null,
         "vcs": {}, "backchannel": {"my_url": "http://127.0.0.1:1/"}, "instigated_context": null, "resume_from": null });
-    put(&place.url(), "active-runs", "their-run", &entry.to_string()).await;
     put(
-        &place.url(),
+        &fixture.url(),
+        "active-runs",
+        "their-run",
+        &entry.to_string(),
+    )
+    .await;
+    put(
+        &fixture.url(),
         "assigned-queue-items",
         &item.to_string(),
         "their-run",
@@ -83,9 +89,9 @@ async fn what_the_python_runner_left_is_taken_over() {
     let keepalive = janitor_runner::domain::time::iso(janitor_runner::ports::Clock::now(
         &janitor_runner::adapters::clock::SystemClock,
     ));
-    put(&place.url(), "last-keepalive", "their-run", &keepalive).await;
+    put(&fixture.url(), "last-keepalive", "their-run", &keepalive).await;
     put(
-        &place.url(),
+        &fixture.url(),
         "rate-limit-hosts",
         "slow.example",
         "2999-01-01T00:00:00",
@@ -101,7 +107,7 @@ async fn what_the_python_runner_left_is_taken_over() {
         json!({ "slow.example": "2999-01-01T00:00:00" })
     );
     // Its item is not handed out again.
-    let taken = answer(
+    let taken = send(
         server
             .request("POST", "/active-runs")
             .json(&json!({ "worker": "w1" })),
@@ -119,7 +125,7 @@ async fn what_the_python_runner_left_is_taken_over() {
     assert_eq!(status, 201, "{finished}");
     assert_eq!(finished["result"]["code"], json!("success"), "{finished}");
     assert_eq!(
-        hash(&place.url(), "active-runs")
+        hash(&fixture.url(), "active-runs")
             .await
             .keys()
             .collect::<Vec<_>>(),
@@ -128,19 +134,19 @@ async fn what_the_python_runner_left_is_taken_over() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_python_runner_finds_ours() {
-    let place = Place::new().await;
-    let mut server = place.server().await;
+async fn runs_finished_by_the_python_runner_are_released() {
+    let fixture = MirrorFixture::new().await;
+    let mut server = fixture.server().await;
     server.add_worker("w1", "secret1").await;
     queued(&server, &["aa", "bb"]).await;
     let wish = json!({ "worker": "w1", "backchannel": { "kind": "jenkins", "url": "http://127.0.0.1:1/job" } });
-    let taken = answer(server.request("POST", "/active-runs").json(&wish))
+    let taken = send(server.request("POST", "/active-runs").json(&wish))
         .await
         .1;
     let id = taken["id"].as_str().unwrap().to_owned();
     let (active, assigned) = (
-        hash(&place.url(), "active-runs").await,
-        hash(&place.url(), "assigned-queue-items").await,
+        hash(&fixture.url(), "active-runs").await,
+        hash(&fixture.url(), "assigned-queue-items").await,
     );
     let entry: Value = serde_json::from_str(&active[&id]).unwrap();
     assert_eq!(
@@ -152,7 +158,7 @@ async fn the_python_runner_finds_ours() {
         entry["backchannel"],
         json!({ "my_url": "http://127.0.0.1:1/job", "jenkins": null })
     );
-    assert!(hash(&place.url(), "last-keepalive").await[&id].starts_with("20"));
+    assert!(hash(&fixture.url(), "last-keepalive").await[&id].starts_with("20"));
     // The Python runner takes over, finishes the run, and gives back: nothing of it is active any more.
     server.kill();
     let finished = format!(
@@ -161,9 +167,9 @@ async fn the_python_runner_finds_ours() {
              VALUES ('{id}', 'true', '2026-11-24T10:00:00', '2026-11-24T10:01:00', 'success', 'gen', '{{}}', 'w1', '{id}', 'aa');
          DELETE FROM queue WHERE codebase = 'aa'"
     );
-    servers::execute(&place.database, &finished).await;
+    servers::execute(&fixture.database, &finished).await;
     for name in ["active-runs", "last-keepalive"] {
-        let mut connection = redis::Client::open(place.url())
+        let mut connection = redis::Client::open(fixture.url())
             .unwrap()
             .get_multiplexed_async_connection()
             .await
@@ -176,20 +182,20 @@ async fn the_python_runner_finds_ours() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_hashes_are_put_right_after_redis_was_away() {
-    let mut place = Place::new().await;
-    let server = place.server().await;
+async fn hashes_are_reconciled_after_a_redis_outage() {
+    let mut fixture = MirrorFixture::new().await;
+    let server = fixture.server().await;
     server.add_worker("w1", "secret1").await;
     queued(&server, &["aa", "bb"]).await;
     let claim = || {
-        answer(
+        send(
             server
                 .request("POST", "/active-runs")
                 .json(&json!({ "worker": "w1" })),
         )
     };
     let first = claim().await.1["id"].as_str().unwrap().to_owned();
-    place.redis.tell("stop", "redis");
+    fixture.redis.control("stop", "redis");
     let second = claim().await.1["id"].as_str().unwrap().to_owned();
     assert_eq!(
         server
@@ -198,22 +204,26 @@ async fn the_hashes_are_put_right_after_redis_was_away() {
             .0,
         201
     );
-    place.redis.tell("continue", "redis");
+    fixture.redis.control("continue", "redis");
     for _ in 0..200 {
-        if hash(&place.url(), "active-runs").await.keys().eq([&second]) {
+        if hash(&fixture.url(), "active-runs")
+            .await
+            .keys()
+            .eq([&second])
+        {
             return;
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    panic!("{:?}", hash(&place.url(), "active-runs").await);
+    panic!("{:?}", hash(&fixture.url(), "active-runs").await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn events_are_told_on_their_channels() {
-    let place = Place::new().await;
-    let server = place.server().await;
+async fn events_are_published_on_their_channels() {
+    let fixture = MirrorFixture::new().await;
+    let server = fixture.server().await;
     server.add_worker("w1", "secret1").await;
-    let mut channel = redis::Client::open(place.url())
+    let mut channel = redis::Client::open(fixture.url())
         .unwrap()
         .get_async_pubsub()
         .await
@@ -236,7 +246,7 @@ async fn events_are_told_on_their_channels() {
         201
     );
     assert_eq!(
-        answer(
+        send(
             server
                 .request("POST", &format!("/runs/{id}"))
                 .json(&json!({ "publish_status": "approved" }))

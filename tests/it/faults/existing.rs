@@ -1,7 +1,7 @@
 //! A database that the Janitor made, with rows of every kind: ours is started on it, and changes nothing of theirs.
 
 use crate::support::{
-    process::{PROGRAM, Server, answer},
+    process::{PROGRAM, Server, send},
     servers,
 };
 use janitor_runner::adapters::postgres::schema;
@@ -82,7 +82,7 @@ fn migrate(url: &str, more: &[&str]) -> (bool, String) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_of_theirs_is_changed() {
+async fn migration_changes_nothing_of_the_janitor() {
     let url = janitors_database().await;
     let before = theirs(&url).await;
     // Version 1 is the Janitor's own tables, which are there.
@@ -115,7 +115,7 @@ async fn nothing_of_theirs_is_changed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn theirs_is_read_and_work_goes_on() {
+async fn data_of_the_janitor_is_read_and_extended() {
     let url = janitors_database().await;
     assert!(migrate(&url, &[]).0);
     let home = tempfile::tempdir().unwrap();
@@ -146,14 +146,14 @@ async fn theirs_is_read_and_work_goes_on() {
     }
     // A command other than that of the open proposal's run goes first of all.
     let upload = json!([{ "codebase": "cb-old", "campaign": "gen", "command": "other" }]);
-    let stored = answer(server.request("POST", "/candidates").json(&upload))
+    let stored = send(server.request("POST", "/candidates").json(&upload))
         .await
         .1;
     assert_eq!(
         stored["success"][0]["bucket"], "update-existing-mp",
         "{stored}"
     );
-    let taken = answer(
+    let taken = send(
         server
             .request("POST", "/active-runs")
             .json(&json!({ "worker": "w-old" })),
@@ -171,7 +171,7 @@ async fn theirs_is_read_and_work_goes_on() {
 }
 
 #[tokio::test]
-async fn what_is_missing_is_listed_and_nothing_is_touched() {
+async fn incompatible_schema_is_reported_and_untouched() {
     let url = janitors_database().await;
     servers::execute(
         &url,
@@ -195,7 +195,7 @@ async fn what_is_missing_is_listed_and_nothing_is_touched() {
 }
 
 #[tokio::test]
-async fn other_versions_are_refused_with_the_command_to_run() {
+async fn other_schema_versions_are_refused_with_the_command_to_run() {
     let start = |url: &str| {
         let output = Command::new(PROGRAM)
             .args(["check", "--store", url])
@@ -231,9 +231,12 @@ async fn other_versions_are_refused_with_the_command_to_run() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn versions_are_in_order_without_their_type_too() {
+async fn version_order_needs_no_debversion_type() {
     let url = servers::database().await;
     servers::execute(&url, "ALTER TABLE debian_build ALTER version TYPE text").await;
     assert!(schema::plan(&url).await.unwrap().is_done());
-    crate::contract::run_store::the_highest_version_wins(&servers::open_postgres(&url).await).await;
+    crate::contract::run_store::last_build_version_is_the_highest(
+        &servers::open_postgres(&url).await,
+    )
+    .await;
 }

@@ -1,7 +1,7 @@
 //! The bucket is away, refuses, or the disk is full.
 
 use crate::support::{
-    load::{Load, nothing_is_lost},
+    load::{Load, assert_nothing_lost},
     process::Server,
     servers::{self, Private},
     start,
@@ -63,7 +63,7 @@ fn waiting(home: &Path) -> usize {
     folders(&home.join("backup/artifacts")) + folders(&home.join("backup/logs"))
 }
 
-async fn all_is_moved(server: &Server) {
+async fn drainer_moves_every_folder(server: &Server) {
     for _ in 0..600 {
         if waiting(&server.home) == 0 {
             return;
@@ -91,7 +91,7 @@ async fn gcs_is_away(down: &str, up: &str) {
     server.add_worker("w1", "secret1").await;
     let load = Load::start(&[&server], 4);
     tokio::time::sleep(Duration::from_secs(1)).await;
-    private.tell(down, "gcs");
+    private.control(down, "gcs");
     let before = load.load.finished();
     // A stopped bucket is given up after five seconds without a byte; what comes after that waits at once.
     tokio::time::sleep(Duration::from_secs(if down == "stop" { 11 } else { 2 })).await;
@@ -114,7 +114,7 @@ async fn gcs_is_away(down: &str, up: &str) {
     // What waits is found again after a restart, and read while it waits.
     server.kill();
     server.run().await;
-    private.tell(up, "gcs");
+    private.control(up, "gcs");
     if down == "kill" {
         // The fake forgets its buckets.
         let made = crate::support::process::client()
@@ -127,7 +127,7 @@ async fn gcs_is_away(down: &str, up: &str) {
     }
     tokio::time::sleep(Duration::from_secs(1)).await;
     let seen = load.stop().await;
-    all_is_moved(&server).await;
+    drainer_moves_every_folder(&server).await;
     println!(
         "GCS {down}: {} results acknowledged, {waited} folders waited, answers {:?}, slowest {:?}",
         seen.results.len(),
@@ -143,7 +143,7 @@ async fn gcs_is_away(down: &str, up: &str) {
     }
     if down == "stop" {
         assert_eq!(kept, seen.results.len());
-        nothing_is_lost(&server, &seen).await;
+        assert_nothing_lost(&server, &seen).await;
     } else {
         // All but those that the fake forgot when it was killed.
         assert!(
@@ -155,12 +155,12 @@ async fn gcs_is_away(down: &str, up: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn gcs_stopped_loses_nothing() {
+async fn stopped_gcs_loses_nothing() {
     gcs_is_away("stop", "continue").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn gcs_killed_loses_nothing() {
+async fn killed_gcs_loses_nothing() {
     gcs_is_away("kill", "start").await;
 }
 
@@ -193,7 +193,7 @@ impl Objects for Strict {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_refused_overwrite_is_fine_or_stored_beside() {
+async fn refused_overwrite_stores_a_different_log_beside() {
     let strict = Arc::new(Strict::default());
     let store = ObjectLogs::new(strict.clone(), "");
     let folder = LogFolder {
@@ -244,7 +244,7 @@ async fn a_refused_overwrite_is_fine_or_stored_beside() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_full_spool_loses_nothing_that_was_acknowledged() {
+async fn full_spool_loses_no_acknowledged_result() {
     let home = tempfile::tempdir().unwrap();
     // A file system of one megabyte in a mount namespace of the server's own.
     let server = Server::on_small_spool(home.path(), &servers::database().await).await;
@@ -276,5 +276,5 @@ async fn a_full_spool_loses_nothing_that_was_acknowledged() {
         seen.statuses
     );
     assert!(seen.results.len() > 5);
-    nothing_is_lost(&server, &seen).await;
+    assert_nothing_lost(&server, &seen).await;
 }

@@ -14,8 +14,8 @@ use janitor_runner::{
 use std::time::{Duration, Instant};
 
 const CODEBASES: usize = 3000;
-const SOME_RUNS: usize = 500;
-const OLD_RUNS: usize = 12_000;
+const INITIAL_RUNS: usize = 500;
+const LATER_RUNS: usize = 12_000;
 
 /// Runs of a campaign; `codebase` is an expression of their number. All began at once, which makes the index on campaign and time
 /// small, and so the first choice among those that seem equal.
@@ -39,7 +39,7 @@ async fn quick<T>(what: &str, work: impl Future<Output = T>) -> T {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn plans_made_on_empty_tables_do_when_they_are_full() {
+async fn plans_cached_on_empty_tables_stay_fast() {
     let url = servers::database().await;
     servers::execute(&url, "VACUUM ANALYZE").await;
     let store = servers::open_postgres(&url).await;
@@ -65,7 +65,7 @@ async fn plans_made_on_empty_tables_do_when_they_are_full() {
         .await
         .unwrap();
     // What is known of the table is that it was empty; with some rows in it, an index that is of no use looks as good as the right one.
-    servers::execute(&url, &runs(1, SOME_RUNS, "'cb-' || i")).await;
+    servers::execute(&url, &runs(1, INITIAL_RUNS, "'cb-' || i")).await;
     // Each connection of the pool makes its plans now.
     let early: Vec<_> = (0..6)
         .map(|number| {
@@ -91,16 +91,20 @@ async fn plans_made_on_empty_tables_do_when_they_are_full() {
     for early in early {
         early.await.unwrap();
     }
-    servers::execute(&url, &runs(SOME_RUNS + 1, SOME_RUNS + OLD_RUNS, "'busy'")).await;
+    servers::execute(
+        &url,
+        &runs(INITIAL_RUNS + 1, INITIAL_RUNS + LATER_RUNS, "'busy'"),
+    )
+    .await;
 
-    let wishes = names
+    let requests = names
         .iter()
-        .map(|name| wish(name, Bucket::Default, 1.0))
+        .map(|name| enqueue_request(name, Bucket::Default, 1.0))
         .collect();
     quick(
         "queueing",
         store.enqueue(EnqueueBatch {
-            items: wishes,
+            items: requests,
             settles: vec![],
             now: start(),
         }),
@@ -118,7 +122,7 @@ async fn plans_made_on_empty_tables_do_when_they_are_full() {
         .unwrap()
         .unwrap()
         .run;
-        quick("storing a run", store.record(ended(&run, full_run(&run))))
+        quick("storing a run", store.record(new_run(&run, full_run(&run))))
             .await
             .unwrap();
         quick(
@@ -151,7 +155,7 @@ async fn plans_made_on_empty_tables_do_when_they_are_full() {
             .unwrap()
             .unwrap()
             .run;
-        store.record(ended(&run, full_run(&run))).await.unwrap();
+        store.record(new_run(&run, full_run(&run))).await.unwrap();
     }
     assert!(
         began.elapsed() < Duration::from_millis(800),

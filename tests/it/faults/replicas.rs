@@ -1,8 +1,8 @@
 //! Several server processes on one database: each item is handed out once, and the death of some loses nothing.
 
 use crate::support::{
-    load::{Load, nothing_is_lost},
-    process::{Server, answer},
+    load::{Load, assert_nothing_lost},
+    process::{Server, send},
     servers,
 };
 use serde_json::{Value, json};
@@ -28,7 +28,7 @@ async fn replicas(count: usize, store: &str, home: &std::path::Path) -> Vec<Serv
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn four_servers_hand_out_each_item_once() {
+async fn four_servers_assign_each_item_once() {
     let home = tempfile::tempdir().unwrap();
     let servers = replicas(4, &servers::database().await, home.path()).await;
     for round in 0..2 {
@@ -41,13 +41,13 @@ async fn four_servers_hand_out_each_item_once() {
             .map(|name| json!({ "codebase": name, "campaign": "gen" }))
             .collect();
         assert_eq!(
-            answer(servers[0].request("POST", "/codebases").json(&codebases))
+            send(servers[0].request("POST", "/codebases").json(&codebases))
                 .await
                 .0,
             200
         );
         assert_eq!(
-            answer(servers[1].request("POST", "/candidates").json(&candidates))
+            send(servers[1].request("POST", "/candidates").json(&candidates))
                 .await
                 .0,
             200
@@ -59,7 +59,7 @@ async fn four_servers_hand_out_each_item_once() {
                 tokio::spawn(async move {
                     let mut got = vec![];
                     loop {
-                        let (status, taken) = answer(claim.try_clone().unwrap()).await;
+                        let (status, taken) = send(claim.try_clone().unwrap()).await;
                         if status != 201 {
                             assert_eq!(status, 503);
                             assert_eq!(taken["reason"], json!("queue empty"));
@@ -81,7 +81,7 @@ async fn four_servers_hand_out_each_item_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_of_four_servers_die() {
+async fn two_dead_servers_of_four_lose_nothing() {
     let home = tempfile::tempdir().unwrap();
     let mut all = replicas(4, &servers::database().await, home.path()).await;
     all[0].add_worker("w1", "secret1").await;
@@ -100,12 +100,12 @@ async fn two_of_four_servers_die() {
     );
     assert!(seen.results.len() > 50);
     // Another one takes over the follow-ups within the term of the first.
-    nothing_is_lost(&all[1], &seen).await;
+    assert_nothing_lost(&all[1], &seen).await;
 }
 
 /// How soon another runner does what the dead one led.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn timers_are_taken_over_within_seconds() {
+async fn leadership_is_taken_over_within_seconds() {
     let home = tempfile::tempdir().unwrap();
     let mut all = replicas(2, &servers::database().await, home.path()).await;
     all[0].add_worker("w1", "secret1").await;
@@ -113,7 +113,7 @@ async fn timers_are_taken_over_within_seconds() {
     let died = Instant::now();
     let server = &all[1];
     assert_eq!(
-        answer(
+        send(
             server
                 .request("POST", "/codebases")
                 .json(&json!([{ "name": "aa" }]))
@@ -123,7 +123,7 @@ async fn timers_are_taken_over_within_seconds() {
         200
     );
     assert_eq!(
-        answer(
+        send(
             server
                 .request("POST", "/candidates")
                 .json(&json!([{ "codebase": "aa", "campaign": "gen" }]))
@@ -132,7 +132,7 @@ async fn timers_are_taken_over_within_seconds() {
         .0,
         200
     );
-    let id = answer(
+    let id = send(
         server
             .request("POST", "/active-runs")
             .json(&json!({ "worker": "w1" })),

@@ -1,7 +1,7 @@
 //! Postgres and Redis are stopped, killed and cut off under load.
 
 use crate::support::{
-    load::{Load, nothing_is_lost},
+    load::{Load, assert_nothing_lost},
     process::Server,
     servers::{self, Private},
     values::*,
@@ -19,7 +19,7 @@ use std::{
 
 const CLIENTS: usize = 6;
 /// What the issue allows a request to take while a store is down.
-const TOLD_WITHIN: Duration = Duration::from_secs(2);
+const MAX_OUTAGE_RESPONSE: Duration = Duration::from_secs(2);
 
 async fn migrated(private: &Private) -> String {
     let url = private.url("postgres");
@@ -35,7 +35,7 @@ async fn seconds(seconds: f64) {
 }
 
 /// While the database is down: requests that need it are told so in time, and others are served.
-async fn is_told_in_time(server: &Server) {
+async fn unavailable_is_reported_in_time(server: &Server) {
     let started = Instant::now();
     let answer = server
         .request("POST", "/active-runs")
@@ -48,7 +48,11 @@ async fn is_told_in_time(server: &Server) {
     let body = answer.text().await.unwrap();
     assert_eq!(status, 503, "{body}");
     assert!(has_retry_after, "{body}");
-    assert!(started.elapsed() < TOLD_WITHIN, "{:?}", started.elapsed());
+    assert!(
+        started.elapsed() < MAX_OUTAGE_RESPONSE,
+        "{:?}",
+        started.elapsed()
+    );
     assert_eq!(server.get("/health").await.0, 200);
     assert_eq!(server.get("/metrics").await.0, 200);
     assert_eq!(
@@ -92,12 +96,12 @@ async fn postgres_is_away(down: &str, up: &str) {
     let mut before = 0;
     for _ in 0..3 {
         seconds(1.0).await;
-        private.tell(down, "postgres");
+        private.control(down, "postgres");
         // Longer than it takes to notice, so that later requests are refused at once.
-        is_told_in_time(&server).await;
+        unavailable_is_reported_in_time(&server).await;
         seconds(2.0).await;
-        is_told_in_time(&server).await;
-        private.tell(up, "postgres");
+        unavailable_is_reported_in_time(&server).await;
+        private.control(up, "postgres");
         heals(&server, Duration::from_secs(10)).await;
         seconds(1.0).await;
         assert!(
@@ -113,21 +117,21 @@ async fn postgres_is_away(down: &str, up: &str) {
         seen.statuses,
         seen.slowest
     );
-    nothing_is_lost(&server, &seen).await;
+    assert_nothing_lost(&server, &seen).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn postgres_stopped_loses_nothing() {
+async fn stopped_postgres_loses_nothing() {
     postgres_is_away("stop", "continue").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn postgres_killed_loses_nothing() {
+async fn killed_postgres_loses_nothing() {
     postgres_is_away("kill", "start").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn cut_connections_lose_nothing() {
+async fn terminated_connections_lose_nothing() {
     let url = servers::database().await;
     let home = tempfile::tempdir().unwrap();
     let server = Server::start(home.path(), &url, "").await;
@@ -149,12 +153,12 @@ async fn cut_connections_lose_nothing() {
         seen.statuses
     );
     assert!(seen.results.len() > 20);
-    nothing_is_lost(&server, &seen).await;
+    assert_nothing_lost(&server, &seen).await;
 }
 
 /// A request that is given up at any moment leaves no transaction open: its connection's next user would work in it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn requests_given_up_leave_no_transaction() {
+async fn dropped_requests_leave_no_transaction() {
     let url = servers::database().await;
     let store = servers::open_postgres(&url).await;
     store
@@ -166,7 +170,7 @@ async fn requests_given_up_leave_no_transaction() {
         .unwrap();
     let mut open: Vec<String> = vec![];
     for number in 0..250_u64 {
-        let queueing = store.enqueue(batch(vec![wish("aa", Bucket::Default, 1.0)]));
+        let queueing = store.enqueue(batch(vec![enqueue_request("aa", Bucket::Default, 1.0)]));
         drop(tokio::time::timeout(Duration::from_micros(number * 6), queueing).await);
         seconds(0.005).await;
         let query = "SELECT query FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in%'";
@@ -179,7 +183,7 @@ async fn requests_given_up_leave_no_transaction() {
     }
     assert_eq!(open, Vec::<String>::new());
     store
-        .enqueue(batch(vec![wish("aa", Bucket::Default, 1.0)]))
+        .enqueue(batch(vec![enqueue_request("aa", Bucket::Default, 1.0)]))
         .await
         .unwrap();
 }
@@ -225,7 +229,7 @@ impl Listener {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn redis_stopped_delays_events_and_nothing_else() {
+async fn stopped_redis_delays_only_events() {
     let mut private = Private::start(&["redis"]);
     let home = tempfile::tempdir().unwrap();
     let settings = format!(
@@ -238,7 +242,7 @@ async fn redis_stopped_delays_events_and_nothing_else() {
     let load = Load::start(&[&server], CLIENTS);
     for _ in 0..2 {
         seconds(1.0).await;
-        private.tell("stop", "redis");
+        private.control("stop", "redis");
         let before = load.load.finished();
         seconds(3.0).await;
         assert!(
@@ -253,7 +257,7 @@ async fn redis_stopped_delays_events_and_nothing_else() {
             .await
             .unwrap();
         assert_eq!(health.status().as_u16(), 503);
-        private.tell("continue", "redis");
+        private.control("continue", "redis");
     }
     let seen = load.stop().await;
     println!(
@@ -273,11 +277,11 @@ async fn redis_stopped_delays_events_and_nothing_else() {
     listener
         .hears_all(&seen.results.keys().cloned().collect())
         .await;
-    nothing_is_lost(&server, &seen).await;
+    assert_nothing_lost(&server, &seen).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn redis_killed_delays_events_and_nothing_else() {
+async fn killed_redis_delays_only_events() {
     let mut private = Private::start(&["redis"]);
     let home = tempfile::tempdir().unwrap();
     let settings = format!(
@@ -288,13 +292,13 @@ async fn redis_killed_delays_events_and_nothing_else() {
     server.add_worker("w1", "secret1").await;
     let load = Load::start(&[&server], CLIENTS);
     seconds(1.0).await;
-    private.tell("kill", "redis");
+    private.control("kill", "redis");
     seconds(1.5).await;
     let seen = load.stop().await;
     // What was told before the kill was told to nobody here; what came after it waits.
     let waiting: i64 = sqlx_scalar(&server, "SELECT count(*) FROM runner_outbox").await;
     assert!(waiting > 10, "{waiting} news wait");
-    private.tell("start", "redis");
+    private.control("start", "redis");
     // Nobody could listen earlier; the relay starts again within a second, so some may be told to nobody.
     let mut listener = Listener::start(&private.url("redis")).await;
     for _ in 0..200 {
@@ -314,7 +318,7 @@ async fn redis_killed_delays_events_and_nothing_else() {
         seen.results.len(),
         seen.statuses
     );
-    nothing_is_lost(&server, &seen).await;
+    assert_nothing_lost(&server, &seen).await;
 }
 
 async fn sqlx_scalar(server: &Server, sql: &'static str) -> i64 {

@@ -1,10 +1,10 @@
-//! Workers that die, hang, lose their network, or come back; servers that die at every step of a run; Jenkins in every mood.
+//! Workers that die, hang, lose their network, or come back; servers that die at every step of a run; Jenkins in every case.
 //! Real processes, on sled and on Postgres. Each test notes what became of the run: `make faults` makes the table of it.
 
 use crate::support::{
     fake_backchannel::FakeWorker,
-    process::{answer, free_port},
-    worker_harness::{Worker, WorkerHarness, row},
+    process::{free_port, send},
+    worker_harness::{Worker, WorkerHarness, record_outcome},
 };
 use serde_json::{Value, json};
 use std::{
@@ -13,8 +13,8 @@ use std::{
 };
 
 /// Runs each test on sled and on Postgres.
-macro_rules! on_both {
-    ($($test:ident),+ $(,)?) => { on_both!(@each [sled postgres] $($test),+); };
+macro_rules! for_each_store {
+    ($($test:ident),+ $(,)?) => { for_each_store!(@each [sled postgres] $($test),+); };
     (@each [$first:ident $($kind:ident)*] $($test:ident),+) => {
         mod $first {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -22,27 +22,27 @@ macro_rules! on_both {
                 super::$test(stringify!($first)).await;
             })+
         }
-        on_both!(@each [$($kind)*] $($test),+);
+        for_each_store!(@each [$($kind)*] $($test),+);
     };
     (@each [] $($test:ident),+) => {};
 }
 
-on_both!(
-    a_worker_is_killed,
-    a_worker_is_stopped_and_its_result_comes_late,
-    a_worker_is_stopped_and_another_takes_its_item,
-    the_network_between_is_cut,
-    the_server_is_killed_at_every_step,
-    a_run_is_killed,
-    workers_without_leases_answer_as_they_please,
+for_each_store!(
+    killed_worker_times_out_and_its_item_runs_again,
+    late_result_of_a_suspended_worker_is_accepted,
+    suspended_worker_stops_if_another_has_its_item,
+    late_result_after_a_network_cut_is_accepted,
+    run_survives_server_kills_at_every_step,
+    kill_request_stops_the_worker,
+    ping_responses_decide_runs_without_leases,
 );
 
 /// Leases of some seconds, and a look every second.
-const QUICK: &str = "keepalive_interval_seconds = 1\nrun_timeout_minutes = 1\n[watch]\nlease_seconds = 4\nping_after_seconds = 1\nsuspect_after_seconds = 1\n[backchannel]\ntimeout_seconds = 1\n";
+const SHORT_TIMEOUTS: &str = "keepalive_interval_seconds = 1\nrun_timeout_minutes = 1\n[watch]\nlease_seconds = 4\nping_after_seconds = 1\nsuspect_after_seconds = 1\n[backchannel]\ntimeout_seconds = 1\n";
 
 /// A codemod that says it has begun, and goes on once a file is there; never longer than a minute.
-fn until(yard: &WorkerHarness, flag: &str) -> String {
-    let flag = yard.path(flag);
+fn codemod_until(harness: &WorkerHarness, flag: &str) -> String {
+    let flag = harness.path(flag);
     let flag = flag.display();
     // The log has the command itself too, which must not be taken for what it says.
     format!(
@@ -50,29 +50,32 @@ fn until(yard: &WorkerHarness, flag: &str) -> String {
     )
 }
 
-fn raise(yard: &WorkerHarness, flag: &str) {
-    std::fs::write(yard.path(flag), "").unwrap();
+fn set_flag(harness: &WorkerHarness, flag: &str) {
+    std::fs::write(harness.path(flag), "").unwrap();
 }
 
 fn seconds(since: Instant) -> String {
     format!("{:.1} s", since.elapsed().as_secs_f64())
 }
 
-async fn a_worker_is_killed(kind: &str) {
-    let yard = WorkerHarness::open(kind, QUICK).await;
-    yard.queue("killed", &until(&yard, "go")).await;
+async fn killed_worker_times_out_and_its_item_runs_again(kind: &str) {
+    let harness = WorkerHarness::open(kind, SHORT_TIMEOUTS).await;
+    harness
+        .queue("killed", &codemod_until(&harness, "go"))
+        .await;
     // What can be seen of its log is what it sent.
-    let mut first = yard.worker("w1", &["--backchannel-url", "http://127.0.0.1:1/"]);
-    let id = yard.active("killed").await;
-    yard.says(&id, "begun").await;
+    let mut first = harness.worker("w1", &["--backchannel-url", "http://127.0.0.1:1/"]);
+    let id = harness.active("killed").await;
+    harness.log_contains(&id, "begun").await;
     let died = Instant::now();
     first.kill();
-    let ended = yard.ended(&id, "worker-timeout").await;
+    let ended = harness.wait_for_run(&id, "worker-timeout").await;
     let after = seconds(died);
     assert_eq!(ended["transient"], json!(true));
     assert_eq!(ended["logfilenames"], json!(["worker.log"]));
     assert!(
-        yard.server
+        harness
+            .server
             .get(&format!("/log/{id}/worker.log"))
             .await
             .1
@@ -80,9 +83,9 @@ async fn a_worker_is_killed(kind: &str) {
             .unwrap()
             .contains("begun")
     );
-    raise(&yard, "go");
-    let _second = yard.worker("w2", &[]);
-    let runs = yard
+    set_flag(&harness, "go");
+    let _second = harness.worker("w2", &[]);
+    let runs = harness
         .server
         .until("/runs?limit=9", |runs| {
             runs.as_array().is_some_and(|runs| runs.len() == 2)
@@ -90,7 +93,7 @@ async fn a_worker_is_killed(kind: &str) {
         .await;
     assert_eq!(runs[0]["code"], json!("success"));
     assert_eq!(runs[0]["codebase"], json!("killed"));
-    row(
+    record_outcome(
         &format!("a1-{kind}"),
         &[
             "worker with a lease",
@@ -103,21 +106,24 @@ async fn a_worker_is_killed(kind: &str) {
     );
 }
 
-async fn a_worker_is_stopped_and_its_result_comes_late(kind: &str) {
-    let yard = WorkerHarness::open(kind, QUICK).await;
-    yard.queue("stopped", &until(&yard, "go")).await;
-    let worker = yard.worker("w1", &["--once"]);
-    let id = yard.active("stopped").await;
-    yard.says(&id, "begun").await;
+async fn late_result_of_a_suspended_worker_is_accepted(kind: &str) {
+    let harness = WorkerHarness::open(kind, SHORT_TIMEOUTS).await;
+    harness
+        .queue("stopped", &codemod_until(&harness, "go"))
+        .await;
+    let worker = harness.worker("w1", &["--once"]);
+    let id = harness.active("stopped").await;
+    harness.log_contains(&id, "begun").await;
     worker.signal("STOP");
-    yard.ended(&id, "worker-timeout").await;
-    raise(&yard, "go");
+    harness.wait_for_run(&id, "worker-timeout").await;
+    set_flag(&harness, "go");
     worker.signal("CONT");
-    let late = yard.ended(&id, "success").await;
+    let late = harness.wait_for_run(&id, "success").await;
     assert!(late["revision"].is_string());
-    assert_eq!(yard.runs("stopped").await.len(), 1);
+    assert_eq!(harness.runs("stopped").await.len(), 1);
     assert!(
-        yard.server
+        harness
+            .server
             .get(&format!("/log/{id}/worker.log"))
             .await
             .1
@@ -126,14 +132,15 @@ async fn a_worker_is_stopped_and_its_result_comes_late(kind: &str) {
             .contains("ended")
     );
     // The item went with it, and the next schedule came.
-    yard.server
+    harness
+        .server
         .until("/queue", |queue| {
             queue
                 .as_array()
                 .is_some_and(|queue| queue.len() == 1 && queue[0]["queue_id"] != late["queue_id"])
         })
         .await;
-    row(
+    record_outcome(
         &format!("a2-{kind}"),
         &[
             "worker with a lease",
@@ -144,29 +151,29 @@ async fn a_worker_is_stopped_and_its_result_comes_late(kind: &str) {
     );
 }
 
-async fn a_worker_is_stopped_and_another_takes_its_item(kind: &str) {
-    let yard = WorkerHarness::open(kind, QUICK).await;
-    yard.queue("taken", &until(&yard, "go")).await;
-    let mut first = yard.worker("w1", &["--once"]);
-    let id = yard.active("taken").await;
-    yard.says(&id, "begun").await;
+async fn suspended_worker_stops_if_another_has_its_item(kind: &str) {
+    let harness = WorkerHarness::open(kind, SHORT_TIMEOUTS).await;
+    harness.queue("taken", &codemod_until(&harness, "go")).await;
+    let mut first = harness.worker("w1", &["--once"]);
+    let id = harness.active("taken").await;
+    harness.log_contains(&id, "begun").await;
     first.signal("STOP");
-    yard.ended(&id, "worker-timeout").await;
-    let _second = yard.worker("w2", &["--once"]);
-    let second = yard.active("taken").await;
+    harness.wait_for_run(&id, "worker-timeout").await;
+    let _second = harness.worker("w2", &["--once"]);
+    let second = harness.active("taken").await;
     first.signal("CONT");
     let began = Instant::now();
     while !first.has_ended() {
         assert!(
             began.elapsed() < Duration::from_secs(20),
             "it goes on: {}",
-            std::fs::read_to_string(yard.path("w1.log")).unwrap()
+            std::fs::read_to_string(harness.path("w1.log")).unwrap()
         );
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    raise(&yard, "go");
-    yard.ended(&second, "success").await;
-    let mut runs = yard.runs("taken").await;
+    set_flag(&harness, "go");
+    harness.wait_for_run(&second, "success").await;
+    let mut runs = harness.runs("taken").await;
     runs.sort_by_key(|(_, code)| code.clone());
     assert_eq!(
         runs,
@@ -175,7 +182,7 @@ async fn a_worker_is_stopped_and_another_takes_its_item(kind: &str) {
             (id, "worker-timeout".to_owned())
         ]
     );
-    row(
+    record_outcome(
         &format!("a3-{kind}"),
         &[
             "worker with a lease",
@@ -186,8 +193,8 @@ async fn a_worker_is_stopped_and_another_takes_its_item(kind: &str) {
     );
 }
 
-/// A network namespace for a worker, with a wire to this one.
-struct Wire {
+/// A network namespace for a worker, with a link to this one.
+struct NetworkLink {
     namespace: String,
     host: String,
 }
@@ -204,8 +211,8 @@ fn ip(arguments: &[&str]) {
     );
 }
 
-impl Wire {
-    fn lay() -> Self {
+impl NetworkLink {
+    fn create() -> Self {
         // A free port is a number that no other test has now; a subnet of its own comes of it.
         let port = free_port();
         let (name, net) = (
@@ -214,7 +221,7 @@ impl Wire {
         );
         let (inside, host) = (format!("{name}b"), format!("{net}.1"));
         ip(&["netns", "add", &name]);
-        let wire = Self {
+        let link = Self {
             namespace: name.clone(),
             host: host.clone(),
         };
@@ -249,7 +256,7 @@ impl Wire {
         ]);
         ip(&["-n", &name, "link", "set", "lo", "up"]);
         ip(&["-n", &name, "link", "set", &inside, "up"]);
-        wire
+        link
     }
 
     /// Cuts it, or mends it.
@@ -265,9 +272,9 @@ impl Wire {
     }
 }
 
-impl Drop for Wire {
+impl Drop for NetworkLink {
     fn drop(&mut self) {
-        // The wire goes with it.
+        // The link goes with it.
         drop(
             Command::new("ip")
                 .args(["netns", "delete", &self.namespace])
@@ -276,28 +283,32 @@ impl Drop for Wire {
     }
 }
 
-async fn the_network_between_is_cut(kind: &str) {
-    let wire = Wire::lay();
-    let yard = WorkerHarness::open(kind, &format!("listen_address = \"0.0.0.0\"\n{QUICK}")).await;
-    yard.queue("cut", &until(&yard, "go")).await;
-    let port = yard.server.public.rsplit_once(':').unwrap().1.to_owned();
-    let _worker = yard.worker_in(
-        &wire.namespace,
+async fn late_result_after_a_network_cut_is_accepted(kind: &str) {
+    let link = NetworkLink::create();
+    let harness = WorkerHarness::open(
+        kind,
+        &format!("listen_address = \"0.0.0.0\"\n{SHORT_TIMEOUTS}"),
+    )
+    .await;
+    harness.queue("cut", &codemod_until(&harness, "go")).await;
+    let port = harness.server.public.rsplit_once(':').unwrap().1.to_owned();
+    let _worker = harness.worker_in(
+        &link.namespace,
         "w1",
-        &format!("http://{}:{port}/runner", wire.host),
+        &format!("http://{}:{port}/runner", link.host),
     );
-    let id = yard.active("cut").await;
-    yard.says(&id, "begun").await;
-    wire.set("down");
+    let id = harness.active("cut").await;
+    harness.log_contains(&id, "begun").await;
+    link.set("down");
     let cut = Instant::now();
-    yard.ended(&id, "worker-timeout").await;
+    harness.wait_for_run(&id, "worker-timeout").await;
     let after = seconds(cut);
-    raise(&yard, "go");
+    set_flag(&harness, "go");
     tokio::time::sleep(Duration::from_secs(2)).await;
-    wire.set("up");
-    yard.ended(&id, "success").await;
-    assert_eq!(yard.runs("cut").await.len(), 1);
-    row(
+    link.set("up");
+    harness.wait_for_run(&id, "success").await;
+    assert_eq!(harness.runs("cut").await.len(), 1);
+    record_outcome(
         &format!("a4-{kind}"),
         &[
             "network between worker and server",
@@ -311,15 +322,15 @@ async fn the_network_between_is_cut(kind: &str) {
 }
 
 /// Kills the server once `step` is reached, and starts it again.
-async fn kill_at(yard: &mut WorkerHarness, step: impl AsyncFn(&WorkerHarness) -> bool) {
+async fn kill_at(harness: &mut WorkerHarness, step: impl AsyncFn(&WorkerHarness) -> bool) {
     let began = Instant::now();
-    while !step(yard).await {
+    while !step(harness).await {
         assert!(began.elapsed() < Duration::from_secs(30), "never got there");
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    yard.server.kill();
+    harness.server.kill();
     tokio::time::sleep(Duration::from_millis(300)).await;
-    yard.server.run().await;
+    harness.server.run().await;
 }
 
 fn has_files(folder: &std::path::Path) -> bool {
@@ -337,24 +348,24 @@ fn has_files(folder: &std::path::Path) -> bool {
 }
 
 #[expect(clippy::too_many_lines)]
-async fn the_server_is_killed_at_every_step(kind: &str) {
+async fn run_survives_server_kills_at_every_step(kind: &str) {
     // Starting again takes its time; the lease must outlast that.
-    let mut yard = WorkerHarness::open(
+    let mut harness = WorkerHarness::open(
         kind,
-        &QUICK.replace("lease_seconds = 4", "lease_seconds = 6"),
+        &SHORT_TIMEOUTS.replace("lease_seconds = 4", "lease_seconds = 6"),
     )
     .await;
-    let _worker = yard.worker("w1", &[]);
+    let _worker = harness.worker("w1", &[]);
     let artifact = "head -c 60000000 /dev/zero > \"$OUTPUT_DIRECTORY/zeros\"; echo two >> file.txt";
 
-    yard.queue("at-claim", "echo two >> file.txt").await;
-    kill_at(&mut yard, async |yard| {
-        yard.server.get("/active-runs").await.1[0]["codebase"] == "at-claim"
-            || !yard.runs("at-claim").await.is_empty()
+    harness.queue("at-claim", "echo two >> file.txt").await;
+    kill_at(&mut harness, async |harness| {
+        harness.server.get("/active-runs").await.1[0]["codebase"] == "at-claim"
+            || !harness.runs("at-claim").await.is_empty()
     })
     .await;
-    success(&yard, "at-claim").await;
-    row(
+    success(&harness, "at-claim").await;
+    record_outcome(
         &format!("b1-{kind}"),
         &[
             "server, at a claim",
@@ -364,15 +375,18 @@ async fn the_server_is_killed_at_every_step(kind: &str) {
         ],
     );
 
-    yard.queue("at-keepalive", &until(&yard, "go")).await;
-    let id = yard.active("at-keepalive").await;
-    yard.says(&id, "begun").await;
-    kill_at(&mut yard, async |_| true).await;
-    raise(&yard, "go");
-    yard.ended(&id, "success").await;
-    assert_eq!(yard.runs("at-keepalive").await.len(), 1);
+    harness
+        .queue("at-keepalive", &codemod_until(&harness, "go"))
+        .await;
+    let id = harness.active("at-keepalive").await;
+    harness.log_contains(&id, "begun").await;
+    kill_at(&mut harness, async |_| true).await;
+    set_flag(&harness, "go");
+    harness.wait_for_run(&id, "success").await;
+    assert_eq!(harness.runs("at-keepalive").await.len(), 1);
     assert!(
-        yard.server
+        harness
+            .server
             .get(&format!("/log/{id}/worker.log"))
             .await
             .1
@@ -380,7 +394,7 @@ async fn the_server_is_killed_at_every_step(kind: &str) {
             .unwrap()
             .contains("ended")
     );
-    row(
+    record_outcome(
         &format!("b2-{kind}"),
         &[
             "server, between keepalives",
@@ -390,17 +404,17 @@ async fn the_server_is_killed_at_every_step(kind: &str) {
         ],
     );
 
-    yard.queue("at-upload", artifact).await;
-    let spool = yard.path("spool");
-    kill_at(&mut yard, async |_| has_files(&spool)).await;
-    let id = success(&yard, "at-upload").await;
+    harness.queue("at-upload", artifact).await;
+    let spool = harness.path("spool");
+    kill_at(&mut harness, async |_| has_files(&spool)).await;
+    let id = success(&harness, "at-upload").await;
     assert_eq!(
-        std::fs::metadata(yard.path("artifacts").join(&id).join("zeros"))
+        std::fs::metadata(harness.path("artifacts").join(&id).join("zeros"))
             .unwrap()
             .len(),
         60_000_000
     );
-    row(
+    record_outcome(
         &format!("b3-{kind}"),
         &[
             "server, in the middle of an upload (60 MB)",
@@ -410,16 +424,16 @@ async fn the_server_is_killed_at_every_step(kind: &str) {
         ],
     );
 
-    yard.queue("at-store", artifact).await;
-    let id = yard.active("at-store").await;
-    let stored = yard.path("artifacts").join(&id);
-    kill_at(&mut yard, async |_| has_files(&stored)).await;
-    assert_eq!(success(&yard, "at-store").await, id);
+    harness.queue("at-store", artifact).await;
+    let id = harness.active("at-store").await;
+    let stored = harness.path("artifacts").join(&id);
+    kill_at(&mut harness, async |_| has_files(&stored)).await;
+    assert_eq!(success(&harness, "at-store").await, id);
     assert_eq!(
         std::fs::metadata(stored.join("zeros")).unwrap().len(),
         60_000_000
     );
-    row(
+    record_outcome(
         &format!("b4-{kind}"),
         &[
             "server, with artifacts stored and the run not",
@@ -429,9 +443,10 @@ async fn the_server_is_killed_at_every_step(kind: &str) {
         ],
     );
 
-    yard.queue("at-follow-up", "echo two >> file.txt").await;
-    kill_at(&mut yard, async |yard| {
-        yard.runs("at-follow-up")
+    harness.queue("at-follow-up", "echo two >> file.txt").await;
+    kill_at(&mut harness, async |harness| {
+        harness
+            .runs("at-follow-up")
             .await
             .iter()
             .any(|(_, code)| code == "success")
@@ -442,8 +457,8 @@ async fn the_server_is_killed_at_every_step(kind: &str) {
             .as_array()
             .is_some_and(|items| items.iter().any(|item| item["codebase"] == "at-follow-up"))
     };
-    yard.server.until("/queue", queued).await;
-    row(
+    harness.server.until("/queue", queued).await;
+    record_outcome(
         &format!("b5-{kind}"),
         &[
             "server, with the run stored and its follow-up not",
@@ -455,10 +470,10 @@ async fn the_server_is_killed_at_every_step(kind: &str) {
 }
 
 /// The one run of a codebase that succeeded first, once it has.
-async fn success(yard: &WorkerHarness, codebase: &str) -> String {
+async fn success(harness: &WorkerHarness, codebase: &str) -> String {
     let began = Instant::now();
     loop {
-        let runs = yard.runs(codebase).await;
+        let runs = harness.runs(codebase).await;
         if let Some((id, _)) = runs.iter().rev().find(|(_, code)| code == "success") {
             return id.clone();
         }
@@ -471,8 +486,8 @@ async fn success(yard: &WorkerHarness, codebase: &str) -> String {
     }
 }
 
-async fn a_run_is_killed(kind: &str) {
-    let yard = WorkerHarness::open(kind, QUICK).await;
+async fn kill_request_stops_the_worker(kind: &str) {
+    let harness = WorkerHarness::open(kind, SHORT_TIMEOUTS).await;
     for (number, (extra, how)) in [
         (vec![], "by the backchannel"),
         (
@@ -484,27 +499,29 @@ async fn a_run_is_killed(kind: &str) {
     .enumerate()
     {
         let codebase = format!("kill-{number}");
-        yard.queue(&codebase, &until(&yard, "never")).await;
-        let _worker: Worker = yard.worker(
+        harness
+            .queue(&codebase, &codemod_until(&harness, "never"))
+            .await;
+        let _worker: Worker = harness.worker(
             "w1",
             &[&["--once", "--codebase", &codebase], extra.as_slice()].concat(),
         );
-        let id = yard.active(&codebase).await;
-        yard.says(&id, "begun").await;
+        let id = harness.active(&codebase).await;
+        harness.log_contains(&id, "begun").await;
         let told = Instant::now();
         assert_eq!(
-            answer(yard.server.request("POST", &format!("/kill/{id}")))
+            send(harness.server.request("POST", &format!("/kill/{id}")))
                 .await
                 .0,
             200,
             "{how}"
         );
         assert!(
-            yard.server.get(&format!("/active-runs/{id}")).await.1["cancel"].is_string()
-                || yard.server.get(&format!("/runs/{id}")).await.0 == 200
+            harness.server.get(&format!("/active-runs/{id}")).await.1["cancel"].is_string()
+                || harness.server.get(&format!("/runs/{id}")).await.0 == 200
         );
-        yard.ended(&id, "killed").await;
-        row(
+        harness.wait_for_run(&id, "killed").await;
+        record_outcome(
             &format!("c{number}-{kind}"),
             &[
                 "a run",
@@ -516,121 +533,121 @@ async fn a_run_is_killed(kind: &str) {
     }
 }
 
-/// What a worker without a lease, or a Jenkins, answers; and what becomes of its run.
-struct Mood {
+/// What a worker without a lease, or a Jenkins, answers; and what expected_code of its run.
+struct PingCase {
     kind: &'static str,
     how: &'static str,
     set: fn(&FakeWorker, &str),
-    becomes: Option<&'static str>,
+    expected_code: Option<&'static str>,
 }
 
-const MOODS: &[Mood] = &[
-    Mood {
+const PING_CASES: &[PingCase] = &[
+    PingCase {
         kind: "http",
         how: "is on the run",
-        set: |play, id| play.answer("/log-id", 200, id),
-        becomes: None,
+        set: |fake, id| fake.respond_with("/log-id", 200, id),
+        expected_code: None,
     },
-    Mood {
+    PingCase {
         kind: "http",
         how: "is on another run",
-        set: |play, _| play.answer("/log-id", 200, "another"),
-        becomes: Some("run-disappeared"),
+        set: |fake, _| fake.respond_with("/log-id", 200, "another"),
+        expected_code: Some("run-disappeared"),
     },
-    Mood {
+    PingCase {
         kind: "http",
         how: "is idle (`null`)",
-        set: |play, _| play.answer("/log-id", 200, "null"),
-        becomes: Some("run-disappeared"),
+        set: |fake, _| fake.respond_with("/log-id", 200, "null"),
+        expected_code: Some("run-disappeared"),
     },
-    Mood {
+    PingCase {
         kind: "http",
         how: "answers 500",
-        set: |play, _| play.answer("/log-id", 500, ""),
-        becomes: Some("worker-timeout"),
+        set: |fake, _| fake.respond_with("/log-id", 500, ""),
+        expected_code: Some("worker-timeout"),
     },
-    Mood {
+    PingCase {
         kind: "http",
         how: "answers never",
-        set: |play, _| play.hang("/log-id"),
-        becomes: Some("worker-timeout"),
+        set: |fake, _| fake.never_respond("/log-id"),
+        expected_code: Some("worker-timeout"),
     },
-    Mood {
+    PingCase {
         kind: "http",
         how: "drips bytes",
-        set: |play, _| play.drip("/log-id"),
-        becomes: Some("worker-timeout"),
+        set: |fake, _| fake.trickle("/log-id"),
+        expected_code: Some("worker-timeout"),
     },
-    Mood {
+    PingCase {
         kind: "jenkins",
         how: "200, the job goes on",
-        set: |play, _| play.answer("/api/json", 200, r#"{"building": true}"#),
-        becomes: None,
+        set: |fake, _| fake.respond_with("/api/json", 200, r#"{"building": true}"#),
+        expected_code: None,
     },
-    Mood {
+    PingCase {
         kind: "jenkins",
         how: "404",
         set: |_, _| {},
-        becomes: Some("run-disappeared"),
+        expected_code: Some("run-disappeared"),
     },
-    Mood {
+    PingCase {
         kind: "jenkins",
         how: "200, the job is a FAILURE",
-        set: |play, _| play.answer("/api/json", 200, r#"{"result": "FAILURE"}"#),
-        becomes: Some("run-disappeared"),
+        set: |fake, _| fake.respond_with("/api/json", 200, r#"{"result": "FAILURE"}"#),
+        expected_code: Some("run-disappeared"),
     },
-    Mood {
+    PingCase {
         kind: "jenkins",
         how: "500",
-        set: |play, _| play.answer("/api/json", 500, "{}"),
-        becomes: Some("worker-timeout"),
+        set: |fake, _| fake.respond_with("/api/json", 500, "{}"),
+        expected_code: Some("worker-timeout"),
     },
-    Mood {
+    PingCase {
         kind: "jenkins",
         how: "garbage",
-        set: |play, _| play.answer("/api/json", 200, "<html>"),
-        becomes: Some("worker-timeout"),
+        set: |fake, _| fake.respond_with("/api/json", 200, "<html>"),
+        expected_code: Some("worker-timeout"),
     },
-    Mood {
+    PingCase {
         kind: "jenkins",
         how: "never",
-        set: |play, _| play.hang("/api/json"),
-        becomes: Some("worker-timeout"),
+        set: |fake, _| fake.never_respond("/api/json"),
+        expected_code: Some("worker-timeout"),
     },
 ];
 
-/// A run of one mood that is watched.
-struct Asked {
-    mood: &'static Mood,
+/// A run of one case that is watched.
+struct WatchedRun {
+    case: &'static PingCase,
     id: String,
     since: Instant,
     _play: FakeWorker,
 }
 
-async fn workers_without_leases_answer_as_they_please(store: &str) {
+async fn ping_responses_decide_runs_without_leases(store: &str) {
     // The look every second, but a ping sooner than a run times out.
-    let yard = WorkerHarness::open(store, QUICK).await;
-    let mut asked = vec![];
-    for (number, mood) in MOODS.iter().enumerate() {
-        let (codebase, play) = (format!("mood-{number}"), FakeWorker::start().await);
-        yard.queue(&codebase, "true").await;
-        let body = json!({ "worker": "w1", "codebase": codebase, "backchannel": { "kind": mood.kind, "url": play.url() } });
-        let id = yard.server.post("/active-runs", &body).await.1["id"]
+    let harness = WorkerHarness::open(store, SHORT_TIMEOUTS).await;
+    let mut watched = vec![];
+    for (number, case) in PING_CASES.iter().enumerate() {
+        let (codebase, fake) = (format!("case-{number}"), FakeWorker::start().await);
+        harness.queue(&codebase, "true").await;
+        let body = json!({ "worker": "w1", "codebase": codebase, "backchannel": { "kind": case.kind, "url": fake.url() } });
+        let id = harness.server.post("/active-runs", &body).await.1["id"]
             .as_str()
             .unwrap()
             .to_owned();
-        (mood.set)(&play, &id);
-        asked.push(Asked {
-            mood,
+        (case.set)(&fake, &id);
+        watched.push(WatchedRun {
+            case,
             id,
             since: Instant::now(),
-            _play: play,
+            _play: fake,
         });
     }
     // Nobody listens where this one was.
     let refused = json!({ "kind": "http", "url": format!("http://127.0.0.1:{}/", free_port()) });
-    yard.queue("refused", "true").await;
-    let dead = yard
+    harness.queue("refused", "true").await;
+    let dead = harness
         .server
         .post(
             "/active-runs",
@@ -640,8 +657,10 @@ async fn workers_without_leases_answer_as_they_please(store: &str) {
         .1["id"]
         .clone();
     let died = Instant::now();
-    yard.ended(dead.as_str().unwrap(), "run-disappeared").await;
-    row(
+    harness
+        .wait_for_run(dead.as_str().unwrap(), "run-disappeared")
+        .await;
+    record_outcome(
         &format!("d0-{store}"),
         &[
             "worker without a lease (http)",
@@ -653,23 +672,23 @@ async fn workers_without_leases_answer_as_they_please(store: &str) {
             ),
         ],
     );
-    for (number, asked) in asked.iter().enumerate() {
-        let Asked {
-            mood, id, since, ..
-        } = asked;
-        let outcome = match mood.becomes {
+    for (number, watched) in watched.iter().enumerate() {
+        let WatchedRun {
+            case, id, since, ..
+        } = watched;
+        let outcome = match case.expected_code {
             Some(code) => {
                 let path = format!("/runs/{id}?full=1");
-                while yard.server.get(&path).await.0 == 404 {
+                while harness.server.get(&path).await.0 == 404 {
                     assert!(
                         since.elapsed() < Duration::from_secs(100),
                         "{} is still active",
-                        mood.how
+                        case.how
                     );
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
-                let run = yard.server.get(&path).await.1;
-                assert_eq!(run["code"], code, "{}: {run}", mood.how);
+                let run = harness.server.get(&path).await.1;
+                assert_eq!(run["code"], code, "{}: {run}", case.how);
                 format!(
                     "`{code}` after {:.1} s (run timeout 60 s here)",
                     run["duration"].as_f64().unwrap()
@@ -677,17 +696,17 @@ async fn workers_without_leases_answer_as_they_please(store: &str) {
             }
             None => "stays active".to_owned(),
         };
-        let name = if mood.kind == "http" {
+        let name = if case.kind == "http" {
             "worker without a lease (http)"
         } else {
             "Jenkins"
         };
-        row(
+        record_outcome(
             &format!("d{:02}-{store}", number + 1),
-            &[name, mood.how, store, &outcome],
+            &[name, case.how, store, &outcome],
         );
     }
-    let still: Vec<Value> = yard
+    let still: Vec<Value> = harness
         .server
         .get("/active-runs")
         .await
@@ -697,10 +716,10 @@ async fn workers_without_leases_answer_as_they_please(store: &str) {
         .iter()
         .map(|run| run["id"].clone())
         .collect();
-    let expected: Vec<Value> = asked
+    let expected: Vec<Value> = watched
         .iter()
-        .filter(|asked| asked.mood.becomes.is_none())
-        .map(|asked| json!(asked.id))
+        .filter(|watched| watched.case.expected_code.is_none())
+        .map(|watched| json!(watched.id))
         .collect();
     assert_eq!(still, expected);
 }

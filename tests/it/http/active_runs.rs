@@ -1,15 +1,15 @@
 //! Assigning, waiting for and killing runs.
 
 use super::{id_of, server};
-use crate::support::{fake_backchannel::FakeWorker, process::answer};
+use crate::support::{fake_backchannel::FakeWorker, process::send};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
 #[tokio::test]
-async fn kill_reaches_the_worker_or_says_that_it_cannot() {
+async fn kill_reaches_the_worker_or_returns_not_implemented() {
     let (_home, server) = server().await;
-    let play = FakeWorker::start().await;
-    play.answer("/kill", 200, "ok");
+    let fake = FakeWorker::start().await;
+    fake.respond_with("/kill", 200, "ok");
     let take = |codebase: &'static str, more: Value| {
         let server = &server;
         async move {
@@ -23,15 +23,15 @@ async fn kill_reaches_the_worker_or_says_that_it_cannot() {
     };
     let reached = take(
         "kill-a",
-        json!({ "backchannel": { "kind": "http", "url": play.url() } }),
+        json!({ "backchannel": { "kind": "http", "url": fake.url() } }),
     )
     .await;
-    play.answer("/log-id", 200, &reached);
+    fake.respond_with("/log-id", 200, &reached);
     assert_eq!(
         server.post(&format!("/kill/{reached}"), &json!({})).await.0,
         200
     );
-    assert_eq!(play.asked("/kill"), 1);
+    assert_eq!(fake.received_requests("/kill"), 1);
     let leased = take("kill-b", json!({ "lease": true })).await;
     assert_eq!(
         server.post(&format!("/kill/{leased}"), &json!({})).await.1["cancel"],
@@ -46,10 +46,10 @@ async fn kill_reaches_the_worker_or_says_that_it_cannot() {
     );
     let newer = take(
         "kill-c",
-        json!({ "backchannel": { "kind": "http", "url": format!("{}new/", play.url()) } }),
+        json!({ "backchannel": { "kind": "http", "url": format!("{}new/", fake.url()) } }),
     )
     .await;
-    play.answer("/new/log-id", 200, &format!("\"{newer}\""));
+    fake.respond_with("/new/log-id", 200, &format!("\"{newer}\""));
     assert_eq!(
         server.post(&format!("/kill/{newer}"), &json!({})).await.0,
         501
@@ -68,7 +68,7 @@ async fn kill_reaches_the_worker_or_says_that_it_cannot() {
 }
 
 #[tokio::test]
-async fn a_worker_that_waits_gets_what_comes() {
+async fn long_poll_returns_the_next_item() {
     let (_home, server) = server().await;
     let waiting = tokio::spawn(
         server
@@ -81,13 +81,10 @@ async fn a_worker_that_waits_gets_what_comes() {
         .basic_auth("w2", Some("secret2"))
         .json(&json!({ "campaign": "strict" }));
     let began = Instant::now();
-    assert_eq!(
-        answer(other).await,
-        (503, json!({ "reason": "queue empty" }))
-    );
+    assert_eq!(send(other).await, (503, json!({ "reason": "queue empty" })));
     assert!(began.elapsed() > Duration::from_millis(900));
     assert_eq!(
-        answer(
+        send(
             server
                 .request("POST", "/active-runs?wait=soon")
                 .json(&json!({}))
@@ -108,7 +105,7 @@ async fn a_worker_that_waits_gets_what_comes() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_handed_out_ends_and_the_next_is_tried() {
+async fn unassignable_item_ends_and_the_next_is_assigned() {
     let (_home, server) = server().await;
     server.queue("bad-dist", "baddist").await;
     server.queue("no-vcs", "strict").await;
@@ -158,7 +155,7 @@ async fn what_cannot_be_handed_out_ends_and_the_next_is_tried() {
 }
 
 #[tokio::test]
-async fn peeking_claims_nothing() {
+async fn peek_claims_nothing() {
     let (_home, server) = server().await;
     server.queue("peek-a", "gen").await;
     let (status, peeked) = server.get("/active-runs/+peek").await;
@@ -173,7 +170,7 @@ async fn peeking_claims_nothing() {
 }
 
 #[tokio::test]
-async fn a_killed_run_says_what_cannot_be_done() {
+async fn kill_without_backchannel_returns_not_implemented() {
     let (_home, server) = server().await;
     server.queue("kill-a", "gen").await;
     let id = server.take("kill-a").await["id"]

@@ -1,11 +1,11 @@
 //! Malformed requests: each gets a clear response, never a 500, and changes nothing.
 
 use super::server;
-use crate::support::process::answer;
+use crate::support::process::send;
 use serde_json::json;
 
 #[tokio::test]
-async fn bad_json_is_refused_with_the_field_it_is_about() {
+async fn invalid_json_is_rejected_with_the_field() {
     let (_home, server) = server().await;
     server.queue("bad-a", "gen").await;
     let before = (
@@ -172,7 +172,7 @@ async fn bad_json_is_refused_with_the_field_it_is_about() {
             .request("POST", path)
             .header("Content-Type", "application/json")
             .body(*body);
-        let (got, said) = answer(request).await;
+        let (got, said) = send(request).await;
         assert_eq!(got, *status, "POST {path} {body}: {said}");
         if !field.is_empty() {
             assert!(
@@ -191,10 +191,10 @@ async fn bad_json_is_refused_with_the_field_it_is_about() {
 }
 
 #[tokio::test]
-async fn deep_json_does_not_overflow() {
+async fn deeply_nested_json_is_rejected() {
     let (_home, server) = server().await;
     let deep = "[".repeat(200_000);
-    let (status, _) = answer(
+    let (status, _) = send(
         server
             .request("POST", "/codebases")
             .header("Content-Type", "application/json")
@@ -206,7 +206,7 @@ async fn deep_json_does_not_overflow() {
 }
 
 #[tokio::test]
-async fn wrong_methods_types_and_paths_are_told() {
+async fn wrong_methods_types_and_paths_are_rejected() {
     let (_home, server) = server().await;
     for (method, path, status) in [
         ("PUT", "/codebases", 405),
@@ -224,12 +224,12 @@ async fn wrong_methods_types_and_paths_are_told() {
         ("POST", "/admin/workers/nobody/rotate", 404),
         ("DELETE", "/admin/workers/nobody", 404),
     ] {
-        let (got, said) = answer(server.request(method, path)).await;
+        let (got, said) = send(server.request(method, path)).await;
         assert_eq!(got, status, "{method} {path}: {said}");
     }
     let typed = server
         .request("POST", "/codebases")
         .header("Content-Type", "text/xml")
         .body("<a/>");
-    assert_eq!(answer(typed).await.0, 415);
+    assert_eq!(send(typed).await.0, 415);
 }

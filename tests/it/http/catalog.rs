@@ -4,7 +4,7 @@ use super::server;
 use serde_json::json;
 
 #[tokio::test]
-async fn a_codebase_that_moves_is_scheduled_again() {
+async fn moved_codebase_is_scheduled_again() {
     let (_home, server) = server().await;
     server.queue("mov-a", "gen").await;
     server.get("/queue").await;
@@ -25,7 +25,7 @@ async fn a_codebase_that_moves_is_scheduled_again() {
 }
 
 #[tokio::test]
-async fn one_bad_candidate_does_not_spoil_the_others() {
+async fn invalid_candidate_does_not_affect_the_others() {
     let (_home, server) = server().await;
     server.queue("spoil-a", "gen").await;
     let run = server.take("spoil-a").await["id"].clone();

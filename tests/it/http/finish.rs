@@ -1,11 +1,11 @@
 //! Finishing a run.
 
 use super::server;
-use crate::support::process::{answer, upload};
+use crate::support::process::{send, upload};
 use serde_json::json;
 
 #[tokio::test]
-async fn finishing_again_answers_what_was_stored() {
+async fn finishing_again_returns_the_stored_result() {
     let (_home, server) = server().await;
     server.queue("re-a", "gen").await;
     let id = server.take("re-a").await["id"].as_str().unwrap().to_owned();
@@ -30,7 +30,7 @@ async fn finishing_again_answers_what_was_stored() {
         server.get(&format!("/log/{id}/w.log")).await.1,
         json!("one")
     );
-    let named = answer(
+    let named = send(
         server
             .request("POST", &format!("/active-runs/{id}/finish-multipart"))
             .multipart(upload(&json!({}), &[])),
@@ -40,7 +40,7 @@ async fn finishing_again_answers_what_was_stored() {
 }
 
 #[tokio::test]
-async fn many_finishes_at_once_store_one() {
+async fn concurrent_finishes_store_one_result() {
     let (_home, server) = server().await;
     server.queue("co-a", "gen").await;
     let id = server.take("co-a").await["id"].as_str().unwrap().to_owned();
@@ -79,12 +79,12 @@ async fn many_finishes_at_once_store_one() {
 }
 
 #[tokio::test]
-async fn only_the_holder_finishes_and_reads_on_the_public_api() {
+async fn public_api_restricts_a_run_to_its_worker() {
     let (_home, server) = server().await;
     server.queue("own-a", "gen").await;
     let http = crate::support::process::client();
     let url = format!("{}/runner/active-runs", server.public);
-    let (status, taken) = answer(
+    let (status, taken) = send(
         http.post(&url)
             .basic_auth("w1", Some("secret1"))
             .json(&json!({ "worker": "w2" })),
@@ -96,17 +96,17 @@ async fn only_the_holder_finishes_and_reads_on_the_public_api() {
         let request = http
             .post(format!("{run}/finish"))
             .basic_auth(name, Some(password));
-        answer(request.multipart(upload(&json!({ "code": "success" }), &[])))
+        send(request.multipart(upload(&json!({ "code": "success" }), &[])))
     };
     assert_eq!(
-        answer(http.get(&run).basic_auth("w2", Some("secret2")))
+        send(http.get(&run).basic_auth("w2", Some("secret2")))
             .await
             .0,
         403
     );
     assert_eq!(finish("w2", "secret2").await.0, 403);
     assert_eq!(
-        answer(http.get(&run).basic_auth("w1", Some("secret1")))
+        send(http.get(&run).basic_auth("w1", Some("secret1")))
             .await
             .1["worker"],
         "w1"
@@ -117,7 +117,7 @@ async fn only_the_holder_finishes_and_reads_on_the_public_api() {
 }
 
 #[tokio::test]
-async fn a_newer_worker_gets_no_nulls_it_cannot_read_and_needs_no_code() {
+async fn newer_worker_gets_no_nulls_and_needs_no_code() {
     let (_home, server) = server().await;
     server.queue("new-a", "gen").await;
     let (_, taken) = server

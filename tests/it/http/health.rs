@@ -4,7 +4,7 @@ use super::server;
 use serde_json::json;
 
 #[tokio::test]
-async fn health_tells_of_each_adapter() {
+async fn health_reports_each_adapter() {
     let (_home, server) = server().await;
     let answer = server
         .request("GET", "/health")
@@ -24,7 +24,7 @@ async fn health_tells_of_each_adapter() {
 }
 
 #[tokio::test]
-async fn ready_says_when_a_store_cannot_be_used() {
+async fn ready_fails_if_a_store_is_unusable() {
     let (home, server) = server().await;
     assert_eq!(server.get("/ready").await, (200, json!("ok")));
     std::fs::remove_dir_all(home.path().join("logs")).unwrap();
@@ -32,7 +32,7 @@ async fn ready_says_when_a_store_cannot_be_used() {
     let (status, text) = server.get("/ready").await;
     assert_eq!(status, 503);
     assert!(text.as_str().unwrap().starts_with("logs: "), "{text}");
-    let (status, _) = crate::support::process::answer(
+    let (status, _) = crate::support::process::send(
         server
             .request("GET", "/health")
             .header("Accept", "application/json"),
@@ -43,7 +43,7 @@ async fn ready_says_when_a_store_cannot_be_used() {
 }
 
 #[tokio::test]
-async fn every_answer_has_a_request_id() {
+async fn every_response_has_a_request_id() {
     let (_home, server) = server().await;
     let given = server
         .request("GET", "/health")
@@ -58,7 +58,7 @@ async fn every_answer_has_a_request_id() {
 }
 
 #[tokio::test]
-async fn the_description_covers_every_route_and_its_page_is_there() {
+async fn openapi_describes_every_route_and_docs_are_served() {
     let (_home, server) = server().await;
     let (_, description) = server.get("/openapi.json").await;
     for (path, method) in [
@@ -87,7 +87,7 @@ async fn the_description_covers_every_route_and_its_page_is_there() {
 }
 
 #[tokio::test]
-async fn figures_have_the_kept_names() {
+async fn metrics_keep_their_names() {
     let (_home, server) = server().await;
     server.queue("fig-a", "gen").await;
     let run = server.take("fig-a").await;

@@ -1,12 +1,12 @@
 //! Leases and keepalives.
 
-use super::{QUICK, id_of, leased, server_with};
-use crate::support::process::answer;
+use super::{SHORT_TIMEOUTS, id_of, leased, server_with};
+use crate::support::process::send;
 use serde_json::json;
 
 #[tokio::test]
-async fn a_lease_is_given_renewed_and_lost() {
-    let (_home, server) = server_with(QUICK).await;
+async fn lease_is_granted_renewed_and_lost() {
+    let (_home, server) = server_with(SHORT_TIMEOUTS).await;
     server.queue("lease-a", "gen").await;
     let run = leased(&server, "lease-a").await;
     let (id, until) = (id_of(&run), run["lease_until"].as_str().unwrap().to_owned());
@@ -33,7 +33,7 @@ async fn a_lease_is_given_renewed_and_lost() {
         let request = server
             .public_request("POST", &format!("/runner/active-runs/{id}/keepalive"))
             .basic_auth(worker, Some(password));
-        assert_eq!(answer(request).await.0, expected, "{worker}");
+        assert_eq!(send(request).await.0, expected, "{worker}");
     }
     let ended = server
         .until(&format!("/runs/{id}?full=1"), |run| run["code"].is_string())

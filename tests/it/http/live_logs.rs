@@ -1,13 +1,13 @@
 //! Appending to the log of an active run, and following it.
 
 use super::{id_of, leased, server};
-use crate::support::process::{Server, answer};
+use crate::support::process::{Server, send};
 use serde_json::{Value, json};
 use std::time::Duration;
 
 async fn append(server: &Server, id: &str, name: &str, range: &str, bytes: &str) -> (u16, Value) {
     let path = format!("/active-runs/{id}/logs/{name}");
-    answer(
+    send(
         server
             .request("PATCH", &path)
             .header("Content-Range", range)
@@ -17,7 +17,7 @@ async fn append(server: &Server, id: &str, name: &str, range: &str, bytes: &str)
 }
 
 #[tokio::test]
-async fn a_live_log_is_appended_read_and_followed() {
+async fn live_log_is_appended_and_followed_to_the_end() {
     let (_home, server) = server().await;
     server.queue("live-a", "gen").await;
     let id = id_of(&leased(&server, "live-a").await);

@@ -5,18 +5,18 @@ use crate::support::fake_backchannel::FakeWorker;
 use serde_json::json;
 
 #[tokio::test]
-async fn the_logs_of_workers_are_shown_through_their_backchannels() {
+async fn worker_logs_are_served_through_the_backchannel() {
     let (_home, server) = server().await;
-    let play = FakeWorker::start().await;
-    play.answer("/logs", 200, r#"["w.log"]"#);
-    play.answer("/logs/w.log", 200, "from the worker");
-    play.progressive("/job/logText/progressiveText", "from Jenkins");
+    let fake = FakeWorker::start().await;
+    fake.respond_with("/logs", 200, r#"["w.log"]"#);
+    fake.respond_with("/logs/w.log", 200, "from the worker");
+    fake.serve_progressive("/job/logText/progressiveText", "from Jenkins");
     for (codebase, kind, url, name, text) in [
-        ("shown-a", "http", play.url(), "w.log", "from the worker"),
+        ("shown-a", "http", fake.url(), "w.log", "from the worker"),
         (
             "shown-b",
             "jenkins",
-            format!("{}job/", play.url()),
+            format!("{}job/", fake.url()),
             "worker.log",
             "from Jenkins",
         ),
@@ -48,7 +48,7 @@ async fn the_logs_of_workers_are_shown_through_their_backchannels() {
 }
 
 #[tokio::test]
-async fn logs_and_artifacts_are_kept() {
+async fn finished_run_serves_its_logs_and_artifacts() {
     let (home, server) = server().await;
     server.queue("art-a", "gen").await;
     let id = server.take("art-a").await["id"]

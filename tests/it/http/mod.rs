@@ -50,4 +50,4 @@ fn id_of(run: &Value) -> String {
 }
 
 /// Leases of a second, looked at each second.
-pub const QUICK: &str = "keepalive_interval_seconds = 1\n[watch]\nlease_seconds = 2\nping_after_seconds = 1\nsuspect_after_seconds = 1\n[backchannel]\ntimeout_seconds = 1\n";
+pub const SHORT_TIMEOUTS: &str = "keepalive_interval_seconds = 1\n[watch]\nlease_seconds = 2\nping_after_seconds = 1\nsuspect_after_seconds = 1\n[backchannel]\ntimeout_seconds = 1\n";

@@ -1,11 +1,11 @@
 //! Retries, and items that are parked.
 
 use super::{id_of, server_with};
-use crate::support::process::answer;
+use crate::support::process::send;
 use serde_json::json;
 
 #[tokio::test]
-async fn transient_failures_come_back_later_and_are_parked_in_the_end() {
+async fn transient_failures_are_retried_and_finally_parked() {
     let (_home, server) =
         server_with("[[retry]]\nname = \"flaky\"\ntransient = true\nattempts = 2\ndelay_seconds = 2\njitter = 0\nthen = \"park\"\n").await;
     server.queue("retry-a", "gen").await;
@@ -23,7 +23,7 @@ async fn transient_failures_come_back_later_and_are_parked_in_the_end() {
         503
     );
     // It comes back by itself, to somebody who waits for it.
-    let second = answer(
+    let second = send(
         server
             .request("POST", "/active-runs?wait=10")
             .json(&json!({ "worker": "w1" })),

@@ -1,11 +1,11 @@
 //! Pauses and concurrency limits.
 
 use super::{id_of, server, server_with};
-use crate::support::process::answer;
+use crate::support::process::send;
 use serde_json::{Value, json};
 
 #[tokio::test]
-async fn pauses_and_limits_are_set_shown_explained_and_ended() {
+async fn pauses_and_limits_block_items_until_removed() {
     let (_home, server) = server().await;
     server.queue("rest-a", "gen").await;
     let item = server.get("/queue").await.1[0]["queue_id"]
@@ -20,7 +20,7 @@ async fn pauses_and_limits_are_set_shown_explained_and_ended() {
     assert!(free["score"]["offset"].as_f64().unwrap() > 0.0);
     let put = |path: &'static str, body: Value| {
         let server = &server;
-        async move { answer(server.request("PUT", path).json(&body)).await }
+        async move { send(server.request("PUT", path).json(&body)).await }
     };
     for (body, field) in [
         (json!({ "kind": "moon" }), "kind"),
@@ -86,7 +86,7 @@ async fn pauses_and_limits_are_set_shown_explained_and_ended() {
         ("/pauses?kind=moon", 422),
     ] {
         assert_eq!(
-            answer(server.request("DELETE", path)).await.0,
+            send(server.request("DELETE", path)).await.0,
             status,
             "{path}"
         );
@@ -98,7 +98,7 @@ async fn pauses_and_limits_are_set_shown_explained_and_ended() {
 }
 
 #[tokio::test]
-async fn a_quarantined_worker_is_shown_and_let_back() {
+async fn quarantined_worker_is_listed_and_can_be_unpaused() {
     let (_home, server) =
         server_with("[workers]\nquarantine_after = 2\nquarantine_codes = [\"worker-*\"]\n").await;
     server.queue("sick-a", "gen").await;
@@ -120,7 +120,7 @@ async fn a_quarantined_worker_is_shown_and_let_back() {
         503
     );
     assert_eq!(
-        answer(server.request("DELETE", "/pauses?kind=worker&name=w1"))
+        send(server.request("DELETE", "/pauses?kind=worker&name=w1"))
             .await
             .0,
         204

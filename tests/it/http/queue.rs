@@ -4,7 +4,7 @@ use super::server;
 use serde_json::json;
 
 #[tokio::test]
-async fn the_queue_is_told_with_and_without_names() {
+async fn public_queue_stats_omit_names() {
     let (_home, server) = server().await;
     server.queue("st-a", "gen").await;
     let run = server.take("st-a").await;
@@ -31,15 +31,15 @@ async fn the_queue_is_told_with_and_without_names() {
     assert!(public["queue_length"].is_number());
     let (_, limited) = server.get("/queue?limit=1").await;
     assert_eq!(limited.as_array().unwrap().len(), 1);
-    let (_, place) = server
+    let (_, position) = server
         .get("/queue/position?codebase=st-b&campaign=gen")
         .await;
-    assert!(place["position"].is_u64());
-    assert_eq!(place["wait_time"], place["cumulative_wait_time"]);
+    assert!(position["position"].is_u64());
+    assert_eq!(position["wait_time"], position["cumulative_wait_time"]);
 }
 
 #[tokio::test]
-async fn many_are_rescheduled_descheduled_and_reset() {
+async fn schedule_control_reschedules_and_deschedules_in_bulk() {
     let (_home, server) = server().await;
     for (codebase, code) in [
         ("bulk-a", "failed"),

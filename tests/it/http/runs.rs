@@ -4,7 +4,7 @@ use super::server;
 use serde_json::json;
 
 #[tokio::test]
-async fn a_run_is_scheduled_again_after_it_ends() {
+async fn finished_run_is_scheduled_again() {
     let (_home, server) = server().await;
     server.queue("fol-a", "gen").await;
     let id = server.take("fol-a").await["id"]
@@ -25,7 +25,7 @@ async fn a_run_is_scheduled_again_after_it_ends() {
 }
 
 #[tokio::test]
-async fn an_approved_run_needs_a_revision() {
+async fn approval_without_revision_is_rejected() {
     let (_home, server) = server().await;
     server.queue("app-a", "gen").await;
     let id = server.take("app-a").await["id"]

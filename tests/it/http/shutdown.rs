@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
 #[tokio::test]
-async fn told_to_end_it_answers_who_waits_and_finishes_uploads() {
+async fn shutdown_ends_long_polls_and_finishes_uploads() {
     let (_home, mut server) = server().await;
     server.queue("end-a", "gen").await;
     let id = id_of(&server.take("end-a").await);
@@ -45,7 +45,7 @@ async fn told_to_end_it_answers_who_waits_and_finishes_uploads() {
     send.send(Ok("second".into())).await.unwrap();
     drop(send);
     assert_eq!(uploading.await.unwrap().unwrap().status(), 201);
-    assert!(server.ended().await, "{:?}", began.elapsed());
+    assert!(server.wait_for_exit().await, "{:?}", began.elapsed());
     assert!(
         began.elapsed() < Duration::from_secs(5),
         "{:?}",
@@ -54,7 +54,7 @@ async fn told_to_end_it_answers_who_waits_and_finishes_uploads() {
 }
 
 #[tokio::test]
-async fn what_a_client_sent_whole_before_it_left_is_stored_before_the_end() {
+async fn complete_upload_of_disconnected_client_is_stored_before_exit() {
     let home = tempfile::tempdir().unwrap();
     let mut server = Server::sled(home.path()).await;
     server.add_worker("w1", "secret1").await;
@@ -79,7 +79,7 @@ async fn what_a_client_sent_whole_before_it_left_is_stored_before_the_end() {
     }
     sending.abort();
     server.signal("TERM");
-    assert!(server.ended().await);
+    assert!(server.wait_for_exit().await);
     assert!(sending.await.is_err(), "it was answered before it left");
     server.run().await;
     assert_eq!(
@@ -90,7 +90,7 @@ async fn what_a_client_sent_whole_before_it_left_is_stored_before_the_end() {
 }
 
 #[tokio::test]
-async fn it_ends_within_the_time_that_is_set() {
+async fn shutdown_respects_its_timeout() {
     let (_home, mut server) = server_with("shutdown_seconds = 1\n").await;
     server.queue("stuck-a", "gen").await;
     let id = id_of(&server.take("stuck-a").await);
@@ -112,7 +112,7 @@ async fn it_ends_within_the_time_that_is_set() {
     tokio::time::sleep(Duration::from_millis(200)).await;
     let began = Instant::now();
     server.signal("TERM");
-    assert!(server.ended().await);
+    assert!(server.wait_for_exit().await);
     assert!(
         began.elapsed() < Duration::from_secs(4),
         "{:?}",

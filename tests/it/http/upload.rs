@@ -1,11 +1,11 @@
 //! Uploads that are too large, malformed, cut off, or with a broken report.
 
 use super::{server, server_with};
-use crate::support::process::answer;
+use crate::support::process::send;
 use serde_json::{Value, json};
 
 #[tokio::test]
-async fn large_bodies_are_refused() {
+async fn oversized_bodies_are_rejected() {
     let (home, server) = server_with("[limits]\njson_body = 1000\nupload_file = 2000\nupload = 5000\nupload_files = 3\nupload_memory = 0").await;
     server.queue("big-a", "gen").await;
     let id = server.take("big-a").await["id"]
@@ -73,7 +73,7 @@ fn raw_upload(boundary: &str, body: &str) -> (String, String) {
 }
 
 #[tokio::test]
-async fn broken_uploads_change_nothing() {
+async fn malformed_uploads_change_nothing() {
     let (home, server) = server_with("[limits]\nupload_memory = 0").await;
     server.queue("up-a", "gen").await;
     let id = server.take("up-a").await["id"].as_str().unwrap().to_owned();
@@ -131,7 +131,7 @@ async fn broken_uploads_change_nothing() {
             .request("POST", &format!("/active-runs/{id}/finish"))
             .header("Content-Type", kind)
             .body(body);
-        let (status, said) = answer(request).await;
+        let (status, said) = send(request).await;
         assert_eq!(status, 400, "{what}: {said}");
     }
     assert_eq!(server.get(&format!("/runs/{id}")).await.0, 404);
@@ -148,7 +148,7 @@ async fn broken_uploads_change_nothing() {
 }
 
 #[tokio::test]
-async fn a_client_that_vanishes_leaves_nothing() {
+async fn interrupted_upload_leaves_no_files() {
     use tokio::io::AsyncWriteExt;
     let (home, server) = server_with("[limits]\nupload_memory = 0").await;
     server.queue("van-a", "gen").await;
@@ -187,7 +187,7 @@ async fn a_client_that_vanishes_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn a_broken_report_is_never_lost() {
+async fn malformed_report_is_stored_as_invalid_result() {
     let (_home, server) = server().await;
     let cases: &[(&str, Value, &str)] = &[
         (
@@ -254,7 +254,7 @@ async fn a_broken_report_is_never_lost() {
         "m",
         reqwest::multipart::Part::bytes(b"{cut off".to_vec()).file_name("result.json"),
     );
-    let (status, finished) = answer(
+    let (status, finished) = send(
         server
             .request("POST", &format!("/active-runs/{id}/finish"))
             .multipart(form),

@@ -1,15 +1,15 @@
 //! Pinging workers without a lease.
 
-use super::{QUICK, id_of, server_with};
+use super::{SHORT_TIMEOUTS, id_of, server_with};
 use crate::support::fake_backchannel::FakeWorker;
 use serde_json::{Value, json};
 
 #[tokio::test]
-async fn a_worker_without_a_lease_is_pinged_and_says_so_everywhere() {
-    let (_home, server) = server_with(QUICK).await;
+async fn worker_without_lease_is_pinged_and_reported() {
+    let (_home, server) = server_with(SHORT_TIMEOUTS).await;
     server.queue("ping-a", "gen").await;
-    let play = FakeWorker::start().await;
-    let backchannel = json!({ "kind": "http", "url": play.url() });
+    let fake = FakeWorker::start().await;
+    let backchannel = json!({ "kind": "http", "url": fake.url() });
     let taken = server
         .post(
             "/active-runs",
@@ -19,7 +19,7 @@ async fn a_worker_without_a_lease_is_pinged_and_says_so_everywhere() {
         .1;
     let id = id_of(&taken);
     assert!(taken.get("lease_until").is_none());
-    play.answer("/log-id", 200, &id);
+    fake.respond_with("/log-id", 200, &id);
     let pings = |outcome: &'static str| {
         move |figures: &Value| {
             figures.to_string().contains(&format!(
@@ -33,7 +33,7 @@ async fn a_worker_without_a_lease_is_pinged_and_says_so_everywhere() {
     assert_eq!(told["status"], json!("ok"));
     assert_eq!(told["active_runs"], json!(1));
     assert_eq!(told["runs"][0]["alive"], json!(true));
-    play.answer("/log-id", 200, "null");
+    fake.respond_with("/log-id", 200, "null");
     server
         .until("/watchdog/health", |told| {
             told["runs"][0]["status"] == "suspect"

@@ -1,11 +1,11 @@
 //! Worker accounts and logins.
 
 use super::server;
-use crate::support::process::{answer, client};
+use crate::support::process::{client, send};
 use serde_json::json;
 
 #[tokio::test]
-async fn accounts_are_added_listed_rotated_and_removed() {
+async fn worker_accounts_are_managed_over_the_api() {
     let (_home, server) = server().await;
     let (status, added) = server
         .post(
@@ -19,7 +19,7 @@ async fn accounts_are_added_listed_rotated_and_removed() {
     let log_in = |password: String| {
         let url = format!("{}/runner/active-runs", server.public);
         async move {
-            answer(
+            send(
                 client()
                     .post(url)
                     .basic_auth("w3", Some(password))
@@ -45,9 +45,7 @@ async fn accounts_are_added_listed_rotated_and_removed() {
     assert!(!page.to_string().contains("secret"));
     assert!(!page.to_string().contains("argon"));
     assert_eq!(
-        answer(server.request("DELETE", "/admin/workers/w3"))
-            .await
-            .0,
+        send(server.request("DELETE", "/admin/workers/w3")).await.0,
         200
     );
     assert_eq!(
@@ -57,7 +55,7 @@ async fn accounts_are_added_listed_rotated_and_removed() {
 }
 
 #[tokio::test]
-async fn a_busy_worker_goes_only_by_force() {
+async fn busy_worker_is_removed_only_by_force() {
     let (_home, server) = server().await;
     server.queue("busy-a", "gen").await;
     let id = server.take("busy-a").await["id"]
@@ -74,13 +72,11 @@ async fn a_busy_worker_goes_only_by_force() {
         json!([id])
     );
     assert_eq!(
-        answer(server.request("DELETE", "/admin/workers/w1"))
-            .await
-            .0,
+        send(server.request("DELETE", "/admin/workers/w1")).await.0,
         409
     );
     assert_eq!(
-        answer(server.request("DELETE", "/admin/workers/w1?force=1"))
+        send(server.request("DELETE", "/admin/workers/w1?force=1"))
             .await
             .0,
         200
@@ -91,7 +87,7 @@ async fn a_busy_worker_goes_only_by_force() {
 }
 
 #[tokio::test]
-async fn wrong_logins_are_refused_before_anything_is_read() {
+async fn wrong_login_is_rejected_before_the_body_is_read() {
     let (_home, server) = server().await;
     let url = format!("{}/runner/active-runs", server.public);
     for header in [
@@ -125,5 +121,5 @@ async fn wrong_logins_are_refused_before_anything_is_read() {
         .basic_auth("w1", Some("secret1"))
         .header("Content-Type", "application/json")
         .body("{nonsense");
-    assert_eq!(answer(broken).await.0, 400);
+    assert_eq!(send(broken).await.0, 400);
 }

@@ -21,7 +21,7 @@ fn said(output: &Output) -> String {
 }
 
 #[tokio::test]
-async fn the_demo_ends_well_and_shows_what_came_out() {
+async fn demo_succeeds_and_prints_results() {
     let home = tempfile::tempdir().unwrap();
     let kept = home.path().join("kept");
     let output = run(&["demo", "--keep", kept.to_str().unwrap()]).await;
@@ -56,7 +56,7 @@ async fn the_demo_ends_well_and_shows_what_came_out() {
 }
 
 #[tokio::test]
-async fn the_demo_takes_a_repository_and_a_command() {
+async fn demo_accepts_repository_and_command() {
     let home = tempfile::tempdir().unwrap();
     let repository = home.path().join("My Repo.git");
     for arguments in [
@@ -108,7 +108,7 @@ async fn the_demo_takes_a_repository_and_a_command() {
 }
 
 #[tokio::test]
-async fn settings_are_shown_and_checked() {
+async fn config_and_check_report_settings() {
     let home = tempfile::tempdir().unwrap();
     let golden = root().join("tests/golden/campaigns.conf");
     let shown = run(&[
@@ -166,7 +166,7 @@ async fn settings_are_shown_and_checked() {
 }
 
 #[tokio::test]
-async fn clients_of_a_running_server() {
+async fn client_commands_manage_a_running_server() {
     let home = tempfile::tempdir().unwrap();
     let server = Server::start(home.path(), "memory:", "").await;
     let file = |name: &str, text: &str| {
@@ -246,7 +246,7 @@ async fn run_at_nothing() -> Output {
 }
 
 #[tokio::test]
-async fn a_server_ends_on_sigterm_and_tells_of_a_store_in_use() {
+async fn second_process_is_refused_and_sigterm_ends_the_server() {
     let home = tempfile::tempdir().unwrap();
     let server = Server::sled(home.path()).await;
     let store = format!("sled:{}", home.path().join("db").display());

@@ -35,17 +35,17 @@ async fn replay(store: &str, settings: &str) {
 }
 
 #[tokio::test]
-async fn exchanges_are_the_same_on_sled() {
+async fn recorded_exchanges_match_on_sled() {
     replay("sled:HOME/db", "").await;
 }
 
 #[tokio::test]
-async fn exchanges_are_the_same_in_memory() {
+async fn recorded_exchanges_match_in_memory() {
     replay("memory:", "").await;
 }
 
 #[tokio::test]
-async fn exchanges_are_the_same_on_postgres_and_redis() {
+async fn recorded_exchanges_match_on_postgres_and_redis() {
     let (redis, gcs) = (servers::Private::start(&["redis"]), servers::bucket().await);
     let settings = format!(
         "events = \"{0}\"\ncoordination = \"{0}\"\n{gcs}",

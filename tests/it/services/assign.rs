@@ -15,9 +15,9 @@ use janitor_runner::{
 use std::sync::Arc;
 
 #[tokio::test]
-async fn a_failure_on_the_way_lets_the_item_go() {
-    let place = place();
-    place.queued(&["aa"]).await;
+async fn failed_assignment_releases_the_item() {
+    let fixture = Fixture::new();
+    fixture.queued(&["aa"]).await;
     let mut vcs = MockVcs::new();
     vcs.expect_probe().returning(|_| Probe::Unknown("x".into()));
     vcs.expect_earlier_branch().returning(|_, _| {
@@ -28,19 +28,19 @@ async fn a_failure_on_the_way_lets_the_item_go() {
     });
     let mut runs = MockRunStore::new();
     runs.expect_run_of_revision()
-        .returning(|_, _| Err(away().into()));
-    let refused = place
+        .returning(|_, _| Err(unavailable().into()));
+    let refused = fixture
         .assigner(Arc::new(runs), Arc::new(vcs))
         .assign(AssignRequest::default())
         .await;
     assert!(matches!(refused, Err(ServiceError::Fault(_))));
-    assert!(place.nothing_is_held().await);
+    assert!(fixture.nothing_is_claimed().await);
 }
 
 #[tokio::test]
-async fn a_host_that_is_rate_limited_is_skipped_and_its_item_kept() {
-    let place = place();
-    place.queued(&["aa", "bb"]).await;
+async fn rate_limited_host_is_skipped_and_its_item_stays_queued() {
+    let fixture = Fixture::new();
+    fixture.queued(&["aa", "bb"]).await;
     let until = start() + TimeDelta::minutes(2);
     let mut vcs = MockVcs::new();
     vcs.expect_earlier_branch().returning(|_, _| None);
@@ -52,14 +52,19 @@ async fn a_host_that_is_rate_limited_is_skipped_and_its_item_kept() {
                 vcs_type: VcsType::Git,
             },
         });
-    let assigner = place.assigner(place.store.clone(), Arc::new(vcs));
+    let assigner = fixture.assigner(fixture.store.clone(), Arc::new(vcs));
     let assignment = assigner.assign(AssignRequest::default()).await.unwrap();
     assert_eq!(assignment.run.item.key.codebase.as_str(), "bb");
     assert_eq!(
         assignment.branch_url.as_deref(),
         Some("https://elsewhere/x")
     );
-    let stored = place.store.get(&assignment.run.id).await.unwrap().unwrap();
+    let stored = fixture
+        .store
+        .get(&assignment.run.id)
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(
         stored.vcs.branch_url.as_deref(),
         Some("https://elsewhere/x")
@@ -68,10 +73,10 @@ async fn a_host_that_is_rate_limited_is_skipped_and_its_item_kept() {
         assigner.assign(AssignRequest::default()).await,
         Err(ServiceError::QueueEmpty)
     ));
-    assert_eq!(place.store.latest(9).await.unwrap(), vec![]);
-    place.clock.advance(TimeDelta::minutes(3));
+    assert_eq!(fixture.store.latest(9).await.unwrap(), vec![]);
+    fixture.clock.advance(TimeDelta::minutes(3));
     assert!(
-        place
+        fixture
             .store
             .peek(&ClaimFilter::default(), until)
             .await
@@ -81,19 +86,19 @@ async fn a_host_that_is_rate_limited_is_skipped_and_its_item_kept() {
 }
 
 #[tokio::test]
-async fn when_only_limited_hosts_are_left_the_worker_is_told_until_when() {
-    let place = place();
-    place.queued(&["aa"]).await;
+async fn assignment_reports_when_rate_limited_hosts_are_free() {
+    let fixture = Fixture::new();
+    fixture.queued(&["aa"]).await;
     let until = start() + TimeDelta::minutes(2);
     let mut vcs = MockVcs::new();
     vcs.expect_probe()
         .returning(move |_| Probe::RateLimited(until));
-    let assigner = place.assigner(place.store.clone(), Arc::new(vcs));
+    let assigner = fixture.assigner(fixture.store.clone(), Arc::new(vcs));
     assert!(
         matches!(assigner.assign(AssignRequest::default()).await, Err(ServiceError::RateLimited(told)) if told == until)
     );
     assert!(
-        ActiveRunStore::list(place.store.as_ref())
+        ActiveRunStore::list(fixture.store.as_ref())
             .await
             .unwrap()
             .is_empty()
@@ -116,15 +121,15 @@ impl Vcs for SlowVcs {
 }
 
 #[tokio::test]
-async fn a_caller_that_goes_away_leaves_nothing_claimed() {
-    let place = place();
-    place.queued(&["aa"]).await;
+async fn disconnected_caller_leaves_nothing_claimed() {
+    let fixture = Fixture::new();
+    fixture.queued(&["aa"]).await;
     let (asked, wait) = (
         Arc::new(tokio::sync::Notify::new()),
         Arc::new(tokio::sync::Notify::new()),
     );
-    let assigner = place.assigner(
-        place.store.clone(),
+    let assigner = fixture.assigner(
+        fixture.store.clone(),
         Arc::new(SlowVcs(asked.clone(), wait.clone())),
     );
     let caller = tokio::spawn(async move { assigner.assign(AssignRequest::default()).await });
@@ -133,7 +138,7 @@ async fn a_caller_that_goes_away_leaves_nothing_claimed() {
     assert!(caller.await.is_err());
     wait.notify_one();
     let free = async {
-        while !place.nothing_is_held().await {
+        while !fixture.nothing_is_claimed().await {
             tokio::task::yield_now().await;
         }
     };

@@ -8,20 +8,20 @@ use janitor_runner::{
 use std::sync::Arc;
 
 #[tokio::test]
-async fn a_keepalive_renews_and_says_when_to_stop() {
-    let place = place();
-    let run = place.leased("aa", "r1").await;
-    place.clock.advance(TimeDelta::seconds(60));
-    let renewed = place.keepalive.renew(&run.id, None).await.unwrap();
+async fn keepalive_renews_the_lease_and_reports_cancellation() {
+    let fixture = Fixture::new();
+    let run = fixture.leased("aa", "r1").await;
+    fixture.clock.advance(TimeDelta::seconds(60));
+    let renewed = fixture.keepalive.renew(&run.id, None).await.unwrap();
     assert_eq!(renewed.lease_until, Some(start() + TimeDelta::seconds(180)));
     assert_eq!(renewed.cancel, None);
     assert!(matches!(
-        place.keepalive.renew(&run.id, Some("other")).await,
+        fixture.keepalive.renew(&run.id, Some("other")).await,
         Err(ServiceError::NotYours(_))
     ));
-    place.store.cancel(&run.id, "enough").await.unwrap();
+    fixture.store.cancel(&run.id, "enough").await.unwrap();
     assert_eq!(
-        place
+        fixture
             .keepalive
             .renew(&run.id, None)
             .await
@@ -30,24 +30,24 @@ async fn a_keepalive_renews_and_says_when_to_stop() {
             .as_deref(),
         Some("enough")
     );
-    place.clock.advance(TimeDelta::seconds(121));
-    place
-        .watcher(Arc::new(NoBackchannel), place.working_finisher())
+    fixture.clock.advance(TimeDelta::seconds(121));
+    fixture
+        .watcher(Arc::new(NoBackchannel), fixture.working_finisher())
         .round()
         .await
         .unwrap();
     assert!(matches!(
-        place.keepalive.renew(&run.id, None).await,
+        fixture.keepalive.renew(&run.id, None).await,
         Err(ServiceError::Gone { stop: false, .. })
     ));
-    place.leased("aa", "r2").await;
+    fixture.leased("aa", "r2").await;
     assert!(matches!(
-        place.keepalive.renew(&run.id, None).await,
+        fixture.keepalive.renew(&run.id, None).await,
         Err(ServiceError::Gone { stop: true, .. })
     ));
     let never = janitor_runner::domain::name::RunId::new("never");
     assert!(matches!(
-        place.keepalive.renew(&never, None).await,
+        fixture.keepalive.renew(&never, None).await,
         Err(ServiceError::NotFound { .. })
     ));
 }

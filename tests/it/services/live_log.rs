@@ -10,10 +10,10 @@ use janitor_runner::{
 use std::sync::Arc;
 
 #[tokio::test]
-async fn what_a_vanished_worker_sent_of_its_log_is_kept() {
-    let place = place();
-    let run = place.leased("aa", "r1").await;
-    place
+async fn live_log_of_vanished_worker_is_stored() {
+    let fixture = Fixture::new();
+    let run = fixture.leased("aa", "r1").await;
+    fixture
         .live_log
         .append(&run.id, None, "worker.log", 0, "half of it".into())
         .await
@@ -26,12 +26,12 @@ async fn what_a_vanished_worker_sent_of_its_log_is_kept() {
         assert_eq!(files[0].size, 10);
         Ok(())
     });
-    place.clock.advance(TimeDelta::seconds(200));
-    let finisher = place.finisher(place.store.clone(), working_artifacts(), Arc::new(logs));
-    let watcher = place.watcher(Arc::new(NoBackchannel), finisher);
+    fixture.clock.advance(TimeDelta::seconds(200));
+    let finisher = fixture.finisher(fixture.store.clone(), working_artifacts(), Arc::new(logs));
+    let watcher = fixture.watcher(Arc::new(NoBackchannel), finisher);
     watcher.clone().round().await.unwrap();
     assert_eq!(
-        place
+        fixture
             .store
             .run(&run.id)
             .await
@@ -41,19 +41,19 @@ async fn what_a_vanished_worker_sent_of_its_log_is_kept() {
         ["worker.log"]
     );
     watcher.round().await.unwrap();
-    assert_eq!(place.store.runs().await.unwrap(), vec![]);
+    assert_eq!(fixture.store.runs().await.unwrap(), vec![]);
 }
 
 #[tokio::test]
-async fn logs_of_runs_that_ended_are_swept_away() {
-    let place = place();
-    let run = place.leased("aa", "r1").await;
-    place
+async fn live_logs_of_ended_runs_are_removed() {
+    let fixture = Fixture::new();
+    let run = fixture.leased("aa", "r1").await;
+    fixture
         .store
         .append(&run.id, "w.log", 0, "x".into(), 9)
         .await
         .unwrap();
-    place
+    fixture
         .store
         .append(
             &janitor_runner::domain::name::RunId::new("gone"),
@@ -64,20 +64,20 @@ async fn logs_of_runs_that_ended_are_swept_away() {
         )
         .await
         .unwrap();
-    place
-        .watcher(Arc::new(NoBackchannel), place.working_finisher())
+    fixture
+        .watcher(Arc::new(NoBackchannel), fixture.working_finisher())
         .round()
         .await
         .unwrap();
-    assert_eq!(place.store.runs().await.unwrap(), [run.id]);
+    assert_eq!(fixture.store.runs().await.unwrap(), [run.id]);
 }
 
 #[tokio::test]
-async fn a_log_is_refused_when_it_is_too_large_or_none() {
-    let place = place();
-    let run = place.leased("aa", "r1").await;
+async fn invalid_or_oversized_append_is_rejected() {
+    let fixture = Fixture::new();
+    let run = fixture.leased("aa", "r1").await;
     let append = |name: &'static str, offset, bytes: Vec<u8>| {
-        let (live_log, id) = (place.live_log.clone(), run.id.clone());
+        let (live_log, id) = (fixture.live_log.clone(), run.id.clone());
         async move { live_log.append(&id, None, name, offset, bytes.into()).await }
     };
     assert_eq!(append("a.log", 0, vec![b'x'; 600]).await.unwrap().0, 600);

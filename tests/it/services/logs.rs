@@ -13,11 +13,11 @@ use std::{sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 
 #[tokio::test]
-async fn a_log_is_followed_from_the_worker_to_the_store() {
+async fn followed_log_continues_from_the_stored_one() {
     use futures::StreamExt;
-    let place = place();
-    let run = place.leased("aa", "r1").await;
-    place
+    let fixture = Fixture::new();
+    let run = fixture.leased("aa", "r1").await;
+    fixture
         .live_log
         .append(&run.id, None, "w.log", 0, "one ".into())
         .await
@@ -29,10 +29,10 @@ async fn a_log_is_followed_from_the_worker_to_the_store() {
         ))))
     });
     let logs = Arc::new(Logs {
-        active_runs: place.store.clone(),
-        runs: place.store.clone(),
+        active_runs: fixture.store.clone(),
+        runs: fixture.store.clone(),
         stored: Arc::new(stored),
-        live_log: place.live_log.clone(),
+        live_log: fixture.live_log.clone(),
         backchannel: Arc::new(NoBackchannel),
         ending: CancellationToken::new(),
     });
@@ -46,14 +46,14 @@ async fn a_log_is_followed_from_the_worker_to_the_store() {
             .map(|bytes| String::from_utf8(bytes.unwrap().to_vec()).unwrap())
             .collect::<Vec<_>>(),
     );
-    place
+    fixture
         .live_log
         .append(&run.id, None, "w.log", 4, "two".into())
         .await
         .unwrap();
     tokio::time::sleep(Duration::from_millis(400)).await;
     assert!(!all.is_finished());
-    finish(&place.working_finisher(), &run.id, SUCCESS)
+    finish(&fixture.working_finisher(), &run.id, SUCCESS_REPORT)
         .await
         .unwrap();
     let all = tokio::time::timeout(Duration::from_secs(5), all)
@@ -81,15 +81,15 @@ async fn a_log_is_followed_from_the_worker_to_the_store() {
 }
 
 #[tokio::test]
-async fn kill_marks_the_claim_whatever_its_worker_can_do() {
-    let place = place();
-    let unleased = place.held().await;
-    let leased = place.leased("bb", "r2").await.id;
+async fn kill_cancels_the_claim_with_or_without_a_backchannel() {
+    let fixture = Fixture::new();
+    let unleased = fixture.claimed().await;
+    let leased = fixture.leased("bb", "r2").await.id;
     let logs = Arc::new(Logs {
-        active_runs: place.store.clone(),
-        runs: place.store.clone(),
+        active_runs: fixture.store.clone(),
+        runs: fixture.store.clone(),
         stored: Arc::new(MockLogStore::new()),
-        live_log: place.live_log.clone(),
+        live_log: fixture.live_log.clone(),
         backchannel: Arc::new(NoBackchannel),
         ending: CancellationToken::new(),
     });
@@ -99,7 +99,16 @@ async fn kill_marks_the_claim_whatever_its_worker_can_do() {
     ));
     assert!(logs.kill(&leased).await.is_ok());
     for id in [&unleased, &leased] {
-        assert!(place.store.get(id).await.unwrap().unwrap().cancel.is_some());
+        assert!(
+            fixture
+                .store
+                .get(id)
+                .await
+                .unwrap()
+                .unwrap()
+                .cancel
+                .is_some()
+        );
     }
     assert!(matches!(
         logs.kill(&janitor_runner::domain::name::RunId::new("never"))

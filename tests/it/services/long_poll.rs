@@ -12,7 +12,7 @@ use janitor_runner::{
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
-fn wish_of(worker: &str) -> AssignRequest {
+fn request_by(worker: &str) -> AssignRequest {
     AssignRequest {
         claimant: Claimant {
             worker: Some(worker.into()),
@@ -23,18 +23,19 @@ fn wish_of(worker: &str) -> AssignRequest {
 }
 
 #[tokio::test]
-async fn who_waits_gets_what_comes_each_of_them_one() {
-    let place = place();
-    let room = place.waiting_room(&CancellationToken::new());
-    let telling = tokio::spawn({
-        let room = room.clone();
-        async move { room.run().await }
+async fn each_long_poller_gets_one_item() {
+    let fixture = Fixture::new();
+    let long_poll = fixture.long_poll(&CancellationToken::new());
+    let notifying = tokio::spawn({
+        let long_poll = long_poll.clone();
+        async move { long_poll.run().await }
     });
     let waiting: Vec<_> = (0..5)
         .map(|number| {
-            let room = room.clone();
+            let long_poll = long_poll.clone();
             tokio::spawn(async move {
-                room.assign(wish_of(&format!("w{number}")), Duration::from_secs(20))
+                long_poll
+                    .assign(request_by(&format!("w{number}")), Duration::from_secs(20))
                     .await
             })
         })
@@ -42,7 +43,7 @@ async fn who_waits_gets_what_comes_each_of_them_one() {
     tokio::time::sleep(Duration::from_millis(50)).await;
     assert!(waiting.iter().all(|waiting| !waiting.is_finished()));
     let names = ["aa", "bb", "cc", "dd", "ee"];
-    place.queued(&names).await;
+    fixture.queued(&names).await;
     let mut got = vec![];
     for waiting in waiting {
         let assignment = tokio::time::timeout(Duration::from_millis(900), waiting)
@@ -54,23 +55,25 @@ async fn who_waits_gets_what_comes_each_of_them_one() {
     }
     got.sort();
     assert_eq!(got, names);
-    telling.abort();
+    notifying.abort();
 }
 
 #[tokio::test]
-async fn waiting_ends_with_its_time_or_the_process_and_passes_paused_workers_by() {
-    let place = place();
+async fn long_poll_ends_at_timeout_or_shutdown_and_skips_paused_workers() {
+    let fixture = Fixture::new();
     let ending = CancellationToken::new();
-    let room = place.waiting_room(&ending);
-    let telling = tokio::spawn({
-        let room = room.clone();
-        async move { room.run().await }
+    let long_poll = fixture.long_poll(&ending);
+    let notifying = tokio::spawn({
+        let long_poll = long_poll.clone();
+        async move { long_poll.run().await }
     });
     assert!(matches!(
-        room.assign(wish_of("w1"), Duration::from_millis(30)).await,
+        long_poll
+            .assign(request_by("w1"), Duration::from_millis(30))
+            .await,
         Err(ServiceError::QueueEmpty)
     ));
-    place
+    fixture
         .store
         .pause(Pause {
             scope: Scope::Worker("w1".into()),
@@ -81,8 +84,12 @@ async fn waiting_ends_with_its_time_or_the_process_and_passes_paused_workers_by(
         .await
         .unwrap();
     let wait = |worker: &'static str| {
-        let room = room.clone();
-        tokio::spawn(async move { room.assign(wish_of(worker), Duration::from_secs(20)).await })
+        let long_poll = long_poll.clone();
+        tokio::spawn(async move {
+            long_poll
+                .assign(request_by(worker), Duration::from_secs(20))
+                .await
+        })
     };
     let paused = wait("w1");
     // Called by the clock, it stands aside when the first item comes.
@@ -90,7 +97,7 @@ async fn waiting_ends_with_its_time_or_the_process_and_passes_paused_workers_by(
         tokio::time::sleep(Duration::from_millis(30)).await;
         let other = wait(worker);
         tokio::time::sleep(Duration::from_millis(after)).await;
-        place.queued(&[item]).await;
+        fixture.queued(&[item]).await;
         let got = tokio::time::timeout(Duration::from_millis(800), other)
             .await
             .unwrap()
@@ -108,8 +115,8 @@ async fn waiting_ends_with_its_time_or_the_process_and_passes_paused_workers_by(
         Err(ServiceError::Stopping)
     ));
     assert!(matches!(
-        room.assign(wish_of("w2"), Duration::ZERO).await,
+        long_poll.assign(request_by("w2"), Duration::ZERO).await,
         Err(ServiceError::Stopping)
     ));
-    telling.abort();
+    notifying.abort();
 }

@@ -7,10 +7,10 @@ use janitor_runner::{
 };
 
 #[tokio::test]
-async fn a_worker_that_fails_again_and_again_is_quarantined() {
-    let place = place();
-    place.store.add("w1", "secret", None).await.unwrap();
-    let finisher = place.working_finisher();
+async fn repeatedly_failing_worker_is_quarantined() {
+    let fixture = Fixture::new();
+    fixture.store.add("w1", "secret", None).await.unwrap();
+    let finisher = fixture.working_finisher();
     let by_w1 = |run: &str| ClaimRequest {
         claimant: Claimant {
             worker: Some("w1".into()),
@@ -24,20 +24,20 @@ async fn a_worker_that_fails_again_and_again_is_quarantined() {
         ("r3", "worker-failure"),
         ("r4", "worker-failure"),
     ] {
-        assert!(place.store.pauses(start()).await.unwrap().is_empty());
-        place.queued(&["aa"]).await;
-        let active = place.store.claim(by_w1(run)).await.unwrap().unwrap().run;
+        assert!(fixture.store.pauses(start()).await.unwrap().is_empty());
+        fixture.queued(&["aa"]).await;
+        let active = fixture.store.claim(by_w1(run)).await.unwrap().unwrap().run;
         finish(&finisher, &active.id, &format!(r#"{{"code": "{report}"}}"#))
             .await
             .unwrap();
     }
-    let pauses = place.store.pauses(start()).await.unwrap();
+    let pauses = fixture.store.pauses(start()).await.unwrap();
     assert_eq!(pauses[0].scope, Scope::Worker("w1".into()));
     assert!(
         pauses[0].reason.contains("2 failures in a row"),
         "{}",
         pauses[0].reason
     );
-    place.queued(&["aa"]).await;
-    assert_eq!(place.store.claim(by_w1("r5")).await.unwrap(), None);
+    fixture.queued(&["aa"]).await;
+    assert_eq!(fixture.store.claim(by_w1("r5")).await.unwrap(), None);
 }

@@ -14,8 +14,8 @@ use janitor_runner::{
 use std::{fs, path::Path, sync::Arc};
 use tokio::io::AsyncReadExt;
 
-pub fn file(spool: &Path, name: &str, content: &[u8]) -> SpooledFile {
-    let path = spool.join(uuid(name));
+pub fn spooled_file(spool: &Path, name: &str, content: &[u8]) -> SpooledFile {
+    let path = spool.join(spool_name(name));
     fs::write(&path, content).unwrap();
     SpooledFile {
         name: name.into(),
@@ -25,7 +25,7 @@ pub fn file(spool: &Path, name: &str, content: &[u8]) -> SpooledFile {
 }
 
 /// A name in the spool that says nothing of the file's own.
-pub fn uuid(name: &str) -> String {
+pub fn spool_name(name: &str) -> String {
     format!(
         "{:x}",
         name.bytes()
@@ -33,7 +33,7 @@ pub fn uuid(name: &str) -> String {
     )
 }
 
-pub fn small(name: &str, content: &[u8]) -> SpooledFile {
+pub fn memory_file(name: &str, content: &[u8]) -> SpooledFile {
     SpooledFile {
         name: name.into(),
         content: Content::Memory(content.to_vec().into()),
@@ -41,7 +41,7 @@ pub fn small(name: &str, content: &[u8]) -> SpooledFile {
     }
 }
 
-pub async fn content(reader: Option<FileReader>) -> Option<Vec<u8>> {
+pub async fn read(reader: Option<FileReader>) -> Option<Vec<u8>> {
     let mut bytes = vec![];
     reader?.read_to_end(&mut bytes).await.unwrap();
     Some(bytes)

@@ -47,7 +47,7 @@ use janitor_runner::{
 use std::sync::Arc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub struct Place {
+pub struct Fixture {
     pub store: Arc<Embedded>,
     pub clock: Arc<FakeClock>,
     pub config: Arc<CoordinatorConfig>,
@@ -76,7 +76,7 @@ pub fn vanished_rule() -> RetryRule {
     }
 }
 
-pub fn deployment() -> CoordinatorConfig {
+pub fn coordinator_config() -> CoordinatorConfig {
     let campaign = Campaign {
         name: campaign_name("gen"),
         command: Some("true".into()),
@@ -111,69 +111,6 @@ pub fn deployment() -> CoordinatorConfig {
     }
 }
 
-pub fn place() -> Place {
-    let (store, clock, config) = (
-        Arc::new(in_memory()),
-        FakeClock::new(),
-        Arc::new(deployment()),
-    );
-    let events = Arc::new(InProcessEvents::default());
-    let overview = Arc::new(Overview::new(
-        store.clone(),
-        store.clone(),
-        store.clone(),
-        store.clone(),
-        clock.clone(),
-        config.clone(),
-    ));
-    let status_publisher = Arc::new(StatusPublisher::new(overview, events.clone()));
-    let leader = Arc::new(Leader::new(store.clone(), "this".to_owned()));
-    let follow_ups = Arc::new(FollowUps::new(
-        store.clone(),
-        store.clone(),
-        clock.clone(),
-        leader.clone(),
-    ));
-    let outbox_publisher = Arc::new(OutboxPublisher::new(
-        store.clone(),
-        events.clone(),
-        leader.clone(),
-        Arc::new(Metrics::new()),
-    ));
-    let keepalive = Arc::new(Keepalive::new(
-        store.clone(),
-        store.clone(),
-        clock.clone(),
-        config.clone(),
-    ));
-    let live_log = Arc::new(LiveLogIngest::new(
-        store.clone(),
-        keepalive.clone(),
-        config.clone(),
-    ));
-    let retry_policy = Arc::new(RetryPolicy {
-        parking: store.clone(),
-        pauses: store.clone(),
-        credentials: store.clone(),
-        clock: clock.clone(),
-        randomness: Arc::new(SystemRandomness),
-        config: config.clone(),
-    });
-    Place {
-        store,
-        clock,
-        config,
-        events,
-        status_publisher,
-        leader,
-        outbox_publisher,
-        follow_ups,
-        keepalive,
-        live_log,
-        retry_policy,
-    }
-}
-
 pub fn working_artifacts() -> Arc<dyn ArtifactStore> {
     let mut artifacts = MockArtifactStore::new();
     artifacts.expect_store().returning(|_, _| Ok(()));
@@ -186,11 +123,78 @@ pub fn working_logs() -> Arc<dyn LogStore> {
     Arc::new(logs)
 }
 
-pub fn away() -> Fault {
+pub fn unavailable() -> Fault {
     Fault::unavailable("try", "it is away")
 }
 
-impl Place {
+/// The publisher of what is running, on the events of this process.
+fn status_publisher(
+    store: &Arc<Embedded>,
+    clock: &Arc<FakeClock>,
+    config: &Arc<CoordinatorConfig>,
+    events: &Arc<InProcessEvents>,
+) -> Arc<StatusPublisher> {
+    let overview = Overview::new(
+        store.clone(),
+        store.clone(),
+        store.clone(),
+        store.clone(),
+        clock.clone(),
+        config.clone(),
+    );
+    Arc::new(StatusPublisher::new(Arc::new(overview), events.clone()))
+}
+
+impl Fixture {
+    /// Services over an empty store, at the time of [`start`].
+    pub fn new() -> Self {
+        let store = Arc::new(in_memory());
+        let clock = FakeClock::new();
+        let config = Arc::new(coordinator_config());
+        let events = Arc::new(InProcessEvents::default());
+        let leader = Arc::new(Leader::new(store.clone(), "this".to_owned()));
+        let keepalive = Arc::new(Keepalive::new(
+            store.clone(),
+            store.clone(),
+            clock.clone(),
+            config.clone(),
+        ));
+        Self {
+            status_publisher: status_publisher(&store, &clock, &config, &events),
+            outbox_publisher: Arc::new(OutboxPublisher::new(
+                store.clone(),
+                events.clone(),
+                leader.clone(),
+                Arc::new(Metrics::new()),
+            )),
+            follow_ups: Arc::new(FollowUps::new(
+                store.clone(),
+                store.clone(),
+                clock.clone(),
+                leader.clone(),
+            )),
+            live_log: Arc::new(LiveLogIngest::new(
+                store.clone(),
+                keepalive.clone(),
+                config.clone(),
+            )),
+            retry_policy: Arc::new(RetryPolicy {
+                parking: store.clone(),
+                pauses: store.clone(),
+                credentials: store.clone(),
+                clock: clock.clone(),
+                randomness: Arc::new(SystemRandomness),
+                config: config.clone(),
+            }),
+            store,
+            clock,
+            config,
+            events,
+            leader,
+            keepalive,
+        }
+    }
+
     pub fn finisher(
         &self,
         recorder: Arc<dyn RunRecorder>,
@@ -265,19 +269,19 @@ impl Place {
             .enqueue(batch(
                 codebases
                     .iter()
-                    .map(|name| wish(name, Bucket::Default, 1.0))
+                    .map(|name| enqueue_request(name, Bucket::Default, 1.0))
                     .collect(),
             ))
             .await
             .unwrap();
     }
 
-    pub async fn held(&self) -> RunId {
+    pub async fn claimed(&self) -> RunId {
         self.queued(&["aa"]).await;
         self.store.claim(claim("r1")).await.unwrap().unwrap().run.id
     }
 
-    pub async fn nothing_is_held(&self) -> bool {
+    pub async fn nothing_is_claimed(&self) -> bool {
         ActiveRunStore::list(self.store.as_ref())
             .await
             .unwrap()
@@ -308,7 +312,8 @@ pub fn upload(report: &str) -> Upload {
     }
 }
 
-pub const SUCCESS: &str = r#"{"code": "success", "revision": "r", "target": {"name": "generic"}}"#;
+pub const SUCCESS_REPORT: &str =
+    r#"{"code": "success", "revision": "r", "target": {"name": "generic"}}"#;
 
 /// Finishes a run as the API does.
 pub async fn finish(
@@ -317,7 +322,7 @@ pub async fn finish(
     report: &str,
 ) -> Result<Finished, ServiceError> {
     match finisher.find(id, None).await? {
-        Finishable::Active(held) => finisher.finish(*held, &upload(report)).await,
+        Finishable::Active(claimed) => finisher.finish(*claimed, &upload(report)).await,
         Finishable::Finished(run) => Ok(Finished {
             run: *run,
             first_time: false,
@@ -325,7 +330,7 @@ pub async fn finish(
     }
 }
 
-impl Place {
+impl Fixture {
     pub fn working_finisher(&self) -> Arc<janitor_runner::services::finish::Finisher> {
         self.finisher(self.store.clone(), working_artifacts(), working_logs())
     }
@@ -345,7 +350,7 @@ impl Place {
         self.clock.now()
     }
 
-    pub fn waiting_room(&self, ending: &CancellationToken) -> Arc<LongPoll> {
+    pub fn long_poll(&self, ending: &CancellationToken) -> Arc<LongPoll> {
         let assigner = self.assigner(self.store.clone(), Arc::new(NoVcs));
         Arc::new(LongPoll::new(
             assigner,

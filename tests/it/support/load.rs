@@ -1,6 +1,6 @@
 //! Clients that add, claim and finish without end, and remember what they were told; and what must hold afterwards.
 
-use super::process::{Server, answer, client, upload};
+use super::process::{Server, client, send, upload};
 use serde_json::{Value, json};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,7 +13,7 @@ use std::{
 use tokio::task::JoinHandle;
 
 /// A request that takes longer has been hung by something.
-const PATIENCE: Duration = Duration::from_secs(30);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What the servers said that they had done.
 #[derive(Default)]
@@ -75,7 +75,7 @@ impl Load {
     ) -> Option<(u16, Value)> {
         let started = Instant::now();
         let answer = async {
-            let response = request.timeout(PATIENCE).send().await.ok()?;
+            let response = request.timeout(REQUEST_TIMEOUT).send().await.ok()?;
             let status = response.status().as_u16();
             let retry = response.headers().contains_key("retry-after");
             Some((status, retry, response.text().await.ok()?))
@@ -226,7 +226,7 @@ fn names(list: &Value, field: &str) -> BTreeSet<String> {
 }
 
 /// Whatever was acknowledged is there, nothing was done twice, and what was to follow followed.
-pub async fn nothing_is_lost(server: &Server, seen: &Acknowledged) {
+pub async fn assert_nothing_lost(server: &Server, seen: &Acknowledged) {
     assert_eq!(seen.wrong, Vec::<String>::new());
     let codebases = names(&server.get("/codebases").await.1, "name");
     let candidates = names(&server.get("/candidates").await.1, "codebase");
@@ -235,7 +235,7 @@ pub async fn nothing_is_lost(server: &Server, seen: &Acknowledged) {
     let missing: Vec<_> = seen.candidates.difference(&candidates).collect();
     assert!(missing.is_empty(), "candidates: {missing:?}");
     for (id, answered) in &seen.results {
-        let again = answer(
+        let again = send(
             server
                 .request("POST", &format!("/active-runs/{id}/finish"))
                 .multipart(upload(&json!({}), &[])),
@@ -260,11 +260,11 @@ pub async fn nothing_is_lost(server: &Server, seen: &Acknowledged) {
         .filter(|id| !seen.results.contains_key(*id) && !active.contains(*id))
         .collect();
     assert!(lost.is_empty(), "{lost:?}");
-    follow_ups_happened(server, seen).await;
+    assert_every_candidate_is_queued(server, seen).await;
 }
 
 /// Every codebase with a candidate is queued, or a worker has it.
-async fn follow_ups_happened(server: &Server, seen: &Acknowledged) {
+async fn assert_every_candidate_is_queued(server: &Server, seen: &Acknowledged) {
     let mut missing = BTreeSet::new();
     for _ in 0..200 {
         let queued = names(&server.get("/queue").await.1, "codebase");

@@ -202,7 +202,7 @@ impl Server {
     }
 
     /// Waits for its end, which it was told; answers whether it ended well.
-    pub async fn ended(&mut self) -> bool {
+    pub async fn wait_for_exit(&mut self) -> bool {
         let mut child = self.child.take().unwrap();
         tokio::task::spawn_blocking(move || child.wait().unwrap().success())
             .await
@@ -222,7 +222,7 @@ impl Server {
     }
 
     pub async fn post(&self, path: &str, body: &Value) -> (u16, Value) {
-        answer(self.request("POST", path).json(body)).await
+        send(self.request("POST", path).json(body)).await
     }
 
     pub fn public_request(&self, method: &str, path: &str) -> reqwest::RequestBuilder {
@@ -245,7 +245,7 @@ impl Server {
     }
 
     pub async fn get(&self, path: &str) -> (u16, Value) {
-        answer(self.request("GET", path)).await
+        send(self.request("GET", path)).await
     }
 
     pub async fn add_worker(&self, name: &str, password: &str) {
@@ -325,7 +325,7 @@ impl Server {
     }
 
     pub async fn finish(&self, id: &str, report: &Value, files: &[(&str, &[u8])]) -> (u16, Value) {
-        answer(
+        send(
             self.request("POST", &format!("/active-runs/{id}/finish"))
                 .multipart(upload(report, files)),
         )
@@ -334,7 +334,7 @@ impl Server {
 }
 
 /// The status, and the body as JSON or as text.
-pub async fn answer(request: reqwest::RequestBuilder) -> (u16, Value) {
+pub async fn send(request: reqwest::RequestBuilder) -> (u16, Value) {
     let response = request.send().await.unwrap();
     let status = response.status().as_u16();
     let text = response.text().await.unwrap();

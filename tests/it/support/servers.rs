@@ -190,7 +190,7 @@ impl Private {
     }
 
     /// `stop`, `continue`, `kill` or `start`.
-    pub fn tell(&mut self, command: &str, kind: &str) {
+    pub fn control(&mut self, command: &str, kind: &str) {
         writeln!(self.child.stdin.as_mut().unwrap(), "{command} {kind}").unwrap();
         let mut line = String::new();
         self.answers.read_line(&mut line).unwrap();

@@ -192,7 +192,7 @@ impl WorkerHarness {
     }
 
     /// Waits until the log of an active run says something.
-    pub async fn says(&self, id: &str, text: &str) {
+    pub async fn log_contains(&self, id: &str, text: &str) {
         let text = text.to_owned();
         self.server
             .until(&format!("/log/{id}/worker.log"), move |log| {
@@ -202,7 +202,7 @@ impl WorkerHarness {
     }
 
     /// The run of that id, once it is stored with that code.
-    pub async fn ended(&self, id: &str, code: &str) -> Value {
+    pub async fn wait_for_run(&self, id: &str, code: &str) -> Value {
         self.server
             .until(&format!("/runs/{id}?full=1"), |run| run["code"] == code)
             .await
@@ -224,7 +224,7 @@ impl WorkerHarness {
 }
 
 /// Notes what a fault came to, for the table in docs/faults.md (`make faults`).
-pub fn row(file: &str, cells: &[&str]) {
+pub fn record_outcome(file: &str, cells: &[&str]) {
     let folder = super::process::root().join("target/fault-rows");
     std::fs::create_dir_all(&folder).unwrap();
     std::fs::write(folder.join(file), format!("| {} |\n", cells.join(" | "))).unwrap();
