@@ -1,4 +1,4 @@
-//! `Backchannel`: what each adapter makes of the answers of its kind of worker, from a server that plays one.
+//! `Backchannel`: how each adapter interprets the responses of its kind of worker, from a fake one.
 
 use crate::support::{fake_backchannel::FakeWorker, start, values::*};
 use janitor_runner::{
@@ -58,7 +58,6 @@ fn ping_kind(ping: &Ping) -> &'static str {
     }
 }
 
-/// An adapter at a worker that plays this.
 fn polling(fake: &FakeWorker) -> PollingBackchannel {
     PollingBackchannel::new(guarded_client(), &fake.url())
 }
@@ -159,7 +158,7 @@ async fn refused_connection_is_fatal_and_timeout_is_not() {
         assert_eq!(ping_kind(&kind.ping(&run()).await), "failed");
         assert!(
             asked.elapsed() < Duration::from_secs(2),
-            "a worker that drips holds the task"
+            "a trickling worker blocks the task"
         );
     }
 }
@@ -189,7 +188,7 @@ async fn kill_reaches_only_the_worker_of_that_run() {
     fake.respond_with("/log-id", 200, "r1");
     fake.respond_with("/kill", 200, "r1");
     polling(&fake).kill(&run()).await.unwrap();
-    // The newer generation has no such route.
+    // The newer generation of workers has no such route.
     fake.respond_with("/kill", 404, "");
     assert!(matches!(
         polling(&fake).kill(&run()).await,
@@ -200,7 +199,7 @@ async fn kill_reaches_only_the_worker_of_that_run() {
         polling(&fake).kill(&run()).await,
         Err(BackchannelError::Unreachable(_))
     ));
-    let told = fake.received_requests("/kill");
+    let kills = fake.received_requests("/kill");
     for other in ["r2", "null"] {
         fake.respond_with("/log-id", 200, other);
         assert!(matches!(
@@ -208,8 +207,8 @@ async fn kill_reaches_only_the_worker_of_that_run() {
             Err(BackchannelError::Unreachable(_))
         ));
     }
-    assert_eq!(fake.received_requests("/kill"), told);
-    // Jenkins sends the caller back to the job.
+    assert_eq!(fake.received_requests("/kill"), kills);
+    // Jenkins redirects the caller to the job.
     fake.respond_with("/stop", 302, "");
     jenkins(&fake).kill(&run()).await.unwrap();
     fake.respond_with("/stop", 403, "");

@@ -152,7 +152,7 @@ async fn duplicate_location_is_rejected<S: Catalog>(store: &S) {
         matches!(refused, Err(CatalogError::DuplicateLocation { holder, .. }) if holder == "aa")
     );
     assert_eq!(store.codebases().await.unwrap().len(), 1);
-    // Once it moved away, the place is free.
+    // Once the other codebase has moved, the location is free.
     store
         .upload_codebases(vec![bare_codebase("aa"), full_codebase("cc")])
         .await

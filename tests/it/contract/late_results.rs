@@ -77,7 +77,7 @@ where
     );
     assert_eq!(store.run(&run.id).await.unwrap().unwrap(), run);
     assert_eq!(store.latest(9).await.unwrap(), std::slice::from_ref(&run));
-    // As if it had been recorded in time.
+    // The item is removed and followed up as if the run had been recorded in time.
     assert_eq!(QueueStore::list(store, 9).await.unwrap(), vec![]);
     assert_eq!(store.parked(None, 9).await.unwrap(), vec![]);
     let follow_ups: Vec<_> = store
@@ -96,18 +96,18 @@ where
             .as_deref(),
         Some("1.0-1")
     );
-    let told: Vec<Event> = store
+    let published: Vec<Event> = store
         .pending(9)
         .await
         .unwrap()
         .into_iter()
-        .map(|news| news.event)
+        .map(|entry| entry.event)
         .collect();
     assert!(
-        matches!(told.last(), Some(Event::Result(told)) if **told == run),
-        "{told:?}"
+        matches!(published.last(), Some(Event::Result(result)) if **result == run),
+        "{published:?}"
     );
-    assert_eq!(told.len(), 2, "{told:?}");
+    assert_eq!(published.len(), 2, "{published:?}");
     let again = LateRun {
         run: Run {
             description: Some("other".into()),

@@ -1,5 +1,5 @@
 //! The contracts of the ports: plain async functions over a store, run for every adapter by `contract!`.
-//! A new adapter gets a line in the macro's list; a new promise of a port gets a case.
+//! A new adapter gets an entry in the macro's list; a new rule of a port gets a case.
 
 mod active_runs;
 mod artifact_store;

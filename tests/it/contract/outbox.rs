@@ -1,4 +1,4 @@
-//! `Outbox` and `LeaderElection`.
+//! `Outbox`.
 
 use super::contract;
 use crate::support::values::*;
@@ -56,7 +56,7 @@ async fn pending_entries_are_ordered_and_complete<
         .await
         .unwrap()
         .into_iter()
-        .map(|news| news.event)
+        .map(|entry| entry.event)
         .collect();
     let decided = |publish_status| {
         Event::PublishStatus(Box::new(Run {
@@ -64,14 +64,14 @@ async fn pending_entries_are_ordered_and_complete<
             ..first.clone()
         }))
     };
-    // A result's own publish status may be that of today.
-    let Event::Result(told) = &events[0] else {
+    // The publish status of a result may be the one of the moment of publishing.
+    let Event::Result(result) = &events[0] else {
         panic!("{:?}", events[0])
     };
     assert_eq!(
         Run {
             publish_status: PublishStatus::Unknown,
-            ..*told.clone()
+            ..*result.clone()
         },
         first
     );
@@ -93,9 +93,12 @@ async fn published_outbox_entries_are_deleted<
 ) {
     recorded_run(store, "r1").await;
     recorded_run(store, "r2").await;
-    let news = store.pending(9).await.unwrap();
-    store.mark_published(&[news[0].id, 99_999]).await.unwrap();
-    assert_eq!(store.pending(9).await.unwrap(), news[1..]);
+    let entries = store.pending(9).await.unwrap();
+    store
+        .mark_published(&[entries[0].id, 99_999])
+        .await
+        .unwrap();
+    assert_eq!(store.pending(9).await.unwrap(), entries[1..]);
 }
 
 async fn recording_twice_adds_one_outbox_entry<

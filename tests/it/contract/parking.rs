@@ -68,7 +68,7 @@ async fn parked_item_is_skipped_until_unparked<
         [(run.item.id, state)]
     );
     assert_eq!(store.parked(Some(run.item.id), 9).await.unwrap(), vec![]);
-    // It keeps its place, and is skipped, by name too.
+    // It keeps its position, and is skipped by claims of its codebase too.
     assert_eq!(QueueStore::list(store, 9).await.unwrap()[0], run.item);
     assert_eq!(
         store

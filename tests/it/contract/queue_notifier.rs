@@ -12,13 +12,13 @@ async fn new_items_notify_waiters<
 >(
     store: &S,
 ) {
-    let told = || async {
+    let notified = || async {
         tokio::time::timeout(Duration::from_secs(5), store.wait_for_items())
             .await
             .unwrap()
     };
     queued(store, &["aa", "bb"]).await;
-    assert_eq!(told().await, 2);
+    assert_eq!(notified().await, 2);
     assert!(
         tokio::time::timeout(Duration::from_millis(50), store.wait_for_items())
             .await
@@ -26,8 +26,8 @@ async fn new_items_notify_waiters<
     );
     let run = store.claim(claim("r1")).await.unwrap().unwrap().run;
     store.release(&run.id, &run.token, start()).await.unwrap();
-    assert_eq!(told().await, 1);
+    assert_eq!(notified().await, 1);
     store.pause(pause("all", "")).await.unwrap();
     store.unpause(&scope("all", "")).await.unwrap();
-    assert!(told().await >= 1);
+    assert!(notified().await >= 1);
 }

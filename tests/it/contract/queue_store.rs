@@ -227,9 +227,9 @@ async fn enqueue_of_claimed_item_is_deferred<S: QueueStore + ActiveRunStore + Ca
     let claimed = store.claim(claim("r1")).await.unwrap().unwrap().run;
     let mut again = enqueue_request("aa", Bucket::Manual, 1.0);
     again.command = "newer".into();
-    let answer = store.enqueue(batch(vec![again])).await.unwrap()[0];
-    assert_eq!(answer.queue_id, claimed.item.id);
-    assert_eq!(answer.bucket, Bucket::Default);
+    let response = store.enqueue(batch(vec![again])).await.unwrap()[0];
+    assert_eq!(response.queue_id, claimed.item.id);
+    assert_eq!(response.bucket, Bucket::Default);
     assert_eq!(store.claim(claim("r2")).await.unwrap(), None);
     store
         .release(&claimed.id, &claimed.token, start())

@@ -1,4 +1,4 @@
-//! `RunRecorder`: recording a run while its claim is claimed.
+//! `RunRecorder`: recording a run while its claim is held.
 
 use super::{contract, steps::*};
 use crate::support::values::*;

@@ -73,7 +73,7 @@ pub fn abandoned(active: &ActiveRun) -> Run {
     }
 }
 
-/// Its worker vanished: the item goes back in that state.
+/// Records that the worker of a run vanished; its item is requeued in that state.
 pub async fn requeue_abandoned<S: RunStore + RunRecorder>(
     store: &S,
     active: &ActiveRun,

@@ -1,4 +1,4 @@
-//! The Python runner and ours take turns on the same Redis, with the active runs kept.
+//! The Python runner and ours take turns on the same Redis, and each keeps the active runs of the other.
 
 use crate::support::{
     process::{Server, send},
@@ -106,7 +106,7 @@ async fn runs_of_the_python_runner_are_adopted() {
         server.get("/status").await.1["rate_limit_hosts"],
         json!({ "slow.example": "2999-01-01T00:00:00" })
     );
-    // Its item is not handed out again.
+    // Its item is not assigned again.
     let taken = send(
         server
             .request("POST", "/active-runs")
@@ -139,8 +139,8 @@ async fn runs_finished_by_the_python_runner_are_released() {
     let mut server = fixture.server().await;
     server.add_worker("w1", "secret1").await;
     queued(&server, &["aa", "bb"]).await;
-    let wish = json!({ "worker": "w1", "backchannel": { "kind": "jenkins", "url": "http://127.0.0.1:1/job" } });
-    let taken = send(server.request("POST", "/active-runs").json(&wish))
+    let request = json!({ "worker": "w1", "backchannel": { "kind": "jenkins", "url": "http://127.0.0.1:1/job" } });
+    let taken = send(server.request("POST", "/active-runs").json(&request))
         .await
         .1;
     let id = taken["id"].as_str().unwrap().to_owned();
@@ -159,7 +159,7 @@ async fn runs_finished_by_the_python_runner_are_released() {
         json!({ "my_url": "http://127.0.0.1:1/job", "jenkins": null })
     );
     assert!(hash(&fixture.url(), "last-keepalive").await[&id].starts_with("20"));
-    // The Python runner takes over, finishes the run, and gives back: nothing of it is active any more.
+    // The Python runner adopts the run and finishes it while ours is down: it is not active any more afterwards.
     server.kill();
     let finished = format!(
         "INSERT INTO change_set (id, campaign) VALUES ('{id}', 'gen');
@@ -255,30 +255,30 @@ async fn events_are_published_on_their_channels() {
         .0,
         200
     );
-    let mut heard: BTreeMap<String, Vec<Value>> = BTreeMap::new();
+    let mut received: BTreeMap<String, Vec<Value>> = BTreeMap::new();
     let mut messages = channel.into_on_message();
-    while heard.len() < 3 || heard["queue"].last().unwrap()["processing"] != json!([]) {
+    while received.len() < 3 || received["queue"].last().unwrap()["processing"] != json!([]) {
         let message = tokio::time::timeout(Duration::from_secs(10), messages.next())
             .await
-            .unwrap_or_else(|_| panic!("{heard:?}"))
+            .unwrap_or_else(|_| panic!("{received:?}"))
             .unwrap();
         let text: String = message.get_payload().unwrap();
-        heard
+        received
             .entry(message.get_channel_name().to_owned())
             .or_default()
             .push(serde_json::from_str(&text).unwrap());
     }
-    let result = &heard["result"][0];
+    let result = &received["result"][0];
     assert_eq!(result["log_id"], json!(id));
     assert_eq!(result["code"], json!("success"));
     assert_eq!(result["logfilenames"], json!(["w.log"]));
     assert_eq!(
-        heard["publish-status"],
+        received["publish-status"],
         [
             json!({ "run_id": id, "publish_status": "approved", "codebase": "aa", "campaign": "gen" })
         ]
     );
-    let held = heard["queue"]
+    let held = received["queue"]
         .iter()
         .find(|status| status["processing"] != json!([]))
         .unwrap();

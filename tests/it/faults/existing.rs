@@ -1,4 +1,4 @@
-//! A database that the Janitor made, with rows of every kind: ours is started on it, and changes nothing of theirs.
+//! A database of the Janitor, with rows of every kind: the runner starts on it and changes nothing of the Janitor's.
 
 use crate::support::{
     process::{PROGRAM, Server, send},
@@ -9,7 +9,7 @@ use serde_json::json;
 use sqlx::{Connection, PgConnection};
 use std::process::Command;
 
-/// The Janitor's tables with triggers of its own kind: for each row, when a run is inserted, before its branches are.
+/// The Janitor's tables with its own triggers, which fire for each row when a run is inserted, before its branches are.
 fn janitors_schema() -> String {
     let ours = include_str!("../../../migrations/janitor/0001_schema.sql");
     let tables = ours.split("-- last_run follows").next().unwrap();
@@ -25,8 +25,8 @@ async fn janitors_database() -> String {
     url
 }
 
-/// Everything that is theirs: columns, constraints, triggers, functions, and every row.
-async fn theirs(url: &str) -> Vec<String> {
+/// Everything that belongs to the Janitor: columns, constraints, triggers, functions, and every row.
+async fn janitor_snapshot(url: &str) -> Vec<String> {
     let mut connection = PgConnection::connect(url).await.unwrap();
     let mut all: Vec<String> = sqlx::query_scalar(
         "SELECT format('%s.%s %s %s', c.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull)
@@ -84,14 +84,14 @@ fn migrate(url: &str, more: &[&str]) -> (bool, String) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn migration_changes_nothing_of_the_janitor() {
     let url = janitors_database().await;
-    let before = theirs(&url).await;
-    // Version 1 is the Janitor's own tables, which are there.
+    let before = janitor_snapshot(&url).await;
+    // Version 1 has the Janitor's own tables, which exist already.
     let ours = "  2: the runner's tables\n  3: leases, parked items, pauses, limits and logs of active runs\n";
     assert_eq!(
         migrate(&url, &["--dry-run"]),
         (true, format!("Would apply:\n{ours}"))
     );
-    assert_eq!(theirs(&url).await, before);
+    assert_eq!(janitor_snapshot(&url).await, before);
     assert_eq!(migrate(&url, &[]), (true, format!("Applied:\n{ours}")));
     assert_eq!(
         migrate(&url, &[]),
@@ -111,7 +111,7 @@ async fn migration_changes_nothing_of_the_janitor() {
     ] {
         assert_eq!(server.get(path).await.0, 200, "{path}");
     }
-    assert_eq!(theirs(&url).await, before);
+    assert_eq!(janitor_snapshot(&url).await, before);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -125,7 +125,7 @@ async fn data_of_the_janitor_is_read_and_extended() {
     assert_eq!(run["tags"], json!([["upstream/1.0", "t1"]]));
     assert_eq!(run["branches"], json!([["main", "gen", "r1", "r2"]]));
     assert_eq!(server.get("/queue").await.1[0]["codebase"], "cb-old");
-    // The password that pgcrypto made, with the hash that it makes by itself and with an older one.
+    // Passwords that pgcrypto hashed, with its default algorithm and with an older one.
     for (worker, password) in [("w-old", "secret-old"), ("w-md5", "secret-md5")] {
         let login = |password: &str| {
             server
@@ -144,7 +144,7 @@ async fn data_of_the_janitor_is_read_and_extended() {
             "{worker}"
         );
     }
-    // A command other than that of the open proposal's run goes first of all.
+    // A command that differs from that of the open proposal's run is queued first of all.
     let upload = json!([{ "codebase": "cb-old", "campaign": "gen", "command": "other" }]);
     let stored = send(server.request("POST", "/candidates").json(&upload))
         .await

@@ -1,4 +1,4 @@
-//! The bucket is away, refuses, or the disk is full.
+//! The bucket is unavailable, refuses a write, or the disk is full.
 
 use crate::support::{
     load::{Load, assert_nothing_lost},
@@ -38,20 +38,20 @@ async fn object(gcs: &str, bucket: &str, name: &str) -> Option<Vec<u8>> {
         "{gcs}/storage/v1/b/{bucket}/o/{}?alt=media",
         name.replace('/', "%2F")
     );
-    let answer = crate::support::process::client()
+    let response = crate::support::process::client()
         .get(url)
         .send()
         .await
         .unwrap();
-    if answer.status() == 200 {
-        Some(answer.bytes().await.unwrap().to_vec())
+    if response.status() == 200 {
+        Some(response.bytes().await.unwrap().to_vec())
     } else {
         None
     }
 }
 
-/// Runs whose files wait in the backup directory.
-fn waiting(home: &Path) -> usize {
+/// The number of runs whose files wait in the backup directory.
+fn spooled_folders(home: &Path) -> usize {
     let folders = |path: &Path| {
         std::fs::read_dir(path)
             .into_iter()
@@ -65,14 +65,14 @@ fn waiting(home: &Path) -> usize {
 
 async fn drainer_moves_every_folder(server: &Server) {
     for _ in 0..600 {
-        if waiting(&server.home) == 0 {
+        if spooled_folders(&server.home) == 0 {
             return;
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     panic!(
         "{} folders still wait: {}",
-        waiting(&server.home),
+        spooled_folders(&server.home),
         server.log()
     );
 }
@@ -93,7 +93,7 @@ async fn gcs_is_away(down: &str, up: &str) {
     tokio::time::sleep(Duration::from_secs(1)).await;
     private.control(down, "gcs");
     let before = load.load.finished();
-    // A stopped bucket is given up after five seconds without a byte; what comes after that waits at once.
+    // A stopped bucket times out after five seconds without a byte; later files are spooled immediately.
     tokio::time::sleep(Duration::from_secs(if down == "stop" { 11 } else { 2 })).await;
     assert!(
         load.load.finished() > before + 10,
@@ -109,14 +109,14 @@ async fn gcs_is_away(down: &str, up: &str) {
         .await
         .unwrap();
     assert!(metrics.contains("janitor_runner_backup_runs"), "{metrics}");
-    let waited = waiting(home.path());
+    let waited = spooled_folders(home.path());
     assert!(waited > 10, "{waited} folders wait");
-    // What waits is found again after a restart, and read while it waits.
+    // Waiting files are found again after a restart, and can be read while they wait.
     server.kill();
     server.run().await;
     private.control(up, "gcs");
     if down == "kill" {
-        // The fake forgets its buckets.
+        // The fake GCS loses its buckets when it is killed.
         let made = crate::support::process::client()
             .post(format!("{gcs}/storage/v1/b"))
             .json(&json!({ "name": bucket }))
@@ -129,7 +129,7 @@ async fn gcs_is_away(down: &str, up: &str) {
     let seen = load.stop().await;
     drainer_moves_every_folder(&server).await;
     println!(
-        "GCS {down}: {} results acknowledged, {waited} folders waited, answers {:?}, slowest {:?}",
+        "GCS {down}: {} results acknowledged, {waited} folders waited, responses {:?}, slowest {:?}",
         seen.results.len(),
         seen.statuses,
         seen.slowest
@@ -145,7 +145,7 @@ async fn gcs_is_away(down: &str, up: &str) {
         assert_eq!(kept, seen.results.len());
         assert_nothing_lost(&server, &seen).await;
     } else {
-        // All but those that the fake forgot when it was killed.
+        // All but those that the fake GCS lost when it was killed.
         assert!(
             kept >= seen.results.len() - before - 4,
             "{kept} of {} are there, {before} were forgotten",
@@ -164,7 +164,7 @@ async fn killed_gcs_loses_nothing() {
     gcs_is_away("kill", "start").await;
 }
 
-/// A bucket in memory that lets nothing be overwritten.
+/// A bucket in memory that refuses to overwrite objects.
 #[derive(Default)]
 struct Strict(Mutex<BTreeMap<String, Vec<u8>>>);
 
@@ -271,7 +271,7 @@ async fn full_spool_loses_no_acknowledged_result() {
     tokio::time::sleep(Duration::from_secs(1)).await;
     let seen = load.stop().await;
     println!(
-        "spool full: {} results of others acknowledged, answers {:?}",
+        "spool full: {} results of others acknowledged, responses {:?}",
         seen.results.len(),
         seen.statuses
     );

@@ -1,5 +1,5 @@
-//! Plans that were made while a table was empty must still do when it is full: plans are kept (ADR 8), and which of several
-//! indexes they take must not depend on what the table once was.
+//! Query plans that were cached while a table was empty must be fast when it is full: connections keep their plans (ADR 8),
+//! and which of several indexes they use must not depend on what the table once held.
 
 use crate::support::{servers, start, values::*};
 use chrono::TimeDelta;
@@ -17,8 +17,8 @@ const CODEBASES: usize = 3000;
 const INITIAL_RUNS: usize = 500;
 const LATER_RUNS: usize = 12_000;
 
-/// Runs of a campaign; `codebase` is an expression of their number. All began at once, which makes the index on campaign and time
-/// small, and so the first choice among those that seem equal.
+/// Inserts runs of a campaign; `codebase` is an expression of their number. All have the same start time, which makes the index
+/// on campaign and time small, and so the planner's first choice among those that seem equal.
 fn runs(from: usize, to: usize, codebase: &str) -> String {
     format!(
         "INSERT INTO change_set (id, campaign) SELECT 'old-' || i, 'gen' FROM generate_series({from}, {to}) AS i;
@@ -64,9 +64,9 @@ async fn plans_cached_on_empty_tables_stay_fast() {
         )
         .await
         .unwrap();
-    // What is known of the table is that it was empty; with some rows in it, an index that is of no use looks as good as the right one.
+    // The statistics say that the table is empty. With a few rows in it, a useless index looks as good as the right one.
     servers::execute(&url, &runs(1, INITIAL_RUNS, "'cb-' || i")).await;
-    // Each connection of the pool makes its plans now.
+    // Each connection of the pool caches its plans now.
     let early: Vec<_> = (0..6)
         .map(|number| {
             let (store, some) = (store.clone(), keys[..3].to_vec());
@@ -102,7 +102,7 @@ async fn plans_cached_on_empty_tables_stay_fast() {
         .map(|name| enqueue_request(name, Bucket::Default, 1.0))
         .collect();
     quick(
-        "queueing",
+        "enqueuing",
         store.enqueue(EnqueueBatch {
             items: requests,
             settles: vec![],
@@ -126,21 +126,21 @@ async fn plans_cached_on_empty_tables_stay_fast() {
             .await
             .unwrap();
         quick(
-            "looking for a revision",
+            "looking up a revision",
             store.run_of_revision(&pair(&name, "gen"), "r2"),
         )
         .await
         .unwrap()
         .unwrap();
         quick(
-            "looking for a place",
+            "looking up a position",
             store.position(&pair(&format!("cb-{number}"), "gen")),
         )
         .await
         .unwrap()
         .unwrap();
     }
-    // A queue that nobody has counted yet.
+    // Rows that are in no statistics yet.
     let more = "INSERT INTO codebase (name) SELECT 'more-' || i FROM generate_series(1, 30000) AS i;
         INSERT INTO queue (codebase, suite, command, priority) SELECT 'more-' || i, 'gen', 'true', i FROM generate_series(1, 30000) AS i";
     servers::execute(&url, more).await;

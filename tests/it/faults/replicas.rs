@@ -1,4 +1,4 @@
-//! Several server processes on one database: each item is handed out once, and the death of some loses nothing.
+//! Several server processes on one database: each item is assigned once, and the death of some loses nothing.
 
 use crate::support::{
     load::{Load, assert_nothing_lost},
@@ -87,23 +87,22 @@ async fn two_dead_servers_of_four_lose_nothing() {
     all[0].add_worker("w1", "secret1").await;
     let load = Load::start(&all.iter().collect::<Vec<_>>(), 12);
     load.finishes(20).await;
-    // The first leads, since it was there first; and another one.
+    // The first server leads, because it started first. Another one dies after it.
     all[0].kill();
     tokio::time::sleep(Duration::from_millis(300)).await;
     all[2].kill();
     load.finishes(31).await;
     let seen = load.stop().await;
     println!(
-        "two of four killed: {} results acknowledged, answers {:?}",
+        "two of four killed: {} results acknowledged, responses {:?}",
         seen.results.len(),
         seen.statuses
     );
     assert!(seen.results.len() > 50);
-    // Another one takes over the follow-ups within the term of the first.
+    // Another one leads once the lease of the first has expired, and processes the follow-ups.
     assert_nothing_lost(&all[1], &seen).await;
 }
 
-/// How soon another runner does what the dead one led.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn leadership_is_taken_over_within_seconds() {
     let home = tempfile::tempdir().unwrap();

@@ -18,7 +18,7 @@ use std::{
 };
 
 const CLIENTS: usize = 6;
-/// What the issue allows a request to take while a store is down.
+/// The longest that a request may take while a store is down.
 const MAX_OUTAGE_RESPONSE: Duration = Duration::from_secs(2);
 
 async fn migrated(private: &Private) -> String {
@@ -34,18 +34,18 @@ async fn seconds(seconds: f64) {
     tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
 }
 
-/// While the database is down: requests that need it are told so in time, and others are served.
+/// While the database is down, requests that need it get a 503 in time, and others are served.
 async fn unavailable_is_reported_in_time(server: &Server) {
     let started = Instant::now();
-    let answer = server
+    let response = server
         .request("POST", "/active-runs")
         .json(&serde_json::json!({}))
         .send()
         .await
         .unwrap();
-    let status = answer.status().as_u16();
-    let has_retry_after = answer.headers().contains_key("retry-after");
-    let body = answer.text().await.unwrap();
+    let status = response.status().as_u16();
+    let has_retry_after = response.headers().contains_key("retry-after");
+    let body = response.text().await.unwrap();
     assert_eq!(status, 503, "{body}");
     assert!(has_retry_after, "{body}");
     assert!(
@@ -86,7 +86,7 @@ async fn heals(server: &Server, within: Duration) {
     }
 }
 
-/// Does `down` and `up` to the database, three times, under load.
+/// Sends `down` and then `up` to the database, three times, under load.
 async fn postgres_is_away(down: &str, up: &str) {
     let mut private = Private::start(&["postgres"]);
     let home = tempfile::tempdir().unwrap();
@@ -97,7 +97,7 @@ async fn postgres_is_away(down: &str, up: &str) {
     for _ in 0..3 {
         seconds(1.0).await;
         private.control(down, "postgres");
-        // Longer than it takes to notice, so that later requests are refused at once.
+        // Longer than the monitor takes to notice, so that later requests are refused immediately.
         unavailable_is_reported_in_time(&server).await;
         seconds(2.0).await;
         unavailable_is_reported_in_time(&server).await;
@@ -112,7 +112,7 @@ async fn postgres_is_away(down: &str, up: &str) {
     }
     let seen = load.stop().await;
     println!(
-        "{down}: {} results acknowledged, answers {:?}, slowest {:?}",
+        "{down}: {} results acknowledged, responses {:?}, slowest {:?}",
         seen.results.len(),
         seen.statuses,
         seen.slowest
@@ -148,7 +148,7 @@ async fn terminated_connections_lose_nothing() {
     seconds(1.0).await;
     let seen = load.stop().await;
     println!(
-        "cut connections: {} results acknowledged, answers {:?}",
+        "cut connections: {} results acknowledged, responses {:?}",
         seen.results.len(),
         seen.statuses
     );
@@ -156,7 +156,7 @@ async fn terminated_connections_lose_nothing() {
     assert_nothing_lost(&server, &seen).await;
 }
 
-/// A request that is given up at any moment leaves no transaction open: its connection's next user would work in it.
+/// A request that is dropped at any moment leaves no transaction open: the next user of its connection would run in it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn dropped_requests_leave_no_transaction() {
     let url = servers::database().await;
@@ -188,12 +188,12 @@ async fn dropped_requests_leave_no_transaction() {
         .unwrap();
 }
 
-/// Collects the run ids that are told on the channel `result`, each time it is called.
+/// Collects the ids of runs that are published on the channel `result`.
 struct Listener(tokio::sync::mpsc::UnboundedReceiver<String>);
 
 impl Listener {
     async fn start(url: &str) -> Self {
-        let (heard, hears) = tokio::sync::mpsc::unbounded_channel();
+        let (sender, receiver) = tokio::sync::mpsc::unbounded_channel();
         let client = redis::Client::open(url).unwrap();
         let mut channel = client.get_async_pubsub().await.unwrap();
         channel.subscribe("result").await.unwrap();
@@ -202,28 +202,28 @@ impl Listener {
             while let Some(message) = messages.next().await {
                 let text: String = message.get_payload().unwrap();
                 let result: serde_json::Value = serde_json::from_str(&text).unwrap();
-                drop(heard.send(result["log_id"].as_str().unwrap().to_owned()));
+                drop(sender.send(result["log_id"].as_str().unwrap().to_owned()));
             }
         });
-        Self(hears)
+        Self(receiver)
     }
 
-    fn heard(&mut self) -> BTreeSet<String> {
+    fn received(&mut self) -> BTreeSet<String> {
         std::iter::from_fn(|| self.0.try_recv().ok()).collect()
     }
 
-    async fn hears_all(&mut self, wanted: &BTreeSet<String>) {
-        let mut heard = BTreeSet::new();
+    async fn receives_all(&mut self, wanted: &BTreeSet<String>) {
+        let mut received = BTreeSet::new();
         for _ in 0..200 {
-            heard.extend(self.heard());
-            if wanted.is_subset(&heard) {
+            received.extend(self.received());
+            if wanted.is_subset(&received) {
                 return;
             }
             seconds(0.05).await;
         }
         panic!(
-            "not told: {:?}",
-            wanted.difference(&heard).collect::<Vec<_>>()
+            "not published: {:?}",
+            wanted.difference(&received).collect::<Vec<_>>()
         );
     }
 }
@@ -261,7 +261,7 @@ async fn stopped_redis_delays_only_events() {
     }
     let seen = load.stop().await;
     println!(
-        "Redis stopped: {} results acknowledged, answers {:?}, slowest {:?}",
+        "Redis stopped: {} results acknowledged, responses {:?}, slowest {:?}",
         seen.results.len(),
         seen.statuses,
         seen.slowest
@@ -275,7 +275,7 @@ async fn stopped_redis_delays_only_events() {
         seen.statuses
     );
     listener
-        .hears_all(&seen.results.keys().cloned().collect())
+        .receives_all(&seen.results.keys().cloned().collect())
         .await;
     assert_nothing_lost(&server, &seen).await;
 }
@@ -295,11 +295,11 @@ async fn killed_redis_delays_only_events() {
     private.control("kill", "redis");
     seconds(1.5).await;
     let seen = load.stop().await;
-    // What was told before the kill was told to nobody here; what came after it waits.
+    // Nobody subscribed before the kill; what came after it waits in the outbox.
     let waiting: i64 = sqlx_scalar(&server, "SELECT count(*) FROM runner_outbox").await;
-    assert!(waiting > 10, "{waiting} news wait");
+    assert!(waiting > 10, "{waiting} entries wait");
     private.control("start", "redis");
-    // Nobody could listen earlier; the relay starts again within a second, so some may be told to nobody.
+    // Nobody could subscribe earlier. The publisher retries within a second, so some entries may reach no subscriber.
     let mut listener = Listener::start(&private.url("redis")).await;
     for _ in 0..200 {
         if sqlx_scalar(&server, "SELECT count(*) FROM runner_outbox").await == 0 {
@@ -312,9 +312,9 @@ async fn killed_redis_delays_only_events() {
         0
     );
     seconds(0.2).await;
-    assert!(!listener.heard().is_empty());
+    assert!(!listener.received().is_empty());
     println!(
-        "Redis killed: {} results acknowledged, {waiting} waited, answers {:?}",
+        "Redis killed: {} results acknowledged, {waiting} waited, responses {:?}",
         seen.results.len(),
         seen.statuses
     );

@@ -65,8 +65,8 @@ async fn killed_worker_times_out_and_its_item_runs_again(kind: &str) {
         .await;
     // What can be seen of its log is what it sent.
     let mut first = harness.worker("w1", &["--backchannel-url", "http://127.0.0.1:1/"]);
-    let id = harness.active("killed").await;
-    harness.log_contains(&id, "begun").await;
+    let id = harness.active_run_of("killed").await;
+    harness.wait_for_log(&id, "begun").await;
     let died = Instant::now();
     first.kill();
     let ended = harness.wait_for_run(&id, "worker-timeout").await;
@@ -112,8 +112,8 @@ async fn late_result_of_a_suspended_worker_is_accepted(kind: &str) {
         .queue("stopped", &codemod_until(&harness, "go"))
         .await;
     let worker = harness.worker("w1", &["--once"]);
-    let id = harness.active("stopped").await;
-    harness.log_contains(&id, "begun").await;
+    let id = harness.active_run_of("stopped").await;
+    harness.wait_for_log(&id, "begun").await;
     worker.signal("STOP");
     harness.wait_for_run(&id, "worker-timeout").await;
     set_flag(&harness, "go");
@@ -155,12 +155,12 @@ async fn suspended_worker_stops_if_another_has_its_item(kind: &str) {
     let harness = WorkerHarness::open(kind, SHORT_TIMEOUTS).await;
     harness.queue("taken", &codemod_until(&harness, "go")).await;
     let mut first = harness.worker("w1", &["--once"]);
-    let id = harness.active("taken").await;
-    harness.log_contains(&id, "begun").await;
+    let id = harness.active_run_of("taken").await;
+    harness.wait_for_log(&id, "begun").await;
     first.signal("STOP");
     harness.wait_for_run(&id, "worker-timeout").await;
     let _second = harness.worker("w2", &["--once"]);
-    let second = harness.active("taken").await;
+    let second = harness.active_run_of("taken").await;
     first.signal("CONT");
     let began = Instant::now();
     while !first.has_ended() {
@@ -297,8 +297,8 @@ async fn late_result_after_a_network_cut_is_accepted(kind: &str) {
         "w1",
         &format!("http://{}:{port}/runner", link.host),
     );
-    let id = harness.active("cut").await;
-    harness.log_contains(&id, "begun").await;
+    let id = harness.active_run_of("cut").await;
+    harness.wait_for_log(&id, "begun").await;
     link.set("down");
     let cut = Instant::now();
     harness.wait_for_run(&id, "worker-timeout").await;
@@ -378,8 +378,8 @@ async fn run_survives_server_kills_at_every_step(kind: &str) {
     harness
         .queue("at-keepalive", &codemod_until(&harness, "go"))
         .await;
-    let id = harness.active("at-keepalive").await;
-    harness.log_contains(&id, "begun").await;
+    let id = harness.active_run_of("at-keepalive").await;
+    harness.wait_for_log(&id, "begun").await;
     kill_at(&mut harness, async |_| true).await;
     set_flag(&harness, "go");
     harness.wait_for_run(&id, "success").await;
@@ -425,7 +425,7 @@ async fn run_survives_server_kills_at_every_step(kind: &str) {
     );
 
     harness.queue("at-store", artifact).await;
-    let id = harness.active("at-store").await;
+    let id = harness.active_run_of("at-store").await;
     let stored = harness.path("artifacts").join(&id);
     kill_at(&mut harness, async |_| has_files(&stored)).await;
     assert_eq!(success(&harness, "at-store").await, id);
@@ -506,8 +506,8 @@ async fn kill_request_stops_the_worker(kind: &str) {
             "w1",
             &[&["--once", "--codebase", &codebase], extra.as_slice()].concat(),
         );
-        let id = harness.active(&codebase).await;
-        harness.log_contains(&id, "begun").await;
+        let id = harness.active_run_of(&codebase).await;
+        harness.wait_for_log(&id, "begun").await;
         let told = Instant::now();
         assert_eq!(
             send(harness.server.request("POST", &format!("/kill/{id}")))
@@ -533,7 +533,7 @@ async fn kill_request_stops_the_worker(kind: &str) {
     }
 }
 
-/// What a worker without a lease, or a Jenkins, answers; and what expected_code of its run.
+/// What a worker without a lease, or a Jenkins, responses; and what expected_code of its run.
 struct PingCase {
     kind: &'static str,
     how: &'static str,

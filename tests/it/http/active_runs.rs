@@ -121,7 +121,7 @@ async fn unassignable_item_ends_and_the_next_is_assigned() {
         .await;
     assert_eq!(status, 201);
     assert_eq!(taken["codebase"], json!("fine-one"));
-    // What comes after it ends too, although each of them is queued again at once.
+    // The items behind it end too, although each of them is queued again immediately.
     assert_eq!(
         server
             .post(

@@ -52,22 +52,28 @@ async fn concurrent_finishes_store_one_result() {
             )
         })
         .collect::<Vec<_>>();
-    let answers = futures::future::join_all(reports.iter().map(|(report, log)| {
+    let responses = futures::future::join_all(reports.iter().map(|(report, log)| {
         let (server, id) = (&server, &id);
         async move { server.finish(id, report, &[("w.log", log)]).await }
     }))
     .await;
     assert_eq!(
-        answers.iter().filter(|(status, _)| *status == 201).count(),
+        responses
+            .iter()
+            .filter(|(status, _)| *status == 201)
+            .count(),
         1,
-        "{answers:?}"
+        "{responses:?}"
     );
     assert!(
-        answers
+        responses
             .iter()
-            .all(|(status, body)| (*status == 200 || *status == 201) && body == &answers[0].1)
+            .all(|(status, body)| (*status == 200 || *status == 201) && body == &responses[0].1)
     );
-    let code = answers[0].1["result"]["code"].as_str().unwrap().to_owned();
+    let code = responses[0].1["result"]["code"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     let (_, log) = server.get(&format!("/log/{id}/w.log")).await;
     assert_eq!(
         format!(

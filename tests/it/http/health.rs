@@ -6,13 +6,13 @@ use serde_json::json;
 #[tokio::test]
 async fn health_reports_each_adapter() {
     let (_home, server) = server().await;
-    let answer = server
+    let response = server
         .request("GET", "/health")
         .header("Accept", "application/json")
         .send()
         .await
         .unwrap();
-    let body: serde_json::Value = answer.json().await.unwrap();
+    let body: serde_json::Value = response.json().await.unwrap();
     assert_eq!(body["status"], "ok");
     for adapter in ["store", "artifacts", "logs", "events"] {
         assert_eq!(

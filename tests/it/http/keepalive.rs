@@ -24,7 +24,7 @@ async fn lease_is_granted_renewed_and_lost() {
             .0,
         404
     );
-    // On the public API only the worker that holds it.
+    // On the public API, only the worker of the run may renew it.
     for (worker, password, expected) in [
         ("w1", "secret1", 200),
         ("w2", "secret2", 403),
@@ -46,7 +46,7 @@ async fn lease_is_granted_renewed_and_lost() {
     assert_eq!(status, 410);
     assert_eq!(gone["run_id"], json!(id));
     assert_eq!(gone["stop"], json!(false));
-    // The item is in its own place, with its own id; the result is taken late, and the item goes.
+    // The item is back in its position with its id. The late result is accepted and removes it.
     let (_, queue) = server.get("/queue").await;
     assert_eq!(queue.as_array().unwrap().len(), 1);
     assert_eq!(queue[0]["queue_id"], run["queue_id"]);

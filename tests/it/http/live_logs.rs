@@ -102,13 +102,13 @@ async fn live_log_is_appended_and_followed_to_the_end() {
     );
     let events = events.await.unwrap().unwrap();
     assert_eq!(events.headers()["content-type"], "text/event-stream");
-    let told = events.text().await.unwrap();
-    assert!(told.contains("data: two\n"), "{told:?}");
-    assert!(told.contains("data: three\n"), "{told:?}");
-    assert!(told.contains("id: 14\n"), "{told:?}");
+    let text = events.text().await.unwrap();
+    assert!(text.contains("data: two\n"), "{text:?}");
+    assert!(text.contains("data: three\n"), "{text:?}");
+    assert!(text.contains("id: 14\n"), "{text:?}");
     assert!(
-        told.ends_with("event: end\ndata: the run has ended\n\n"),
-        "{told:?}"
+        text.ends_with("event: end\ndata: the run has ended\n\n"),
+        "{text:?}"
     );
     assert_eq!(server.get(&log).await.1, "one\ntwo\nthree\n");
     assert_eq!(

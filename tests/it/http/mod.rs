@@ -21,7 +21,7 @@ use crate::support::process::Server;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// A server with the workers w1 and w2; gone with its folder.
+/// A server with the workers w1 and w2, in a folder that is removed with it.
 pub async fn server() -> (TempDir, Server) {
     server_with("").await
 }
@@ -49,5 +49,5 @@ fn id_of(run: &Value) -> String {
     run["id"].as_str().unwrap().to_owned()
 }
 
-/// Leases of a second, looked at each second.
+/// Leases of two seconds, checked every second.
 pub const SHORT_TIMEOUTS: &str = "keepalive_interval_seconds = 1\n[watch]\nlease_seconds = 2\nping_after_seconds = 1\nsuspect_after_seconds = 1\n[backchannel]\ntimeout_seconds = 1\n";

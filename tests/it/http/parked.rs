@@ -22,7 +22,7 @@ async fn transient_failures_are_retried_and_finally_parked() {
             .0,
         503
     );
-    // It comes back by itself, to somebody who waits for it.
+    // It is due again by the clock, for a client that is waiting.
     let second = send(
         server
             .request("POST", "/active-runs?wait=10")

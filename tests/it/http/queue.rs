@@ -52,14 +52,14 @@ async fn schedule_control_reschedules_and_deschedules_in_bulk() {
             .finish(run["id"].as_str().unwrap(), &json!({ "code": code }), &[])
             .await;
     }
-    // The follow-ups come by themselves; none must come between the steps below.
+    // Follow-ups are processed in the background; none must interfere with the steps below.
     server.queued_are(&["bulk-a", "bulk-b", "bulk-c"]).await;
     let bulk = |body: serde_json::Value| {
         let server = &server;
         async move { server.post("/schedule-control", &body).await.1 }
     };
-    let names = |answer: &serde_json::Value| {
-        let mut names: Vec<String> = answer["items"]
+    let names = |response: &serde_json::Value| {
+        let mut names: Vec<String> = response["items"]
             .as_array()
             .unwrap()
             .iter()

@@ -80,7 +80,10 @@ async fn complete_upload_of_disconnected_client_is_stored_before_exit() {
     sending.abort();
     server.signal("TERM");
     assert!(server.wait_for_exit().await);
-    assert!(sending.await.is_err(), "it was answered before it left");
+    assert!(
+        sending.await.is_err(),
+        "the response came before the client disconnected"
+    );
     server.run().await;
     assert_eq!(
         server.get(&format!("/runs/{id}?full=1")).await.1["code"],

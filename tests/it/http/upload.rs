@@ -50,7 +50,7 @@ async fn oversized_bodies_are_rejected() {
 
 async fn wait_until_empty(folder: &std::path::Path) {
     for _ in 0..100 {
-        // The folder of the process, with its lock, and nothing else in it.
+        // Nothing is left but the folder of the process with its lock.
         let own = std::fs::read_dir(folder)
             .unwrap()
             .next()

@@ -28,15 +28,15 @@ async fn worker_without_lease_is_pinged_and_reported() {
         }
     };
     server.until("/metrics", pings("alive")).await;
-    let (status, told) = server.get("/watchdog/health").await;
+    let (status, health) = server.get("/watchdog/health").await;
     assert_eq!(status, 200);
-    assert_eq!(told["status"], json!("ok"));
-    assert_eq!(told["active_runs"], json!(1));
-    assert_eq!(told["runs"][0]["alive"], json!(true));
+    assert_eq!(health["status"], json!("ok"));
+    assert_eq!(health["active_runs"], json!(1));
+    assert_eq!(health["runs"][0]["alive"], json!(true));
     fake.respond_with("/log-id", 200, "null");
     server
-        .until("/watchdog/health", |told| {
-            told["runs"][0]["status"] == "suspect"
+        .until("/watchdog/health", |health| {
+            health["runs"][0]["status"] == "suspect"
         })
         .await;
     let ended = server

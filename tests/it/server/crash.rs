@@ -1,4 +1,4 @@
-//! The server is killed again and again under load: whatever it acknowledged is there afterwards.
+//! The server is killed repeatedly under load: whatever it acknowledged is stored afterwards.
 
 use crate::support::{
     load::{Load, assert_nothing_lost},
@@ -11,7 +11,7 @@ use std::time::Duration;
 const KILLS: u32 = 10;
 const CLIENTS: usize = 6;
 
-/// A moment that differs from run to run of the test, spread over half a second.
+/// A delay that differs from run to run of the test, up to half a second.
 fn some_time() -> Duration {
     let [first, second, ..] = *RandomIds.fresh().as_bytes() else {
         unreachable!("an id has more than two characters")
@@ -36,7 +36,7 @@ async fn kill_repeatedly(home: &tempfile::TempDir, mut server: Server) {
     );
     assert!(
         seen.results.len() > 20,
-        "too little happened to tell: {}",
+        "too few results to be conclusive: {}",
         seen.results.len()
     );
     assert_nothing_lost(&server, &seen).await;

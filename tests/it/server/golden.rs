@@ -1,4 +1,4 @@
-//! The exchanges recorded with the Python runner, on every kind of store that there is.
+//! The exchanges recorded with the Python runner, on every kind of store.
 
 use crate::support::{
     process::{Server, root},

@@ -12,7 +12,7 @@ use std::{
 };
 use tempfile::TempDir;
 
-/// Whether a process is there and not just waiting to be collected.
+/// Whether a process is running, and not a zombie that was not reaped yet.
 fn is_running(pid: &str) -> bool {
     let stat =
         std::fs::read_to_string(Path::new("/proc").join(pid).join("stat")).unwrap_or_default();
@@ -91,7 +91,7 @@ impl WorkerFixture {
         self.home.path().join("work")
     }
 
-    /// Runs one worker to its end; answers the run that came of it.
+    /// Runs one worker to its end and returns the run that it finished.
     async fn run(&self, extra: &[&str]) -> Value {
         let mut worker = self.worker(&[&["--once"], extra].concat());
         let ended = tokio::task::spawn_blocking(move || worker.status().unwrap())
@@ -136,11 +136,14 @@ impl WorkerFixture {
         );
     }
 
-    /// How long a worker takes to end; it leaves no folder.
+    /// Waits until a worker exits and returns how long that took. It must leave no folder.
     async fn end_of(&self, worker: &mut Worker) -> Duration {
         let began = Instant::now();
         while !worker.has_ended() {
-            assert!(began.elapsed() < Duration::from_secs(20), "it does not end");
+            assert!(
+                began.elapsed() < Duration::from_secs(20),
+                "it is still running"
+            );
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         let took = began.elapsed();
@@ -165,7 +168,7 @@ async fn change_is_committed_and_uploaded() {
     let script = r#"echo two >> file.txt; echo "says $SVP_API"; echo extra > "$OUTPUT_DIRECTORY/extra.bin"; echo '{"description": "Add two", "value": 7, "context": {"a": 1}}' > "$SVP_RESULT""#;
     let fixture = WorkerFixture::start(script).await;
     let run = fixture.run(&[]).await;
-    // The store of branches does not exist here, so the push fails; the change is kept as a patch all the same.
+    // There is no store of branches here, so the push fails. The change is kept as a patch all the same.
     assert_eq!(run["code"], json!("push-failed"), "{run}");
     assert_eq!(run["failure_stage"], json!("deliver/push"), "{run}");
     assert_eq!(run["transient"], json!(true), "{run}");
@@ -277,7 +280,7 @@ async fn first_signal_lets_the_run_finish() {
     let (mut worker, id, url) = fixture.working().await;
     worker.signal("TERM");
     tokio::time::sleep(Duration::from_millis(200)).await;
-    // It can be asked and told until the run has ended.
+    // Its backchannel responds until the run has ended.
     let said = crate::support::process::client()
         .get(format!("{url}log-id"))
         .send()
@@ -321,7 +324,7 @@ async fn second_signal_stops_retrying_a_lost_runner() {
     fixture.server.kill();
     worker.signal("TERM");
     tokio::time::sleep(Duration::from_secs(3)).await;
-    assert!(!worker.has_ended(), "it gave up its result at once");
+    assert!(!worker.has_ended(), "it dropped its result immediately");
     worker.signal("TERM");
     let took = fixture.end_of(&mut worker).await;
     assert!(took < Duration::from_secs(15), "{took:?}");

@@ -95,7 +95,7 @@ async fn assignment_reports_when_rate_limited_hosts_are_free() {
         .returning(move |_| Probe::RateLimited(until));
     let assigner = fixture.assigner(fixture.store.clone(), Arc::new(vcs));
     assert!(
-        matches!(assigner.assign(AssignRequest::default()).await, Err(ServiceError::RateLimited(told)) if told == until)
+        matches!(assigner.assign(AssignRequest::default()).await, Err(ServiceError::RateLimited(reported)) if reported == until)
     );
     assert!(
         ActiveRunStore::list(fixture.store.as_ref())
@@ -105,7 +105,7 @@ async fn assignment_reports_when_rate_limited_hosts_are_free() {
     );
 }
 
-/// Says when it is asked, and answers when it is told to.
+/// Notifies when it is probed, and returns once it is notified itself.
 struct SlowVcs(Arc<tokio::sync::Notify>, Arc<tokio::sync::Notify>);
 
 #[async_trait::async_trait]

@@ -68,7 +68,7 @@ async fn late_result_is_idempotent() {
     let fixture = Fixture::new();
     let run = fixture.leased("aa", "r1").await;
     let finisher = fixture.working_finisher();
-    // Found while it was active, handed in after it was given up.
+    // The run is looked up while it is active, and finished after it was abandoned.
     let Finishable::Active(claimed) = finisher.find(&run.id, None).await.unwrap() else {
         panic!("it is active")
     };

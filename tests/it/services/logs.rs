@@ -62,7 +62,7 @@ async fn followed_log_continues_from_the_stored_one() {
         .unwrap();
     assert_eq!(all[0].as_str(), "ne ");
     assert_eq!(all.concat().as_str(), "ne two three");
-    // One that nobody follows is what there is now.
+    // Without `follow`, the log is what is stored now.
     let now: Vec<_> = logs
         .open(
             &run.id,

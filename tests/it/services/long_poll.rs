@@ -92,7 +92,7 @@ async fn long_poll_ends_at_timeout_or_shutdown_and_skips_paused_workers() {
         })
     };
     let paused = wait("w1");
-    // Called by the clock, it stands aside when the first item comes.
+    // The paused worker polls again by the clock; it must not take the place of the one that an item is for.
     for (worker, item, after) in [("w2", "aa", 1000), ("w3", "bb", 30)] {
         tokio::time::sleep(Duration::from_millis(30)).await;
         let other = wait(worker);

@@ -77,7 +77,7 @@ async fn three_fatal_pings_end_a_run_and_an_alive_one_resets_the_count() {
     let alive = fixture.watcher(alive, finisher);
     fixture.clock.advance(TimeDelta::seconds(61));
     lost.clone().round().await.unwrap();
-    // Not asked again at once.
+    // It is not pinged again before the next interval.
     lost.clone().round().await.unwrap();
     assert_eq!(fixture.store.get(&id).await.unwrap().unwrap().failures, 1);
     fixture.clock.advance(TimeDelta::seconds(30));
@@ -99,13 +99,13 @@ async fn three_fatal_pings_end_a_run_and_an_alive_one_resets_the_count() {
 async fn timed_out_run_is_killed_through_its_backchannel() {
     let fixture = Fixture::new();
     let id = fixture.claimed().await;
-    let (told, mut stopped) = tokio::sync::mpsc::unbounded_channel();
+    let (sender, mut killed) = tokio::sync::mpsc::unbounded_channel();
     let mut backchannel = MockBackchannel::new();
     backchannel
         .expect_ping()
         .returning(|_| Ping::Failed("no answer".into()));
     backchannel.expect_kill().times(1).returning(move |run| {
-        told.send(run.id.clone()).unwrap();
+        sender.send(run.id.clone()).unwrap();
         Ok(())
     });
     let watcher = fixture.watcher(Arc::new(backchannel), fixture.working_finisher());
@@ -116,7 +116,7 @@ async fn timed_out_run_is_killed_through_its_backchannel() {
         "worker-timeout"
     );
     assert_eq!(
-        tokio::time::timeout(Duration::from_secs(5), stopped.recv())
+        tokio::time::timeout(Duration::from_secs(5), killed.recv())
             .await
             .unwrap()
             .unwrap(),
@@ -163,14 +163,13 @@ async fn expired_lease_requeues_the_item_and_the_third_parks_it() {
     assert_eq!(fixture.store.claim(claim("r9")).await.unwrap(), None);
 }
 
-/// A store that is away does not end the watching.
 #[tokio::test]
 async fn watcher_survives_store_errors() {
     let fixture = Fixture::new();
     let mut active_runs = MockActiveRunStore::new();
-    let (told, mut asked) = tokio::sync::mpsc::unbounded_channel();
+    let (sender, mut listed) = tokio::sync::mpsc::unbounded_channel();
     active_runs.expect_list().returning(move || {
-        told.send(()).unwrap();
+        sender.send(()).unwrap();
         Err(unavailable().into())
     });
     let ports = WatcherPorts {
@@ -193,7 +192,7 @@ async fn watcher_survives_store_errors() {
     ));
     let going = tokio::spawn(watcher.clone().run());
     for _ in 0..3 {
-        tokio::time::timeout(Duration::from_secs(5), asked.recv())
+        tokio::time::timeout(Duration::from_secs(5), listed.recv())
             .await
             .unwrap()
             .unwrap();
@@ -212,7 +211,7 @@ async fn dead_watcher_is_reported_as_stalled() {
     assert!(watcher.stands_still().unwrap().contains("91 s ago"));
 }
 
-/// Answers for one run, and never for the other.
+/// Responds to pings of one run, and never to those of the other.
 struct HangsOnFirstRun;
 
 #[async_trait::async_trait]
@@ -267,7 +266,7 @@ async fn slow_worker_delays_no_other_ping() {
     round.abort();
 }
 
-/// The promise of the defaults: a worker with a lease that died blocks its item for at most 150 s, one without a lease that
+/// With the default settings, a dead worker with a lease blocks its item for at most 150 s, and one without a lease that
 /// refuses connections for at most three minutes.
 #[tokio::test]
 async fn items_of_dead_workers_are_free_within_three_minutes_by_default() {
@@ -300,7 +299,7 @@ async fn items_of_dead_workers_are_free_within_three_minutes_by_default() {
                 backchannel_returning(Ping::Fatal("nobody listens".into())),
                 fixture.working_finisher(),
             );
-            // The looks come at any time after the last sign of life.
+            // A round may come at any time after the last heartbeat.
             fixture.clock.advance(TimeDelta::seconds(late));
             let mut silent = late;
             while fixture.store.get(&run.id).await.unwrap().is_some() {

@@ -24,7 +24,7 @@ pub fn spooled_file(spool: &Path, name: &str, content: &[u8]) -> SpooledFile {
     }
 }
 
-/// A name in the spool that says nothing of the file's own.
+/// A name in the spool that does not show the name of the file.
 pub fn spool_name(name: &str) -> String {
     format!(
         "{:x}",

@@ -1,4 +1,4 @@
-//! What the tests share: a clock that stands still, stores that are new for each test, and values to put into them.
+//! What the tests share: a fake clock, a new store for each test, values to put into it, servers and workers.
 
 pub mod fake_backchannel;
 pub mod files;
@@ -18,12 +18,12 @@ use janitor_runner::{
 use std::sync::{Arc, Mutex};
 use tempfile::TempDir;
 
-/// A moment to start from.
+/// The time at which a test starts.
 pub fn start() -> Time {
     time::parse("start", "2026-11-23T10:00:00").unwrap()
 }
 
-/// A clock that the test sets.
+/// A clock that stays at the start until a test advances it.
 pub struct FakeClock(Mutex<Time>);
 
 impl FakeClock {
@@ -42,7 +42,7 @@ impl Clock for FakeClock {
     }
 }
 
-/// A store of one kind, with what keeps it alive.
+/// A store, with the folder that it is in, if any.
 pub struct Store<S> {
     pub store: S,
     _folder: Option<TempDir>,

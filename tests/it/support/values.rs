@@ -1,4 +1,4 @@
-//! Values with every field set, and shortcuts to the usual ones.
+//! Values with every field set, and constructors of the usual ones.
 
 use super::start;
 use chrono::TimeDelta;
@@ -182,7 +182,7 @@ pub fn full_run(active: &ActiveRun) -> Run {
     }
 }
 
-/// A run of that claim to be stored; its item goes.
+/// A run of that claim to be recorded, which removes its item.
 pub fn new_run(active: &ActiveRun, run: Run) -> NewRun {
     NewRun {
         run,
