@@ -15,7 +15,10 @@ use janitor_runner::{
     metrics::Metrics,
     ports::Clock,
 };
-use std::sync::{Arc, Mutex};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 use tempfile::TempDir;
 
 /// The time at which a test starts.
@@ -67,6 +70,17 @@ pub async fn memory() -> Store<Embedded> {
 pub fn open_sled(folder: &TempDir) -> Embedded {
     let kv = SledKv::open(&folder.path().join("db")).unwrap();
     Embedded::open(Arc::new(kv), "sled", Arc::new(Metrics::new())).unwrap()
+}
+
+/// Opens a store that was just closed: its writer thread may still hold the lock of the directory for a moment.
+pub async fn open_sled_again(folder: &TempDir) -> Embedded {
+    for _ in 0..100 {
+        if let Ok(kv) = SledKv::open(&folder.path().join("db")) {
+            return Embedded::open(Arc::new(kv), "sled", Arc::new(Metrics::new())).unwrap();
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("the store is still open elsewhere");
 }
 
 pub async fn sled() -> Store<Embedded> {
