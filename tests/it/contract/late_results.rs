@@ -17,6 +17,7 @@ use janitor_runner::{
 
 contract!(
     late_result_replaces_abandoned_run,
+    late_result_of_unknown_worker_is_rejected,
     late_result_after_a_newer_run_leaves_that_run,
     late_result_leaves_a_newer_claim,
     late_result_of_a_run_in_time_is_not_stored,
@@ -37,31 +38,15 @@ where
     store.add("w1", "secret", None).await.unwrap();
     queued(store, &["aa"]).await;
     let active = leased(store, "r1").await;
-    requeue_abandoned(
-        store,
-        &active,
-        ItemState {
-            parked: Some(Parked {
-                reason: "x".into(),
-                since: at(5),
-            }),
-            ..ItemState::default()
-        },
-    )
-    .await;
-    let unknown = Run {
-        worker: Some("ghost".into()),
-        ..full_run(&active)
+    let parked = Parked {
+        reason: "x".into(),
+        since: at(5),
     };
-    assert!(matches!(
-        store
-            .record_late(LateRun {
-                run: unknown,
-                now: at(9)
-            })
-            .await,
-        Err(RunStoreError::UnknownWorker(_))
-    ));
+    let state = ItemState {
+        parked: Some(parked),
+        ..ItemState::default()
+    };
+    requeue_abandoned(store, &active, state).await;
     let run = Run {
         resume_from: None,
         worker: None,
@@ -77,7 +62,36 @@ where
     );
     assert_eq!(store.run(&run.id).await.unwrap().unwrap(), run);
     assert_eq!(store.latest(9).await.unwrap(), std::slice::from_ref(&run));
-    // The item is removed and followed up as if the run had been recorded in time.
+    assert_is_as_if_in_time(store, &run).await;
+    let again = LateRun {
+        run: Run {
+            description: Some("other".into()),
+            ..run.clone()
+        },
+        now: at(10),
+    };
+    assert_eq!(
+        store.record_late(again).await.unwrap(),
+        LateOutcome::NotGivenUp(Box::new(run))
+    );
+    assert_eq!(last_effective(store).await, ["r1"]);
+}
+
+async fn last_effective<S: ScheduleStore>(store: &S) -> Vec<String> {
+    store
+        .last_effective_runs(&campaign_name("gen"))
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|run| run.id.to_string())
+        .collect()
+}
+
+/// The item is removed and followed up, and the result is published, as if the run had been recorded in time.
+async fn assert_is_as_if_in_time<S>(store: &S, run: &Run)
+where
+    S: QueueStore + RunStore + ScheduleStore + Outbox + Parking,
+{
     assert_eq!(QueueStore::list(store, 9).await.unwrap(), vec![]);
     assert_eq!(store.parked(None, 9).await.unwrap(), vec![]);
     let follow_ups: Vec<_> = store
@@ -104,29 +118,29 @@ where
         .map(|entry| entry.event)
         .collect();
     assert!(
-        matches!(published.last(), Some(Event::Result(result)) if **result == run),
+        matches!(published.last(), Some(Event::Result(result)) if **result == *run),
         "{published:?}"
     );
     assert_eq!(published.len(), 2, "{published:?}");
-    let again = LateRun {
-        run: Run {
-            description: Some("other".into()),
-            ..run.clone()
-        },
-        now: at(10),
+}
+
+async fn late_result_of_unknown_worker_is_rejected<
+    S: QueueStore + RunRecorder + Catalog + ActiveRunStore + RunStore,
+>(
+    store: &S,
+) {
+    queued(store, &["aa"]).await;
+    let active = leased(store, "r1").await;
+    requeue_abandoned(store, &active, ItemState::default()).await;
+    let run = Run {
+        worker: Some("ghost".into()),
+        ..full_run(&active)
     };
-    assert_eq!(
-        store.record_late(again).await.unwrap(),
-        LateOutcome::NotGivenUp(Box::new(run))
-    );
-    let last: Vec<_> = store
-        .last_effective_runs(&campaign_name("gen"))
-        .await
-        .unwrap()
-        .into_iter()
-        .map(|run| run.id.to_string())
-        .collect();
-    assert_eq!(last, ["r1"]);
+    assert!(matches!(
+        store.record_late(LateRun { run, now: at(9) }).await,
+        Err(RunStoreError::UnknownWorker(_))
+    ));
+    assert!(store.run(&active.id).await.unwrap().unwrap().given_up);
 }
 
 async fn late_result_after_a_newer_run_leaves_that_run<

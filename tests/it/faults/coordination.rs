@@ -5,7 +5,8 @@ use crate::support::{
     servers::{self, Private},
 };
 use futures::StreamExt;
-use redis::AsyncCommands;
+use janitor_runner::{adapters::clock::SystemClock, domain::time::iso, ports::Clock};
+use redis::{AsyncCommands, aio::PubSub};
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, time::Duration};
 
@@ -72,31 +73,16 @@ async fn runs_of_the_python_runner_are_adopted() {
     let entry = json!({ "queue_id": item, "id": "their-run", "codebase": "aa", "change_set": null, "campaign": "gen", "command": "true",
         "estimated_duration": 15.0, "current_duration": 1.5, "start_time": "2026-11-23T10:00:00.250000", "worker": "w1", "worker_link": null,
         "vcs": {}, "backchannel": {"my_url": "http://127.0.0.1:1/"}, "instigated_context": null, "resume_from": null });
-    put(
-        &fixture.url(),
-        "active-runs",
-        "their-run",
-        &entry.to_string(),
-    )
-    .await;
-    put(
-        &fixture.url(),
-        "assigned-queue-items",
-        &item.to_string(),
-        "their-run",
-    )
-    .await;
-    let keepalive = janitor_runner::domain::time::iso(janitor_runner::ports::Clock::now(
-        &janitor_runner::adapters::clock::SystemClock,
-    ));
-    put(&fixture.url(), "last-keepalive", "their-run", &keepalive).await;
-    put(
-        &fixture.url(),
-        "rate-limit-hosts",
-        "slow.example",
-        "2999-01-01T00:00:00",
-    )
-    .await;
+    let (entry_text, item) = (entry.to_string(), item.to_string());
+    let keepalive = iso(SystemClock.now());
+    for (name, field, value) in [
+        ("active-runs", "their-run", entry_text.as_str()),
+        ("assigned-queue-items", item.as_str(), "their-run"),
+        ("last-keepalive", "their-run", keepalive.as_str()),
+        ("rate-limit-hosts", "slow.example", "2999-01-01T00:00:00"),
+    ] {
+        put(&fixture.url(), name, field, value).await;
+    }
     server.run().await;
     let (status, found) = server.get("/active-runs/their-run").await;
     assert_eq!(status, 200);
@@ -255,6 +241,28 @@ async fn events_are_published_on_their_channels() {
         .0,
         200
     );
+    let received = receive_until_idle(channel).await;
+    let result = &received["result"][0];
+    assert_eq!(result["log_id"], json!(id));
+    assert_eq!(result["code"], json!("success"));
+    assert_eq!(result["logfilenames"], json!(["w.log"]));
+    assert_eq!(
+        received["publish-status"],
+        [
+            json!({ "run_id": id, "publish_status": "approved", "codebase": "aa", "campaign": "gen" })
+        ]
+    );
+    let status = received["queue"]
+        .iter()
+        .find(|status| status["processing"] != json!([]))
+        .unwrap();
+    assert_eq!(status["processing"][0]["id"], json!(id));
+    assert!(status["processing"][0]["last-keepalive"].is_string());
+    assert!(status["rate_limit_hosts"].is_object());
+}
+
+/// Collects messages by channel, until there is one on each and the last status has no active run.
+async fn receive_until_idle(channel: PubSub) -> BTreeMap<String, Vec<Value>> {
     let mut received: BTreeMap<String, Vec<Value>> = BTreeMap::new();
     let mut messages = channel.into_on_message();
     while received.len() < 3 || received["queue"].last().unwrap()["processing"] != json!([]) {
@@ -268,21 +276,5 @@ async fn events_are_published_on_their_channels() {
             .or_default()
             .push(serde_json::from_str(&text).unwrap());
     }
-    let result = &received["result"][0];
-    assert_eq!(result["log_id"], json!(id));
-    assert_eq!(result["code"], json!("success"));
-    assert_eq!(result["logfilenames"], json!(["w.log"]));
-    assert_eq!(
-        received["publish-status"],
-        [
-            json!({ "run_id": id, "publish_status": "approved", "codebase": "aa", "campaign": "gen" })
-        ]
-    );
-    let held = received["queue"]
-        .iter()
-        .find(|status| status["processing"] != json!([]))
-        .unwrap();
-    assert_eq!(held["processing"][0]["id"], json!(id));
-    assert!(held["processing"][0]["last-keepalive"].is_string());
-    assert!(held["rate_limit_hosts"].is_object());
+    received
 }

@@ -100,14 +100,8 @@ async fn gcs_is_away(down: &str, up: &str) {
         "runs are not finished while the bucket is away"
     );
     assert_eq!(server.get("/ready").await.0, 200);
-    let metrics = server
-        .request("GET", "/metrics")
-        .send()
-        .await
-        .unwrap()
-        .text()
-        .await
-        .unwrap();
+    let (_, metrics) = server.get("/metrics").await;
+    let metrics = metrics.as_str().unwrap();
     assert!(metrics.contains("janitor_runner_backup_runs"), "{metrics}");
     let waited = spooled_folders(home.path());
     assert!(waited > 10, "{waited} folders wait");
@@ -117,13 +111,7 @@ async fn gcs_is_away(down: &str, up: &str) {
     private.control(up, "gcs");
     if down == "kill" {
         // The fake GCS loses its buckets when it is killed.
-        let made = crate::support::process::client()
-            .post(format!("{gcs}/storage/v1/b"))
-            .json(&json!({ "name": bucket }))
-            .send()
-            .await
-            .unwrap();
-        assert!(made.status().is_success());
+        servers::create_bucket(&gcs, &bucket).await;
     }
     tokio::time::sleep(Duration::from_secs(1)).await;
     let seen = load.stop().await;
@@ -134,21 +122,21 @@ async fn gcs_is_away(down: &str, up: &str) {
         seen.statuses,
         seen.slowest
     );
-    let mut kept = 0;
+    let mut stored = 0;
     for id in seen.results.keys() {
         if let Some(found) = object(&gcs, &bucket, &format!("{id}/out")).await {
             assert_eq!(found, id.as_bytes());
-            kept += 1;
+            stored += 1;
         }
     }
     if down == "stop" {
-        assert_eq!(kept, seen.results.len());
+        assert_eq!(stored, seen.results.len());
         assert_nothing_lost(&server, &seen).await;
     } else {
         // All but those that the fake GCS lost when it was killed.
         assert!(
-            kept >= seen.results.len() - before - 4,
-            "{kept} of {} are there, {before} were forgotten",
+            stored >= seen.results.len() - before - 4,
+            "{stored} of {} are there, {before} were lost",
             seen.results.len()
         );
     }

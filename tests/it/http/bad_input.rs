@@ -4,6 +4,162 @@ use super::server;
 use crate::support::process::send;
 use serde_json::json;
 
+/// Requests with an invalid body: path, body, status, and the field that the response names, if any.
+const INVALID_JSON: &[(&str, &str, u16, &str)] = &[
+    ("/codebases", "{nonsense", 400, ""),
+    ("/codebases", "", 422, ""),
+    ("/codebases", "[{\"name\": 5}]", 422, "[0].name"),
+    (
+        "/codebases",
+        "[{\"name\": \"ok-name\"}, {\"name\": \"X\"}]",
+        422,
+        "[1].name",
+    ),
+    ("/codebases", "[{}]", 422, "[0].name"),
+    (
+        "/codebases",
+        "[{\"name\": \"ab\", \"value\": 99999999999999999999}]",
+        422,
+        "[0].value",
+    ),
+    (
+        "/codebases",
+        "[{\"name\": \"ab\", \"value\": 9999999999}]",
+        422,
+        "[0].value",
+    ),
+    (
+        "/codebases",
+        "[{\"name\": \"ab\", \"value\": 1e999}]",
+        400,
+        "",
+    ),
+    (
+        "/codebases",
+        "[{\"name\": \"ab\", \"subpath\": \"a\\u0000b\"}]",
+        422,
+        "[0].subpath",
+    ),
+    (
+        "/codebases",
+        "[{\"name\": \"ab\", \"vcs_type\": \"rcs\"}]",
+        422,
+        "[0].vcs_type",
+    ),
+    ("/codebases", "[{\"name\": \"ab\"}] trailing", 400, ""),
+    ("/codebases", "{\"name\": \"ab\"}", 422, ""),
+    (
+        "/candidates",
+        "[{\"codebase\": \"bad-a\", \"campaign\": \"gen\", \"value\": 1.5}]",
+        422,
+        "[0].value",
+    ),
+    (
+        "/candidates",
+        "[{\"codebase\": \"bad-a\", \"campaign\": \"gen\", \"bucket\": \"pail\"}]",
+        422,
+        "[0].bucket",
+    ),
+    (
+        "/candidates",
+        "[{\"codebase\": \"bad-a\", \"campaign\": \"gen\", \"command\": \"a\\u0000\"}]",
+        422,
+        "[0].command",
+    ),
+    (
+        "/candidates",
+        "[{\"codebase\": \"bad-a\", \"campaign\": \"gen\", \"change_set\": \"\"}]",
+        422,
+        "[0].change_set",
+    ),
+    ("/candidates", "[{\"codebase\": \"bad-a\"}]", 400, ""),
+    ("/candidates", "[null]", 422, ""),
+    ("/schedule", "{}", 422, "codebase"),
+    (
+        "/schedule",
+        "{\"codebase\": \"bad-a\", \"campaign\": \"gen\", \"bucket\": \"pail\"}",
+        422,
+        "bucket",
+    ),
+    (
+        "/schedule",
+        "{\"codebase\": \"bad-a\", \"campaign\": \"gen\", \"offset\": \"soon\"}",
+        422,
+        "offset",
+    ),
+    (
+        "/schedule",
+        "{\"codebase\": \"bad-a\", \"campaign\": \"gen\", \"estimated_duration\": -1}",
+        422,
+        "estimated_duration",
+    ),
+    (
+        "/schedule",
+        "{\"codebase\": \"bad-a\", \"campaign\": \"gen\", \"requester\": \"\\u0000\"}",
+        422,
+        "requester",
+    ),
+    (
+        "/schedule",
+        "{\"codebase\": \"nowhere\", \"campaign\": \"gen\"}",
+        404,
+        "",
+    ),
+    (
+        "/schedule-control",
+        "{\"codebase\": \"bad-a\"}",
+        422,
+        "main_branch_revision",
+    ),
+    (
+        "/schedule-control",
+        "{\"codebase\": \"bad-a\", \"main_branch_revision\": \"a\\u0000\"}",
+        422,
+        "main_branch_revision",
+    ),
+    ("/active-runs", "[]", 422, ""),
+    ("/active-runs", "{\"worker\": \"w\\u0000\"}", 422, "worker"),
+    (
+        "/active-runs",
+        "{\"codebase\": \"NOT A NAME\"}",
+        422,
+        "codebase",
+    ),
+    (
+        "/active-runs",
+        "{\"backchannel\": {\"kind\": \"pigeon\", \"url\": \"http://x/\"}}",
+        422,
+        "backchannel.kind",
+    ),
+    (
+        "/active-runs",
+        "{\"backchannel\": {\"kind\": \"http\", \"url\": \"file:///etc/passwd\"}}",
+        422,
+        "backchannel.url",
+    ),
+    (
+        "/active-runs",
+        "{\"backchannel\": {\"kind\": \"http\"}}",
+        422,
+        "backchannel.url",
+    ),
+    (
+        "/runs/nosuch",
+        "{\"publish_status\": \"nonsense\"}",
+        422,
+        "publish_status",
+    ),
+    ("/runs/nosuch", "{}", 422, "publish_status"),
+    ("/admin/workers", "{\"name\": \"a b\"}", 422, "name"),
+    (
+        "/admin/workers",
+        "{\"name\": \"ab\", \"password\": \"\"}",
+        422,
+        "password",
+    ),
+    ("/admin/workers", "{\"name\": \"w1\"}", 409, ""),
+];
+
 #[tokio::test]
 async fn invalid_json_is_rejected_with_the_field() {
     let (_home, server) = server().await;
@@ -13,161 +169,7 @@ async fn invalid_json_is_rejected_with_the_field() {
         server.get("/candidates").await,
         server.get("/queue").await,
     );
-    let cases: &[(&str, &str, u16, &str)] = &[
-        ("/codebases", "{nonsense", 400, ""),
-        ("/codebases", "", 422, ""),
-        ("/codebases", "[{\"name\": 5}]", 422, "[0].name"),
-        (
-            "/codebases",
-            "[{\"name\": \"ok-name\"}, {\"name\": \"X\"}]",
-            422,
-            "[1].name",
-        ),
-        ("/codebases", "[{}]", 422, "[0].name"),
-        (
-            "/codebases",
-            "[{\"name\": \"ab\", \"value\": 99999999999999999999}]",
-            422,
-            "[0].value",
-        ),
-        (
-            "/codebases",
-            "[{\"name\": \"ab\", \"value\": 9999999999}]",
-            422,
-            "[0].value",
-        ),
-        (
-            "/codebases",
-            "[{\"name\": \"ab\", \"value\": 1e999}]",
-            400,
-            "",
-        ),
-        (
-            "/codebases",
-            "[{\"name\": \"ab\", \"subpath\": \"a\\u0000b\"}]",
-            422,
-            "[0].subpath",
-        ),
-        (
-            "/codebases",
-            "[{\"name\": \"ab\", \"vcs_type\": \"rcs\"}]",
-            422,
-            "[0].vcs_type",
-        ),
-        ("/codebases", "[{\"name\": \"ab\"}] trailing", 400, ""),
-        ("/codebases", "{\"name\": \"ab\"}", 422, ""),
-        (
-            "/candidates",
-            "[{\"codebase\": \"bad-a\", \"campaign\": \"gen\", \"value\": 1.5}]",
-            422,
-            "[0].value",
-        ),
-        (
-            "/candidates",
-            "[{\"codebase\": \"bad-a\", \"campaign\": \"gen\", \"bucket\": \"pail\"}]",
-            422,
-            "[0].bucket",
-        ),
-        (
-            "/candidates",
-            "[{\"codebase\": \"bad-a\", \"campaign\": \"gen\", \"command\": \"a\\u0000\"}]",
-            422,
-            "[0].command",
-        ),
-        (
-            "/candidates",
-            "[{\"codebase\": \"bad-a\", \"campaign\": \"gen\", \"change_set\": \"\"}]",
-            422,
-            "[0].change_set",
-        ),
-        ("/candidates", "[{\"codebase\": \"bad-a\"}]", 400, ""),
-        ("/candidates", "[null]", 422, ""),
-        ("/schedule", "{}", 422, "codebase"),
-        (
-            "/schedule",
-            "{\"codebase\": \"bad-a\", \"campaign\": \"gen\", \"bucket\": \"pail\"}",
-            422,
-            "bucket",
-        ),
-        (
-            "/schedule",
-            "{\"codebase\": \"bad-a\", \"campaign\": \"gen\", \"offset\": \"soon\"}",
-            422,
-            "offset",
-        ),
-        (
-            "/schedule",
-            "{\"codebase\": \"bad-a\", \"campaign\": \"gen\", \"estimated_duration\": -1}",
-            422,
-            "estimated_duration",
-        ),
-        (
-            "/schedule",
-            "{\"codebase\": \"bad-a\", \"campaign\": \"gen\", \"requester\": \"\\u0000\"}",
-            422,
-            "requester",
-        ),
-        (
-            "/schedule",
-            "{\"codebase\": \"nowhere\", \"campaign\": \"gen\"}",
-            404,
-            "",
-        ),
-        (
-            "/schedule-control",
-            "{\"codebase\": \"bad-a\"}",
-            422,
-            "main_branch_revision",
-        ),
-        (
-            "/schedule-control",
-            "{\"codebase\": \"bad-a\", \"main_branch_revision\": \"a\\u0000\"}",
-            422,
-            "main_branch_revision",
-        ),
-        ("/active-runs", "[]", 422, ""),
-        ("/active-runs", "{\"worker\": \"w\\u0000\"}", 422, "worker"),
-        (
-            "/active-runs",
-            "{\"codebase\": \"NOT A NAME\"}",
-            422,
-            "codebase",
-        ),
-        (
-            "/active-runs",
-            "{\"backchannel\": {\"kind\": \"pigeon\", \"url\": \"http://x/\"}}",
-            422,
-            "backchannel.kind",
-        ),
-        (
-            "/active-runs",
-            "{\"backchannel\": {\"kind\": \"http\", \"url\": \"file:///etc/passwd\"}}",
-            422,
-            "backchannel.url",
-        ),
-        (
-            "/active-runs",
-            "{\"backchannel\": {\"kind\": \"http\"}}",
-            422,
-            "backchannel.url",
-        ),
-        (
-            "/runs/nosuch",
-            "{\"publish_status\": \"nonsense\"}",
-            422,
-            "publish_status",
-        ),
-        ("/runs/nosuch", "{}", 422, "publish_status"),
-        ("/admin/workers", "{\"name\": \"a b\"}", 422, "name"),
-        (
-            "/admin/workers",
-            "{\"name\": \"ab\", \"password\": \"\"}",
-            422,
-            "password",
-        ),
-        ("/admin/workers", "{\"name\": \"w1\"}", 409, ""),
-    ];
-    for (path, body, status, field) in cases {
+    for (path, body, status, field) in INVALID_JSON {
         let request = server
             .request("POST", path)
             .header("Content-Type", "application/json")

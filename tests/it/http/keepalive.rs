@@ -1,11 +1,11 @@
 //! Leases and keepalives.
 
-use super::{SHORT_TIMEOUTS, id_of, leased, server_with};
+use super::{SHORT_TIMEOUTS, id_of, leased, server, server_with};
 use crate::support::process::send;
 use serde_json::json;
 
 #[tokio::test]
-async fn lease_is_granted_renewed_and_lost() {
+async fn keepalive_renews_the_lease() {
     let (_home, server) = server_with(SHORT_TIMEOUTS).await;
     server.queue("lease-a", "gen").await;
     let run = leased(&server, "lease-a").await;
@@ -17,14 +17,17 @@ async fn lease_is_granted_renewed_and_lost() {
     assert_eq!(kept["cancel"], json!(null));
     assert!(kept["lease_until"].as_str().unwrap() >= until.as_str());
     assert!(server.get(&format!("/active-runs/{id}")).await.1["lease_until"].is_string());
-    assert_eq!(
-        server
-            .post("/active-runs/nosuch/keepalive", &json!(null))
-            .await
-            .0,
-        404
-    );
-    // On the public API, only the worker of the run may renew it.
+    let (status, _) = server
+        .post("/active-runs/nosuch/keepalive", &json!(null))
+        .await;
+    assert_eq!(status, 404);
+}
+
+#[tokio::test]
+async fn public_keepalive_is_restricted_to_the_worker_of_the_run() {
+    let (_home, server) = server().await;
+    server.queue("lease-b", "gen").await;
+    let id = id_of(&leased(&server, "lease-b").await);
     for (worker, password, expected) in [
         ("w1", "secret1", 200),
         ("w2", "secret2", 403),
@@ -35,6 +38,14 @@ async fn lease_is_granted_renewed_and_lost() {
             .basic_auth(worker, Some(password));
         assert_eq!(send(request).await.0, expected, "{worker}");
     }
+}
+
+#[tokio::test]
+async fn result_after_a_lost_lease_is_accepted() {
+    let (_home, server) = server_with(SHORT_TIMEOUTS).await;
+    server.queue("lease-c", "gen").await;
+    let run = leased(&server, "lease-c").await;
+    let id = id_of(&run);
     let ended = server
         .until(&format!("/runs/{id}?full=1"), |run| run["code"].is_string())
         .await;

@@ -17,7 +17,7 @@ async fn append(server: &Server, id: &str, name: &str, range: &str, bytes: &str)
 }
 
 #[tokio::test]
-async fn live_log_is_appended_and_followed_to_the_end() {
+async fn live_log_is_appended_and_read_from_an_offset() {
     let (_home, server) = server().await;
     server.queue("live-a", "gen").await;
     let id = id_of(&leased(&server, "live-a").await);
@@ -34,6 +34,20 @@ async fn live_log_is_appended_and_followed_to_the_end() {
     let (status, gap) = append(&server, &id, "worker.log", "bytes 9-9/*", "x").await;
     assert_eq!(status, 416);
     assert_eq!(gap["size"], json!(4));
+    let log = format!("/log/{id}/worker.log");
+    assert_eq!(
+        server.get(&format!("/log/{id}")).await.1,
+        json!(["worker.log"])
+    );
+    assert_eq!(server.get(&format!("{log}?offset=2")).await.1, json!("e\n"));
+}
+
+#[tokio::test]
+async fn invalid_appends_are_rejected() {
+    let (_home, server) = server().await;
+    server.queue("live-b", "gen").await;
+    let id = id_of(&leased(&server, "live-b").await);
+    append(&server, &id, "worker.log", "bytes 0-3/*", "one\n").await;
     for (range, bytes, status) in [
         ("bytes 4-9/*", "x", 400),
         ("nonsense", "x", 400),
@@ -73,12 +87,15 @@ async fn live_log_is_appended_and_followed_to_the_end() {
             .0,
         404
     );
+}
+
+#[tokio::test]
+async fn live_log_is_followed_to_the_end() {
+    let (_home, server) = server().await;
+    server.queue("live-c", "gen").await;
+    let id = id_of(&leased(&server, "live-c").await);
+    append(&server, &id, "worker.log", "bytes 0-3/*", "one\n").await;
     let log = format!("/log/{id}/worker.log");
-    assert_eq!(
-        server.get(&format!("/log/{id}")).await.1,
-        json!(["worker.log"])
-    );
-    assert_eq!(server.get(&format!("{log}?offset=2")).await.1, json!("e\n"));
     let following = tokio::spawn(server.request("GET", &format!("{log}?follow=1")).send());
     let events = tokio::spawn(
         server

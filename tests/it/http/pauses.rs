@@ -1,7 +1,7 @@
 //! Pauses and concurrency limits.
 
 use super::{id_of, server, server_with};
-use crate::support::process::send;
+use crate::support::process::{Server, send};
 use serde_json::{Value, json};
 
 #[tokio::test]
@@ -18,27 +18,8 @@ async fn pauses_and_limits_block_items_until_removed() {
     assert_eq!(free["position"], json!(1));
     assert_eq!(free["blockers"], json!([]));
     assert!(free["score"]["offset"].as_f64().unwrap() > 0.0);
-    let put = |path: &'static str, body: Value| {
-        let server = &server;
-        async move { send(server.request("PUT", path).json(&body)).await }
-    };
-    for (body, field) in [
-        (json!({ "kind": "moon" }), "kind"),
-        (json!({ "kind": "campaign" }), "name"),
-        (
-            json!({ "kind": "campaign", "name": "gen", "until": "2001-01-01T00:00:00" }),
-            "until",
-        ),
-        (
-            json!({ "kind": "campaign", "name": "gen", "until": "soon" }),
-            "until",
-        ),
-    ] {
-        let (status, problem) = put("/pauses", body).await;
-        assert_eq!(status, 422, "{problem}");
-        assert_eq!(problem["field"], json!(field), "{problem}");
-    }
-    assert_eq!(put("/pauses", json!({ "kind": "campaign", "name": "gen", "reason": "holiday", "until": "2999-01-01T00:00:00" })).await.0, 200);
+    let pause = json!({ "kind": "campaign", "name": "gen", "reason": "holiday", "until": "2999-01-01T00:00:00" });
+    assert_eq!(put(&server, "/pauses", pause).await.0, 200);
     assert_eq!(
         server.get("/pauses").await.1["pauses"][0]["reason"],
         "holiday"
@@ -53,24 +34,8 @@ async fn pauses_and_limits_block_items_until_removed() {
     let (_, paused) = explain().await;
     assert_eq!(paused["can_be_handed_out"], json!(false));
     assert_eq!(paused["blockers"][0]["kind"], json!("paused"));
-    assert_eq!(
-        put(
-            "/limits",
-            json!({ "kind": "campaign", "name": "gen", "most": 0 })
-        )
-        .await
-        .0,
-        200
-    );
-    assert_eq!(
-        put(
-            "/limits",
-            json!({ "kind": "worker", "name": "w1", "most": 0 })
-        )
-        .await
-        .1["field"],
-        "kind"
-    );
+    let limit = json!({ "kind": "campaign", "name": "gen", "most": 0 });
+    assert_eq!(put(&server, "/limits", limit).await.0, 200);
     assert_eq!(
         explain().await.1["blockers"][1]["detail"],
         "campaign gen: 0 of 0 run"
@@ -91,10 +56,36 @@ async fn pauses_and_limits_block_items_until_removed() {
             "{path}"
         );
     }
-    let held = server.take("rest-a").await;
+    server.take("rest-a").await;
     assert_eq!(explain().await.1["blockers"][0]["kind"], "held");
     assert_eq!(server.get("/queue/99999/explain").await.0, 404);
-    drop(held);
+}
+
+async fn put(server: &Server, path: &str, body: Value) -> (u16, Value) {
+    send(server.request("PUT", path).json(&body)).await
+}
+
+#[tokio::test]
+async fn invalid_pauses_and_limits_are_rejected_with_the_field() {
+    let (_home, server) = server().await;
+    for (body, field) in [
+        (json!({ "kind": "moon" }), "kind"),
+        (json!({ "kind": "campaign" }), "name"),
+        (
+            json!({ "kind": "campaign", "name": "gen", "until": "2001-01-01T00:00:00" }),
+            "until",
+        ),
+        (
+            json!({ "kind": "campaign", "name": "gen", "until": "soon" }),
+            "until",
+        ),
+    ] {
+        let (status, problem) = put(&server, "/pauses", body).await;
+        assert_eq!(status, 422, "{problem}");
+        assert_eq!(problem["field"], json!(field), "{problem}");
+    }
+    let limit = json!({ "kind": "worker", "name": "w1", "most": 0 });
+    assert_eq!(put(&server, "/limits", limit).await.1["field"], "kind");
 }
 
 #[tokio::test]

@@ -72,15 +72,12 @@ fn raw_upload(boundary: &str, body: &str) -> (String, String) {
     )
 }
 
-#[tokio::test]
-async fn malformed_uploads_change_nothing() {
-    let (home, server) = server_with("[limits]\nupload_memory = 0").await;
-    server.queue("up-a", "gen").await;
-    let id = server.take("up-a").await["id"].as_str().unwrap().to_owned();
+/// Uploads that are no valid report with files: what is wrong, the content type and the body.
+fn malformed_uploads() -> Vec<(&'static str, (String, String))> {
     let part = |disposition: &str| {
         format!("--b\nContent-Disposition: form-data; name=\"f\"{disposition}\n\nx\n")
     };
-    let cases = [
+    vec![
         (
             "no report",
             raw_upload("b", &format!("{}--b--\n", part("; filename=\"x.log\""))),
@@ -125,8 +122,15 @@ async fn malformed_uploads_change_nothing() {
             "no boundary",
             ("multipart/form-data".to_owned(), "x".to_owned()),
         ),
-    ];
-    for (what, (kind, body)) in cases {
+    ]
+}
+
+#[tokio::test]
+async fn malformed_uploads_change_nothing() {
+    let (home, server) = server_with("[limits]\nupload_memory = 0").await;
+    server.queue("up-a", "gen").await;
+    let id = server.take("up-a").await["id"].as_str().unwrap().to_owned();
+    for (what, (kind, body)) in malformed_uploads() {
         let request = server
             .request("POST", &format!("/active-runs/{id}/finish"))
             .header("Content-Type", kind)
@@ -229,6 +233,11 @@ async fn malformed_report_is_stored_as_invalid_result() {
         assert!(problems.contains(field), "{codebase}: {problems}");
         assert_eq!(server.get(&format!("/runs/{id}")).await.0, 200);
     }
+}
+
+#[tokio::test]
+async fn report_of_unknown_worker_is_stored_as_invalid_result() {
+    let (_home, server) = server().await;
     server.queue("brk-g", "gen").await;
     let (_, taken) = server
         .post(
@@ -245,6 +254,11 @@ async fn malformed_report_is_stored_as_invalid_result() {
         .await;
     assert_eq!(status, 201);
     assert_eq!(finished["result"]["code"], json!("worker-invalid-result"));
+}
+
+#[tokio::test]
+async fn truncated_report_is_stored_as_it_came() {
+    let (_home, server) = server().await;
     server.queue("brk-h", "gen").await;
     let id = server.take("brk-h").await["id"]
         .as_str()

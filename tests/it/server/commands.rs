@@ -165,44 +165,58 @@ async fn config_and_check_report_settings() {
     assert!(said(&wrong).contains("command line"), "{}", said(&wrong));
 }
 
+/// Runs a client command with these words, for a running server.
+async fn client(server: &Server, arguments: &str) -> Output {
+    let mut command = Command::new(PROGRAM);
+    command
+        .args(arguments.split(' '))
+        .env("JANITOR_SERVER", &server.admin);
+    tokio::task::spawn_blocking(move || command.output().unwrap())
+        .await
+        .unwrap()
+}
+
 #[tokio::test]
-async fn client_commands_manage_a_running_server() {
+async fn client_commands_manage_worker_accounts() {
     let home = tempfile::tempdir().unwrap();
     let server = Server::start(home.path(), "memory:", "").await;
+    let added = client(&server, "worker add w1").await;
+    assert!(said(&added).contains("shown this once"));
+    assert!(!client(&server, "worker add w1").await.status.success());
+    assert!(said(&client(&server, "worker ls").await).contains("w1"));
+    assert!(
+        said(&client(&server, "worker rotate w1").await)
+            .contains("its password, shown this once: ")
+    );
+    assert!(
+        !client(&server, "worker rotate nobody")
+            .await
+            .status
+            .success()
+    );
+    assert!(client(&server, "worker rm w1").await.status.success());
+}
+
+#[tokio::test]
+async fn client_commands_import_and_list() {
+    let home = tempfile::tempdir().unwrap();
+    let server = Server::start(home.path(), "memory:", "").await;
+    server.add_worker("w1", "secret1").await;
     let file = |name: &str, text: &str| {
         let path = home.path().join(name);
         std::fs::write(&path, text).unwrap();
         path.display().to_string()
     };
-    let client = |arguments: Vec<String>| {
-        let admin = server.admin.clone();
-        async move {
-            let mut command = Command::new(PROGRAM);
-            command.args(&arguments).env("JANITOR_SERVER", admin);
-            tokio::task::spawn_blocking(move || command.output().unwrap())
-                .await
-                .unwrap()
-        }
-    };
-    let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
-    let added = client(words("worker add w1")).await;
-    assert!(said(&added).contains("shown this once"));
-    assert!(!client(words("worker add w1")).await.status.success());
-    assert!(said(&client(words("worker ls")).await).contains("w1"));
-    assert!(
-        said(&client(words("worker rotate w1")).await).contains("its password, shown this once: ")
-    );
-    assert!(!client(words("worker rotate nobody")).await.status.success());
     let codebases = file("codebases.yaml", "- name: cli-a\n- name: cli-b\n");
     assert!(
-        said(&client(words(&format!("codebase import {codebases}"))).await)
+        said(&client(&server, &format!("codebase import {codebases}")).await)
             .contains("2 codebases stored")
     );
     let candidates = file(
         "candidates.ndjson",
         "{\"codebase\": \"cli-a\", \"campaign\": \"gen\"}\n{\"codebase\": \"nowhere\", \"campaign\": \"gen\"}\n",
     );
-    let imported = client(words(&format!("candidate import {candidates}"))).await;
+    let imported = client(&server, &format!("candidate import {candidates}")).await;
     assert_eq!(imported.status.code(), Some(1));
     assert!(
         said(&imported).contains("1 of 2 candidates stored"),
@@ -214,24 +228,23 @@ async fn client_commands_manage_a_running_server() {
         "{}",
         said(&imported)
     );
-    assert!(said(&client(words("queue ls")).await).contains("cli-a"));
+    assert!(said(&client(&server, "queue ls").await).contains("cli-a"));
     let run = server.take("cli-a").await;
-    let status = client(words("status --json")).await;
+    let status = client(&server, "status --json").await;
     let status: Value = serde_json::from_slice(&status.stdout).unwrap();
     assert_eq!(status["status"]["processing"][0]["codebase"], "cli-a");
-    assert!(said(&client(words("status")).await).contains("running 1"));
+    assert!(said(&client(&server, "status").await).contains("running 1"));
     let id = run["id"].as_str().unwrap();
     server
         .finish(id, &json!({ "revision": "r" }), &[("w.log", b"line one\n")])
         .await;
-    let shown = client(words(&format!("run show {id} --log"))).await;
+    let shown = client(&server, &format!("run show {id} --log")).await;
     assert!(said(&shown).contains("success"), "{}", said(&shown));
     assert!(said(&shown).contains("line one"), "{}", said(&shown));
-    assert!(said(&client(words("run ls")).await).contains(id));
-    let absent = client(words("run show nosuch")).await;
+    assert!(said(&client(&server, "run ls").await).contains(id));
+    let absent = client(&server, "run show nosuch").await;
     assert_eq!(absent.status.code(), Some(1), "{}", said(&absent));
     assert!(said(&absent).contains("no such run"), "{}", said(&absent));
-    assert!(client(words("worker rm w1")).await.status.success());
     let nobody = run_at_nothing().await;
     assert_eq!(nobody.status.code(), Some(1), "{}", said(&nobody));
     assert!(

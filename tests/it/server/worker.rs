@@ -128,6 +128,22 @@ impl WorkerFixture {
         )
     }
 
+    /// Waits until the codemod runs, by the log that the worker's own backchannel serves; returns the address of that.
+    async fn backchannel_of_working_worker(&self, http: &reqwest::Client) -> String {
+        for _ in 0..200 {
+            let (_, active) = self.server.get("/active-runs").await;
+            if let Some(url) = active[0]["backchannel"]["my_url"].as_str() {
+                let log = http.get(format!("{url}logs/worker.log")).send().await;
+                let log = log.unwrap().text().await.unwrap_or_default();
+                if log.contains("working\n") {
+                    return url.to_owned();
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("the codemod does not run");
+    }
+
     fn has_no_folder_left(&self) {
         assert_eq!(
             std::fs::read_dir(self.work_dir()).unwrap().count(),
@@ -209,25 +225,7 @@ async fn backchannel_serves_the_log_and_kills_the_run() {
     let fixture = WorkerFixture::start("echo working; sleep 987655").await;
     let mut worker = fixture.worker(&["--once"]).spawn().unwrap();
     let http = crate::support::process::client();
-    let mut url = String::new();
-    for _ in 0..200 {
-        let (_, active) = fixture.server.get("/active-runs").await;
-        if let Some(found) = active[0]["backchannel"]["my_url"].as_str() {
-            url = found.to_owned();
-            let log = http
-                .get(format!("{url}logs/worker.log"))
-                .send()
-                .await
-                .unwrap()
-                .text()
-                .await
-                .unwrap_or_default();
-            if log.contains("working\n") {
-                break;
-            }
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    let url = fixture.backchannel_of_working_worker(&http).await;
     let (_, active) = fixture.server.get("/active-runs").await;
     let id = http
         .get(format!("{url}log-id"))

@@ -63,15 +63,12 @@ async fn followed_log_continues_from_the_stored_one() {
     assert_eq!(all[0].as_str(), "ne ");
     assert_eq!(all.concat().as_str(), "ne two three");
     // Without `follow`, the log is what is stored now.
+    let part = LogPart {
+        offset: 8,
+        follow: false,
+    };
     let now: Vec<_> = logs
-        .open(
-            &run.id,
-            "w.log",
-            LogPart {
-                offset: 8,
-                follow: false,
-            },
-        )
+        .open(&run.id, "w.log", part)
         .await
         .unwrap()
         .collect()

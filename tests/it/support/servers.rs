@@ -144,14 +144,18 @@ pub async fn open_postgres(url: &str) -> Postgres {
 /// Creates a bucket of the fake GCS and returns its name.
 pub async fn new_bucket(gcs: &str) -> String {
     let name = unique("bucket").replace('_', "-");
-    let response = super::process::client()
+    create_bucket(gcs, &name).await;
+    name
+}
+
+pub async fn create_bucket(gcs: &str, name: &str) {
+    let created = super::process::client()
         .post(format!("{gcs}/storage/v1/b"))
         .json(&serde_json::json!({ "name": name }))
         .send()
         .await
         .unwrap();
-    assert!(response.status().is_success());
-    name
+    assert!(created.status().is_success());
 }
 
 /// Settings for artifacts and logs in a bucket of the shared fake GCS.
