@@ -131,18 +131,18 @@ async fn concurrent_claims_get_each_item_once<
     let claimers = (0..32).map(|claimer| {
         let store = store.clone();
         tokio::spawn(async move {
-            let mut got = vec![];
+            let mut claimed = vec![];
             for number in 0.. {
                 match store
                     .claim(claim(&format!("r{claimer}-{number}")))
                     .await
                     .unwrap()
                 {
-                    Some(claimed) => got.push(claimed.run.item.id),
-                    None => return got,
+                    Some(next) => claimed.push(next.run.item.id),
+                    None => return claimed,
                 }
             }
-            got
+            claimed
         })
     });
     let mut all = vec![];

@@ -178,16 +178,16 @@ async fn incompatible_schema_is_reported_and_untouched() {
         "ALTER TABLE run DROP COLUMN failure_transient CASCADE; ALTER TABLE candidate ALTER success_chance TYPE text; DROP TABLE followup",
     )
     .await;
-    let (done, said) = migrate(&url, &[]);
+    let (done, output) = migrate(&url, &[]);
     assert!(!done);
     for problem in [
         "run.failure_transient is missing",
         "candidate.success_chance is of another type",
         "table followup is missing",
     ] {
-        assert!(said.contains(problem), "{problem}: {said}");
+        assert!(output.contains(problem), "{problem}: {output}");
     }
-    assert_eq!(said.lines().count(), 4, "{said}");
+    assert_eq!(output.lines().count(), 4, "{output}");
     assert_eq!(
         scalar(&url, "SELECT to_regclass('runner_claim')::text").await,
         None
@@ -207,21 +207,21 @@ async fn other_schema_versions_are_refused_with_the_command_to_run() {
         )
     };
     let empty = servers::empty_database().await;
-    let (well, said) = start(&empty);
-    assert!(!well, "{said}");
-    assert!(said.contains("janitor-runner migrate"), "{said}");
-    assert!(said.contains("1: the Janitor's tables"), "{said}");
+    let (succeeded, output) = start(&empty);
+    assert!(!succeeded, "{output}");
+    assert!(output.contains("janitor-runner migrate"), "{output}");
+    assert!(output.contains("1: the Janitor's tables"), "{output}");
     let newer = servers::database().await;
     servers::execute(
         &newer,
         "INSERT INTO runner_migrations (version, description, success, checksum, execution_time) VALUES (999, 'x', true, '', 0)",
     )
     .await;
-    let (well, said) = start(&newer);
-    assert!(!well, "{said}");
+    let (succeeded, output) = start(&newer);
+    assert!(!succeeded, "{output}");
     assert!(
-        said.contains("newer version of the runner (migration 999"),
-        "{said}"
+        output.contains("newer version of the runner (migration 999"),
+        "{output}"
     );
     assert!(!migrate(&newer, &[]).0);
     let url = servers::empty_database().await;

@@ -77,7 +77,7 @@ async fn drainer_moves_every_folder(server: &Server) {
     );
 }
 
-async fn gcs_is_away(down: &str, up: &str) {
+async fn interrupt_gcs_under_load(down: &str, up: &str) {
     let mut private = Private::start(&["gcs"]);
     let gcs = private.url("gcs");
     let bucket = servers::new_bucket(&gcs).await;
@@ -97,7 +97,7 @@ async fn gcs_is_away(down: &str, up: &str) {
     tokio::time::sleep(Duration::from_secs(if down == "stop" { 11 } else { 2 })).await;
     assert!(
         load.load.finished() > before + 10,
-        "runs are not finished while the bucket is away"
+        "runs are not finished while the bucket is unavailable"
     );
     assert_eq!(server.get("/ready").await.0, 200);
     let (_, metrics) = server.get("/metrics").await;
@@ -144,12 +144,12 @@ async fn gcs_is_away(down: &str, up: &str) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn stopped_gcs_loses_nothing() {
-    gcs_is_away("stop", "continue").await;
+    interrupt_gcs_under_load("stop", "continue").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_gcs_loses_nothing() {
-    gcs_is_away("kill", "start").await;
+    interrupt_gcs_under_load("kill", "start").await;
 }
 
 /// A bucket in memory that refuses to overwrite objects.
@@ -243,10 +243,10 @@ async fn full_spool_loses_no_acknowledged_result() {
     let too_much = vec![7_u8; 3 << 20];
     let report = json!({ "code": "success", "target": { "name": "generic" } });
     for _ in 0..3 {
-        let (status, said) = server
+        let (status, body) = server
             .finish(&taken, &report, &[("big.bin", &too_much)])
             .await;
-        assert_eq!(status, 503, "{said}");
+        assert_eq!(status, 503, "{body}");
     }
     assert_eq!(server.get(&format!("/active-runs/{taken}")).await.0, 200);
     assert_eq!(

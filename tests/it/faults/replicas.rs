@@ -57,15 +57,15 @@ async fn four_servers_assign_each_item_once() {
                 let server = &servers[number % servers.len()];
                 let claim = server.request("POST", "/active-runs").json(&json!({}));
                 tokio::spawn(async move {
-                    let mut got = vec![];
+                    let mut claimed = vec![];
                     loop {
                         let (status, taken) = send(claim.try_clone().unwrap()).await;
                         if status != 201 {
                             assert_eq!(status, 503);
                             assert_eq!(taken["reason"], json!("queue empty"));
-                            return got;
+                            return claimed;
                         }
-                        got.push(taken["queue_id"].as_i64().unwrap());
+                        claimed.push(taken["queue_id"].as_i64().unwrap());
                     }
                 })
             })
@@ -149,7 +149,10 @@ async fn leadership_is_taken_over_within_seconds() {
         201
     );
     while server.get("/queue").await.1.as_array().unwrap().is_empty() {
-        assert!(died.elapsed() < Duration::from_secs(8), "nobody follows up");
+        assert!(
+            died.elapsed() < Duration::from_secs(8),
+            "no follow-up was processed"
+        );
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     println!("taken over after {:?}", died.elapsed());

@@ -67,7 +67,7 @@ async fn unavailable_is_reported_in_time(server: &Server) {
     );
 }
 
-async fn heals(server: &Server, within: Duration) {
+async fn wait_until_ready(server: &Server, within: Duration) {
     let started = Instant::now();
     while server
         .request("GET", "/ready")
@@ -87,7 +87,7 @@ async fn heals(server: &Server, within: Duration) {
 }
 
 /// Sends `down` and then `up` to the database, three times, under load.
-async fn postgres_is_away(down: &str, up: &str) {
+async fn interrupt_postgres_under_load(down: &str, up: &str) {
     let mut private = Private::start(&["postgres"]);
     let home = tempfile::tempdir().unwrap();
     let server = Server::start(home.path(), &migrated(&private).await, "").await;
@@ -102,7 +102,7 @@ async fn postgres_is_away(down: &str, up: &str) {
         seconds(2.0).await;
         unavailable_is_reported_in_time(&server).await;
         private.control(up, "postgres");
-        heals(&server, Duration::from_secs(10)).await;
+        wait_until_ready(&server, Duration::from_secs(10)).await;
         seconds(1.0).await;
         assert!(
             load.load.finished() > before,
@@ -122,12 +122,12 @@ async fn postgres_is_away(down: &str, up: &str) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn stopped_postgres_loses_nothing() {
-    postgres_is_away("stop", "continue").await;
+    interrupt_postgres_under_load("stop", "continue").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_postgres_loses_nothing() {
-    postgres_is_away("kill", "start").await;
+    interrupt_postgres_under_load("kill", "start").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -247,7 +247,7 @@ async fn stopped_redis_delays_only_events() {
         seconds(3.0).await;
         assert!(
             load.load.finished() > before + 10,
-            "runs are not finished while Redis is away"
+            "runs are not finished while Redis is unavailable"
         );
         assert_eq!(server.get("/ready").await.0, 200);
         let health = server

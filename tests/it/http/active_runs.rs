@@ -177,7 +177,7 @@ async fn kill_without_backchannel_returns_not_implemented() {
         .as_str()
         .unwrap()
         .to_owned();
-    let (status, said) = server.post(&format!("/kill/{id}"), &json!({})).await;
+    let (status, response) = server.post(&format!("/kill/{id}"), &json!({})).await;
     assert_eq!(status, 501);
-    assert_eq!(said, json!("kill not supported for this type of run"));
+    assert_eq!(response, json!("kill not supported for this type of run"));
 }

@@ -174,12 +174,12 @@ async fn invalid_json_is_rejected_with_the_field() {
             .request("POST", path)
             .header("Content-Type", "application/json")
             .body(*body);
-        let (got, said) = send(request).await;
-        assert_eq!(got, *status, "POST {path} {body}: {said}");
+        let (actual, response) = send(request).await;
+        assert_eq!(actual, *status, "POST {path} {body}: {response}");
         if !field.is_empty() {
             assert!(
-                said.to_string().contains(field),
-                "POST {path} {body}: {said} does not name {field}"
+                response.to_string().contains(field),
+                "POST {path} {body}: {response} does not name {field}"
             );
         }
     }
@@ -226,8 +226,8 @@ async fn wrong_methods_types_and_paths_are_rejected() {
         ("POST", "/admin/workers/nobody/rotate", 404),
         ("DELETE", "/admin/workers/nobody", 404),
     ] {
-        let (got, said) = send(server.request(method, path)).await;
-        assert_eq!(got, status, "{method} {path}: {said}");
+        let (actual, response) = send(server.request(method, path)).await;
+        assert_eq!(actual, status, "{method} {path}: {response}");
     }
     let typed = server
         .request("POST", "/codebases")

@@ -40,8 +40,8 @@ async fn oversized_bodies_are_rejected() {
             ],
         ),
     ] {
-        let (status, said) = server.finish(&id, &report, &files).await;
-        assert_eq!(status, 413, "{what}: {said}");
+        let (status, response) = server.finish(&id, &report, &files).await;
+        assert_eq!(status, 413, "{what}: {response}");
     }
     wait_until_empty(&home.path().join("spool")).await;
     assert_eq!(server.get(&format!("/active-runs/{id}")).await.0, 200);
@@ -135,8 +135,8 @@ async fn malformed_uploads_change_nothing() {
             .request("POST", &format!("/active-runs/{id}/finish"))
             .header("Content-Type", kind)
             .body(body);
-        let (status, said) = send(request).await;
-        assert_eq!(status, 400, "{what}: {said}");
+        let (status, response) = send(request).await;
+        assert_eq!(status, 400, "{what}: {response}");
     }
     assert_eq!(server.get(&format!("/runs/{id}")).await.0, 404);
     wait_until_empty(&home.path().join("spool")).await;

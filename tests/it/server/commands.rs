@@ -12,7 +12,7 @@ async fn run(arguments: &[&str]) -> Output {
         .unwrap()
 }
 
-fn said(output: &Output) -> String {
+fn text_of(output: &Output) -> String {
     format!(
         "{}{}",
         String::from_utf8_lossy(&output.stdout),
@@ -25,8 +25,8 @@ async fn demo_succeeds_and_prints_results() {
     let home = tempfile::tempdir().unwrap();
     let kept = home.path().join("kept");
     let output = run(&["demo", "--keep", kept.to_str().unwrap()]).await;
-    let said = said(&output);
-    assert!(output.status.success(), "{said}");
+    let text = text_of(&output);
+    assert!(output.status.success(), "{text}");
     for part in [
         "tidy-whitespace",
         "success",
@@ -36,7 +36,7 @@ async fn demo_succeeds_and_prints_results() {
         "Scheduled to run again",
         "Everything went as it should.",
     ] {
-        assert!(said.contains(part), "{part} in\n{said}");
+        assert!(text.contains(part), "{part} in\n{text}");
     }
     let log = kept.join("logs/greeter");
     assert!(
@@ -52,7 +52,7 @@ async fn demo_succeeds_and_prints_results() {
     assert_eq!(String::from_utf8_lossy(&branches.stdout).lines().count(), 2);
     let again = run(&["demo", "--keep", kept.to_str().unwrap()]).await;
     assert!(!again.status.success());
-    assert!(self::said(&again).contains("not empty"));
+    assert!(self::text_of(&again).contains("not empty"));
 }
 
 #[tokio::test]
@@ -92,14 +92,14 @@ async fn demo_accepts_repository_and_command() {
         "echo it > new-file",
     ])
     .await;
-    assert!(output.status.success(), "{}", said(&output));
-    assert!(said(&output).contains("+it"), "{}", said(&output));
+    assert!(output.status.success(), "{}", text_of(&output));
+    assert!(text_of(&output).contains("+it"), "{}", text_of(&output));
     let failing = run(&["demo", "--repo", repository, "--command", "exit 9"]).await;
-    assert!(!failing.status.success(), "{}", said(&failing));
+    assert!(!failing.status.success(), "{}", text_of(&failing));
     assert!(
-        said(&failing).contains("command-failed"),
+        text_of(&failing).contains("command-failed"),
         "{}",
-        said(&failing)
+        text_of(&failing)
     );
     assert_eq!(
         run(&["demo", "--repo", repository]).await.status.code(),
@@ -121,7 +121,7 @@ async fn config_and_check_report_settings() {
         "x",
     ])
     .await;
-    let text = said(&shown);
+    let text = text_of(&shown);
     for part in [
         "port = 1234  # command line",
         "campaigns.conf",
@@ -149,20 +149,28 @@ async fn config_and_check_report_settings() {
         tokio::task::spawn_blocking(move || command.output().unwrap())
     };
     let well = check(artifacts).await.unwrap();
-    assert!(well.status.success(), "{}", said(&well));
-    assert!(said(&well).contains("artifacts    ok"), "{}", said(&well));
+    assert!(well.status.success(), "{}", text_of(&well));
+    assert!(
+        text_of(&well).contains("artifacts    ok"),
+        "{}",
+        text_of(&well)
+    );
     std::fs::write(home.path().join("file"), "").unwrap();
     let broken = check(at("file")).await.unwrap();
-    assert!(!broken.status.success(), "{}", said(&broken));
+    assert!(!broken.status.success(), "{}", text_of(&broken));
     assert!(
-        said(&broken).contains("artifacts    check the artifacts' folder"),
+        text_of(&broken).contains("artifacts    check the artifacts' folder"),
         "{}",
-        said(&broken)
+        text_of(&broken)
     );
     let wrong = run(&["serve", "--store", "tape:x"]).await;
-    assert_eq!(wrong.status.code(), Some(1), "{}", said(&wrong));
-    assert!(said(&wrong).contains("store: "), "{}", said(&wrong));
-    assert!(said(&wrong).contains("command line"), "{}", said(&wrong));
+    assert_eq!(wrong.status.code(), Some(1), "{}", text_of(&wrong));
+    assert!(text_of(&wrong).contains("store: "), "{}", text_of(&wrong));
+    assert!(
+        text_of(&wrong).contains("command line"),
+        "{}",
+        text_of(&wrong)
+    );
 }
 
 /// Runs a client command with these words, for a running server.
@@ -181,11 +189,11 @@ async fn client_commands_manage_worker_accounts() {
     let home = tempfile::tempdir().unwrap();
     let server = Server::start(home.path(), "memory:", "").await;
     let added = client(&server, "worker add w1").await;
-    assert!(said(&added).contains("shown this once"));
+    assert!(text_of(&added).contains("shown this once"));
     assert!(!client(&server, "worker add w1").await.status.success());
-    assert!(said(&client(&server, "worker ls").await).contains("w1"));
+    assert!(text_of(&client(&server, "worker ls").await).contains("w1"));
     assert!(
-        said(&client(&server, "worker rotate w1").await)
+        text_of(&client(&server, "worker rotate w1").await)
             .contains("its password, shown this once: ")
     );
     assert!(
@@ -209,7 +217,7 @@ async fn client_commands_import_and_list() {
     };
     let codebases = file("codebases.yaml", "- name: cli-a\n- name: cli-b\n");
     assert!(
-        said(&client(&server, &format!("codebase import {codebases}")).await)
+        text_of(&client(&server, &format!("codebase import {codebases}")).await)
             .contains("2 codebases stored")
     );
     let candidates = file(
@@ -219,38 +227,42 @@ async fn client_commands_import_and_list() {
     let imported = client(&server, &format!("candidate import {candidates}")).await;
     assert_eq!(imported.status.code(), Some(1));
     assert!(
-        said(&imported).contains("1 of 2 candidates stored"),
+        text_of(&imported).contains("1 of 2 candidates stored"),
         "{}",
-        said(&imported)
+        text_of(&imported)
     );
     assert!(
-        said(&imported).contains("unknown codebases: \"nowhere\""),
+        text_of(&imported).contains("unknown codebases: \"nowhere\""),
         "{}",
-        said(&imported)
+        text_of(&imported)
     );
-    assert!(said(&client(&server, "queue ls").await).contains("cli-a"));
+    assert!(text_of(&client(&server, "queue ls").await).contains("cli-a"));
     let run = server.take("cli-a").await;
     let status = client(&server, "status --json").await;
     let status: Value = serde_json::from_slice(&status.stdout).unwrap();
     assert_eq!(status["status"]["processing"][0]["codebase"], "cli-a");
-    assert!(said(&client(&server, "status").await).contains("running 1"));
+    assert!(text_of(&client(&server, "status").await).contains("running 1"));
     let id = run["id"].as_str().unwrap();
     server
         .finish(id, &json!({ "revision": "r" }), &[("w.log", b"line one\n")])
         .await;
     let shown = client(&server, &format!("run show {id} --log")).await;
-    assert!(said(&shown).contains("success"), "{}", said(&shown));
-    assert!(said(&shown).contains("line one"), "{}", said(&shown));
-    assert!(said(&client(&server, "run ls").await).contains(id));
+    assert!(text_of(&shown).contains("success"), "{}", text_of(&shown));
+    assert!(text_of(&shown).contains("line one"), "{}", text_of(&shown));
+    assert!(text_of(&client(&server, "run ls").await).contains(id));
     let absent = client(&server, "run show nosuch").await;
-    assert_eq!(absent.status.code(), Some(1), "{}", said(&absent));
-    assert!(said(&absent).contains("no such run"), "{}", said(&absent));
-    let nobody = run_at_nothing().await;
-    assert_eq!(nobody.status.code(), Some(1), "{}", said(&nobody));
+    assert_eq!(absent.status.code(), Some(1), "{}", text_of(&absent));
     assert!(
-        said(&nobody).contains("no service answers"),
+        text_of(&absent).contains("no such run"),
         "{}",
-        said(&nobody)
+        text_of(&absent)
+    );
+    let nobody = run_at_nothing().await;
+    assert_eq!(nobody.status.code(), Some(1), "{}", text_of(&nobody));
+    assert!(
+        text_of(&nobody).contains("no service answers"),
+        "{}",
+        text_of(&nobody)
     );
 }
 
@@ -264,8 +276,12 @@ async fn second_process_is_refused_and_sigterm_ends_the_server() {
     let server = Server::sled(home.path()).await;
     let store = format!("sled:{}", home.path().join("db").display());
     let other = run(&["check", "--store", &store]).await;
-    assert!(!other.status.success(), "{}", said(&other));
-    assert!(said(&other).contains("another process"), "{}", said(&other));
+    assert!(!other.status.success(), "{}", text_of(&other));
+    assert!(
+        text_of(&other).contains("another process"),
+        "{}",
+        text_of(&other)
+    );
     assert!(
         Command::new("kill")
             .args(["-TERM", &server.pid().to_string()])
@@ -283,5 +299,5 @@ async fn second_process_is_refused_and_sigterm_ends_the_server() {
         }
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
-    panic!("it goes on: {}", server.log());
+    panic!("it is still running: {}", server.log());
 }

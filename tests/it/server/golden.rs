@@ -25,10 +25,10 @@ async fn replay(store: &str, settings: &str) {
         .output()
         .await
         .expect("python3 runs the recorded exchanges");
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(
-        said.ends_with("103 same, 0 differing\n"),
-        "{said}{}",
+        stdout.ends_with("103 same, 0 differing\n"),
+        "{stdout}{}",
         String::from_utf8_lossy(&output.stderr)
     );
     assert!(output.status.success());

@@ -279,7 +279,7 @@ async fn first_signal_lets_the_run_finish() {
     worker.signal("TERM");
     tokio::time::sleep(Duration::from_millis(200)).await;
     // Its backchannel responds until the run has ended.
-    let said = crate::support::process::client()
+    let run_id = crate::support::process::client()
         .get(format!("{url}log-id"))
         .send()
         .await
@@ -287,7 +287,7 @@ async fn first_signal_lets_the_run_finish() {
         .text()
         .await
         .unwrap();
-    assert_eq!(said, id);
+    assert_eq!(run_id, id);
     fixture.end_of(&mut worker).await;
     let (_, runs) = fixture.server.get("/runs").await;
     assert_eq!(runs.as_array().unwrap().len(), 1);
@@ -347,7 +347,7 @@ async fn wrong_password_ends_the_worker_with_a_message() {
     let output = tokio::task::spawn_blocking(move || worker.output().unwrap())
         .await
         .unwrap();
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(!output.status.success(), "{said}");
-    assert!(said.contains("401"), "{said}");
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success(), "{stderr}");
+    assert!(stderr.contains("401"), "{stderr}");
 }

@@ -44,17 +44,17 @@ async fn each_long_poller_gets_one_item() {
     assert!(waiting.iter().all(|waiting| !waiting.is_finished()));
     let names = ["aa", "bb", "cc", "dd", "ee"];
     fixture.queued(&names).await;
-    let mut got = vec![];
+    let mut claimed = vec![];
     for waiting in waiting {
         let assignment = tokio::time::timeout(Duration::from_millis(900), waiting)
             .await
             .unwrap()
             .unwrap()
             .unwrap();
-        got.push(assignment.run.item.key.codebase.to_string());
+        claimed.push(assignment.run.item.key.codebase.to_string());
     }
-    got.sort();
-    assert_eq!(got, names);
+    claimed.sort();
+    assert_eq!(claimed, names);
     notifying.abort();
 }
 

@@ -124,7 +124,7 @@ pub fn working_logs() -> Arc<dyn LogStore> {
 }
 
 pub fn unavailable() -> Fault {
-    Fault::unavailable("try", "it is away")
+    Fault::unavailable("try", "it is down")
 }
 
 /// The publisher of what is running, on the events of this process.

@@ -29,7 +29,7 @@ pub fn client() -> reqwest::Client {
 
 /// A client that opens a connection for each request. The server closes a connection when it responds before the end of an
 /// upload, maybe just when the next request is being sent on it.
-fn careful_client() -> reqwest::Client {
+fn unpooled_client() -> reqwest::Client {
     janitor_runner::tls::install();
     reqwest::Client::builder()
         .pool_max_idle_per_host(0)
@@ -140,7 +140,7 @@ impl Server {
             store: store.to_owned(),
             program,
             child: None,
-            http: careful_client(),
+            http: unpooled_client(),
         };
         server.run().await;
         server
