@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Measures a release build and prints what it found. Standard library and wrk only.
+"""Measures a release build and prints the figures. Standard library and wrk only.
 
   bench.py [--binary PATH] [--queued N] [--seconds S] [--clients 1,8,32] [--store sled|memory|postgres]
 
-On postgres, it starts a server of its own (tests/servers.py, fsync on), and next to each measurement with cycle.lua it lets
-pg_limit.sh do the same work as plain SQL in another database of that server: the ratio is what counts.
+On postgres, it starts a server of its own (tests/servers.py, fsync on). Next to each measurement with cycle.lua, pg_limit.sh
+does the same work as plain SQL in another database of that server: the ratio is what counts.
 
 Start time and idle memory on an empty store; then N items queued over HTTP, cycles of assignment and finish by wrk with
 cycle.lua; an upload of 10,000 candidates in one request; a 1 GiB upload and the memory that it takes.
@@ -70,9 +70,9 @@ class Service:
         settings = os.path.join(self.home, "bench.toml")
         with open(settings, "w") as f:
             f.write(SETTINGS + settings_too)
-        place = {"memory": "memory:", "sled": f"sled:{self.home}/db"}.get(store, store)
+        store_url = {"memory": "memory:", "sled": f"sled:{self.home}/db"}.get(store, store)
         env = {"PATH": os.environ["PATH"], "JANITOR_RUNNER_SPOOL": f"{self.home}/spool", "JANITOR_RUNNER_TELEMETRY__LOG": "warn"}
-        self.command = [binary, "--config", settings, "--store", place, "--artifacts", f"{self.home}/artifacts", "--logs",
+        self.command = [binary, "--config", settings, "--store", store_url, "--artifacts", f"{self.home}/artifacts", "--logs",
                         f"{self.home}/logs", "--port", str(self.port), "--public-port", str(self.public)]
         self.env = env
         self.start()
@@ -117,7 +117,7 @@ class Service:
 
 
 class Arguments(argparse.ArgumentParser):
-    """Those of every program here."""
+    """The arguments that every benchmark has."""
 
     def __init__(self):
         super().__init__()
@@ -127,7 +127,7 @@ class Arguments(argparse.ArgumentParser):
 
 @contextlib.contextmanager
 def serving(a, settings_too=""):
-    """A service on a new store of the kind asked for, taken away at the end."""
+    """A service on a new store of the requested kind, which is removed at the end."""
     with contextlib.ExitStack() as ending:
         store = a.store
         if store == "postgres":
@@ -140,7 +140,7 @@ def serving(a, settings_too=""):
 
 
 def percentile(times, share):
-    """That of sorted times."""
+    """The percentile of sorted times."""
     return times[min(len(times) - 1, int(len(times) * share))]
 
 
@@ -185,9 +185,9 @@ def big_upload(service, size=1 << 30):
         c.send(chunk)
     c.send(tail)
     r = c.getresponse()
-    answer = json.loads(r.read())
+    response = json.loads(r.read())
     seconds = time.monotonic() - started
-    assert r.status == 201 and answer["artifacts"] == ["big.bin"], answer
+    assert r.status == 201 and response["artifacts"] == ["big.bin"], response
     return seconds, service.memory("VmHWM") - before
 
 
@@ -207,22 +207,22 @@ def main():
 
 def measure(a, database):
     starts = []
-    place = database.fresh() if database else a.store
+    store_url = database.fresh() if database else a.store
     for _ in range(5):
-        service = Service(a.binary, place)
+        service = Service(a.binary, store_url)
         starts.append(service.ready_after * 1000)
         time.sleep(0.3)
         idle = service.memory()
         service.remove()
     print(f"store {a.store}: ready after {min(starts):.0f} to {max(starts):.0f} ms of start (5 starts, empty), {idle:.1f} MiB resident when idle")
-    service = Service(a.binary, place)
+    service = Service(a.binary, store_url)
     try:
         service.call("POST", "/admin/workers", {"name": "w1", "password": "secret1"})
         started = time.monotonic()
         seed(service, a.queued)
         print(f"{a.queued} codebases and candidates in requests of 10,000: {time.monotonic() - started:.1f} s")
         if database:
-            database.sql(place, "vacuum analyze")
+            database.sql(store_url, "vacuum analyze")
         for clients in a.clients.split(","):
             if database:
                 tps = database.limit_tps(clients, a.seconds)

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""What thousands of waiting workers cost, and how soon an item reaches one. Standard library only.
+"""Measures what thousands of waiting workers cost, and how soon an item reaches one. Standard library only.
 
   idle.py [--binary PATH] [--store sled|memory|postgres] [--workers 2000] [--items 600] [--every 0.03]
 
 WORKERS connections wait with wait=50. Printed: the memory and processor time of the server while nothing comes; then ITEMS
-items are added, one at a time, and for each it is measured how long it takes from the request that adds it to the answer
-that hands it out. A worker that got something asks again at once, as a worker with nothing else to do would.
+items are added, one at a time, and for each it is measured how long it takes from the request that adds it to the response
+that assigns it. A worker that got an item polls again immediately.
 """
 import asyncio, json, os, resource, time
 from bench import Arguments, percentile, serving
@@ -17,8 +17,8 @@ def processor_seconds(pid):
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-async def answer(reader):
-    """The status and body of one HTTP answer."""
+async def read_response(reader):
+    """Returns the status and body of one HTTP response."""
     head = (await reader.readuntil(b"\r\n\r\n")).decode()
     length = next(int(line.split(":")[1]) for line in head.split("\r\n") if line.lower().startswith("content-length:"))
     return int(head.split(" ", 2)[1]), await reader.readexactly(length)
@@ -35,11 +35,11 @@ class Crowd:
 
     async def worker(self, number):
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
-        ask = request("/active-runs?wait=50", {"worker": f"w{number}"})
+        poll = request("/active-runs?wait=50", {"worker": f"w{number}"})
         while True:
-            writer.write(ask)
+            writer.write(poll)
             self.waiting += 1
-            status, body = await answer(reader)
+            status, body = await read_response(reader)
             self.waiting -= 1
             if status == 201:
                 self.got[json.loads(body)["codebase"]] = time.monotonic()
@@ -52,7 +52,7 @@ class Crowd:
         for number in range(items):
             added[f"item-{number}"] = time.monotonic()
             writer.write(request("/candidates", [{"codebase": f"item-{number}", "campaign": "gen"}]))
-            status, body = await answer(reader)
+            status, body = await read_response(reader)
             assert status == 200 and len(json.loads(body)["success"]) == 1, body
             await asyncio.sleep(every)
         return added
@@ -77,7 +77,7 @@ async def measure(service, a):
     added = await crowd.add(a.items, a.every)
     await asyncio.sleep(2)
     times = sorted((crowd.got[name] - when) * 1000 for name, when in added.items() if name in crowd.got)
-    print(f"{len(times)} of {a.items} items handed out, from the request that adds one to the answer that hands it out: "
+    print(f"{len(times)} of {a.items} items assigned, from the request that adds one to the response that assigns it: "
           f"p50 {percentile(times, 0.5):.1f} ms, p99 {percentile(times, 0.99):.1f} ms, slowest {times[-1]:.1f} ms")
     if crowd.wrong:
         print("unexpected:", crowd.wrong[:3])
@@ -92,7 +92,7 @@ def main():
     p.add_argument("--every", type=float, default=0.03)
     a = p.parse_args()
     with serving(a) as service:
-        # Only this process's own limit, after the server has started: that must do with what it was given.
+        # This raises the limit of this process alone: the server has started with its own.
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         assert service.call("POST", "/codebases", [{"name": f"item-{number}"} for number in range(a.items)])[0] == 200

@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
-"""What watching costs: 1,000 active runs, a third of them with dead and a third with hanging backchannels. Standard library only.
+"""Measures what watching costs: 1,000 active runs, a third of them with dead and a third with hanging backchannels. Standard library only.
 
   watch.py [--binary PATH] [--store sled|memory|postgres] [--runs 999]
 
-Printed: how long it takes until every worker was asked once, and how long an assignment takes meanwhile, beside what it takes with
-the same active runs and nobody being asked.
+Printed: how long it takes until every worker was pinged once, and how long an assignment takes meanwhile, compared with the
+same active runs and nobody being pinged.
 """
 import asyncio, http.client, json, re, threading, time
 from bench import Arguments, free_port, percentile, serving
 
-QUIET = 30  # seconds before a worker is asked
+QUIET = 30  # seconds before a worker is pinged
 WATCHED = 25  # seconds that are measured while they are
 
 
@@ -69,13 +69,13 @@ def assignments(service, seconds):
     return sorted(times)
 
 
-def said(times):
+def summary(times):
     p99 = percentile(times, 0.99)
     return f"p50 {percentile(times, 0.5):.2f} ms, p99 {p99:.2f} ms ({len(times)} assignments)", p99
 
 
-def hand_out(service, workers, runs):
-    """Active runs: a third with a worker that answers, a third with one that is gone, a third with one that hangs."""
+def assign_all(service, workers, runs):
+    """Active runs: a third with a worker that responds, a third with one that is gone, a third with one that hangs."""
     dead, began = free_port(), time.monotonic()
     for number in range(runs):
         url = [f"http://127.0.0.1:{workers.port}/alive/{number}/", f"http://127.0.0.1:{dead}/", f"http://127.0.0.1:{workers.port}/hang/{number}/"][number % 3]
@@ -94,22 +94,22 @@ def main():
         names = [f"cb-{number}" for number in range(a.runs + 9000)]
         assert service.call("POST", "/codebases", [{"name": name} for name in names])[0] == 200
         assert service.call("POST", "/candidates", [{"codebase": name, "campaign": "gen"} for name in names])[0] == 200
-        print(f"store {a.store}; {said(assignments(service, 5))[0]} with no other active run")
+        print(f"store {a.store}; {summary(assignments(service, 5))[0]} with no other active run")
         workers = Workers()
-        hand_out(service, workers, a.runs)
-        quiet, idle = said(assignments(service, 10))
+        assign_all(service, workers, a.runs)
+        quiet, idle = summary(assignments(service, 10))
         while not pings(service):
             time.sleep(0.05)
         began, busy, round_took = time.monotonic(), [], None
-        asking = threading.Thread(target=lambda: busy.extend(assignments(service, WATCHED)))
-        asking.start()
-        while asking.is_alive():
+        load = threading.Thread(target=lambda: busy.extend(assignments(service, WATCHED)))
+        load.start()
+        while load.is_alive():
             if round_took is None and sum(pings(service).values()) >= a.runs:
                 round_took = time.monotonic() - began
             time.sleep(0.2)
-        watched, p99 = said(sorted(busy))
-        print(f"every worker asked once within {round_took:.1f} s of the first ({pings(service)})" if round_took else f"not all asked: {pings(service)}")
-        print(f"assignments while nobody is asked: {quiet}\nassignments while workers are asked: {watched}; p99 ratio {p99 / idle:.2f}")
+        watched, p99 = summary(sorted(busy))
+        print(f"every worker pinged once within {round_took:.1f} s of the first ({pings(service)})" if round_took else f"not all pinged: {pings(service)}")
+        print(f"assignments while nobody is pinged: {quiet}\nassignments while workers are pinged: {watched}; p99 ratio {p99 / idle:.2f}")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Puts what the tests of tests/it/faults/workers.rs came to into docs/faults.md; run by `make faults` after them."""
+"""Writes the outcomes of tests/it/faults/workers into docs/faults.md; `make faults` runs it after these tests."""
 import pathlib
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -12,8 +12,8 @@ def main():
         raise SystemExit("the tests left no rows: run `make faults`")
     table = "| broken | how | store | the run |\n| --- | --- | --- | --- |\n" + "".join(rows)
     page = ROOT / "docs/faults.md"
-    before, rest = page.read_text().split(BEGIN)
-    page.write_text(f"{before}{BEGIN}\n{table}{END}{rest.split(END)[1]}")
+    before, after = page.read_text().split(BEGIN)
+    page.write_text(f"{before}{BEGIN}\n{table}{END}{after.split(END)[1]}")
 
 
 if __name__ == "__main__":

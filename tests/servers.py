@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""The servers that the tests need, on free ports, with nothing kept: Postgres, Redis, a fake GCS and a fake S3.
+"""Starts the servers that the tests need, on free ports and without persistent data: Postgres, Redis, a fake GCS and a fake S3.
 
-  servers.py shared DIR              starts them once for all tests (or finds them), prints where they are as JSON
+  servers.py shared DIR              starts them once for all tests (or finds them), prints their addresses as JSON
   servers.py stop DIR                stops those
-  servers.py private KIND… [--fsync] starts some for the caller alone, prints the same, obeys lines (stop, continue, kill or
-                                     start, and a kind), each answered with ok, and stops them when its input ends
+  servers.py private KIND… [--fsync] starts some for the caller alone, prints the same, reads commands (stop, continue, kill or
+                                     start, and a kind), prints ok after each, and stops them when its input ends
   servers.py install DIR             installs what is missing: Debian packages (as root) and, below DIR, Python packages
 
 The shared ones also stop by themselves when no test has used them for a while: each test holds a lock on DIR/in-use.
@@ -50,9 +50,9 @@ def connects(port):
         return True
 
 
-def answers(url):
-    with urllib.request.urlopen(url, timeout=2) as answer:
-        return answer.status < 500
+def responds(url):
+    with urllib.request.urlopen(url, timeout=2) as response:
+        return response.status < 500
 
 
 class Servers:
@@ -103,7 +103,7 @@ class Servers:
         programs = glob.glob(os.path.join(self.python, "**/fake-gcs-server-linux-amd64"), recursive=True)
         command = [programs[0], "-scheme", "http", "-host", "127.0.0.1", "-port", str(port), "-backend", "memory", "-public-host", f"127.0.0.1:{port}"]
         process = self.run("gcs", command)
-        wait_for("the fake GCS", lambda: answers(f"http://127.0.0.1:{port}/storage/v1/b"), process)
+        wait_for("the fake GCS", lambda: responds(f"http://127.0.0.1:{port}/storage/v1/b"), process)
         self.found["gcs"] = {"url": f"http://127.0.0.1:{port}", "pid": process.pid, "port": port}
         self.again["gcs"] = (process, command, {}, lambda: connects(port))
 
@@ -111,7 +111,7 @@ class Servers:
         port = free_port()
         env = {**os.environ, "PYTHONPATH": self.python}
         process = self.run("s3", [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], env=env)
-        wait_for("the fake S3", lambda: answers(f"http://127.0.0.1:{port}/moto-api/"), process, 60)
+        wait_for("the fake S3", lambda: responds(f"http://127.0.0.1:{port}/moto-api/"), process, 60)
         self.found["s3"] = {"url": f"http://127.0.0.1:{port}", "pid": process.pid, "port": port}
 
     def signal(self, kind, number):
@@ -124,7 +124,7 @@ class Servers:
             except ProcessLookupError:
                 pass
 
-    def obey(self, command, kind):
+    def execute(self, command, kind):
         """stop, continue: SIGSTOP and SIGCONT. kill: SIGKILL. start: again after that, on the same port and data."""
         process, arguments, options, ready = self.again[kind]
         if command == "start":
@@ -218,7 +218,7 @@ def private(kinds, folder, fsync):
     try:
         print(json.dumps(servers.start(kinds)), flush=True)
         for line in sys.stdin:
-            servers.obey(*line.split())
+            servers.execute(*line.split())
             print("ok", flush=True)
     finally:
         servers.stop()

@@ -1,7 +1,8 @@
 //! The integration tests: one binary, so that it is linked once.
 //!
-//! `contract/` holds every adapter to the contract of its port, `http/` goes through the router, `server/` through a
-//! real process, `architecture.rs` keeps the rooms apart. `support/` is what they share.
+//! `contract/` holds every adapter to the contract of its port, `services/` tests the use cases over an embedded store,
+//! `http/` the API as clients see it, `server/` the program as a process, `faults/` what happens when servers, workers and
+//! networks fail. `architecture.rs` checks which layer depends on what. `support/` is what they share.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -1,4 +1,4 @@
-//! `Backchannel`: what each adapter makes of the answers of its kind of worker, from a server that plays one.
+//! `Backchannel`: how each adapter interprets the responses of its kind of worker, from a fake one.
 
 use crate::support::{fake_backchannel::FakeWorker, start, values::*};
 use janitor_runner::{
@@ -19,11 +19,11 @@ use janitor_runner::{
 use std::time::{Duration, Instant};
 use tokio::io::AsyncReadExt;
 
-fn caller() -> GuardedClient {
-    caller_to(&["127.0.0.0/8"])
+fn guarded_client() -> GuardedClient {
+    guarded_client_for(&["127.0.0.0/8"])
 }
 
-fn caller_to(networks: &[&str]) -> GuardedClient {
+fn guarded_client_for(networks: &[&str]) -> GuardedClient {
     let settings = GuardedHttpSettings {
         timeout: Duration::from_millis(400),
         stall_timeout: Duration::from_millis(300),
@@ -39,7 +39,7 @@ fn caller_to(networks: &[&str]) -> GuardedClient {
 }
 
 fn run() -> ActiveRun {
-    let item = wish("aa", Bucket::Default, 1.0).into_item(1, None);
+    let item = enqueue_request("aa", Bucket::Default, 1.0).into_item(1, None);
     ActiveRun::new(
         RunId::new("r1"),
         "t".into(),
@@ -49,7 +49,7 @@ fn run() -> ActiveRun {
     )
 }
 
-fn word(ping: &Ping) -> &'static str {
+fn ping_kind(ping: &Ping) -> &'static str {
     match ping {
         Ping::Alive => "alive",
         Ping::Impossible => "impossible",
@@ -58,16 +58,15 @@ fn word(ping: &Ping) -> &'static str {
     }
 }
 
-/// An adapter at a worker that plays this.
-fn polling(play: &FakeWorker) -> PollingBackchannel {
-    PollingBackchannel::new(caller(), &play.url())
+fn polling(fake: &FakeWorker) -> PollingBackchannel {
+    PollingBackchannel::new(guarded_client(), &fake.url())
 }
 
-fn jenkins(play: &FakeWorker) -> JenkinsBackchannel {
-    JenkinsBackchannel::new(caller(), &play.url())
+fn jenkins(fake: &FakeWorker) -> JenkinsBackchannel {
+    JenkinsBackchannel::new(guarded_client(), &fake.url())
 }
 
-async fn all(
+async fn read_all(
     reader: Result<janitor_runner::ports::artifact_store::FileReader, BackchannelError>,
 ) -> String {
     let mut text = String::new();
@@ -76,9 +75,9 @@ async fn all(
 }
 
 #[tokio::test]
-async fn polling_tells_what_a_worker_is_on() {
-    let play = FakeWorker::start().await;
-    for (status, body, said) in [
+async fn polling_ping_reports_the_run_of_the_worker() {
+    let fake = FakeWorker::start().await;
+    for (status, body, expected) in [
         (200, "r1", "alive"),
         (200, "\"r1\"", "alive"),
         (200, "r2", "lost"),
@@ -89,27 +88,31 @@ async fn polling_tells_what_a_worker_is_on() {
         (500, "r1", "failed"),
         (302, "", "failed"),
     ] {
-        play.answer("/log-id", status, body);
+        fake.respond_with("/log-id", status, body);
         assert_eq!(
-            word(&polling(&play).ping(&run()).await),
-            said,
+            ping_kind(&polling(&fake).ping(&run()).await),
+            expected,
             "{status} {body}"
         );
     }
-    play.answer("/log-id", 200, &"x".repeat(100_000));
-    assert_eq!(word(&polling(&play).ping(&run()).await), "failed");
+    fake.respond_with("/log-id", 200, &"x".repeat(100_000));
+    assert_eq!(ping_kind(&polling(&fake).ping(&run()).await), "failed");
 }
 
 #[tokio::test]
-async fn jenkins_tells_how_a_job_stands() {
-    let play = FakeWorker::start().await;
-    for (status, body, said) in [
+async fn jenkins_ping_reports_the_state_of_the_job() {
+    let fake = FakeWorker::start().await;
+    for (status, body, expected) in [
         (200, r#"{"building": true, "result": null}"#, "alive"),
         (200, "{}", "alive"),
         (200, r#"{"building": false, "result": "FAILURE"}"#, "lost"),
         (200, r#"{"result": "FAILURE"}"#, "lost"),
         (200, r#"{"building": false, "result": "ABORTED"}"#, "lost"),
-        (200, r#"{"building": false, "result": "SUCCESS"}"#, "failed"),
+        (
+            200,
+            r#"{"building": false, "result": "SUCCESS_REPORT"}"#,
+            "failed",
+        ),
         (200, r#"{"building": true, "result": "UNSTABLE"}"#, "alive"),
         (404, "", "lost"),
         (500, "{}", "failed"),
@@ -117,99 +120,99 @@ async fn jenkins_tells_how_a_job_stands() {
         (200, "[1]", "failed"),
         (200, r#"{"result": 5}"#, "failed"),
     ] {
-        play.answer("/api/json", status, body);
+        fake.respond_with("/api/json", status, body);
         assert_eq!(
-            word(&jenkins(&play).ping(&run()).await),
-            said,
+            ping_kind(&jenkins(&fake).ping(&run()).await),
+            expected,
             "{status} {body}"
         );
     }
 }
 
 #[tokio::test]
-async fn nobody_there_is_told_from_no_answer() {
+async fn refused_connection_is_fatal_and_timeout_is_not() {
     let closed = format!("http://127.0.0.1:{}/", crate::support::process::free_port());
     let kinds = |url: &str| -> [Box<dyn Backchannel>; 2] {
         [
-            Box::new(PollingBackchannel::new(caller(), url)),
-            Box::new(JenkinsBackchannel::new(caller(), url)),
+            Box::new(PollingBackchannel::new(guarded_client(), url)),
+            Box::new(JenkinsBackchannel::new(guarded_client(), url)),
         ]
     };
     for kind in kinds(&closed) {
-        assert_eq!(word(&kind.ping(&run()).await), "lost");
+        assert_eq!(ping_kind(&kind.ping(&run()).await), "lost");
     }
-    let play = FakeWorker::start().await;
+    let fake = FakeWorker::start().await;
     for path in ["/log-id", "/api/json"] {
-        play.hang(path);
+        fake.never_respond(path);
     }
-    for kind in kinds(&play.url()) {
+    for kind in kinds(&fake.url()) {
         let asked = Instant::now();
-        assert_eq!(word(&kind.ping(&run()).await), "failed");
+        assert_eq!(ping_kind(&kind.ping(&run()).await), "failed");
         assert!(asked.elapsed() < Duration::from_secs(2));
     }
     for path in ["/log-id", "/api/json"] {
-        play.drip(path);
+        fake.trickle(path);
     }
-    for kind in kinds(&play.url()) {
+    for kind in kinds(&fake.url()) {
         let asked = Instant::now();
-        assert_eq!(word(&kind.ping(&run()).await), "failed");
+        assert_eq!(ping_kind(&kind.ping(&run()).await), "failed");
         assert!(
             asked.elapsed() < Duration::from_secs(2),
-            "a worker that drips holds the task"
+            "a trickling worker blocks the task"
         );
     }
 }
 
 #[tokio::test]
-async fn only_allowed_networks_are_called() {
-    let play = FakeWorker::start().await;
-    play.answer("/log-id", 200, "r1");
+async fn hosts_outside_allowed_networks_are_never_called() {
+    let fake = FakeWorker::start().await;
+    fake.respond_with("/log-id", 200, "r1");
     for networks in [vec![], vec!["10.0.0.0/8"]] {
-        let backchannel = PollingBackchannel::new(caller_to(&networks), &play.url());
+        let backchannel = PollingBackchannel::new(guarded_client_for(&networks), &fake.url());
         assert_eq!(backchannel.ping(&run()).await, Ping::Impossible);
         assert!(
             matches!(backchannel.kill(&run()).await, Err(BackchannelError::Unreachable(why)) if why.contains("allowed networks"))
         );
         let by_name = PollingBackchannel::new(
-            caller_to(&networks),
-            &play.url().replace("127.0.0.1", "localhost"),
+            guarded_client_for(&networks),
+            &fake.url().replace("127.0.0.1", "localhost"),
         );
-        assert_eq!(word(&by_name.ping(&run()).await), "failed");
+        assert_eq!(ping_kind(&by_name.ping(&run()).await), "failed");
     }
-    assert_eq!(play.asked("/log-id"), 0);
+    assert_eq!(fake.received_requests("/log-id"), 0);
 }
 
 #[tokio::test]
-async fn workers_are_told_to_stop_unless_they_are_on_another_run() {
-    let play = FakeWorker::start().await;
-    play.answer("/log-id", 200, "r1");
-    play.answer("/kill", 200, "r1");
-    polling(&play).kill(&run()).await.unwrap();
-    // The newer generation has no such route.
-    play.answer("/kill", 404, "");
+async fn kill_reaches_only_the_worker_of_that_run() {
+    let fake = FakeWorker::start().await;
+    fake.respond_with("/log-id", 200, "r1");
+    fake.respond_with("/kill", 200, "r1");
+    polling(&fake).kill(&run()).await.unwrap();
+    // The newer generation of workers has no such route.
+    fake.respond_with("/kill", 404, "");
     assert!(matches!(
-        polling(&play).kill(&run()).await,
+        polling(&fake).kill(&run()).await,
         Err(BackchannelError::Unsupported(_))
     ));
-    play.answer("/kill", 500, "");
+    fake.respond_with("/kill", 500, "");
     assert!(matches!(
-        polling(&play).kill(&run()).await,
+        polling(&fake).kill(&run()).await,
         Err(BackchannelError::Unreachable(_))
     ));
-    let told = play.asked("/kill");
+    let kills = fake.received_requests("/kill");
     for other in ["r2", "null"] {
-        play.answer("/log-id", 200, other);
+        fake.respond_with("/log-id", 200, other);
         assert!(matches!(
-            polling(&play).kill(&run()).await,
+            polling(&fake).kill(&run()).await,
             Err(BackchannelError::Unreachable(_))
         ));
     }
-    assert_eq!(play.asked("/kill"), told);
-    // Jenkins sends the caller back to the job.
-    play.answer("/stop", 302, "");
-    jenkins(&play).kill(&run()).await.unwrap();
-    play.answer("/stop", 403, "");
-    assert!(jenkins(&play).kill(&run()).await.is_err());
+    assert_eq!(fake.received_requests("/kill"), kills);
+    // Jenkins redirects the caller to the job.
+    fake.respond_with("/stop", 302, "");
+    jenkins(&fake).kill(&run()).await.unwrap();
+    fake.respond_with("/stop", 403, "");
+    assert!(jenkins(&fake).kill(&run()).await.is_err());
     assert!(matches!(
         NoBackchannel.kill(&run()).await,
         Err(BackchannelError::Unsupported("kill"))
@@ -217,44 +220,44 @@ async fn workers_are_told_to_stop_unless_they_are_on_another_run() {
 }
 
 #[tokio::test]
-async fn logs_are_listed_and_read_from_an_offset() {
-    let play = FakeWorker::start().await;
-    play.answer("/logs", 200, r#"["worker.log", "b.log"]"#);
-    play.answer("/logs/worker.log", 200, "0123456789");
-    let worker = polling(&play);
+async fn backchannel_logs_are_read_from_an_offset() {
+    let fake = FakeWorker::start().await;
+    fake.respond_with("/logs", 200, r#"["worker.log", "b.log"]"#);
+    fake.respond_with("/logs/worker.log", 200, "0123456789");
+    let worker = polling(&fake);
     assert_eq!(
         worker.list_logs(&run()).await.unwrap(),
         ["worker.log", "b.log"]
     );
     for (offset, expected) in [(0, "0123456789"), (7, "789"), (10, ""), (99, "")] {
         assert_eq!(
-            all(worker.read_log(&run(), "worker.log", offset).await).await,
+            read_all(worker.read_log(&run(), "worker.log", offset).await).await,
             expected,
             "{offset}"
         );
-        play.serve_ranges("/logs/worker.log", "0123456789");
+        fake.serve_ranges("/logs/worker.log", "0123456789");
         assert_eq!(
-            all(worker.read_log(&run(), "worker.log", offset).await).await,
+            read_all(worker.read_log(&run(), "worker.log", offset).await).await,
             expected,
             "{offset}, by ranges"
         );
-        play.answer("/logs/worker.log", 200, "0123456789");
+        fake.respond_with("/logs/worker.log", 200, "0123456789");
     }
     assert!(matches!(
         worker.read_log(&run(), "none.log", 0).await,
         Err(BackchannelError::NoSuchLog)
     ));
-    play.answer("/logs", 200, "nonsense");
+    fake.respond_with("/logs", 200, "nonsense");
     assert!(matches!(
         worker.list_logs(&run()).await,
         Err(BackchannelError::Unreachable(_))
     ));
-    play.progressive("/logText/progressiveText", "0123456789");
-    let job = jenkins(&play);
+    fake.serve_progressive("/logText/progressiveText", "0123456789");
+    let job = jenkins(&fake);
     assert_eq!(job.list_logs(&run()).await.unwrap(), ["worker.log"]);
     for (offset, expected) in [(0, "0123456789"), (7, "789"), (10, ""), (99, "")] {
         assert_eq!(
-            all(job.read_log(&run(), "worker.log", offset).await).await,
+            read_all(job.read_log(&run(), "worker.log", offset).await).await,
             expected,
             "{offset}"
         );
@@ -266,17 +269,18 @@ async fn logs_are_listed_and_read_from_an_offset() {
 }
 
 #[tokio::test]
-async fn a_log_that_drips_for_ever_ends() {
-    let play = FakeWorker::start().await;
-    play.drip("/logs/worker.log");
-    let mut log = polling(&play)
+async fn endless_trickling_log_times_out() {
+    let fake = FakeWorker::start().await;
+    fake.trickle("/logs/worker.log");
+    let mut log = polling(&fake)
         .read_log(&run(), "worker.log", 0)
         .await
         .unwrap();
     let (mut text, began) = (vec![], Instant::now());
     assert!(log.read_to_end(&mut text).await.is_err());
+    assert!(!text.is_empty(), "{:?}", began.elapsed());
     assert!(
-        !text.is_empty() && began.elapsed() < Duration::from_secs(4),
+        began.elapsed() < Duration::from_secs(4),
         "{:?}",
         began.elapsed()
     );

@@ -14,21 +14,21 @@ use janitor_runner::{
 };
 
 contract!(
-    a_codebase_keeps_every_field,
-    codebases_stay_in_the_order_of_their_first_upload,
-    long_lists_are_whole,
-    uploading_again_replaces_and_tells_who_moved,
-    a_codebase_without_a_name_is_kept_by_its_place,
-    two_codebases_cannot_be_the_same_place,
-    a_candidate_keeps_every_field_and_is_queued,
-    candidates_are_updated_in_place,
-    a_candidate_follows_up_only_on_stored_runs,
-    deleting_a_candidate_takes_its_item,
-    deleting_leaves_a_held_item,
-    names_are_known_or_not,
+    codebase_round_trips_every_field,
+    codebases_are_listed_in_order_of_first_upload,
+    list_of_codebases_is_complete_past_a_page,
+    reupload_replaces_codebase_and_returns_moved_ones,
+    nameless_codebase_is_identified_by_location,
+    duplicate_location_is_rejected,
+    candidate_round_trips_every_field_and_is_enqueued,
+    reupload_updates_candidate_in_place,
+    followup_for_unknown_run_is_rejected,
+    deleting_candidate_removes_its_item,
+    deleting_candidate_leaves_claimed_item,
+    known_returns_only_stored_names,
 );
 
-async fn a_codebase_keeps_every_field<S: Catalog>(store: &S) {
+async fn codebase_round_trips_every_field<S: Catalog>(store: &S) {
     store
         .upload_codebases(vec![full_codebase("aa")])
         .await
@@ -41,7 +41,7 @@ async fn a_codebase_keeps_every_field<S: Catalog>(store: &S) {
     assert_eq!(store.upload_codebases(vec![]).await.unwrap(), vec![]);
 }
 
-async fn codebases_stay_in_the_order_of_their_first_upload<S: Catalog>(store: &S) {
+async fn codebases_are_listed_in_order_of_first_upload<S: Catalog>(store: &S) {
     store
         .upload_codebases(["cc", "aa", "bb"].map(bare_codebase).into())
         .await
@@ -61,7 +61,7 @@ async fn codebases_stay_in_the_order_of_their_first_upload<S: Catalog>(store: &S
     assert_eq!(names, ["cc", "aa", "bb", "0a"]);
 }
 
-async fn long_lists_are_whole<S: Catalog>(store: &S) {
+async fn list_of_codebases_is_complete_past_a_page<S: Catalog>(store: &S) {
     for count in [1000_usize, 1001, 2500] {
         let names: Vec<String> = (0..count)
             .map(|number| format!("long-{number:04}"))
@@ -82,7 +82,7 @@ async fn long_lists_are_whole<S: Catalog>(store: &S) {
     }
 }
 
-async fn uploading_again_replaces_and_tells_who_moved<S: Catalog>(store: &S) {
+async fn reupload_replaces_codebase_and_returns_moved_ones<S: Catalog>(store: &S) {
     assert_eq!(
         store
             .upload_codebases(vec![full_codebase("aa"), bare_codebase("bb")])
@@ -117,7 +117,7 @@ async fn uploading_again_replaces_and_tells_who_moved<S: Catalog>(store: &S) {
     );
 }
 
-async fn a_codebase_without_a_name_is_kept_by_its_place<S: Catalog>(store: &S) {
+async fn nameless_codebase_is_identified_by_location<S: Catalog>(store: &S) {
     let nameless = Codebase {
         name: None,
         value: Some(1),
@@ -135,10 +135,12 @@ async fn a_codebase_without_a_name_is_kept_by_its_place<S: Catalog>(store: &S) {
         .await
         .unwrap();
     let all = store.codebases().await.unwrap();
-    assert_eq!((all.len(), all[0].value, &all[0].name), (1, Some(2), &None));
+    assert_eq!(all.len(), 1);
+    assert_eq!(all[0].value, Some(2));
+    assert_eq!(all[0].name, None);
 }
 
-async fn two_codebases_cannot_be_the_same_place<S: Catalog>(store: &S) {
+async fn duplicate_location_is_rejected<S: Catalog>(store: &S) {
     store
         .upload_codebases(vec![full_codebase("aa")])
         .await
@@ -150,14 +152,14 @@ async fn two_codebases_cannot_be_the_same_place<S: Catalog>(store: &S) {
         matches!(refused, Err(CatalogError::DuplicateLocation { holder, .. }) if holder == "aa")
     );
     assert_eq!(store.codebases().await.unwrap().len(), 1);
-    // Once it moved away, the place is free.
+    // Once the other codebase has moved, the location is free.
     store
         .upload_codebases(vec![bare_codebase("aa"), full_codebase("cc")])
         .await
         .unwrap();
 }
 
-async fn a_candidate_keeps_every_field_and_is_queued<S: Catalog + QueueStore>(store: &S) {
+async fn candidate_round_trips_every_field_and_is_enqueued<S: Catalog + QueueStore>(store: &S) {
     store
         .upload_codebases(vec![bare_codebase("aa")])
         .await
@@ -183,13 +185,11 @@ async fn a_candidate_keeps_every_field_and_is_queued<S: Catalog + QueueStore>(st
     expected.id = stored.id;
     assert_eq!(stored, expected);
     let items = QueueStore::list(store, 9).await.unwrap();
-    assert_eq!(
-        (items[0].id, &items[0].key),
-        (queued[0].queue_id, &expected.key)
-    );
+    assert_eq!(items[0].id, queued[0].queue_id);
+    assert_eq!(items[0].key, expected.key);
 }
 
-async fn candidates_are_updated_in_place<S: Catalog + QueueStore>(store: &S) {
+async fn reupload_updates_candidate_in_place<S: Catalog + QueueStore>(store: &S) {
     store
         .upload_codebases(vec![bare_codebase("aa"), bare_codebase("bb")])
         .await
@@ -203,10 +203,9 @@ async fn candidates_are_updated_in_place<S: Catalog + QueueStore>(store: &S) {
     again.new.candidate.command = "other".into();
     store.upload_candidates(vec![again], start()).await.unwrap();
     let after = store.candidates(None).await.unwrap();
-    assert_eq!(
-        (after.len(), after[0].id, after[0].command.as_str()),
-        (2, before[0].id, "other")
-    );
+    assert_eq!(after.len(), 2);
+    assert_eq!(after[0].id, before[0].id);
+    assert_eq!(after[0].command.as_str(), "other");
     assert_eq!(
         store.candidates(Some(codebase_name("bb"))).await.unwrap(),
         [before[1].clone()]
@@ -214,7 +213,7 @@ async fn candidates_are_updated_in_place<S: Catalog + QueueStore>(store: &S) {
     assert_eq!(QueueStore::list(store, 9).await.unwrap().len(), 2);
 }
 
-async fn a_candidate_follows_up_only_on_stored_runs<
+async fn followup_for_unknown_run_is_rejected<
     S: Catalog + ActiveRunStore + RunRecorder + QueueStore + RunStore,
 >(
     store: &S,
@@ -224,12 +223,12 @@ async fn a_candidate_follows_up_only_on_stored_runs<
         .await
         .unwrap();
     store
-        .enqueue(batch(vec![wish("aa", Bucket::Default, 1.0)]))
+        .enqueue(batch(vec![enqueue_request("aa", Bucket::Default, 1.0)]))
         .await
         .unwrap();
     let active = store.claim(claim("r1")).await.unwrap().unwrap().run;
     store
-        .record(ended(&active, full_run(&active)))
+        .record(new_run(&active, full_run(&active)))
         .await
         .unwrap();
     let mut follows = new_candidate("bb");
@@ -240,13 +239,8 @@ async fn a_candidate_follows_up_only_on_stored_runs<
         .upload_candidates(vec![follows.clone(), wrong], start())
         .await;
     assert!(matches!(refused, Err(CatalogError::UnknownRun(id)) if id.as_str() == "nosuch"));
-    assert_eq!(
-        (
-            store.candidates(None).await.unwrap().len(),
-            QueueStore::list(store, 9).await.unwrap().len()
-        ),
-        (0, 0)
-    );
+    assert_eq!(store.candidates(None).await.unwrap().len(), 0);
+    assert_eq!(QueueStore::list(store, 9).await.unwrap().len(), 0);
     store
         .upload_candidates(vec![follows], start())
         .await
@@ -254,7 +248,7 @@ async fn a_candidate_follows_up_only_on_stored_runs<
     assert_eq!(store.candidates(None).await.unwrap().len(), 1);
 }
 
-async fn deleting_a_candidate_takes_its_item<S: Catalog + QueueStore>(store: &S) {
+async fn deleting_candidate_removes_its_item<S: Catalog + QueueStore>(store: &S) {
     store
         .upload_codebases(vec![bare_codebase("aa")])
         .await
@@ -266,16 +260,13 @@ async fn deleting_a_candidate_takes_its_item<S: Catalog + QueueStore>(store: &S)
     let id = store.candidates(None).await.unwrap()[0].id;
     assert!(store.delete_candidate(id).await.unwrap());
     assert!(!store.delete_candidate(id).await.unwrap());
-    assert_eq!(
-        (
-            store.candidates(None).await.unwrap().len(),
-            QueueStore::list(store, 9).await.unwrap().len()
-        ),
-        (0, 0)
-    );
+    assert_eq!(store.candidates(None).await.unwrap().len(), 0);
+    assert_eq!(QueueStore::list(store, 9).await.unwrap().len(), 0);
 }
 
-async fn deleting_leaves_a_held_item<S: Catalog + QueueStore + ActiveRunStore>(store: &S) {
+async fn deleting_candidate_leaves_claimed_item<S: Catalog + QueueStore + ActiveRunStore>(
+    store: &S,
+) {
     store
         .upload_codebases(vec![bare_codebase("aa")])
         .await
@@ -290,7 +281,7 @@ async fn deleting_leaves_a_held_item<S: Catalog + QueueStore + ActiveRunStore>(s
     assert_eq!(store.get(&active.id).await.unwrap(), Some(active));
 }
 
-async fn names_are_known_or_not<S: Catalog>(store: &S) {
+async fn known_returns_only_stored_names<S: Catalog>(store: &S) {
     store
         .upload_codebases(vec![bare_codebase("aa")])
         .await
@@ -319,6 +310,8 @@ async fn names_are_known_or_not<S: Catalog>(store: &S) {
         .await
         .unwrap();
     assert!(!known.has_run(&RunId::new("nosuch")));
-    assert!(known.has_codebase(&codebase_name("aa")) && !known.has_codebase(&codebase_name("bb")));
-    assert!(known.has_publish_policy("p") && !known.has_publish_policy("q"));
+    assert!(known.has_codebase(&codebase_name("aa")));
+    assert!(!known.has_codebase(&codebase_name("bb")));
+    assert!(known.has_publish_policy("p"));
+    assert!(!known.has_publish_policy("q"));
 }

@@ -8,15 +8,15 @@ use janitor_runner::{
 };
 
 contract!(
-    a_log_grows_bit_by_bit,
-    repeats_and_overlaps_add_nothing_twice,
-    a_gap_adds_nothing,
-    a_full_run_gets_no_more,
-    logs_are_apart_and_go_together,
-    large_logs_are_read_in_parts
+    append_extends_the_log,
+    repeated_append_adds_no_duplicates,
+    append_past_the_end_returns_gap,
+    append_over_the_limit_returns_full,
+    logs_are_separate_and_removed_by_run,
+    large_log_is_read_in_chunks
 );
 
-const PLENTY: u64 = 1 << 20;
+const MAX_RUN_BYTES: u64 = 1 << 20;
 
 fn run() -> RunId {
     RunId::new("r1")
@@ -35,18 +35,18 @@ async fn whole<S: LiveLogs>(store: &S, name: &str, from: u64) -> Vec<u8> {
     whole
 }
 
-async fn a_log_grows_bit_by_bit<S: LiveLogs>(store: &S) {
+async fn append_extends_the_log<S: LiveLogs>(store: &S) {
     assert_eq!(store.read(&run(), "w.log", 0, 9).await.unwrap(), None);
     assert_eq!(
         store
-            .append(&run(), "w.log", 0, Bytes::from("one "), PLENTY)
+            .append(&run(), "w.log", 0, Bytes::from("one "), MAX_RUN_BYTES)
             .await
             .unwrap(),
         Appended::Size(4)
     );
     assert_eq!(
         store
-            .append(&run(), "w.log", 4, Bytes::from("two"), PLENTY)
+            .append(&run(), "w.log", 4, Bytes::from("two"), MAX_RUN_BYTES)
             .await
             .unwrap(),
         Appended::Size(7)
@@ -67,11 +67,11 @@ async fn a_log_grows_bit_by_bit<S: LiveLogs>(store: &S) {
     );
 }
 
-async fn repeats_and_overlaps_add_nothing_twice<S: LiveLogs>(store: &S) {
+async fn repeated_append_adds_no_duplicates<S: LiveLogs>(store: &S) {
     for _ in 0..2 {
         assert_eq!(
             store
-                .append(&run(), "w.log", 0, Bytes::from("abcd"), PLENTY)
+                .append(&run(), "w.log", 0, Bytes::from("abcd"), MAX_RUN_BYTES)
                 .await
                 .unwrap(),
             Appended::Size(4)
@@ -79,14 +79,14 @@ async fn repeats_and_overlaps_add_nothing_twice<S: LiveLogs>(store: &S) {
     }
     assert_eq!(
         store
-            .append(&run(), "w.log", 2, Bytes::from("cdef"), PLENTY)
+            .append(&run(), "w.log", 2, Bytes::from("cdef"), MAX_RUN_BYTES)
             .await
             .unwrap(),
         Appended::Size(6)
     );
     assert_eq!(
         store
-            .append(&run(), "w.log", 1, Bytes::from("b"), PLENTY)
+            .append(&run(), "w.log", 1, Bytes::from("b"), MAX_RUN_BYTES)
             .await
             .unwrap(),
         Appended::Size(6)
@@ -94,22 +94,22 @@ async fn repeats_and_overlaps_add_nothing_twice<S: LiveLogs>(store: &S) {
     assert_eq!(whole(store, "w.log", 0).await, b"abcdef");
 }
 
-async fn a_gap_adds_nothing<S: LiveLogs>(store: &S) {
+async fn append_past_the_end_returns_gap<S: LiveLogs>(store: &S) {
     assert_eq!(
         store
-            .append(&run(), "w.log", 1, Bytes::from("x"), PLENTY)
+            .append(&run(), "w.log", 1, Bytes::from("x"), MAX_RUN_BYTES)
             .await
             .unwrap(),
         Appended::Gap(0)
     );
     assert_eq!(store.list(&run()).await.unwrap(), vec![]);
     store
-        .append(&run(), "w.log", 0, Bytes::from("ab"), PLENTY)
+        .append(&run(), "w.log", 0, Bytes::from("ab"), MAX_RUN_BYTES)
         .await
         .unwrap();
     assert_eq!(
         store
-            .append(&run(), "w.log", 3, Bytes::from("x"), PLENTY)
+            .append(&run(), "w.log", 3, Bytes::from("x"), MAX_RUN_BYTES)
             .await
             .unwrap(),
         Appended::Gap(2)
@@ -117,7 +117,7 @@ async fn a_gap_adds_nothing<S: LiveLogs>(store: &S) {
     assert_eq!(whole(store, "w.log", 0).await, b"ab");
 }
 
-async fn a_full_run_gets_no_more<S: LiveLogs>(store: &S) {
+async fn append_over_the_limit_returns_full<S: LiveLogs>(store: &S) {
     assert_eq!(
         store
             .append(&run(), "a.log", 0, Bytes::from("123"), 5)
@@ -156,17 +156,23 @@ async fn a_full_run_gets_no_more<S: LiveLogs>(store: &S) {
     );
 }
 
-async fn logs_are_apart_and_go_together<S: LiveLogs>(store: &S) {
+async fn logs_are_separate_and_removed_by_run<S: LiveLogs>(store: &S) {
     store
-        .append(&run(), "b.log", 0, Bytes::from("b"), PLENTY)
+        .append(&run(), "b.log", 0, Bytes::from("b"), MAX_RUN_BYTES)
         .await
         .unwrap();
     store
-        .append(&run(), "a.log", 0, Bytes::from("aa"), PLENTY)
+        .append(&run(), "a.log", 0, Bytes::from("aa"), MAX_RUN_BYTES)
         .await
         .unwrap();
     store
-        .append(&RunId::new("r2"), "a.log", 0, Bytes::from("other"), PLENTY)
+        .append(
+            &RunId::new("r2"),
+            "a.log",
+            0,
+            Bytes::from("other"),
+            MAX_RUN_BYTES,
+        )
         .await
         .unwrap();
     assert_eq!(
@@ -177,17 +183,12 @@ async fn logs_are_apart_and_go_together<S: LiveLogs>(store: &S) {
     store.remove(&[]).await.unwrap();
     store.remove(&[run()]).await.unwrap();
     store.remove(&[run()]).await.unwrap();
-    assert_eq!(
-        (
-            store.list(&run()).await.unwrap(),
-            store.read(&run(), "a.log", 0, 9).await.unwrap()
-        ),
-        (vec![], None)
-    );
+    assert_eq!(store.list(&run()).await.unwrap(), vec![]);
+    assert_eq!(store.read(&run(), "a.log", 0, 9).await.unwrap(), None);
     assert_eq!(store.runs().await.unwrap(), [RunId::new("r2")]);
 }
 
-async fn large_logs_are_read_in_parts<S: LiveLogs>(store: &S) {
+async fn large_log_is_read_in_chunks<S: LiveLogs>(store: &S) {
     let bytes: Vec<u8> = (0..300_000_u32)
         .map(|number| number.to_le_bytes()[0] ^ number.to_le_bytes()[1])
         .collect();
@@ -198,7 +199,7 @@ async fn large_logs_are_read_in_parts<S: LiveLogs>(store: &S) {
                 "w.log",
                 number as u64 * 70_001,
                 Bytes::copy_from_slice(part),
-                PLENTY,
+                MAX_RUN_BYTES,
             )
             .await
             .unwrap();

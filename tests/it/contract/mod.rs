@@ -1,17 +1,27 @@
 //! The contracts of the ports: plain async functions over a store, run for every adapter by `contract!`.
-//! A new adapter gets a line in the macro's list; a new promise of a port gets a case.
+//! A new adapter gets an entry in the macro's list; a new rule of a port gets a case.
 
 mod active_runs;
+mod artifact_store;
 mod backchannel;
 mod catalog;
 mod credentials;
-mod files;
+mod event_bus;
+mod host_backoff;
+mod late_results;
+mod leadership;
 mod live_logs;
+mod log_store;
 mod outbox;
+mod parking;
 mod pauses;
-mod queue;
+mod queue_notifier;
+mod queue_store;
+mod reopen;
+mod run_recorder;
 pub mod run_store;
-mod schedule;
+mod schedule_store;
+mod steps;
 
 /// Runs each case on a fresh store of each kind.
 macro_rules! contract {

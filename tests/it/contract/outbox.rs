@@ -1,4 +1,4 @@
-//! `Outbox` and `LeaderElection`.
+//! `Outbox`.
 
 use super::contract;
 use crate::support::values::*;
@@ -11,12 +11,12 @@ use janitor_runner::{
 };
 
 contract!(
-    news_comes_in_order_with_what_it_tells,
-    told_news_is_gone,
-    a_repeated_record_is_no_news
+    pending_entries_are_ordered_and_complete,
+    published_outbox_entries_are_deleted,
+    recording_twice_adds_one_outbox_entry
 );
 
-async fn ran<S: QueueStore + ActiveRunStore + RunRecorder + Catalog + RunStore>(
+async fn recorded_run<S: QueueStore + ActiveRunStore + RunRecorder + Catalog + RunStore>(
     store: &S,
     id: &str,
 ) -> NewRun {
@@ -25,21 +25,24 @@ async fn ran<S: QueueStore + ActiveRunStore + RunRecorder + Catalog + RunStore>(
         .await
         .unwrap();
     store
-        .enqueue(batch(vec![wish("aa", Bucket::Default, 1.0)]))
+        .enqueue(batch(vec![enqueue_request("aa", Bucket::Default, 1.0)]))
         .await
         .unwrap();
     let active = store.claim(claim(id)).await.unwrap().unwrap().run;
-    let new = ended(&active, full_run(&active));
+    let new = new_run(&active, full_run(&active));
     store.record(new.clone()).await.unwrap();
     new
 }
 
-async fn news_comes_in_order_with_what_it_tells<
+async fn pending_entries_are_ordered_and_complete<
     S: QueueStore + ActiveRunStore + RunRecorder + Catalog + RunStore + Outbox,
 >(
     store: &S,
 ) {
-    let (first, second) = (ran(store, "r1").await.run, ran(store, "r2").await.run);
+    let (first, second) = (
+        recorded_run(store, "r1").await.run,
+        recorded_run(store, "r2").await.run,
+    );
     store
         .set_publish_status(&first.id, PublishStatus::Approved)
         .await
@@ -53,7 +56,7 @@ async fn news_comes_in_order_with_what_it_tells<
         .await
         .unwrap()
         .into_iter()
-        .map(|news| news.event)
+        .map(|entry| entry.event)
         .collect();
     let decided = |publish_status| {
         Event::PublishStatus(Box::new(Run {
@@ -61,14 +64,14 @@ async fn news_comes_in_order_with_what_it_tells<
             ..first.clone()
         }))
     };
-    // A result's own publish status may be that of today.
-    let Event::Result(told) = &events[0] else {
+    // The publish status of a result may be the one of the moment of publishing.
+    let Event::Result(result) = &events[0] else {
         panic!("{:?}", events[0])
     };
     assert_eq!(
         Run {
             publish_status: PublishStatus::Unknown,
-            ..*told.clone()
+            ..*result.clone()
         },
         first
     );
@@ -83,24 +86,27 @@ async fn news_comes_in_order_with_what_it_tells<
     assert_eq!(store.pending(1).await.unwrap().len(), 1);
 }
 
-async fn told_news_is_gone<
+async fn published_outbox_entries_are_deleted<
     S: QueueStore + ActiveRunStore + RunRecorder + Catalog + RunStore + Outbox,
 >(
     store: &S,
 ) {
-    ran(store, "r1").await;
-    ran(store, "r2").await;
-    let news = store.pending(9).await.unwrap();
-    store.mark_published(&[news[0].id, 99_999]).await.unwrap();
-    assert_eq!(store.pending(9).await.unwrap(), news[1..]);
+    recorded_run(store, "r1").await;
+    recorded_run(store, "r2").await;
+    let entries = store.pending(9).await.unwrap();
+    store
+        .mark_published(&[entries[0].id, 99_999])
+        .await
+        .unwrap();
+    assert_eq!(store.pending(9).await.unwrap(), entries[1..]);
 }
 
-async fn a_repeated_record_is_no_news<
+async fn recording_twice_adds_one_outbox_entry<
     S: QueueStore + ActiveRunStore + RunRecorder + Catalog + RunStore + Outbox,
 >(
     store: &S,
 ) {
-    let new = ran(store, "r1").await;
+    let new = recorded_run(store, "r1").await;
     store.record(new).await.unwrap();
     assert_eq!(store.pending(9).await.unwrap().len(), 1);
 }

@@ -1,62 +1,30 @@
 //! `RunStore`.
 
-use super::contract;
+use super::{contract, steps::*};
 use crate::support::{start, values::*};
 use chrono::TimeDelta;
 use janitor_runner::{
     domain::{
-        active_run::ActiveRun,
         name::RunId,
         publish::PublishStatus,
-        queue::Bucket,
         run::{ResultCode, Run, Target},
     },
     ports::{
-        ActiveRunStore, Catalog, Credentials, QueueStore, RunRecorder, RunStore, RunStoreError,
-        ScheduleStore,
+        ActiveRunStore, Catalog, Credentials, QueueStore, RunRecorder, RunStore,
         run_recorder::{NewRun, Recorded},
     },
 };
 
 contract!(
-    a_run_keeps_every_field,
-    recording_ends_item_and_claim,
-    recording_twice_keeps_the_first,
-    a_stale_token_records_nothing,
-    an_unknown_worker_records_nothing,
-    a_wish_that_waited_is_queued,
-    publish_statuses_are_kept,
-    runs_are_found_by_revision,
-    the_highest_version_wins,
-    finished_runs_are_counted,
-    the_latest_come_first,
-    concurrent_records_store_one,
+    run_round_trips_every_field,
+    publish_status_is_updated,
+    run_is_found_by_revision,
+    last_build_version_is_the_highest,
+    finished_runs_are_counted_by_code_since_a_time,
+    latest_returns_newest_runs_first,
 );
 
-async fn active<S: QueueStore + ActiveRunStore + Catalog>(
-    store: &S,
-    codebase: &str,
-    run: &str,
-) -> ActiveRun {
-    store
-        .upload_codebases(vec![bare_codebase(codebase)])
-        .await
-        .unwrap();
-    store
-        .enqueue(batch(vec![wish(codebase, Bucket::Default, 1.0)]))
-        .await
-        .unwrap();
-    let request = janitor_runner::ports::active_runs::ClaimRequest {
-        filter: janitor_runner::ports::queue_store::ClaimFilter {
-            codebase: Some(codebase_name(codebase)),
-            ..Default::default()
-        },
-        ..claim(run)
-    };
-    store.claim(request).await.unwrap().unwrap().run
-}
-
-async fn a_run_keeps_every_field<
+async fn run_round_trips_every_field<
     S: QueueStore + ActiveRunStore + RunRecorder + Catalog + RunStore + Credentials,
 >(
     store: &S,
@@ -68,7 +36,7 @@ async fn a_run_keeps_every_field<
         ..full_run(&active)
     };
     assert_eq!(
-        store.record(ended(&active, run.clone())).await.unwrap(),
+        store.record(new_run(&active, run.clone())).await.unwrap(),
         Recorded::Stored
     );
     assert_eq!(store.run(&run.id).await.unwrap().unwrap(), run);
@@ -80,115 +48,14 @@ async fn a_run_keeps_every_field<
     store.health_check().await.unwrap();
 }
 
-async fn recording_ends_item_and_claim<
-    S: QueueStore + RunRecorder + Catalog + RunStore + ActiveRunStore + ScheduleStore,
->(
-    store: &S,
-) {
-    let active = active(store, "aa", "r1").await;
-    store
-        .record(ended(&active, full_run(&active)))
-        .await
-        .unwrap();
-    assert_eq!(store.get(&active.id).await.unwrap(), None);
-    assert_eq!(QueueStore::list(store, 9).await.unwrap(), vec![]);
-    let follow_ups = store.follow_ups(9).await.unwrap();
-    assert_eq!(follow_ups.len(), 1);
-    assert_eq!(
-        (
-            &follow_ups[0].key,
-            &follow_ups[0].run_id,
-            follow_ups[0].context.as_deref()
-        ),
-        (&key("aa", "gen"), &active.id, Some("found"))
-    );
-}
-
-async fn recording_twice_keeps_the_first<
-    S: QueueStore + ActiveRunStore + RunRecorder + Catalog + RunStore + ScheduleStore,
->(
-    store: &S,
-) {
-    let active = active(store, "aa", "r1").await;
-    let first = full_run(&active);
-    store.record(ended(&active, first.clone())).await.unwrap();
-    let second = Run {
-        code: ResultCode::new("failed"),
-        ..first.clone()
-    };
-    assert_eq!(
-        store.record(ended(&active, second)).await.unwrap(),
-        Recorded::AlreadyStored(Box::new(first.clone()))
-    );
-    assert_eq!(store.run(&first.id).await.unwrap().unwrap(), first);
-    assert_eq!(store.follow_ups(9).await.unwrap().len(), 1);
-}
-
-async fn a_stale_token_records_nothing<
-    S: QueueStore + RunRecorder + Catalog + RunStore + ActiveRunStore,
->(
-    store: &S,
-) {
-    let active = active(store, "aa", "r1").await;
-    let stale = NewRun {
-        token: "wrong".into(),
-        ..ended(&active, full_run(&active))
-    };
-    assert!(matches!(
-        store.record(stale).await,
-        Err(RunStoreError::ClaimLost(_))
-    ));
-    assert_eq!(store.run(&active.id).await.unwrap(), None);
-    assert!(store.get(&active.id).await.unwrap().is_some());
-}
-
-async fn an_unknown_worker_records_nothing<
-    S: QueueStore + RunRecorder + Catalog + RunStore + ActiveRunStore,
->(
-    store: &S,
-) {
-    let active = active(store, "aa", "r1").await;
-    let run = Run {
-        worker: Some("ghost".into()),
-        ..full_run(&active)
-    };
-    assert!(
-        matches!(store.record(ended(&active, run)).await, Err(RunStoreError::UnknownWorker(name)) if name == "ghost")
-    );
-    assert_eq!(store.run(&active.id).await.unwrap(), None);
-    assert!(store.get(&active.id).await.unwrap().is_some());
-}
-
-async fn a_wish_that_waited_is_queued<
-    S: QueueStore + ActiveRunStore + RunRecorder + Catalog + RunStore,
->(
-    store: &S,
-) {
-    let active = active(store, "aa", "r1").await;
-    let mut again = wish("aa", Bucket::Hook, 4.0);
-    again.command = "newer".into();
-    store.enqueue(batch(vec![again])).await.unwrap();
-    store
-        .record(ended(&active, full_run(&active)))
-        .await
-        .unwrap();
-    let items = QueueStore::list(store, 9).await.unwrap();
-    assert_eq!(items.len(), 1);
-    assert_eq!(
-        (items[0].command.as_str(), items[0].bucket),
-        ("newer", Bucket::Hook)
-    );
-    assert_ne!(items[0].id, active.item.id);
-}
-
-async fn publish_statuses_are_kept<
+async fn publish_status_is_updated<
     S: QueueStore + ActiveRunStore + RunRecorder + Catalog + RunStore,
 >(
     store: &S,
 ) {
     let active = active(store, "aa", "r1").await;
     store
-        .record(ended(&active, full_run(&active)))
+        .record(new_run(&active, full_run(&active)))
         .await
         .unwrap();
     let changed = store
@@ -207,7 +74,7 @@ async fn publish_statuses_are_kept<
     );
 }
 
-async fn runs_are_found_by_revision<
+async fn run_is_found_by_revision<
     S: QueueStore + ActiveRunStore + RunRecorder + Catalog + RunStore,
 >(
     store: &S,
@@ -223,7 +90,7 @@ async fn runs_are_found_by_revision<
             revision: Some(revision.into()),
             ..full_run(&active)
         };
-        store.record(ended(&active, run)).await.unwrap();
+        store.record(new_run(&active, run)).await.unwrap();
     }
     let found = |revision: &'static str| async move {
         store
@@ -244,7 +111,7 @@ async fn runs_are_found_by_revision<
     );
 }
 
-pub async fn the_highest_version_wins<
+pub async fn last_build_version_is_the_highest<
     S: QueueStore + ActiveRunStore + RunRecorder + Catalog + RunStore,
 >(
     store: &S,
@@ -262,7 +129,7 @@ pub async fn the_highest_version_wins<
         if let Some(Target::Debian(package)) = &mut run.target {
             package.version = version.into();
         }
-        store.record(ended(&active, run)).await.unwrap();
+        store.record(new_run(&active, run)).await.unwrap();
     }
     assert_eq!(
         store
@@ -281,7 +148,7 @@ pub async fn the_highest_version_wins<
     );
 }
 
-async fn finished_runs_are_counted<
+async fn finished_runs_are_counted_by_code_since_a_time<
     S: QueueStore + ActiveRunStore + RunRecorder + Catalog + RunStore,
 >(
     store: &S,
@@ -300,7 +167,7 @@ async fn finished_runs_are_counted<
         store
             .record(NewRun {
                 now,
-                ..ended(&active, run)
+                ..new_run(&active, run)
             })
             .await
             .unwrap();
@@ -324,7 +191,7 @@ async fn finished_runs_are_counted<
     );
 }
 
-async fn the_latest_come_first<
+async fn latest_returns_newest_runs_first<
     S: QueueStore + ActiveRunStore + RunRecorder + Catalog + RunStore,
 >(
     store: &S,
@@ -335,7 +202,7 @@ async fn the_latest_come_first<
         store
             .record(NewRun {
                 now,
-                ..ended(&active, full_run(&active))
+                ..new_run(&active, full_run(&active))
             })
             .await
             .unwrap();
@@ -348,27 +215,4 @@ async fn the_latest_come_first<
         .map(|run| run.id.to_string())
         .collect();
     assert_eq!(ids, ["r3", "r2"]);
-}
-
-async fn concurrent_records_store_one<
-    S: QueueStore + ActiveRunStore + RunRecorder + Catalog + RunStore + Clone + 'static,
->(
-    store: &S,
-) {
-    let active = active(store, "aa", "r1").await;
-    let records = (0..8).map(|number| {
-        let (store, active) = (store.clone(), active.clone());
-        tokio::spawn(async move {
-            let run = Run {
-                description: Some(number.to_string()),
-                ..full_run(&active)
-            };
-            store.record(ended(&active, run)).await.unwrap()
-        })
-    });
-    let mut stored = 0;
-    for record in records.collect::<Vec<_>>() {
-        stored += usize::from(record.await.unwrap() == Recorded::Stored);
-    }
-    assert_eq!((stored, store.latest(9).await.unwrap().len()), (1, 1));
 }

@@ -1,11 +1,12 @@
-//! The Python runner and ours take turns on the same Redis, with the active runs kept.
+//! The Python runner and ours take turns on the same Redis, and each keeps the active runs of the other.
 
 use crate::support::{
-    process::{Server, answer},
+    process::{Server, send},
     servers::{self, Private},
 };
 use futures::StreamExt;
-use redis::AsyncCommands;
+use janitor_runner::{adapters::clock::SystemClock, domain::time::iso, ports::Clock};
+use redis::{AsyncCommands, aio::PubSub};
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, time::Duration};
 
@@ -29,13 +30,13 @@ async fn put(redis: &str, name: &str, field: &str, value: &str) {
     let () = connection.hset(name, field, value).await.unwrap();
 }
 
-struct Place {
+struct MirrorFixture {
     redis: Private,
     database: String,
     home: tempfile::TempDir,
 }
 
-impl Place {
+impl MirrorFixture {
     async fn new() -> Self {
         Self {
             redis: Private::start(&["redis"]),
@@ -61,9 +62,9 @@ async fn queued(server: &Server, names: &[&str]) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_the_python_runner_left_is_taken_over() {
-    let place = Place::new().await;
-    let mut server = place.server().await;
+async fn runs_of_the_python_runner_are_adopted() {
+    let fixture = MirrorFixture::new().await;
+    let mut server = fixture.server().await;
     server.add_worker("w1", "secret1").await;
     queued(&server, &["aa", "bb"]).await;
     let queue = server.get("/queue").await.1;
@@ -72,37 +73,27 @@ async fn what_the_python_runner_left_is_taken_over() {
     let entry = json!({ "queue_id": item, "id": "their-run", "codebase": "aa", "change_set": null, "campaign": "gen", "command": "true",
         "estimated_duration": 15.0, "current_duration": 1.5, "start_time": "2026-11-23T10:00:00.250000", "worker": "w1", "worker_link": null,
         "vcs": {}, "backchannel": {"my_url": "http://127.0.0.1:1/"}, "instigated_context": null, "resume_from": null });
-    put(&place.url(), "active-runs", "their-run", &entry.to_string()).await;
-    put(
-        &place.url(),
-        "assigned-queue-items",
-        &item.to_string(),
-        "their-run",
-    )
-    .await;
-    let keepalive = janitor_runner::domain::time::iso(janitor_runner::ports::Clock::now(
-        &janitor_runner::adapters::clock::SystemClock,
-    ));
-    put(&place.url(), "last-keepalive", "their-run", &keepalive).await;
-    put(
-        &place.url(),
-        "rate-limit-hosts",
-        "slow.example",
-        "2999-01-01T00:00:00",
-    )
-    .await;
+    let (entry_text, item) = (entry.to_string(), item.to_string());
+    let keepalive = iso(SystemClock.now());
+    for (name, field, value) in [
+        ("active-runs", "their-run", entry_text.as_str()),
+        ("assigned-queue-items", item.as_str(), "their-run"),
+        ("last-keepalive", "their-run", keepalive.as_str()),
+        ("rate-limit-hosts", "slow.example", "2999-01-01T00:00:00"),
+    ] {
+        put(&fixture.url(), name, field, value).await;
+    }
     server.run().await;
     let (status, found) = server.get("/active-runs/their-run").await;
-    assert_eq!(
-        (status, &found["start_time"], &found["backchannel"]),
-        (200, &entry["start_time"], &entry["backchannel"])
-    );
+    assert_eq!(status, 200);
+    assert_eq!(found["start_time"], entry["start_time"]);
+    assert_eq!(found["backchannel"], entry["backchannel"]);
     assert_eq!(
         server.get("/status").await.1["rate_limit_hosts"],
         json!({ "slow.example": "2999-01-01T00:00:00" })
     );
-    // Its item is not handed out again.
-    let taken = answer(
+    // Its item is not assigned again.
+    let taken = send(
         server
             .request("POST", "/active-runs")
             .json(&json!({ "worker": "w1" })),
@@ -117,13 +108,10 @@ async fn what_the_python_runner_left_is_taken_over() {
             &[("w.log", b"x")],
         )
         .await;
+    assert_eq!(status, 201, "{finished}");
+    assert_eq!(finished["result"]["code"], json!("success"), "{finished}");
     assert_eq!(
-        (status, &finished["result"]["code"]),
-        (201, &json!("success")),
-        "{finished}"
-    );
-    assert_eq!(
-        hash(&place.url(), "active-runs")
+        hash(&fixture.url(), "active-runs")
             .await
             .keys()
             .collect::<Vec<_>>(),
@@ -132,34 +120,32 @@ async fn what_the_python_runner_left_is_taken_over() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_python_runner_finds_ours() {
-    let place = Place::new().await;
-    let mut server = place.server().await;
+async fn runs_finished_by_the_python_runner_are_released() {
+    let fixture = MirrorFixture::new().await;
+    let mut server = fixture.server().await;
     server.add_worker("w1", "secret1").await;
     queued(&server, &["aa", "bb"]).await;
-    let wish = json!({ "worker": "w1", "backchannel": { "kind": "jenkins", "url": "http://127.0.0.1:1/job" } });
-    let taken = answer(server.request("POST", "/active-runs").json(&wish))
+    let request = json!({ "worker": "w1", "backchannel": { "kind": "jenkins", "url": "http://127.0.0.1:1/job" } });
+    let taken = send(server.request("POST", "/active-runs").json(&request))
         .await
         .1;
     let id = taken["id"].as_str().unwrap().to_owned();
     let (active, assigned) = (
-        hash(&place.url(), "active-runs").await,
-        hash(&place.url(), "assigned-queue-items").await,
+        hash(&fixture.url(), "active-runs").await,
+        hash(&fixture.url(), "assigned-queue-items").await,
     );
     let entry: Value = serde_json::from_str(&active[&id]).unwrap();
     assert_eq!(
         assigned,
         BTreeMap::from([(taken["queue_id"].to_string(), id.clone())])
     );
+    assert_eq!(entry["codebase"], json!("aa"));
     assert_eq!(
-        (&entry["codebase"], &entry["backchannel"]),
-        (
-            &json!("aa"),
-            &json!({ "my_url": "http://127.0.0.1:1/job", "jenkins": null })
-        )
+        entry["backchannel"],
+        json!({ "my_url": "http://127.0.0.1:1/job", "jenkins": null })
     );
-    assert!(hash(&place.url(), "last-keepalive").await[&id].starts_with("20"));
-    // The Python runner takes over, finishes the run, and gives back: nothing of it is active any more.
+    assert!(hash(&fixture.url(), "last-keepalive").await[&id].starts_with("20"));
+    // The Python runner adopts the run and finishes it while ours is down: it is not active any more afterwards.
     server.kill();
     let finished = format!(
         "INSERT INTO change_set (id, campaign) VALUES ('{id}', 'gen');
@@ -167,9 +153,9 @@ async fn the_python_runner_finds_ours() {
              VALUES ('{id}', 'true', '2026-11-24T10:00:00', '2026-11-24T10:01:00', 'success', 'gen', '{{}}', 'w1', '{id}', 'aa');
          DELETE FROM queue WHERE codebase = 'aa'"
     );
-    servers::execute(&place.database, &finished).await;
+    servers::execute(&fixture.database, &finished).await;
     for name in ["active-runs", "last-keepalive"] {
-        let mut connection = redis::Client::open(place.url())
+        let mut connection = redis::Client::open(fixture.url())
             .unwrap()
             .get_multiplexed_async_connection()
             .await
@@ -182,20 +168,20 @@ async fn the_python_runner_finds_ours() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_hashes_are_put_right_after_redis_was_away() {
-    let mut place = Place::new().await;
-    let server = place.server().await;
+async fn hashes_are_reconciled_after_a_redis_outage() {
+    let mut fixture = MirrorFixture::new().await;
+    let server = fixture.server().await;
     server.add_worker("w1", "secret1").await;
     queued(&server, &["aa", "bb"]).await;
     let claim = || {
-        answer(
+        send(
             server
                 .request("POST", "/active-runs")
                 .json(&json!({ "worker": "w1" })),
         )
     };
     let first = claim().await.1["id"].as_str().unwrap().to_owned();
-    place.redis.tell("stop", "redis");
+    fixture.redis.control("stop", "redis");
     let second = claim().await.1["id"].as_str().unwrap().to_owned();
     assert_eq!(
         server
@@ -204,22 +190,26 @@ async fn the_hashes_are_put_right_after_redis_was_away() {
             .0,
         201
     );
-    place.redis.tell("continue", "redis");
+    fixture.redis.control("continue", "redis");
     for _ in 0..200 {
-        if hash(&place.url(), "active-runs").await.keys().eq([&second]) {
+        if hash(&fixture.url(), "active-runs")
+            .await
+            .keys()
+            .eq([&second])
+        {
             return;
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    panic!("{:?}", hash(&place.url(), "active-runs").await);
+    panic!("{:?}", hash(&fixture.url(), "active-runs").await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn events_are_told_on_their_channels() {
-    let place = Place::new().await;
-    let server = place.server().await;
+async fn events_are_published_on_their_channels() {
+    let fixture = MirrorFixture::new().await;
+    let server = fixture.server().await;
     server.add_worker("w1", "secret1").await;
-    let mut channel = redis::Client::open(place.url())
+    let mut channel = redis::Client::open(fixture.url())
         .unwrap()
         .get_async_pubsub()
         .await
@@ -242,7 +232,7 @@ async fn events_are_told_on_their_channels() {
         201
     );
     assert_eq!(
-        answer(
+        send(
             server
                 .request("POST", &format!("/runs/{id}"))
                 .json(&json!({ "publish_status": "approved" }))
@@ -251,36 +241,40 @@ async fn events_are_told_on_their_channels() {
         .0,
         200
     );
-    let mut heard: BTreeMap<String, Vec<Value>> = BTreeMap::new();
-    let mut messages = channel.into_on_message();
-    while heard.len() < 3 || heard["queue"].last().unwrap()["processing"] != json!([]) {
-        let message = tokio::time::timeout(Duration::from_secs(10), messages.next())
-            .await
-            .unwrap_or_else(|_| panic!("{heard:?}"))
-            .unwrap();
-        let text: String = message.get_payload().unwrap();
-        heard
-            .entry(message.get_channel_name().to_owned())
-            .or_default()
-            .push(serde_json::from_str(&text).unwrap());
-    }
-    let result = &heard["result"][0];
+    let received = receive_until_idle(channel).await;
+    let result = &received["result"][0];
+    assert_eq!(result["log_id"], json!(id));
+    assert_eq!(result["code"], json!("success"));
+    assert_eq!(result["logfilenames"], json!(["w.log"]));
     assert_eq!(
-        (&result["log_id"], &result["code"], &result["logfilenames"]),
-        (&json!(id), &json!("success"), &json!(["w.log"]))
-    );
-    assert_eq!(
-        heard["publish-status"],
+        received["publish-status"],
         [
             json!({ "run_id": id, "publish_status": "approved", "codebase": "aa", "campaign": "gen" })
         ]
     );
-    let held = heard["queue"]
+    let status = received["queue"]
         .iter()
         .find(|status| status["processing"] != json!([]))
         .unwrap();
-    assert_eq!(held["processing"][0]["id"], json!(id));
-    assert!(
-        held["processing"][0]["last-keepalive"].is_string() && held["rate_limit_hosts"].is_object()
-    );
+    assert_eq!(status["processing"][0]["id"], json!(id));
+    assert!(status["processing"][0]["last-keepalive"].is_string());
+    assert!(status["rate_limit_hosts"].is_object());
+}
+
+/// Collects messages by channel, until there is one on each and the last status has no active run.
+async fn receive_until_idle(channel: PubSub) -> BTreeMap<String, Vec<Value>> {
+    let mut received: BTreeMap<String, Vec<Value>> = BTreeMap::new();
+    let mut messages = channel.into_on_message();
+    while received.len() < 3 || received["queue"].last().unwrap()["processing"] != json!([]) {
+        let message = tokio::time::timeout(Duration::from_secs(10), messages.next())
+            .await
+            .unwrap_or_else(|_| panic!("{received:?}"))
+            .unwrap();
+        let text: String = message.get_payload().unwrap();
+        received
+            .entry(message.get_channel_name().to_owned())
+            .or_default()
+            .push(serde_json::from_str(&text).unwrap());
+    }
+    received
 }

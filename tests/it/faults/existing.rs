@@ -1,7 +1,7 @@
-//! A database that the Janitor made, with rows of every kind: ours is started on it, and changes nothing of theirs.
+//! A database of the Janitor, with rows of every kind: the runner starts on it and changes nothing of the Janitor's.
 
 use crate::support::{
-    process::{PROGRAM, Server, answer},
+    process::{PROGRAM, Server, send},
     servers,
 };
 use janitor_runner::adapters::postgres::schema;
@@ -9,7 +9,7 @@ use serde_json::json;
 use sqlx::{Connection, PgConnection};
 use std::process::Command;
 
-/// The Janitor's tables with triggers of its own kind: for each row, when a run is inserted, before its branches are.
+/// The Janitor's tables with its own triggers, which fire for each row when a run is inserted, before its branches are.
 fn janitors_schema() -> String {
     let ours = include_str!("../../../migrations/janitor/0001_schema.sql");
     let tables = ours.split("-- last_run follows").next().unwrap();
@@ -25,8 +25,8 @@ async fn janitors_database() -> String {
     url
 }
 
-/// Everything that is theirs: columns, constraints, triggers, functions, and every row.
-async fn theirs(url: &str) -> Vec<String> {
+/// Everything that belongs to the Janitor: columns, constraints, triggers, functions, and every row.
+async fn janitor_snapshot(url: &str) -> Vec<String> {
     let mut connection = PgConnection::connect(url).await.unwrap();
     let mut all: Vec<String> = sqlx::query_scalar(
         "SELECT format('%s.%s %s %s', c.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull)
@@ -82,10 +82,10 @@ fn migrate(url: &str, more: &[&str]) -> (bool, String) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_of_theirs_is_changed() {
+async fn migration_changes_nothing_of_the_janitor() {
     let url = janitors_database().await;
-    let before = theirs(&url).await;
-    // Version 1 is the Janitor's own tables, which are there.
+    let before = janitor_snapshot(&url).await;
+    // Version 1 has the Janitor's own tables, which exist already.
     let ours = "  2: the runner's tables\n  3: leases, parked items, pauses, limits and logs of active runs\n  \
         4: names that say what the tables and columns hold\n  \
         5: one rule for the host of a branch URL\n";
@@ -93,7 +93,7 @@ async fn nothing_of_theirs_is_changed() {
         migrate(&url, &["--dry-run"]),
         (true, format!("Would apply:\n{ours}"))
     );
-    assert_eq!(theirs(&url).await, before);
+    assert_eq!(janitor_snapshot(&url).await, before);
     assert_eq!(migrate(&url, &[]), (true, format!("Applied:\n{ours}")));
     assert_eq!(
         migrate(&url, &[]),
@@ -113,26 +113,21 @@ async fn nothing_of_theirs_is_changed() {
     ] {
         assert_eq!(server.get(path).await.0, 200, "{path}");
     }
-    assert_eq!(theirs(&url).await, before);
+    assert_eq!(janitor_snapshot(&url).await, before);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn theirs_is_read_and_work_goes_on() {
+async fn data_of_the_janitor_is_read_and_extended() {
     let url = janitors_database().await;
     assert!(migrate(&url, &[]).0);
     let home = tempfile::tempdir().unwrap();
     let server = Server::start(home.path(), &url, "").await;
     let run = server.get("/runs/run-old?full=1").await.1;
-    assert_eq!(
-        (&run["code"], &run["tags"], &run["branches"]),
-        (
-            &json!("success"),
-            &json!([["upstream/1.0", "t1"]]),
-            &json!([["main", "gen", "r1", "r2"]])
-        )
-    );
+    assert_eq!(run["code"], json!("success"));
+    assert_eq!(run["tags"], json!([["upstream/1.0", "t1"]]));
+    assert_eq!(run["branches"], json!([["main", "gen", "r1", "r2"]]));
     assert_eq!(server.get("/queue").await.1[0]["codebase"], "cb-old");
-    // The password that pgcrypto made, with the hash that it makes by itself and with an older one.
+    // Passwords that pgcrypto hashed, with its default algorithm and with an older one.
     for (worker, password) in [("w-old", "secret-old"), ("w-md5", "secret-md5")] {
         let login = |password: &str| {
             server
@@ -151,16 +146,16 @@ async fn theirs_is_read_and_work_goes_on() {
             "{worker}"
         );
     }
-    // A command other than that of the open proposal's run goes first of all.
+    // A command that differs from that of the open proposal's run is queued first of all.
     let upload = json!([{ "codebase": "cb-old", "campaign": "gen", "command": "other" }]);
-    let stored = answer(server.request("POST", "/candidates").json(&upload))
+    let stored = send(server.request("POST", "/candidates").json(&upload))
         .await
         .1;
     assert_eq!(
         stored["success"][0]["bucket"], "update-existing-mp",
         "{stored}"
     );
-    let taken = answer(
+    let taken = send(
         server
             .request("POST", "/active-runs")
             .json(&json!({ "worker": "w-old" })),
@@ -178,23 +173,23 @@ async fn theirs_is_read_and_work_goes_on() {
 }
 
 #[tokio::test]
-async fn what_is_missing_is_listed_and_nothing_is_touched() {
+async fn incompatible_schema_is_reported_and_untouched() {
     let url = janitors_database().await;
     servers::execute(
         &url,
         "ALTER TABLE run DROP COLUMN failure_transient CASCADE; ALTER TABLE candidate ALTER success_chance TYPE text; DROP TABLE followup",
     )
     .await;
-    let (done, said) = migrate(&url, &[]);
+    let (done, output) = migrate(&url, &[]);
     assert!(!done);
     for problem in [
         "run.failure_transient is missing",
         "candidate.success_chance is of another type",
         "table followup is missing",
     ] {
-        assert!(said.contains(problem), "{problem}: {said}");
+        assert!(output.contains(problem), "{problem}: {output}");
     }
-    assert_eq!(said.lines().count(), 4, "{said}");
+    assert_eq!(output.lines().count(), 4, "{output}");
     assert_eq!(
         scalar(&url, "SELECT to_regclass('runner_active_run')::text").await,
         None
@@ -202,7 +197,7 @@ async fn what_is_missing_is_listed_and_nothing_is_touched() {
 }
 
 #[tokio::test]
-async fn other_versions_are_refused_with_the_command_to_run() {
+async fn other_schema_versions_are_refused_with_the_command_to_run() {
     let start = |url: &str| {
         let output = Command::new(PROGRAM)
             .args(["check", "--store", url])
@@ -214,34 +209,36 @@ async fn other_versions_are_refused_with_the_command_to_run() {
         )
     };
     let empty = servers::empty_database().await;
-    let (well, said) = start(&empty);
-    assert!(
-        !well
-            && said.contains("janitor-runner migrate")
-            && said.contains("1: the Janitor's tables"),
-        "{said}"
-    );
+    let (succeeded, output) = start(&empty);
+    assert!(!succeeded, "{output}");
+    assert!(output.contains("janitor-runner migrate"), "{output}");
+    assert!(output.contains("1: the Janitor's tables"), "{output}");
     let newer = servers::database().await;
     servers::execute(
         &newer,
         "INSERT INTO runner_migrations (version, description, success, checksum, execution_time) VALUES (999, 'x', true, '', 0)",
     )
     .await;
-    let (well, said) = start(&newer);
+    let (succeeded, output) = start(&newer);
+    assert!(!succeeded, "{output}");
     assert!(
-        !well && said.contains("newer version of the runner (migration 999"),
-        "{said}"
+        output.contains("newer version of the runner (migration 999"),
+        "{output}"
     );
     assert!(!migrate(&newer, &[]).0);
     let url = servers::empty_database().await;
     let both = tokio::join!(schema::migrate(&url), schema::migrate(&url));
-    assert!(both.0.is_ok() && both.1.is_ok(), "{both:?}");
+    assert!(both.0.is_ok(), "{both:?}");
+    assert!(both.1.is_ok(), "{both:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn versions_are_in_order_without_their_type_too() {
+async fn version_order_needs_no_debversion_type() {
     let url = servers::database().await;
     servers::execute(&url, "ALTER TABLE debian_build ALTER version TYPE text").await;
     assert!(schema::plan(&url).await.unwrap().is_done());
-    crate::contract::run_store::the_highest_version_wins(&servers::open_postgres(&url).await).await;
+    crate::contract::run_store::last_build_version_is_the_highest(
+        &servers::open_postgres(&url).await,
+    )
+    .await;
 }

@@ -1,7 +1,7 @@
-//! The bucket is away, refuses, or the disk is full.
+//! The bucket is unavailable, refuses a write, or the disk is full.
 
 use crate::support::{
-    load::{Load, nothing_is_lost},
+    load::{Load, assert_nothing_lost},
     process::Server,
     servers::{self, Private},
     start,
@@ -38,20 +38,20 @@ async fn object(gcs: &str, bucket: &str, name: &str) -> Option<Vec<u8>> {
         "{gcs}/storage/v1/b/{bucket}/o/{}?alt=media",
         name.replace('/', "%2F")
     );
-    let answer = crate::support::process::client()
+    let response = crate::support::process::client()
         .get(url)
         .send()
         .await
         .unwrap();
-    if answer.status() == 200 {
-        Some(answer.bytes().await.unwrap().to_vec())
+    if response.status() == 200 {
+        Some(response.bytes().await.unwrap().to_vec())
     } else {
         None
     }
 }
 
-/// Runs whose files wait in the backup directory.
-fn waiting(home: &Path) -> usize {
+/// The number of runs whose files wait in the backup directory.
+fn spooled_folders(home: &Path) -> usize {
     let folders = |path: &Path| {
         std::fs::read_dir(path)
             .into_iter()
@@ -63,21 +63,21 @@ fn waiting(home: &Path) -> usize {
     folders(&home.join("backup/artifacts")) + folders(&home.join("backup/logs"))
 }
 
-async fn all_is_moved(server: &Server) {
+async fn drainer_moves_every_folder(server: &Server) {
     for _ in 0..600 {
-        if waiting(&server.home) == 0 {
+        if spooled_folders(&server.home) == 0 {
             return;
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     panic!(
         "{} folders still wait: {}",
-        waiting(&server.home),
+        spooled_folders(&server.home),
         server.log()
     );
 }
 
-async fn gcs_is_away(down: &str, up: &str) {
+async fn interrupt_gcs_under_load(down: &str, up: &str) {
     let mut private = Private::start(&["gcs"]);
     let gcs = private.url("gcs");
     let bucket = servers::new_bucket(&gcs).await;
@@ -91,80 +91,68 @@ async fn gcs_is_away(down: &str, up: &str) {
     server.add_worker("w1", "secret1").await;
     let load = Load::start(&[&server], 4);
     tokio::time::sleep(Duration::from_secs(1)).await;
-    private.tell(down, "gcs");
+    private.control(down, "gcs");
     let before = load.load.finished();
-    // A stopped bucket is given up after five seconds without a byte; what comes after that waits at once.
+    // A stopped bucket times out after five seconds without a byte; later files are spooled immediately.
     tokio::time::sleep(Duration::from_secs(if down == "stop" { 11 } else { 2 })).await;
     assert!(
         load.load.finished() > before + 10,
-        "runs are not finished while the bucket is away"
+        "runs are not finished while the bucket is unavailable"
     );
     assert_eq!(server.get("/ready").await.0, 200);
-    let metrics = server
-        .request("GET", "/metrics")
-        .send()
-        .await
-        .unwrap()
-        .text()
-        .await
-        .unwrap();
+    let (_, metrics) = server.get("/metrics").await;
+    let metrics = metrics.as_str().unwrap();
     assert!(metrics.contains("janitor_runner_backup_runs"), "{metrics}");
-    let waited = waiting(home.path());
+    let waited = spooled_folders(home.path());
     assert!(waited > 10, "{waited} folders wait");
-    // What waits is found again after a restart, and read while it waits.
+    // Waiting files are found again after a restart, and can be read while they wait.
     server.kill();
     server.run().await;
-    private.tell(up, "gcs");
+    private.control(up, "gcs");
     if down == "kill" {
-        // The fake forgets its buckets.
-        let made = crate::support::process::client()
-            .post(format!("{gcs}/storage/v1/b"))
-            .json(&json!({ "name": bucket }))
-            .send()
-            .await
-            .unwrap();
-        assert!(made.status().is_success());
+        // The fake GCS loses its buckets when it is killed.
+        servers::create_bucket(&gcs, &bucket).await;
     }
     tokio::time::sleep(Duration::from_secs(1)).await;
     let seen = load.stop().await;
-    all_is_moved(&server).await;
+    drainer_moves_every_folder(&server).await;
     println!(
-        "GCS {down}: {} results acknowledged, {waited} folders waited, answers {:?}, slowest {:?}",
+        "GCS {down}: {} results acknowledged, {waited} folders waited, responses {:?}, slowest {:?}",
         seen.results.len(),
         seen.statuses,
         seen.slowest
     );
-    let mut kept = 0;
+    let mut stored = 0;
     for id in seen.results.keys() {
         if let Some(found) = object(&gcs, &bucket, &format!("{id}/out")).await {
             assert_eq!(found, id.as_bytes());
-            kept += 1;
+            stored += 1;
         }
     }
     if down == "stop" {
-        assert_eq!(kept, seen.results.len());
-        nothing_is_lost(&server, &seen).await;
+        assert_eq!(stored, seen.results.len());
+        assert_nothing_lost(&server, &seen).await;
     } else {
-        // All but those that the fake forgot when it was killed.
+        // All but those that the fake GCS lost when it was killed.
         assert!(
-            kept >= seen.results.len() - before - 4,
-            "{kept} of {} are there, {before} were forgotten",
+            stored >= seen.results.len() - before - 4,
+            "{stored} of {} are there, {before} were lost",
             seen.results.len()
         );
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn gcs_stopped_loses_nothing() {
-    gcs_is_away("stop", "continue").await;
+async fn stopped_gcs_loses_nothing() {
+    interrupt_gcs_under_load("stop", "continue").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn gcs_killed_loses_nothing() {
-    gcs_is_away("kill", "start").await;
+async fn killed_gcs_loses_nothing() {
+    interrupt_gcs_under_load("kill", "start").await;
 }
 
-/// A bucket in memory that lets nothing be overwritten.
+/// A bucket in memory that refuses to overwrite objects.
 #[derive(Default)]
 struct Strict(Mutex<BTreeMap<String, Vec<u8>>>);
 
@@ -193,7 +181,7 @@ impl Objects for Strict {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_refused_overwrite_is_fine_or_stored_beside() {
+async fn refused_overwrite_stores_a_different_log_beside() {
     let strict = Arc::new(Strict::default());
     let store = ObjectLogs::new(strict.clone(), "");
     let folder = LogFolder {
@@ -244,7 +232,7 @@ async fn a_refused_overwrite_is_fine_or_stored_beside() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_full_spool_loses_nothing_that_was_acknowledged() {
+async fn full_spool_loses_no_acknowledged_result() {
     let home = tempfile::tempdir().unwrap();
     // A file system of one megabyte in a mount namespace of the server's own.
     let server = Server::on_small_spool(home.path(), &servers::database().await).await;
@@ -255,10 +243,10 @@ async fn a_full_spool_loses_nothing_that_was_acknowledged() {
     let too_much = vec![7_u8; 3 << 20];
     let report = json!({ "code": "success", "target": { "name": "generic" } });
     for _ in 0..3 {
-        let (status, said) = server
+        let (status, body) = server
             .finish(&taken, &report, &[("big.bin", &too_much)])
             .await;
-        assert_eq!(status, 503, "{said}");
+        assert_eq!(status, 503, "{body}");
     }
     assert_eq!(server.get(&format!("/active-runs/{taken}")).await.0, 200);
     assert_eq!(
@@ -271,10 +259,10 @@ async fn a_full_spool_loses_nothing_that_was_acknowledged() {
     tokio::time::sleep(Duration::from_secs(1)).await;
     let seen = load.stop().await;
     println!(
-        "spool full: {} results of others acknowledged, answers {:?}",
+        "spool full: {} results of others acknowledged, responses {:?}",
         seen.results.len(),
         seen.statuses
     );
     assert!(seen.results.len() > 5);
-    nothing_is_lost(&server, &seen).await;
+    assert_nothing_lost(&server, &seen).await;
 }

@@ -83,7 +83,7 @@ async fn host_is_compared_in_its_normal_form() {
     let store = servers::open_postgres(&url).await;
     let codebase = codebase_at("aa", "git@Forge.EXAMPLE:group/x.git");
     store.upload_codebases(vec![codebase]).await.unwrap();
-    let queued = batch(vec![wish("aa", Bucket::Default, 1.0)]);
+    let queued = batch(vec![enqueue_request("aa", Bucket::Default, 1.0)]);
     store.enqueue(queued).await.unwrap();
     let scope = Scope::parse("host", Some("FORGE.example.:22")).unwrap();
     let pause = Pause {

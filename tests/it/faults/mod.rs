@@ -1,4 +1,4 @@
-//! What happens when something that the runner needs goes away: real servers, real processes, signals.
+//! What happens when something that the runner needs fails: real servers, real processes, signals.
 
 mod coordination;
 mod existing;

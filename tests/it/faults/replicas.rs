@@ -1,8 +1,8 @@
-//! Several server processes on one database: each item is handed out once, and the death of some loses nothing.
+//! Several server processes on one database: each item is assigned once, and the death of some loses nothing.
 
 use crate::support::{
-    load::{Load, nothing_is_lost},
-    process::{Server, answer},
+    load::{Load, assert_nothing_lost},
+    process::{Server, send},
     servers,
 };
 use serde_json::{Value, json};
@@ -28,7 +28,7 @@ async fn replicas(count: usize, store: &str, home: &std::path::Path) -> Vec<Serv
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn four_servers_hand_out_each_item_once() {
+async fn four_servers_assign_each_item_once() {
     let home = tempfile::tempdir().unwrap();
     let servers = replicas(4, &servers::database().await, home.path()).await;
     for round in 0..2 {
@@ -41,13 +41,13 @@ async fn four_servers_hand_out_each_item_once() {
             .map(|name| json!({ "codebase": name, "campaign": "gen" }))
             .collect();
         assert_eq!(
-            answer(servers[0].request("POST", "/codebases").json(&codebases))
+            send(servers[0].request("POST", "/codebases").json(&codebases))
                 .await
                 .0,
             200
         );
         assert_eq!(
-            answer(servers[1].request("POST", "/candidates").json(&candidates))
+            send(servers[1].request("POST", "/candidates").json(&candidates))
                 .await
                 .0,
             200
@@ -57,14 +57,15 @@ async fn four_servers_hand_out_each_item_once() {
                 let server = &servers[number % servers.len()];
                 let claim = server.request("POST", "/active-runs").json(&json!({}));
                 tokio::spawn(async move {
-                    let mut got = vec![];
+                    let mut claimed = vec![];
                     loop {
-                        let (status, taken) = answer(claim.try_clone().unwrap()).await;
+                        let (status, taken) = send(claim.try_clone().unwrap()).await;
                         if status != 201 {
-                            assert_eq!((status, &taken["reason"]), (503, &json!("queue empty")));
-                            return got;
+                            assert_eq!(status, 503);
+                            assert_eq!(taken["reason"], json!("queue empty"));
+                            return claimed;
                         }
-                        got.push(taken["queue_id"].as_i64().unwrap());
+                        claimed.push(taken["queue_id"].as_i64().unwrap());
                     }
                 })
             })
@@ -74,36 +75,36 @@ async fn four_servers_hand_out_each_item_once() {
             all.extend(claimer.await.unwrap());
         }
         let distinct: BTreeSet<_> = all.iter().collect();
-        assert_eq!((all.len(), distinct.len()), (ITEMS, ITEMS), "round {round}");
+        assert_eq!(all.len(), ITEMS, "round {round}");
+        assert_eq!(distinct.len(), ITEMS, "round {round}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_of_four_servers_die() {
+async fn two_dead_servers_of_four_lose_nothing() {
     let home = tempfile::tempdir().unwrap();
     let mut all = replicas(4, &servers::database().await, home.path()).await;
     all[0].add_worker("w1", "secret1").await;
     let load = Load::start(&all.iter().collect::<Vec<_>>(), 12);
     load.finishes(20).await;
-    // The first leads, since it was there first; and another one.
+    // The first server leads, because it started first. Another one dies after it.
     all[0].kill();
     tokio::time::sleep(Duration::from_millis(300)).await;
     all[2].kill();
     load.finishes(31).await;
     let seen = load.stop().await;
     println!(
-        "two of four killed: {} results acknowledged, answers {:?}",
+        "two of four killed: {} results acknowledged, responses {:?}",
         seen.results.len(),
         seen.statuses
     );
     assert!(seen.results.len() > 50);
-    // Another one takes over the follow-ups within the term of the first.
-    nothing_is_lost(&all[1], &seen).await;
+    // Another one leads once the lease of the first has expired, and processes the follow-ups.
+    assert_nothing_lost(&all[1], &seen).await;
 }
 
-/// How soon another runner does what the dead one led.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn timers_are_taken_over_within_seconds() {
+async fn leadership_is_taken_over_within_seconds() {
     let home = tempfile::tempdir().unwrap();
     let mut all = replicas(2, &servers::database().await, home.path()).await;
     all[0].add_worker("w1", "secret1").await;
@@ -111,7 +112,7 @@ async fn timers_are_taken_over_within_seconds() {
     let died = Instant::now();
     let server = &all[1];
     assert_eq!(
-        answer(
+        send(
             server
                 .request("POST", "/codebases")
                 .json(&json!([{ "name": "aa" }]))
@@ -121,7 +122,7 @@ async fn timers_are_taken_over_within_seconds() {
         200
     );
     assert_eq!(
-        answer(
+        send(
             server
                 .request("POST", "/candidates")
                 .json(&json!([{ "codebase": "aa", "campaign": "gen" }]))
@@ -130,7 +131,7 @@ async fn timers_are_taken_over_within_seconds() {
         .0,
         200
     );
-    let id = answer(
+    let id = send(
         server
             .request("POST", "/active-runs")
             .json(&json!({ "worker": "w1" })),
@@ -148,7 +149,10 @@ async fn timers_are_taken_over_within_seconds() {
         201
     );
     while server.get("/queue").await.1.as_array().unwrap().is_empty() {
-        assert!(died.elapsed() < Duration::from_secs(8), "nobody follows up");
+        assert!(
+            died.elapsed() < Duration::from_secs(8),
+            "no follow-up was processed"
+        );
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     println!("taken over after {:?}", died.elapsed());

@@ -12,7 +12,7 @@ async fn run(arguments: &[&str]) -> Output {
         .unwrap()
 }
 
-fn said(output: &Output) -> String {
+fn text_of(output: &Output) -> String {
     format!(
         "{}{}",
         String::from_utf8_lossy(&output.stdout),
@@ -21,12 +21,12 @@ fn said(output: &Output) -> String {
 }
 
 #[tokio::test]
-async fn the_demo_ends_well_and_shows_what_came_out() {
+async fn demo_succeeds_and_prints_results() {
     let home = tempfile::tempdir().unwrap();
     let kept = home.path().join("kept");
     let output = run(&["demo", "--keep", kept.to_str().unwrap()]).await;
-    let said = said(&output);
-    assert!(output.status.success(), "{said}");
+    let text = text_of(&output);
+    assert!(output.status.success(), "{text}");
     for part in [
         "tidy-whitespace",
         "success",
@@ -36,7 +36,7 @@ async fn the_demo_ends_well_and_shows_what_came_out() {
         "Scheduled to run again",
         "Everything went as it should.",
     ] {
-        assert!(said.contains(part), "{part} in\n{said}");
+        assert!(text.contains(part), "{part} in\n{text}");
     }
     let log = kept.join("logs/greeter");
     assert!(
@@ -51,11 +51,12 @@ async fn the_demo_ends_well_and_shows_what_came_out() {
         .unwrap();
     assert_eq!(String::from_utf8_lossy(&branches.stdout).lines().count(), 2);
     let again = run(&["demo", "--keep", kept.to_str().unwrap()]).await;
-    assert!(!again.status.success() && self::said(&again).contains("not empty"));
+    assert!(!again.status.success());
+    assert!(self::text_of(&again).contains("not empty"));
 }
 
 #[tokio::test]
-async fn the_demo_takes_a_repository_and_a_command() {
+async fn demo_accepts_repository_and_command() {
     let home = tempfile::tempdir().unwrap();
     let repository = home.path().join("My Repo.git");
     for arguments in [
@@ -91,16 +92,14 @@ async fn the_demo_takes_a_repository_and_a_command() {
         "echo it > new-file",
     ])
     .await;
-    assert!(
-        output.status.success() && said(&output).contains("+it"),
-        "{}",
-        said(&output)
-    );
+    assert!(output.status.success(), "{}", text_of(&output));
+    assert!(text_of(&output).contains("+it"), "{}", text_of(&output));
     let failing = run(&["demo", "--repo", repository, "--command", "exit 9"]).await;
+    assert!(!failing.status.success(), "{}", text_of(&failing));
     assert!(
-        !failing.status.success() && said(&failing).contains("command-failed"),
+        text_of(&failing).contains("command-failed"),
         "{}",
-        said(&failing)
+        text_of(&failing)
     );
     assert_eq!(
         run(&["demo", "--repo", repository]).await.status.code(),
@@ -109,7 +108,7 @@ async fn the_demo_takes_a_repository_and_a_command() {
 }
 
 #[tokio::test]
-async fn settings_are_shown_and_checked() {
+async fn config_and_check_report_settings() {
     let home = tempfile::tempdir().unwrap();
     let golden = root().join("tests/golden/campaigns.conf");
     let shown = run(&[
@@ -122,7 +121,7 @@ async fn settings_are_shown_and_checked() {
         "x",
     ])
     .await;
-    let text = said(&shown);
+    let text = text_of(&shown);
     for part in [
         "port = 1234  # command line",
         "campaigns.conf",
@@ -150,103 +149,120 @@ async fn settings_are_shown_and_checked() {
         tokio::task::spawn_blocking(move || command.output().unwrap())
     };
     let well = check(artifacts).await.unwrap();
+    assert!(well.status.success(), "{}", text_of(&well));
     assert!(
-        well.status.success() && said(&well).contains("artifacts    ok"),
+        text_of(&well).contains("artifacts    ok"),
         "{}",
-        said(&well)
+        text_of(&well)
     );
     std::fs::write(home.path().join("file"), "").unwrap();
     let broken = check(at("file")).await.unwrap();
+    assert!(!broken.status.success(), "{}", text_of(&broken));
     assert!(
-        !broken.status.success()
-            && said(&broken).contains("artifacts    check the artifacts' folder"),
+        text_of(&broken).contains("artifacts    check the artifacts' folder"),
         "{}",
-        said(&broken)
+        text_of(&broken)
     );
     let wrong = run(&["serve", "--store", "tape:x"]).await;
+    assert_eq!(wrong.status.code(), Some(1), "{}", text_of(&wrong));
+    assert!(text_of(&wrong).contains("store: "), "{}", text_of(&wrong));
     assert!(
-        wrong.status.code() == Some(1)
-            && said(&wrong).contains("store: ")
-            && said(&wrong).contains("command line"),
+        text_of(&wrong).contains("command line"),
         "{}",
-        said(&wrong)
+        text_of(&wrong)
     );
 }
 
+/// Runs a client command with these words, for a running server.
+async fn client(server: &Server, arguments: &str) -> Output {
+    let mut command = Command::new(PROGRAM);
+    command
+        .args(arguments.split(' '))
+        .env("JANITOR_SERVER", &server.admin);
+    tokio::task::spawn_blocking(move || command.output().unwrap())
+        .await
+        .unwrap()
+}
+
 #[tokio::test]
-async fn clients_of_a_running_server() {
+async fn client_commands_manage_worker_accounts() {
     let home = tempfile::tempdir().unwrap();
     let server = Server::start(home.path(), "memory:", "").await;
+    let added = client(&server, "worker add w1").await;
+    assert!(text_of(&added).contains("shown this once"));
+    assert!(!client(&server, "worker add w1").await.status.success());
+    assert!(text_of(&client(&server, "worker ls").await).contains("w1"));
+    assert!(
+        text_of(&client(&server, "worker rotate w1").await)
+            .contains("its password, shown this once: ")
+    );
+    assert!(
+        !client(&server, "worker rotate nobody")
+            .await
+            .status
+            .success()
+    );
+    assert!(client(&server, "worker rm w1").await.status.success());
+}
+
+#[tokio::test]
+async fn client_commands_import_and_list() {
+    let home = tempfile::tempdir().unwrap();
+    let server = Server::start(home.path(), "memory:", "").await;
+    server.add_worker("w1", "secret1").await;
     let file = |name: &str, text: &str| {
         let path = home.path().join(name);
         std::fs::write(&path, text).unwrap();
         path.display().to_string()
     };
-    let client = |arguments: Vec<String>| {
-        let admin = server.admin.clone();
-        async move {
-            let mut command = Command::new(PROGRAM);
-            command.args(&arguments).env("JANITOR_SERVER", admin);
-            tokio::task::spawn_blocking(move || command.output().unwrap())
-                .await
-                .unwrap()
-        }
-    };
-    let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
-    let added = client(words("worker add w1")).await;
-    assert!(said(&added).contains("shown this once"));
-    assert!(!client(words("worker add w1")).await.status.success());
-    assert!(said(&client(words("worker ls")).await).contains("w1"));
-    assert!(
-        said(&client(words("worker rotate w1")).await).contains("its password, shown this once: ")
-    );
-    assert!(!client(words("worker rotate nobody")).await.status.success());
     let codebases = file("codebases.yaml", "- name: cli-a\n- name: cli-b\n");
     assert!(
-        said(&client(words(&format!("codebase import {codebases}"))).await)
+        text_of(&client(&server, &format!("codebase import {codebases}")).await)
             .contains("2 codebases stored")
     );
     let candidates = file(
         "candidates.ndjson",
         "{\"codebase\": \"cli-a\", \"campaign\": \"gen\"}\n{\"codebase\": \"nowhere\", \"campaign\": \"gen\"}\n",
     );
-    let imported = client(words(&format!("candidate import {candidates}"))).await;
+    let imported = client(&server, &format!("candidate import {candidates}")).await;
     assert_eq!(imported.status.code(), Some(1));
     assert!(
-        said(&imported).contains("1 of 2 candidates stored")
-            && said(&imported).contains("unknown codebases: \"nowhere\""),
+        text_of(&imported).contains("1 of 2 candidates stored"),
         "{}",
-        said(&imported)
+        text_of(&imported)
     );
-    assert!(said(&client(words("queue ls")).await).contains("cli-a"));
+    assert!(
+        text_of(&imported).contains("unknown codebases: \"nowhere\""),
+        "{}",
+        text_of(&imported)
+    );
+    assert!(text_of(&client(&server, "queue ls").await).contains("cli-a"));
     let run = server.take("cli-a").await;
-    let status = client(words("status --json")).await;
+    let status = client(&server, "status --json").await;
     let status: Value = serde_json::from_slice(&status.stdout).unwrap();
     assert_eq!(status["status"]["processing"][0]["codebase"], "cli-a");
-    assert!(said(&client(words("status")).await).contains("running 1"));
+    assert!(text_of(&client(&server, "status").await).contains("running 1"));
     let id = run["id"].as_str().unwrap();
     server
         .finish(id, &json!({ "revision": "r" }), &[("w.log", b"line one\n")])
         .await;
-    let shown = client(words(&format!("run show {id} --log"))).await;
+    let shown = client(&server, &format!("run show {id} --log")).await;
+    assert!(text_of(&shown).contains("success"), "{}", text_of(&shown));
+    assert!(text_of(&shown).contains("line one"), "{}", text_of(&shown));
+    assert!(text_of(&client(&server, "run ls").await).contains(id));
+    let absent = client(&server, "run show nosuch").await;
+    assert_eq!(absent.status.code(), Some(1), "{}", text_of(&absent));
     assert!(
-        said(&shown).contains("success") && said(&shown).contains("line one"),
+        text_of(&absent).contains("no such run"),
         "{}",
-        said(&shown)
+        text_of(&absent)
     );
-    assert!(said(&client(words("run ls")).await).contains(id));
-    let absent = client(words("run show nosuch")).await;
-    assert!(
-        absent.status.code() == Some(1) && said(&absent).contains("no such run"),
-        "{}",
-        said(&absent)
-    );
-    assert!(client(words("worker rm w1")).await.status.success());
     let nobody = run_at_nothing().await;
+    assert_eq!(nobody.status.code(), Some(1), "{}", text_of(&nobody));
     assert!(
-        nobody.status.code() == Some(1) && said(&nobody).contains("no service answers"),
+        text_of(&nobody).contains("no service answers"),
         "{}",
-        said(&nobody)
+        text_of(&nobody)
     );
 }
 
@@ -255,15 +271,16 @@ async fn run_at_nothing() -> Output {
 }
 
 #[tokio::test]
-async fn a_server_ends_on_sigterm_and_tells_of_a_store_in_use() {
+async fn second_process_is_refused_and_sigterm_ends_the_server() {
     let home = tempfile::tempdir().unwrap();
     let server = Server::sled(home.path()).await;
     let store = format!("sled:{}", home.path().join("db").display());
     let other = run(&["check", "--store", &store]).await;
+    assert!(!other.status.success(), "{}", text_of(&other));
     assert!(
-        !other.status.success() && said(&other).contains("another process"),
+        text_of(&other).contains("another process"),
         "{}",
-        said(&other)
+        text_of(&other)
     );
     assert!(
         Command::new("kill")
@@ -282,5 +299,5 @@ async fn a_server_ends_on_sigterm_and_tells_of_a_store_in_use() {
         }
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
-    panic!("it goes on: {}", server.log());
+    panic!("it is still running: {}", server.log());
 }

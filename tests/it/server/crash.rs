@@ -1,7 +1,7 @@
-//! The server is killed again and again under load: whatever it acknowledged is there afterwards.
+//! The server is killed repeatedly under load: whatever it acknowledged is stored afterwards.
 
 use crate::support::{
-    load::{Load, nothing_is_lost},
+    load::{Load, assert_nothing_lost},
     process::Server,
     servers,
 };
@@ -11,7 +11,7 @@ use std::time::Duration;
 const KILLS: u32 = 10;
 const CLIENTS: usize = 6;
 
-/// A moment that differs from run to run of the test, spread over half a second.
+/// A delay that differs from run to run of the test, up to half a second.
 fn some_time() -> Duration {
     let [first, second, ..] = *RandomIds.fresh().as_bytes() else {
         unreachable!("an id has more than two characters")
@@ -19,7 +19,7 @@ fn some_time() -> Duration {
     Duration::from_millis(80 + u64::from(first) * 7 % 210 + u64::from(second) * 13 % 210)
 }
 
-async fn kills_lose_nothing(home: &tempfile::TempDir, mut server: Server) {
+async fn kill_repeatedly(home: &tempfile::TempDir, mut server: Server) {
     server.add_worker("w1", "secret1").await;
     let load = Load::start(&[&server], CLIENTS);
     for _ in 0..KILLS {
@@ -36,10 +36,10 @@ async fn kills_lose_nothing(home: &tempfile::TempDir, mut server: Server) {
     );
     assert!(
         seen.results.len() > 20,
-        "too little happened to tell: {}",
+        "too few results to be conclusive: {}",
         seen.results.len()
     );
-    nothing_is_lost(&server, &seen).await;
+    assert_nothing_lost(&server, &seen).await;
     for id in seen.results.keys() {
         assert_eq!(
             std::fs::read_to_string(home.path().join("artifacts").join(id).join("out")).unwrap(),
@@ -49,15 +49,15 @@ async fn kills_lose_nothing(home: &tempfile::TempDir, mut server: Server) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn ten_kills_lose_nothing_on_sled() {
+async fn ten_kills_on_sled_lose_nothing() {
     let home = tempfile::tempdir().unwrap();
     let server = Server::sled(home.path()).await;
-    kills_lose_nothing(&home, server).await;
+    kill_repeatedly(&home, server).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn ten_kills_lose_nothing_on_postgres() {
+async fn ten_kills_on_postgres_lose_nothing() {
     let home = tempfile::tempdir().unwrap();
     let server = Server::start(home.path(), &servers::database().await, "").await;
-    kills_lose_nothing(&home, server).await;
+    kill_repeatedly(&home, server).await;
 }

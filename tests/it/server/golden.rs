@@ -1,4 +1,4 @@
-//! The exchanges recorded with the Python runner, on every kind of store that there is.
+//! The exchanges recorded with the Python runner, on every kind of store.
 
 use crate::support::{
     process::{Server, root},
@@ -25,27 +25,27 @@ async fn replay(store: &str, settings: &str) {
         .output()
         .await
         .expect("python3 runs the recorded exchanges");
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(
-        said.ends_with("103 same, 0 differing\n"),
-        "{said}{}",
+        stdout.ends_with("103 same, 0 differing\n"),
+        "{stdout}{}",
         String::from_utf8_lossy(&output.stderr)
     );
     assert!(output.status.success());
 }
 
 #[tokio::test]
-async fn exchanges_are_the_same_on_sled() {
+async fn recorded_exchanges_match_on_sled() {
     replay("sled:HOME/db", "").await;
 }
 
 #[tokio::test]
-async fn exchanges_are_the_same_in_memory() {
+async fn recorded_exchanges_match_in_memory() {
     replay("memory:", "").await;
 }
 
 #[tokio::test]
-async fn exchanges_are_the_same_on_postgres_and_redis() {
+async fn recorded_exchanges_match_on_postgres_and_redis() {
     let (redis, gcs) = (servers::Private::start(&["redis"]), servers::bucket().await);
     let settings = format!(
         "events = \"{0}\"\ncoordination = \"{0}\"\n{gcs}",

@@ -6,7 +6,7 @@
 //! tests below.
 
 use crate::support::{
-    process::{PROGRAM, Server, answer, root},
+    process::{PROGRAM, Server, root, send},
     servers,
 };
 use futures::StreamExt;
@@ -119,7 +119,7 @@ fn form(parts: &[Value]) -> reqwest::multipart::Form {
 }
 
 /// Sends the request of an exchange.
-async fn send(server: &Server, exchange: &Value) -> (u16, Value) {
+async fn replay(server: &Server, exchange: &Value) -> (u16, Value) {
     let (method, path) = (
         exchange["method"].as_str().unwrap(),
         exchange["path"].as_str().unwrap(),
@@ -138,12 +138,12 @@ async fn send(server: &Server, exchange: &Value) -> (u16, Value) {
     } else if !exchange["json"].is_null() {
         request = request.json(&exchange["json"]);
     }
-    answer(request).await
+    send(request).await
 }
 
-/// Sends the request of an exchange, and lists what differs in its answer.
+/// Sends the request of an exchange, and lists what differs in its response.
 async fn compare(server: &Server, exchange: &Value, left_out: &[String]) -> Vec<String> {
-    let (status, actual) = send(server, exchange).await;
+    let (status, actual) = replay(server, exchange).await;
     let left_out = [left_out, &texts(&exchange["left_out"])].concat();
     let request = format!(
         "{} {}",

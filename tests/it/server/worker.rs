@@ -12,7 +12,7 @@ use std::{
 };
 use tempfile::TempDir;
 
-/// Whether a process is there and not just waiting to be collected.
+/// Whether a process is running, and not a zombie that was not reaped yet.
 fn is_running(pid: &str) -> bool {
     let stat =
         std::fs::read_to_string(Path::new("/proc").join(pid).join("stat")).unwrap_or_default();
@@ -20,36 +20,36 @@ fn is_running(pid: &str) -> bool {
         .is_some_and(|(_, rest)| !rest.starts_with('Z'))
 }
 
-struct Place {
+struct WorkerFixture {
     home: TempDir,
     server: Server,
     repository: PathBuf,
 }
 
-/// A server with one codebase, and a campaign that runs `command` on it.
-async fn place(command: &str) -> Place {
-    let home = tempfile::tempdir().unwrap();
-    let repository = home.path().join("repository");
-    worker_harness::repository(&repository);
-    let server = Server::start(home.path(), "memory:", "").await;
-    server.add_worker("w1", "secret1").await;
-    let uploaded = server
-        .post(
-            "/codebases",
-            &json!([{ "name": "repo", "url": format!("file://{}", repository.display()) }]),
-        )
-        .await;
-    assert_eq!(uploaded.0, 200);
-    let place = Place {
-        home,
-        server,
-        repository,
-    };
-    place.queue(command).await;
-    place
-}
+impl WorkerFixture {
+    /// A server with one codebase and a candidate that runs `command` on it.
+    async fn start(command: &str) -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let repository = home.path().join("repository");
+        worker_harness::repository(&repository);
+        let server = Server::start(home.path(), "memory:", "").await;
+        server.add_worker("w1", "secret1").await;
+        let uploaded = server
+            .post(
+                "/codebases",
+                &json!([{ "name": "repo", "url": format!("file://{}", repository.display()) }]),
+            )
+            .await;
+        assert_eq!(uploaded.0, 200);
+        let fixture = Self {
+            home,
+            server,
+            repository,
+        };
+        fixture.queue(command).await;
+        fixture
+    }
 
-impl Place {
     async fn queue(&self, command: &str) {
         let stored = self
             .server
@@ -91,7 +91,7 @@ impl Place {
         self.home.path().join("work")
     }
 
-    /// Runs one worker to its end; answers the run that came of it.
+    /// Runs one worker to its end and returns the run that it finished.
     async fn run(&self, extra: &[&str]) -> Value {
         let mut worker = self.worker(&[&["--once"], extra].concat());
         let ended = tokio::task::spawn_blocking(move || worker.status().unwrap())
@@ -128,6 +128,22 @@ impl Place {
         )
     }
 
+    /// Waits until the codemod runs, by the log that the worker's own backchannel serves; returns the address of that.
+    async fn backchannel_of_working_worker(&self, http: &reqwest::Client) -> String {
+        for _ in 0..200 {
+            let (_, active) = self.server.get("/active-runs").await;
+            if let Some(url) = active[0]["backchannel"]["my_url"].as_str() {
+                let log = http.get(format!("{url}logs/worker.log")).send().await;
+                let log = log.unwrap().text().await.unwrap_or_default();
+                if log.contains("working\n") {
+                    return url.to_owned();
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("the codemod does not run");
+    }
+
     fn has_no_folder_left(&self) {
         assert_eq!(
             std::fs::read_dir(self.work_dir()).unwrap().count(),
@@ -136,11 +152,14 @@ impl Place {
         );
     }
 
-    /// How long a worker takes to end; it leaves no folder.
+    /// Waits until a worker exits and returns how long that took. It must leave no folder.
     async fn end_of(&self, worker: &mut Worker) -> Duration {
         let began = Instant::now();
         while !worker.has_ended() {
-            assert!(began.elapsed() < Duration::from_secs(20), "it does not end");
+            assert!(
+                began.elapsed() < Duration::from_secs(20),
+                "it is still running"
+            );
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         let took = began.elapsed();
@@ -161,74 +180,53 @@ impl Place {
 }
 
 #[tokio::test]
-async fn a_change_is_committed_and_handed_in() {
+async fn change_is_committed_and_uploaded() {
     let script = r#"echo two >> file.txt; echo "says $SVP_API"; echo extra > "$OUTPUT_DIRECTORY/extra.bin"; echo '{"description": "Add two", "value": 7, "context": {"a": 1}}' > "$SVP_RESULT""#;
-    let place = place(script).await;
-    let run = place.run(&[]).await;
-    // The store of branches does not exist here, so the push fails; the change is kept as a patch all the same.
-    assert_eq!(
-        (&run["code"], &run["failure_stage"], &run["transient"]),
-        (&json!("push-failed"), &json!("deliver/push"), &json!(true)),
-        "{run}"
-    );
-    assert!(place.log(&run).await.contains("says 1"));
+    let fixture = WorkerFixture::start(script).await;
+    let run = fixture.run(&[]).await;
+    // There is no store of branches here, so the push fails. The change is kept as a patch all the same.
+    assert_eq!(run["code"], json!("push-failed"), "{run}");
+    assert_eq!(run["failure_stage"], json!("deliver/push"), "{run}");
+    assert_eq!(run["transient"], json!(true), "{run}");
+    assert!(fixture.log(&run).await.contains("says 1"));
 }
 
 #[tokio::test]
-async fn nothing_to_do_and_failures_are_told_apart() {
-    let place = place("true").await;
-    assert_eq!(place.run(&[]).await["code"], "nothing-to-do");
-    place.queue("echo oops >&2; exit 3").await;
-    let failed = place.run(&[]).await;
-    assert_eq!(
-        (&failed["code"], &failed["failure_stage"]),
-        (&json!("command-failed"), &json!("codemod"))
-    );
-    assert!(place.log(&failed).await.contains("oops"));
-    place.queue(r#"echo '{"code": "odd", "description": "because", "transient": true}' > "$SVP_RESULT"; exit 1"#).await;
-    let own = place.run(&[]).await;
-    assert_eq!(
-        (&own["code"], &own["description"], &own["transient"]),
-        (&json!("odd"), &json!("because"), &json!(true))
-    );
-    place.queue("echo nonsense > \"$SVP_RESULT\"").await;
-    assert_eq!(place.run(&[]).await["code"], "codemod-result-invalid");
+async fn outcomes_of_codemods_have_distinct_codes() {
+    let fixture = WorkerFixture::start("true").await;
+    assert_eq!(fixture.run(&[]).await["code"], "nothing-to-do");
+    fixture.queue("echo oops >&2; exit 3").await;
+    let failed = fixture.run(&[]).await;
+    assert_eq!(failed["code"], json!("command-failed"));
+    assert_eq!(failed["failure_stage"], json!("codemod"));
+    assert!(fixture.log(&failed).await.contains("oops"));
+    fixture.queue(r#"echo '{"code": "odd", "description": "because", "transient": true}' > "$SVP_RESULT"; exit 1"#).await;
+    let own = fixture.run(&[]).await;
+    assert_eq!(own["code"], json!("odd"));
+    assert_eq!(own["description"], json!("because"));
+    assert_eq!(own["transient"], json!(true));
+    fixture.queue("echo nonsense > \"$SVP_RESULT\"").await;
+    assert_eq!(fixture.run(&[]).await["code"], "codemod-result-invalid");
 }
 
 #[tokio::test]
-async fn a_codemod_that_takes_too_long_is_stopped_with_all_its_children() {
-    let place = place("sleep 987654 & echo $! > \"$OUTPUT_DIRECTORY/../../../pid\"; wait").await;
-    let run = place.run(&["--timeout", "1"]).await;
+async fn codemod_timeout_kills_all_children() {
+    let fixture =
+        WorkerFixture::start("sleep 987654 & echo $! > \"$OUTPUT_DIRECTORY/../../../pid\"; wait")
+            .await;
+    let run = fixture.run(&["--timeout", "1"]).await;
     assert_eq!(run["code"], "timeout");
-    let pid = std::fs::read_to_string(place.home.path().join("pid")).unwrap();
+    let pid = std::fs::read_to_string(fixture.home.path().join("pid")).unwrap();
     assert!(!is_running(pid.trim()), "a child is left");
 }
 
 #[tokio::test]
-async fn the_backchannel_shows_the_log_and_kills() {
-    let place = place("echo working; sleep 987655").await;
-    let mut worker = place.worker(&["--once"]).spawn().unwrap();
+async fn backchannel_serves_the_log_and_kills_the_run() {
+    let fixture = WorkerFixture::start("echo working; sleep 987655").await;
+    let mut worker = fixture.worker(&["--once"]).spawn().unwrap();
     let http = crate::support::process::client();
-    let mut url = String::new();
-    for _ in 0..200 {
-        let (_, active) = place.server.get("/active-runs").await;
-        if let Some(found) = active[0]["backchannel"]["my_url"].as_str() {
-            url = found.to_owned();
-            let log = http
-                .get(format!("{url}logs/worker.log"))
-                .send()
-                .await
-                .unwrap()
-                .text()
-                .await
-                .unwrap_or_default();
-            if log.contains("working\n") {
-                break;
-            }
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    let (_, active) = place.server.get("/active-runs").await;
+    let url = fixture.backchannel_of_working_worker(&http).await;
+    let (_, active) = fixture.server.get("/active-runs").await;
     let id = http
         .get(format!("{url}log-id"))
         .send()
@@ -269,21 +267,19 @@ async fn the_backchannel_shows_the_log_and_kills() {
             .unwrap()
             .success()
     );
-    let (_, runs) = place.server.get("/runs?limit=1").await;
-    assert_eq!(
-        (&runs[0]["code"], &runs[0]["transient"]),
-        (&json!("killed"), &json!(true))
-    );
+    let (_, runs) = fixture.server.get("/runs?limit=1").await;
+    assert_eq!(runs[0]["code"], json!("killed"));
+    assert_eq!(runs[0]["transient"], json!(true));
 }
 
 #[tokio::test]
-async fn told_to_end_it_carries_out_its_run_first() {
-    let place = place("echo working; sleep 3").await;
-    let (mut worker, id, url) = place.working().await;
+async fn first_signal_lets_the_run_finish() {
+    let fixture = WorkerFixture::start("echo working; sleep 3").await;
+    let (mut worker, id, url) = fixture.working().await;
     worker.signal("TERM");
     tokio::time::sleep(Duration::from_millis(200)).await;
-    // It can be asked and told until the run has ended.
-    let said = crate::support::process::client()
+    // Its backchannel responds until the run has ended.
+    let run_id = crate::support::process::client()
         .get(format!("{url}log-id"))
         .send()
         .await
@@ -291,72 +287,67 @@ async fn told_to_end_it_carries_out_its_run_first() {
         .text()
         .await
         .unwrap();
-    assert_eq!(said, id);
-    place.end_of(&mut worker).await;
-    let (_, runs) = place.server.get("/runs").await;
-    assert_eq!(
-        (
-            runs.as_array().unwrap().len(),
-            &runs[0]["log_id"],
-            &runs[0]["code"]
-        ),
-        (1, &json!(id), &json!("nothing-to-do"))
-    );
+    assert_eq!(run_id, id);
+    fixture.end_of(&mut worker).await;
+    let (_, runs) = fixture.server.get("/runs").await;
+    assert_eq!(runs.as_array().unwrap().len(), 1);
+    assert_eq!(runs[0]["log_id"], json!(id));
+    assert_eq!(runs[0]["code"], json!("nothing-to-do"));
 }
 
 #[tokio::test]
-async fn told_twice_to_end_it_stops_its_run() {
-    let place =
-        place("sleep 987657 & echo $! > \"$OUTPUT_DIRECTORY/../../../pid\"; echo working; wait")
-            .await;
-    let (mut worker, id, _) = place.working().await;
+async fn second_signal_kills_the_run() {
+    let fixture = WorkerFixture::start(
+        "sleep 987657 & echo $! > \"$OUTPUT_DIRECTORY/../../../pid\"; echo working; wait",
+    )
+    .await;
+    let (mut worker, id, _) = fixture.working().await;
     worker.signal("INT");
     tokio::time::sleep(Duration::from_millis(200)).await;
     assert!(!worker.has_ended());
     worker.signal("INT");
-    let took = place.end_of(&mut worker).await;
+    let took = fixture.end_of(&mut worker).await;
     assert!(took < Duration::from_secs(10), "{took:?}");
-    let (_, run) = place.server.get(&format!("/runs/{id}?full=1")).await;
-    assert_eq!(
-        (&run["code"], &run["transient"]),
-        (&json!("killed"), &json!(true))
-    );
-    let pid = std::fs::read_to_string(place.home.path().join("pid")).unwrap();
+    let (_, run) = fixture.server.get(&format!("/runs/{id}?full=1")).await;
+    assert_eq!(run["code"], json!("killed"));
+    assert_eq!(run["transient"], json!(true));
+    let pid = std::fs::read_to_string(fixture.home.path().join("pid")).unwrap();
     assert!(!is_running(pid.trim()), "a child is left");
 }
 
 #[tokio::test]
-async fn told_twice_to_end_it_does_not_wait_for_a_runner_that_is_gone() {
-    let mut place = place("echo working; sleep 1; echo two >> file.txt").await;
-    let (mut worker, ..) = place.working().await;
-    place.server.kill();
+async fn second_signal_stops_retrying_a_lost_runner() {
+    let mut fixture = WorkerFixture::start("echo working; sleep 1; echo two >> file.txt").await;
+    let (mut worker, ..) = fixture.working().await;
+    fixture.server.kill();
     worker.signal("TERM");
     tokio::time::sleep(Duration::from_secs(3)).await;
-    assert!(!worker.has_ended(), "it gave up its result at once");
+    assert!(!worker.has_ended(), "it dropped its result immediately");
     worker.signal("TERM");
-    let took = place.end_of(&mut worker).await;
+    let took = fixture.end_of(&mut worker).await;
     assert!(took < Duration::from_secs(15), "{took:?}");
 }
 
 #[tokio::test]
-async fn the_repository_itself_is_left_as_it_is() {
-    let place = place("echo two >> file.txt").await;
-    let before = git(&place.repository, &["rev-parse", "HEAD"]);
-    place.run(&[]).await;
-    assert_eq!(git(&place.repository, &["rev-parse", "HEAD"]), before);
-    assert_eq!(git(&place.repository, &["status", "--porcelain"]), "");
+async fn source_repository_is_unchanged() {
+    let fixture = WorkerFixture::start("echo two >> file.txt").await;
+    let before = git(&fixture.repository, &["rev-parse", "HEAD"]);
+    fixture.run(&[]).await;
+    assert_eq!(git(&fixture.repository, &["rev-parse", "HEAD"]), before);
+    assert_eq!(git(&fixture.repository, &["status", "--porcelain"]), "");
 }
 
 #[tokio::test]
-async fn a_wrong_password_ends_the_worker_with_a_message() {
-    let place = place("true").await;
-    let mut worker = place.worker(&["--once"]);
+async fn wrong_password_ends_the_worker_with_a_message() {
+    let fixture = WorkerFixture::start("true").await;
+    let mut worker = fixture.worker(&["--once"]);
     worker
         .env("JANITOR_WORKER_PASSWORD", "wrong")
         .stderr(Stdio::piped());
     let output = tokio::task::spawn_blocking(move || worker.output().unwrap())
         .await
         .unwrap();
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(!output.status.success() && said.contains("401"), "{said}");
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success(), "{stderr}");
+    assert!(stderr.contains("401"), "{stderr}");
 }

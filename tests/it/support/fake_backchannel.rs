@@ -1,9 +1,9 @@
-//! A server that plays a worker or a Jenkins, as a test tells it to.
+//! A fake worker or Jenkins: a server whose responses a test sets, path by path.
 
 use axum::{
     body::Body,
     extract::{Request, State},
-    http::{Response, StatusCode, header},
+    http::{HeaderMap, Response, StatusCode, header},
 };
 use bytes::Bytes;
 use futures::stream;
@@ -15,108 +15,108 @@ use std::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
+/// How a path responds.
 #[derive(Clone)]
-enum Part {
-    Answer(u16, String),
-    /// Never answers.
+enum ResponseTemplate {
+    /// With a status and a body.
+    Fixed(u16, String),
+    /// Never.
     Hang,
-    /// A byte now and then.
-    Drip,
-    /// As a server that knows byte ranges.
+    /// With a body of a byte every 100 ms, without end.
+    Trickle,
+    /// As a server that supports byte ranges.
     Ranges(String),
-    /// As Jenkins shows the console of a job.
+    /// As the progressive console log of a Jenkins job.
     Progressive(String),
 }
 
 #[derive(Default)]
-struct Script {
-    parts: HashMap<String, Part>,
-    asked: HashMap<String, usize>,
+struct Mocks {
+    templates: HashMap<String, ResponseTemplate>,
+    received: HashMap<String, usize>,
 }
 
+/// The server; it stops when this is dropped. Paths without a mock respond with 404.
 pub struct FakeWorker {
     address: SocketAddr,
-    script: Arc<Mutex<Script>>,
+    mocks: Arc<Mutex<Mocks>>,
     _server: AbortOnDropHandle<()>,
 }
 
-fn body(status: u16, text: impl Into<Body>) -> Response<Body> {
-    let answer = Response::builder().status(StatusCode::from_u16(status).unwrap());
-    let answer = if (300..400).contains(&status) {
-        answer.header(header::LOCATION, "/elsewhere")
+fn response(status: u16, body: impl Into<Body>) -> Response<Body> {
+    let response = Response::builder().status(StatusCode::from_u16(status).unwrap());
+    let response = if (300..400).contains(&status) {
+        response.header(header::LOCATION, "/elsewhere")
     } else {
-        answer
+        response
     };
-    answer.body(text.into()).unwrap()
+    response.body(body.into()).unwrap()
 }
 
-fn drip() -> Body {
+fn trickling_body() -> Body {
     Body::from_stream(stream::unfold((), |()| async {
         tokio::time::sleep(Duration::from_millis(100)).await;
         Some((Ok::<_, std::io::Error>(Bytes::from_static(b"r")), ()))
     }))
 }
 
-async fn perform(State(script): State<Arc<Mutex<Script>>>, request: Request) -> Response<Body> {
+/// The part of a text from the start of the range that is asked for.
+fn range_of(text: &str, headers: &HeaderMap) -> Response<Body> {
+    let Some(range) = headers
+        .get(header::RANGE)
+        .and_then(|range| range.to_str().ok())
+    else {
+        return response(200, text.to_owned());
+    };
+    let start = range.trim_start_matches("bytes=").trim_end_matches('-');
+    match start.parse::<usize>().unwrap_or(0) {
+        start if start >= text.len() => response(416, ""),
+        start => response(206, text[start..].to_owned()),
+    }
+}
+
+/// The part of a text from the offset in the query, as Jenkins sends it. An offset past the end starts over.
+fn progressive_text(text: &str, query: Option<&str>) -> Response<Body> {
+    let start = query
+        .and_then(|query| query.strip_prefix("start="))
+        .and_then(|start| start.parse::<usize>().ok())
+        .filter(|start| *start <= text.len())
+        .unwrap_or(0);
+    let mut response = response(200, text[start..].to_owned());
+    let size = text.len().into();
+    response.headers_mut().insert("x-text-size", size);
+    response
+}
+
+async fn respond(State(mocks): State<Arc<Mutex<Mocks>>>, request: Request) -> Response<Body> {
     let path = request.uri().path().to_owned();
-    let part = {
-        let mut script = script.lock().unwrap();
-        *script.asked.entry(path.clone()).or_default() += 1;
-        script.parts.get(&path).cloned()
+    let template = {
+        let mut mocks = mocks.lock().unwrap();
+        *mocks.received.entry(path.clone()).or_default() += 1;
+        mocks.templates.get(&path).cloned()
     };
-    let number = |text: Option<&str>| {
-        text.and_then(|text| text.parse::<usize>().ok())
-            .unwrap_or(0)
-    };
-    match part {
-        None => body(404, "no such thing"),
-        Some(Part::Answer(status, text)) => body(status, text),
-        Some(Part::Hang) => std::future::pending().await,
-        Some(Part::Drip) => body(200, drip()),
-        Some(Part::Ranges(text)) => {
-            let range = request
-                .headers()
-                .get(header::RANGE)
-                .and_then(|range| range.to_str().ok());
-            match range.map(|range| {
-                number(Some(
-                    range.trim_start_matches("bytes=").trim_end_matches('-'),
-                ))
-            }) {
-                None => body(200, text),
-                Some(from) if from >= text.len() => body(416, ""),
-                Some(from) => body(206, text[from..].to_owned()),
-            }
-        }
-        Some(Part::Progressive(text)) => {
-            let from = number(
-                request
-                    .uri()
-                    .query()
-                    .and_then(|query| query.strip_prefix("start=")),
-            );
-            let from = if from > text.len() { 0 } else { from };
-            let mut answer = body(200, text[from..].to_owned());
-            answer
-                .headers_mut()
-                .insert("x-text-size", text.len().into());
-            answer
-        }
+    match template {
+        None => response(404, "no such thing"),
+        Some(ResponseTemplate::Fixed(status, body)) => response(status, body),
+        Some(ResponseTemplate::Hang) => std::future::pending().await,
+        Some(ResponseTemplate::Trickle) => response(200, trickling_body()),
+        Some(ResponseTemplate::Ranges(text)) => range_of(&text, request.headers()),
+        Some(ResponseTemplate::Progressive(text)) => progressive_text(&text, request.uri().query()),
     }
 }
 
 impl FakeWorker {
     pub async fn start() -> Self {
-        let script = Arc::<Mutex<Script>>::default();
+        let mocks = Arc::<Mutex<Mocks>>::default();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let router = axum::Router::new()
-            .fallback(perform)
-            .with_state(script.clone());
+            .fallback(respond)
+            .with_state(mocks.clone());
         let server = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
         Self {
             address,
-            script,
+            mocks,
             _server: AbortOnDropHandle::new(server),
         }
     }
@@ -125,41 +125,35 @@ impl FakeWorker {
         format!("http://{}/", self.address)
     }
 
-    fn play(&self, path: &str, part: Part) {
-        self.script
-            .lock()
-            .unwrap()
-            .parts
-            .insert(path.to_owned(), part);
+    /// Sets how a path responds from now on.
+    fn mount(&self, path: &str, template: ResponseTemplate) {
+        let mut mocks = self.mocks.lock().unwrap();
+        mocks.templates.insert(path.to_owned(), template);
     }
 
-    pub fn answer(&self, path: &str, status: u16, text: &str) {
-        self.play(path, Part::Answer(status, text.to_owned()));
+    pub fn respond_with(&self, path: &str, status: u16, body: &str) {
+        self.mount(path, ResponseTemplate::Fixed(status, body.to_owned()));
     }
 
-    pub fn hang(&self, path: &str) {
-        self.play(path, Part::Hang);
+    pub fn never_respond(&self, path: &str) {
+        self.mount(path, ResponseTemplate::Hang);
     }
 
-    pub fn drip(&self, path: &str) {
-        self.play(path, Part::Drip);
+    pub fn trickle(&self, path: &str) {
+        self.mount(path, ResponseTemplate::Trickle);
     }
 
     pub fn serve_ranges(&self, path: &str, text: &str) {
-        self.play(path, Part::Ranges(text.to_owned()));
+        self.mount(path, ResponseTemplate::Ranges(text.to_owned()));
     }
 
-    pub fn progressive(&self, path: &str, text: &str) {
-        self.play(path, Part::Progressive(text.to_owned()));
+    pub fn serve_progressive(&self, path: &str, text: &str) {
+        self.mount(path, ResponseTemplate::Progressive(text.to_owned()));
     }
 
-    pub fn asked(&self, path: &str) -> usize {
-        self.script
-            .lock()
-            .unwrap()
-            .asked
-            .get(path)
-            .copied()
-            .unwrap_or(0)
+    /// How many requests came to a path.
+    pub fn received_requests(&self, path: &str) -> usize {
+        let mocks = self.mocks.lock().unwrap();
+        mocks.received.get(path).copied().unwrap_or(0)
     }
 }

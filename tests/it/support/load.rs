@@ -1,6 +1,6 @@
-//! Clients that add, claim and finish without end, and remember what they were told; and what must hold afterwards.
+//! Clients that add, claim and finish without end and remember every acknowledged response, and what must hold afterwards.
 
-use super::process::{Server, answer, client, upload};
+use super::process::{Server, client, send, upload};
 use serde_json::{Value, json};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,27 +12,27 @@ use std::{
 };
 use tokio::task::JoinHandle;
 
-/// A request that takes longer has been hung by something.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// A request that takes longer hangs.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What the servers said that they had done.
+/// What the servers acknowledged.
 #[derive(Default)]
 pub struct Acknowledged {
     pub codebases: BTreeSet<String>,
     pub candidates: BTreeSet<String>,
     /// Claimed runs: id to (codebase, queue id).
     pub claims: BTreeMap<String, (String, i64)>,
-    /// Finished runs: id to what was answered.
+    /// Finished runs: id to the response.
     pub results: BTreeMap<String, Value>,
-    /// What must not happen: items handed out twice, answers that are nobody's fault but the server's.
-    pub wrong: Vec<String>,
-    /// Answers by status; 0 when there was none.
+    /// What must not happen: items that were assigned twice, and unexpected responses.
+    pub violations: Vec<String>,
+    /// The number of responses by status; 0 stands for none.
     pub statuses: BTreeMap<u16, usize>,
-    /// The longest that a request took, with its path.
+    /// The slowest request: how long it took, and its path.
     pub slowest: (Duration, String),
 }
 
-/// Clients of some servers, until it is stopped.
+/// Clients of some servers, which run until they are stopped.
 pub struct Load {
     servers: Vec<String>,
     http: reqwest::Client,
@@ -66,36 +66,36 @@ impl Load {
         self.seen.lock().unwrap().results.len()
     }
 
-    /// The answer, or none when the server was not there to give it, or said that it cannot now.
+    /// The response, or none if the server was down or temporarily unavailable.
     async fn send(
         &self,
         path: &str,
         request: reqwest::RequestBuilder,
-        fine: &[u16],
+        expected: &[u16],
     ) -> Option<(u16, Value)> {
         let started = Instant::now();
-        let answer = async {
-            let response = request.timeout(PATIENCE).send().await.ok()?;
+        let response = async {
+            let response = request.timeout(REQUEST_TIMEOUT).send().await.ok()?;
             let status = response.status().as_u16();
             let retry = response.headers().contains_key("retry-after");
             Some((status, retry, response.text().await.ok()?))
         };
-        let answer = answer.await;
+        let response = response.await;
         let mut seen = self.seen.lock().unwrap();
         *seen
             .statuses
-            .entry(answer.as_ref().map_or(0, |answer| answer.0))
+            .entry(response.as_ref().map_or(0, |response| response.0))
             .or_default() += 1;
         if started.elapsed() > seen.slowest.0 {
             seen.slowest = (started.elapsed(), path.to_owned());
         }
-        let (status, retry, text) = answer?;
-        if fine.contains(&status) {
+        let (status, retry, text) = response?;
+        if expected.contains(&status) {
             return Some((status, serde_json::from_str(&text).unwrap_or(Value::Null)));
         }
-        let expected = status == 503 && (retry || text.contains("queue empty"));
-        if !expected {
-            seen.wrong.push(format!("{path}: {status} {text}"));
+        let is_temporary = status == 503 && (retry || text.contains("queue empty"));
+        if !is_temporary {
+            seen.violations.push(format!("{path}: {status} {text}"));
         }
         None
     }
@@ -143,7 +143,7 @@ impl Load {
         let twice: Vec<String> = others
             .map(|(other, _)| format!("item {} to {other} and {id}", held.1))
             .collect();
-        seen.wrong.extend(twice);
+        seen.violations.extend(twice);
         seen.claims.insert(id.clone(), held);
         Some(id)
     }
@@ -155,12 +155,12 @@ impl Load {
             .http
             .post(format!("{server}/active-runs/{id}/finish"))
             .multipart(form);
-        let (_, answer) = self.send("/finish", request, &[200, 201]).await?;
+        let (_, response) = self.send("/finish", request, &[200, 201]).await?;
         self.seen
             .lock()
             .unwrap()
             .results
-            .insert(id.to_owned(), answer);
+            .insert(id.to_owned(), response);
         Some(())
     }
 
@@ -176,7 +176,7 @@ impl Load {
                 pause().await;
                 continue;
             }
-            // With each server once: two that are dead may be all that its turns come to otherwise.
+            // Each server is tried once: otherwise all attempts might go to two that are dead.
             let mut claimed = None;
             for _ in 0..self.servers.len() {
                 claimed = self.claim(&next()).await;
@@ -186,7 +186,7 @@ impl Load {
                 pause().await;
             }
             let Some(id) = claimed else { continue };
-            // A worker tries again until it is told that the result is stored, with another server if there is one.
+            // A worker retries until its result is acknowledged, with another server if there is one.
             while self.finish(&next(), &id).await.is_none() {
                 pause().await;
             }
@@ -195,7 +195,7 @@ impl Load {
 }
 
 impl Running {
-    /// Waits until so many more results are acknowledged.
+    /// Waits until that many more results are acknowledged.
     pub async fn finishes(&self, more: usize) {
         let (wanted, began) = (self.load.finished() + more, Instant::now());
         while self.load.finished() < wanted {
@@ -225,21 +225,24 @@ fn names(list: &Value, field: &str) -> BTreeSet<String> {
         .collect()
 }
 
-/// Whatever was acknowledged is there, nothing was done twice, and what was to follow followed.
-pub async fn nothing_is_lost(server: &Server, seen: &Acknowledged) {
-    assert_eq!(seen.wrong, Vec::<String>::new());
+/// Checks that whatever was acknowledged is stored, nothing was done twice, and follow-ups were processed.
+pub async fn assert_nothing_lost(server: &Server, seen: &Acknowledged) {
+    assert_eq!(seen.violations, Vec::<String>::new());
     let codebases = names(&server.get("/codebases").await.1, "name");
     let candidates = names(&server.get("/candidates").await.1, "codebase");
-    assert!(seen.codebases.is_subset(&codebases) && seen.candidates.is_subset(&candidates));
-    for (id, answered) in &seen.results {
-        let again = answer(
+    let missing: Vec<_> = seen.codebases.difference(&codebases).collect();
+    assert!(missing.is_empty(), "codebases: {missing:?}");
+    let missing: Vec<_> = seen.candidates.difference(&candidates).collect();
+    assert!(missing.is_empty(), "candidates: {missing:?}");
+    for (id, acknowledged) in &seen.results {
+        let again = send(
             server
                 .request("POST", &format!("/active-runs/{id}/finish"))
                 .multipart(upload(&json!({}), &[])),
         )
         .await;
-        assert_eq!(again, (200, answered.clone()), "{id}");
-        assert_eq!(answered["result"]["code"], "success", "{answered}");
+        assert_eq!(again, (200, acknowledged.clone()), "{id}");
+        assert_eq!(acknowledged["result"]["code"], "success", "{acknowledged}");
         assert_eq!(
             server
                 .get(&format!("/log/{id}/w.log"))
@@ -257,11 +260,11 @@ pub async fn nothing_is_lost(server: &Server, seen: &Acknowledged) {
         .filter(|id| !seen.results.contains_key(*id) && !active.contains(*id))
         .collect();
     assert!(lost.is_empty(), "{lost:?}");
-    follow_ups_happened(server, seen).await;
+    assert_every_candidate_is_queued(server, seen).await;
 }
 
-/// Every codebase with a candidate is queued, or a worker has it.
-async fn follow_ups_happened(server: &Server, seen: &Acknowledged) {
+/// Checks that every codebase with a candidate is queued, claimed ones included.
+async fn assert_every_candidate_is_queued(server: &Server, seen: &Acknowledged) {
     let mut missing = BTreeSet::new();
     for _ in 0..200 {
         let queued = names(&server.get("/queue").await.1, "codebase");

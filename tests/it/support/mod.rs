@@ -1,6 +1,8 @@
-//! What the tests share: a clock that stands still, stores that are new for each test, and values to put into them.
+//! What the tests share: a fake clock, a new store for each test, values to put into it, servers and workers.
 
 pub mod fake_backchannel;
+pub mod files;
+pub mod fixture;
 pub mod load;
 pub mod process;
 pub mod servers;
@@ -13,15 +15,18 @@ use janitor_runner::{
     metrics::Metrics,
     ports::Clock,
 };
-use std::sync::{Arc, Mutex};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 use tempfile::TempDir;
 
-/// A moment to start from.
+/// The time at which a test starts.
 pub fn start() -> Time {
     time::parse("start", "2026-11-23T10:00:00").unwrap()
 }
 
-/// A clock that the test sets.
+/// A clock that stays at the start until a test advances it.
 pub struct FakeClock(Mutex<Time>);
 
 impl FakeClock {
@@ -40,7 +45,7 @@ impl Clock for FakeClock {
     }
 }
 
-/// A store of one kind, with what keeps it alive.
+/// A store, with the folder that it is in, if any.
 pub struct Store<S> {
     pub store: S,
     _folder: Option<TempDir>,
@@ -65,6 +70,17 @@ pub async fn memory() -> Store<Embedded> {
 pub fn open_sled(folder: &TempDir) -> Embedded {
     let kv = SledKv::open(&folder.path().join("db")).unwrap();
     Embedded::open(Arc::new(kv), "sled", Arc::new(Metrics::new())).unwrap()
+}
+
+/// Opens a store that was just closed: its writer thread may still hold the lock of the directory for a moment.
+pub async fn open_sled_again(folder: &TempDir) -> Embedded {
+    for _ in 0..100 {
+        if let Ok(kv) = SledKv::open(&folder.path().join("db")) {
+            return Embedded::open(Arc::new(kv), "sled", Arc::new(Metrics::new())).unwrap();
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("the store is still open elsewhere");
 }
 
 pub async fn sled() -> Store<Embedded> {

@@ -22,14 +22,14 @@ pub fn free_port() -> u16 {
         .port()
 }
 
-/// A client without TLS, so without the need to choose a provider for it.
+/// A client with the settings of the bundled worker.
 pub fn client() -> reqwest::Client {
     janitor_runner::http_client::http_client().unwrap()
 }
 
-/// One that makes a connection for each request: a connection whose upload was answered before its end is closed by the
-/// server, maybe just when the next request is on its way.
-fn careful_client() -> reqwest::Client {
+/// A client that opens a connection for each request. The server closes a connection when it responds before the end of an
+/// upload, maybe just when the next request is being sent on it.
+fn unpooled_client() -> reqwest::Client {
     janitor_runner::tls::install();
     reqwest::Client::builder()
         .pool_max_idle_per_host(0)
@@ -37,19 +37,19 @@ fn careful_client() -> reqwest::Client {
         .unwrap()
 }
 
-/// A service in a process of its own; killed when this is dropped.
+/// A server in a process of its own, which is killed when this is dropped.
 pub struct Server {
     pub home: PathBuf,
     pub admin: String,
     pub public: String,
-    /// Its `store`, as it is written in the settings.
+    /// Its `store`, as in the settings.
     pub store: String,
     program: Vec<String>,
     child: Option<Child>,
     http: reqwest::Client,
 }
 
-/// What is uploaded: parts as (file name, content).
+/// A finish upload: a report, and files as (name, content).
 pub fn upload(report: &Value, files: &[(&str, &[u8])]) -> reqwest::multipart::Form {
     let part = |name: &str, bytes: Vec<u8>| {
         reqwest::multipart::Part::bytes(bytes).file_name(name.to_owned())
@@ -64,19 +64,19 @@ pub fn upload(report: &Value, files: &[(&str, &[u8])]) -> reqwest::multipart::Fo
 }
 
 impl Server {
-    /// Starts one with its files below `home`; `settings` is TOML beside the golden campaigns.
+    /// Starts a server with its files below `home`; `settings` is TOML that adds to the golden campaigns.
     pub async fn start(home: &Path, store: &str, settings: &str) -> Self {
         let policies =
             "[publish_policies]\ndefault-policy = [{ role = \"main\", mode = \"propose\" }]\n";
         Self::launch(home, store, &format!("{settings}\n{policies}"), &[]).await
     }
 
-    /// One without publish policies of its own.
+    /// Starts a server without publish policies.
     pub async fn start_plain(home: &Path, store: &str) -> Self {
         Self::launch(home, store, "", &[]).await
     }
 
-    /// One whose spool is on a file system of a megabyte, in a mount namespace of its own.
+    /// Starts a server whose spool is on a file system of one megabyte, in a mount namespace of its own.
     pub async fn on_small_spool(home: &Path, store: &str) -> Self {
         let spool = home.join("spool");
         std::fs::create_dir_all(&spool).unwrap();
@@ -140,7 +140,7 @@ impl Server {
             store: store.to_owned(),
             program,
             child: None,
-            http: careful_client(),
+            http: unpooled_client(),
         };
         server.run().await;
         server
@@ -150,7 +150,7 @@ impl Server {
         Self::start(home, &format!("sled:{}", home.join("db").display()), "").await
     }
 
-    /// Starts the process, again after a kill, and waits until it is ready.
+    /// Starts the process, for the first time or after a kill, and waits until it is ready.
     pub async fn run(&mut self) {
         let log = std::fs::OpenOptions::new()
             .create(true)
@@ -171,7 +171,7 @@ impl Server {
             .get(format!("{}/ready", self.admin))
             .send()
             .await
-            .map_or(true, |answer| !answer.status().is_success())
+            .map_or(true, |response| !response.status().is_success())
         {
             assert!(
                 started.elapsed() < Duration::from_secs(20),
@@ -201,15 +201,15 @@ impl Server {
         );
     }
 
-    /// Waits for its end, which it was told; answers whether it ended well.
-    pub async fn ended(&mut self) -> bool {
+    /// Waits until the process exits and returns whether it succeeded.
+    pub async fn wait_for_exit(&mut self) -> bool {
         let mut child = self.child.take().unwrap();
         tokio::task::spawn_blocking(move || child.wait().unwrap().success())
             .await
             .unwrap()
     }
 
-    /// SIGKILL.
+    /// Sends SIGKILL.
     pub fn kill(&mut self) {
         let mut child = self.child.take().unwrap();
         child.kill().unwrap();
@@ -222,7 +222,7 @@ impl Server {
     }
 
     pub async fn post(&self, path: &str, body: &Value) -> (u16, Value) {
-        answer(self.request("POST", path).json(body)).await
+        send(self.request("POST", path).json(body)).await
     }
 
     pub fn public_request(&self, method: &str, path: &str) -> reqwest::RequestBuilder {
@@ -230,7 +230,7 @@ impl Server {
             .request(method.parse().unwrap(), format!("{}{path}", self.public))
     }
 
-    /// The run of the item of a codebase.
+    /// Claims the item of a codebase and returns the id of the run.
     pub async fn claim_of(&self, codebase: &str) -> String {
         let taken = self
             .post(
@@ -245,7 +245,7 @@ impl Server {
     }
 
     pub async fn get(&self, path: &str) -> (u16, Value) {
-        answer(self.request("GET", path)).await
+        send(self.request("GET", path)).await
     }
 
     pub async fn add_worker(&self, name: &str, password: &str) {
@@ -258,7 +258,7 @@ impl Server {
         assert_eq!(added.0, 201, "{added:?}");
     }
 
-    /// A codebase with a candidate of a campaign.
+    /// Adds a codebase with a candidate of a campaign.
     pub async fn queue(&self, codebase: &str, campaign: &str) {
         assert_eq!(
             self.post("/codebases", &json!([{ "name": codebase }]))
@@ -292,7 +292,7 @@ impl Server {
         .await;
     }
 
-    /// Asks again and again until the answer is as wanted, and answers it. A server that is away is asked again too.
+    /// Repeats a request until its response is as wanted, and returns that. A server that is down is retried too.
     pub async fn until(&self, path: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         let (started, mut last) = (Instant::now(), Value::Null);
         loop {
@@ -305,14 +305,14 @@ impl Server {
             }
             assert!(
                 started.elapsed() < Duration::from_secs(40),
-                "{path} still answers {last}\n{}",
+                "{path} still returns {last}\n{}",
                 self.log()
             );
             tokio::time::sleep(Duration::from_millis(15)).await;
         }
     }
 
-    /// Takes the next run of a codebase.
+    /// Claims the item of a codebase and returns the assignment.
     pub async fn take(&self, codebase: &str) -> Value {
         let taken = self
             .post(
@@ -325,7 +325,7 @@ impl Server {
     }
 
     pub async fn finish(&self, id: &str, report: &Value, files: &[(&str, &[u8])]) -> (u16, Value) {
-        answer(
+        send(
             self.request("POST", &format!("/active-runs/{id}/finish"))
                 .multipart(upload(report, files)),
         )
@@ -333,8 +333,8 @@ impl Server {
     }
 }
 
-/// The status, and the body as JSON or as text.
-pub async fn answer(request: reqwest::RequestBuilder) -> (u16, Value) {
+/// Sends a request and returns the status, and the body as JSON or as text.
+pub async fn send(request: reqwest::RequestBuilder) -> (u16, Value) {
     let response = request.send().await.unwrap();
     let status = response.status().as_u16();
     let text = response.text().await.unwrap();

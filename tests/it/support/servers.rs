@@ -31,7 +31,7 @@ fn folder() -> PathBuf {
     root().join("target/test-servers")
 }
 
-/// Where the shared servers are; the lock tells them that they are in use.
+/// The addresses of the shared servers. While the lock is held, they do not stop.
 struct Shared {
     found: Value,
     _in_use: File,
@@ -61,7 +61,7 @@ fn shared() -> &'static Shared {
     })
 }
 
-/// Where a shared server is.
+/// The address of a shared server.
 pub fn url(kind: &str) -> String {
     shared().found[kind]["url"].as_str().unwrap().to_owned()
 }
@@ -78,12 +78,12 @@ pub async fn execute(url: &str, sql: &str) {
         .unwrap_or_else(|e| panic!("{sql}: {e}"));
 }
 
-/// The same server's other database.
+/// Another database of the same server.
 pub fn with_database(url: &str, name: &str) -> String {
     format!("{}/{name}", url.rsplit_once('/').unwrap().0)
 }
 
-/// A database with all tables, made by copying; the first test of all makes the one that is copied.
+/// Creates a database with all tables from a template, which the first test creates.
 pub async fn database() -> String {
     let server = url("postgres");
     let template = "migrated";
@@ -91,20 +91,24 @@ pub async fn database() -> String {
         let once = File::create(folder().join("template.lock")).unwrap();
         once.lock().unwrap();
         let mut connection = PgConnection::connect(&server).await.unwrap();
-        let there: bool =
+        let exists: bool =
             sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)")
                 .bind(template)
                 .fetch_one(&mut connection)
                 .await
                 .unwrap();
-        if !there {
-            execute(&server, "DROP DATABASE IF EXISTS being_migrated").await;
-            execute(&server, "CREATE DATABASE being_migrated").await;
-            let plan = schema::migrate(&with_database(&server, "being_migrated"))
+        if !exists {
+            execute(&server, "DROP DATABASE IF EXISTS template_in_progress").await;
+            execute(&server, "CREATE DATABASE template_in_progress").await;
+            let plan = schema::migrate(&with_database(&server, "template_in_progress"))
                 .await
                 .unwrap();
             assert_eq!(plan.problems, Vec::<String>::new());
-            execute(&server, "ALTER DATABASE being_migrated RENAME TO migrated").await;
+            execute(
+                &server,
+                "ALTER DATABASE template_in_progress RENAME TO migrated",
+            )
+            .await;
         }
     }
     let name = unique("test");
@@ -116,7 +120,7 @@ pub async fn database() -> String {
     with_database(&server, &name)
 }
 
-/// An empty database.
+/// Creates an empty database.
 pub async fn empty_database() -> String {
     let (server, name) = (url("postgres"), unique("empty"));
     execute(&server, &format!("CREATE DATABASE {name}")).await;
@@ -137,17 +141,21 @@ pub async fn open_postgres(url: &str) -> Postgres {
         .unwrap()
 }
 
-/// A bucket of the fake GCS, as its name.
+/// Creates a bucket of the fake GCS and returns its name.
 pub async fn new_bucket(gcs: &str) -> String {
     let name = unique("bucket").replace('_', "-");
-    let answer = super::process::client()
+    create_bucket(gcs, &name).await;
+    name
+}
+
+pub async fn create_bucket(gcs: &str, name: &str) {
+    let created = super::process::client()
         .post(format!("{gcs}/storage/v1/b"))
         .json(&serde_json::json!({ "name": name }))
         .send()
         .await
         .unwrap();
-    assert!(answer.status().is_success());
-    name
+    assert!(created.status().is_success());
 }
 
 /// Settings for artifacts and logs in a bucket of the shared fake GCS.
@@ -159,10 +167,10 @@ pub async fn bucket() -> String {
     )
 }
 
-/// Servers of one test, which it may stop and kill.
+/// Servers of one test alone, which it may stop and kill.
 pub struct Private {
     child: Child,
-    answers: BufReader<ChildStdout>,
+    responses: BufReader<ChildStdout>,
     found: Value,
 }
 
@@ -175,13 +183,13 @@ impl Private {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut answers = BufReader::new(child.stdout.take().unwrap());
+        let mut responses = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
-        answers.read_line(&mut line).unwrap();
+        responses.read_line(&mut line).unwrap();
         Self {
             found: serde_json::from_str(&line).expect("private servers start"),
             child,
-            answers,
+            responses,
         }
     }
 
@@ -189,18 +197,18 @@ impl Private {
         self.found[kind]["url"].as_str().unwrap().to_owned()
     }
 
-    /// `stop`, `continue`, `kill` or `start`.
-    pub fn tell(&mut self, command: &str, kind: &str) {
+    /// Sends a command: `stop`, `continue`, `kill` or `start`.
+    pub fn control(&mut self, command: &str, kind: &str) {
         writeln!(self.child.stdin.as_mut().unwrap(), "{command} {kind}").unwrap();
         let mut line = String::new();
-        self.answers.read_line(&mut line).unwrap();
+        self.responses.read_line(&mut line).unwrap();
         assert_eq!(line, "ok\n", "{command} {kind}");
     }
 }
 
 impl Drop for Private {
     fn drop(&mut self) {
-        // The end of its input ends them.
+        // The script stops the servers when its input ends.
         drop(self.child.stdin.take());
         drop(self.child.wait());
     }

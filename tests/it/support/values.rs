@@ -1,4 +1,4 @@
-//! Values with every field set, and shortcuts to the usual ones.
+//! Values with every field set, and constructors of the usual ones.
 
 use super::start;
 use chrono::TimeDelta;
@@ -83,7 +83,7 @@ pub fn full_codebase(name: &str) -> Codebase {
     }
 }
 
-pub fn wish(codebase: &str, bucket: Bucket, offset: f64) -> EnqueueRequest {
+pub fn enqueue_request(codebase: &str, bucket: Bucket, offset: f64) -> EnqueueRequest {
     EnqueueRequest {
         key: key(codebase, "gen"),
         bucket,
@@ -182,8 +182,8 @@ pub fn full_run(active: &ActiveRun) -> Run {
     }
 }
 
-/// A run of that claim to be stored; its item goes.
-pub fn ended(active: &ActiveRun, run: Run) -> NewRun {
+/// A run of that claim to be recorded, which removes its item.
+pub fn new_run(active: &ActiveRun, run: Run) -> NewRun {
     NewRun {
         run,
         token: active.token.clone(),
@@ -212,6 +212,6 @@ pub fn new_candidate(codebase: &str) -> ScheduledCandidate {
     };
     ScheduledCandidate {
         new,
-        enqueue: wish(codebase, Bucket::Default, 5.0),
+        enqueue: enqueue_request(codebase, Bucket::Default, 5.0),
     }
 }

@@ -27,7 +27,7 @@ pub fn git(folder: &Path, arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
-/// Makes a repository with one file.
+/// Creates a repository with one file.
 pub fn repository(at: &Path) {
     std::fs::create_dir(at).unwrap();
     std::fs::write(at.join("file.txt"), "one\n").unwrap();
@@ -41,7 +41,7 @@ pub struct WorkerHarness {
     pub server: Server,
 }
 
-/// A worker's process; killed when this goes.
+/// The process of a worker, which is killed when this is dropped.
 pub struct Worker(Child);
 
 impl Worker {
@@ -76,7 +76,7 @@ impl Drop for Worker {
     }
 }
 
-/// The `store` of a kind, for a server at `home`.
+/// A new store of that kind, as in the settings, for a server at `home`.
 pub async fn store(kind: &str, home: &Path) -> String {
     match kind {
         "sled" => format!("sled:{}", home.join("db").display()),
@@ -86,7 +86,7 @@ pub async fn store(kind: &str, home: &Path) -> String {
 }
 
 impl WorkerHarness {
-    /// On a store of that kind, with settings beside its own.
+    /// Starts a server on a store of that kind; `settings` add to its own.
     pub async fn open(kind: &str, settings: &str) -> Self {
         let home = tempfile::tempdir().unwrap();
         repository(&home.path().join("repository"));
@@ -106,7 +106,7 @@ impl WorkerHarness {
         self.home.path().join(name)
     }
 
-    /// A codebase of the repository, with a candidate that runs a command on it.
+    /// Adds a codebase of the repository with a candidate that runs a command on it.
     pub async fn queue(&self, codebase: &str, command: &str) {
         let url = format!("file://{}", self.path("repository").display());
         assert_eq!(
@@ -133,7 +133,7 @@ impl WorkerHarness {
         );
     }
 
-    /// How a worker is started.
+    /// The command that starts a worker.
     pub fn command(&self, name: &str, url: &str) -> Command {
         let mut command = Command::new(PROGRAM);
         command
@@ -159,7 +159,7 @@ impl WorkerHarness {
         Worker::start(command.args(extra))
     }
 
-    /// The same in a network namespace.
+    /// Starts a worker in a network namespace.
     pub fn worker_in(&self, namespace: &str, name: &str, url: &str) -> Worker {
         let inner = self.command(name, url);
         let mut outer = Command::new("ip");
@@ -175,8 +175,8 @@ impl WorkerHarness {
         Worker::start(&mut outer)
     }
 
-    /// The id of the active run of a codebase, once there is one.
-    pub async fn active(&self, codebase: &str) -> String {
+    /// Waits for the active run of a codebase and returns its id.
+    pub async fn active_run_of(&self, codebase: &str) -> String {
         let of_codebase = |runs: &Value| {
             runs.as_array()
                 .and_then(|runs| runs.iter().find(|run| run["codebase"] == codebase).cloned())
@@ -191,8 +191,8 @@ impl WorkerHarness {
             .to_owned()
     }
 
-    /// Waits until the log of an active run says something.
-    pub async fn says(&self, id: &str, text: &str) {
+    /// Waits until the log of an active run contains a text.
+    pub async fn wait_for_log(&self, id: &str, text: &str) {
         let text = text.to_owned();
         self.server
             .until(&format!("/log/{id}/worker.log"), move |log| {
@@ -201,8 +201,8 @@ impl WorkerHarness {
             .await;
     }
 
-    /// The run of that id, once it is stored with that code.
-    pub async fn ended(&self, id: &str, code: &str) -> Value {
+    /// Waits until a run is stored with that code, and returns it.
+    pub async fn wait_for_run(&self, id: &str, code: &str) -> Value {
         self.server
             .until(&format!("/runs/{id}?full=1"), |run| run["code"] == code)
             .await
@@ -223,8 +223,8 @@ impl WorkerHarness {
     }
 }
 
-/// Notes what a fault came to, for the table in docs/faults.md (`make faults`).
-pub fn row(file: &str, cells: &[&str]) {
+/// Records the outcome of a fault for the table in docs/faults.md (`make faults`).
+pub fn record_outcome(file: &str, cells: &[&str]) {
     let folder = super::process::root().join("target/fault-rows");
     std::fs::create_dir_all(&folder).unwrap();
     std::fs::write(folder.join(file), format!("| {} |\n", cells.join(" | "))).unwrap();

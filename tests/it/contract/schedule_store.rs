@@ -17,51 +17,48 @@ use janitor_runner::{
 };
 
 contract!(
-    nothing_known_is_said_so,
-    facts_tell_the_candidate_and_values,
-    history_leaves_out_transient_runs,
-    means_are_of_pair_codebase_and_campaign,
-    follow_ups_are_settled_with_the_item,
-    follow_ups_can_be_dropped,
-    the_last_effective_run_of_each_pair,
+    missing_facts_are_reported,
+    facts_include_candidate_and_values,
+    history_excludes_transient_runs,
+    mean_durations_cover_pair_codebase_and_campaign,
+    enqueue_settles_follow_ups_atomically,
+    dropped_follow_ups_are_removed,
+    last_effective_runs_skip_transient_runs,
 );
 
 /// Queues, claims and records one run.
-async fn ran<S: QueueStore + ActiveRunStore + RunRecorder + Catalog + RunStore>(
+async fn recorded_run<S: QueueStore + ActiveRunStore + RunRecorder + Catalog + RunStore>(
     store: &S,
     id: &str,
     codebase: &str,
     change: impl FnOnce(&mut Run),
 ) {
     store
-        .enqueue(batch(vec![wish(codebase, Bucket::Default, 1.0)]))
+        .enqueue(batch(vec![enqueue_request(codebase, Bucket::Default, 1.0)]))
         .await
         .unwrap();
     let active = store.claim(claim(id)).await.unwrap().unwrap().run;
     let mut run = full_run(&active);
     change(&mut run);
-    store.record(ended(&active, run)).await.unwrap();
+    store.record(new_run(&active, run)).await.unwrap();
 }
 
-async fn nothing_known_is_said_so<S: ScheduleStore>(store: &S) {
+async fn missing_facts_are_reported<S: ScheduleStore>(store: &S) {
     let facts = store
         .facts(&[key("nowhere", "gen")])
         .await
         .unwrap()
         .pop()
         .unwrap();
-    assert_eq!(
-        (facts.candidate, facts.codebase_value, facts.highest_value),
-        (None, CodebaseValue::Unknown, None)
-    );
-    assert_eq!(
-        (facts.history, facts.means),
-        (vec![], MeanDurations::default())
-    );
+    assert_eq!(facts.candidate, None);
+    assert_eq!(facts.codebase_value, CodebaseValue::Unknown);
+    assert_eq!(facts.highest_value, None);
+    assert_eq!(facts.history, vec![]);
+    assert_eq!(facts.means, MeanDurations::default());
     assert_eq!(store.facts(&[]).await.unwrap(), vec![]);
 }
 
-async fn facts_tell_the_candidate_and_values<S: ScheduleStore + Catalog>(store: &S) {
+async fn facts_include_candidate_and_values<S: ScheduleStore + Catalog>(store: &S) {
     let valued = |name: &str, value| Codebase {
         value,
         ..bare_codebase(name)
@@ -82,14 +79,10 @@ async fn facts_tell_the_candidate_and_values<S: ScheduleStore + Catalog>(store: 
         .facts(&[key("cc", "gen"), key("aa", "gen")])
         .await
         .unwrap();
-    assert_eq!(
-        (facts[0].codebase_value, facts[1].codebase_value),
-        (CodebaseValue::Unset, CodebaseValue::Of(5))
-    );
-    assert_eq!(
-        (facts[0].highest_value, &facts[0].candidate),
-        (Some(50), &None)
-    );
+    assert_eq!(facts[0].codebase_value, CodebaseValue::Unset);
+    assert_eq!(facts[1].codebase_value, CodebaseValue::Of(5));
+    assert_eq!(facts[0].highest_value, Some(50));
+    assert_eq!(facts[0].candidate, None);
     assert_eq!(facts[1].candidate.as_ref().unwrap().value, Some(7));
     store
         .upload_codebases(vec![valued("bb", None), valued("aa", Some(-1))])
@@ -101,7 +94,7 @@ async fn facts_tell_the_candidate_and_values<S: ScheduleStore + Catalog>(store: 
     );
 }
 
-async fn history_leaves_out_transient_runs<
+async fn history_excludes_transient_runs<
     S: ScheduleStore + ActiveRunStore + RunRecorder + QueueStore + Catalog + RunStore,
 >(
     store: &S,
@@ -110,12 +103,12 @@ async fn history_leaves_out_transient_runs<
         .upload_codebases(vec![bare_codebase("aa")])
         .await
         .unwrap();
-    ran(store, "r1", "aa", |run| {
+    recorded_run(store, "r1", "aa", |run| {
         run.code = ResultCode::new("failed")
     })
     .await;
-    ran(store, "r2", "aa", |run| run.transient = Some(true)).await;
-    ran(store, "r3", "aa", |run| run.transient = None).await;
+    recorded_run(store, "r2", "aa", |run| run.transient = Some(true)).await;
+    recorded_run(store, "r3", "aa", |run| run.transient = None).await;
     let facts = store
         .facts(&[key("aa", "gen")])
         .await
@@ -130,21 +123,12 @@ async fn history_leaves_out_transient_runs<
     codes.sort();
     assert_eq!(codes, ["failed", "success"]);
     let past = &facts.history[0];
-    assert_eq!(
-        (
-            past.instigated_context.as_deref(),
-            past.context.as_deref(),
-            past.start_time
-        ),
-        (
-            Some("asked"),
-            Some("found"),
-            start() + TimeDelta::microseconds(1)
-        )
-    );
+    assert_eq!(past.instigated_context.as_deref(), Some("asked"));
+    assert_eq!(past.context.as_deref(), Some("found"));
+    assert_eq!(past.start_time, start() + TimeDelta::microseconds(1));
 }
 
-async fn means_are_of_pair_codebase_and_campaign<
+async fn mean_durations_cover_pair_codebase_and_campaign<
     S: ScheduleStore + ActiveRunStore + RunRecorder + QueueStore + Catalog + RunStore,
 >(
     store: &S,
@@ -154,12 +138,12 @@ async fn means_are_of_pair_codebase_and_campaign<
         .await
         .unwrap();
     for (id, seconds) in [("r1", 10), ("r2", 30)] {
-        ran(store, id, "aa", |run| {
+        recorded_run(store, id, "aa", |run| {
             run.finish_time = run.start_time + TimeDelta::seconds(seconds)
         })
         .await;
     }
-    ran(store, "r3", "aa", |run| {
+    recorded_run(store, "r3", "aa", |run| {
         run.finish_time = run.start_time + TimeDelta::seconds(1000);
         run.transient = Some(true);
     })
@@ -175,17 +159,13 @@ async fn means_are_of_pair_codebase_and_campaign<
         .unwrap();
     let estimates: Vec<f64> = facts.iter().map(|facts| facts.means.estimate()).collect();
     assert_eq!(estimates, [20.0, 20.0, 20.0, 15.0]);
-    assert_eq!(
-        (facts[1].means.pair, facts[1].means.codebase),
-        (None, Some(20.0))
-    );
-    assert_eq!(
-        (facts[2].means.codebase, facts[2].means.campaign),
-        (None, Some(20.0))
-    );
+    assert_eq!(facts[1].means.pair, None);
+    assert_eq!(facts[1].means.codebase, Some(20.0));
+    assert_eq!(facts[2].means.codebase, None);
+    assert_eq!(facts[2].means.campaign, Some(20.0));
 }
 
-async fn follow_ups_are_settled_with_the_item<
+async fn enqueue_settles_follow_ups_atomically<
     S: ScheduleStore + ActiveRunStore + RunRecorder + QueueStore + Catalog + RunStore,
 >(
     store: &S,
@@ -194,19 +174,20 @@ async fn follow_ups_are_settled_with_the_item<
         .upload_codebases(vec![bare_codebase("aa")])
         .await
         .unwrap();
-    ran(store, "r1", "aa", |_| {}).await;
-    ran(store, "r2", "aa", |_| {}).await;
+    recorded_run(store, "r1", "aa", |_| {}).await;
+    recorded_run(store, "r2", "aa", |_| {}).await;
     let waiting = store.follow_ups(1).await.unwrap();
-    assert_eq!((waiting.len(), waiting[0].run_id.as_str()), (1, "r1"));
+    assert_eq!(waiting.len(), 1);
+    assert_eq!(waiting[0].run_id.as_str(), "r1");
     let refused = EnqueueBatch {
-        items: vec![wish("nowhere", Bucket::Default, 1.0)],
+        items: vec![enqueue_request("nowhere", Bucket::Default, 1.0)],
         settles: vec![waiting[0].id],
         now: start(),
     };
     assert!(store.enqueue(refused).await.is_err());
     assert_eq!(store.follow_ups(9).await.unwrap().len(), 2);
     let settled = EnqueueBatch {
-        items: vec![wish("aa", Bucket::Default, 1.0)],
+        items: vec![enqueue_request("aa", Bucket::Default, 1.0)],
         settles: vec![waiting[0].id],
         now: start(),
     };
@@ -218,7 +199,7 @@ async fn follow_ups_are_settled_with_the_item<
     assert_eq!(store.follow_ups(9).await.unwrap()[0].run_id.as_str(), "r2");
 }
 
-async fn follow_ups_can_be_dropped<
+async fn dropped_follow_ups_are_removed<
     S: ScheduleStore + ActiveRunStore + RunRecorder + QueueStore + Catalog + RunStore,
 >(
     store: &S,
@@ -227,7 +208,7 @@ async fn follow_ups_can_be_dropped<
         .upload_codebases(vec![bare_codebase("aa")])
         .await
         .unwrap();
-    ran(store, "r1", "aa", |_| {}).await;
+    recorded_run(store, "r1", "aa", |_| {}).await;
     let waiting = store.follow_ups(9).await.unwrap();
     store
         .drop_follow_ups(&[waiting[0].id, 12_345])
@@ -236,7 +217,7 @@ async fn follow_ups_can_be_dropped<
     assert_eq!(store.follow_ups(9).await.unwrap(), vec![]);
 }
 
-async fn the_last_effective_run_of_each_pair<
+async fn last_effective_runs_skip_transient_runs<
     S: ScheduleStore + ActiveRunStore + RunRecorder + QueueStore + Catalog + RunStore,
 >(
     store: &S,
@@ -245,14 +226,14 @@ async fn the_last_effective_run_of_each_pair<
         .upload_codebases(vec![bare_codebase("aa"), bare_codebase("bb")])
         .await
         .unwrap();
-    ran(store, "r1", "aa", |_| {}).await;
-    ran(store, "r2", "aa", |run| {
+    recorded_run(store, "r1", "aa", |_| {}).await;
+    recorded_run(store, "r2", "aa", |run| {
         run.start_time = start() + TimeDelta::seconds(30);
         run.code = ResultCode::new("worker-timeout");
         run.transient = Some(true);
     })
     .await;
-    ran(store, "r3", "bb", |run| {
+    recorded_run(store, "r3", "bb", |run| {
         run.code = ResultCode::new("failed")
     })
     .await;

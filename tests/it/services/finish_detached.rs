@@ -1,6 +1,6 @@
 //! Finishing a run goes on without its caller.
 
-use super::{SUCCESS, place, upload, working_logs};
+use crate::support::fixture::{Fixture, SUCCESS_REPORT, upload, working_logs};
 use async_trait::async_trait;
 use janitor_runner::{
     domain::{caller::Caller, name::RunId},
@@ -36,16 +36,16 @@ impl ArtifactStore for SlowArtifacts {
 
 #[tokio::test]
 async fn result_is_stored_when_the_caller_goes_away() {
-    let place = place();
-    let id = place.held().await;
+    let fixture = Fixture::new();
+    let id = fixture.claimed().await;
     let artifacts = Arc::new(SlowArtifacts::default());
-    let finisher = place.finisher(place.store.clone(), artifacts.clone(), working_logs());
+    let finisher = fixture.finisher(fixture.store.clone(), artifacts.clone(), working_logs());
     let Finishable::Active(held) = finisher.find(&id, &Caller::Operator).await.unwrap() else {
         panic!("the run is active");
     };
     let caller = {
         let finisher = finisher.clone();
-        tokio::spawn(async move { finisher.finish(*held, upload(SUCCESS)).await })
+        tokio::spawn(async move { finisher.finish(*held, upload(SUCCESS_REPORT)).await })
     };
     artifacts.started.notified().await;
     caller.abort();
@@ -55,6 +55,6 @@ async fn result_is_stored_when_the_caller_goes_away() {
     tokio::time::timeout(Duration::from_secs(5), finisher.tasks.wait())
         .await
         .unwrap();
-    let run = place.store.run(&id).await.unwrap().unwrap();
+    let run = fixture.store.run(&id).await.unwrap().unwrap();
     assert!(run.code.is_success(), "{}", run.code);
 }

@@ -1,0 +1,75 @@
+//! `HostBackoffs`.
+
+use super::contract;
+use crate::support::{start, values::*};
+use chrono::TimeDelta;
+use janitor_runner::{
+    domain::queue::Bucket,
+    ports::{
+        ActiveRunStore, Catalog, HostBackoffs, QueueStore, host_backoff::HostBackoff,
+        queue_store::ClaimFilter,
+    },
+};
+
+contract!(hosts_are_avoided,);
+
+async fn hosts_are_avoided<S: QueueStore + HostBackoffs + ActiveRunStore + Catalog>(store: &S) {
+    store
+        .upload_codebases(vec![
+            codebase_at("aa", "https://u@slow.example/x"),
+            codebase_at("bb", "https://fast.example/x"),
+        ])
+        .await
+        .unwrap();
+    store
+        .enqueue(batch(vec![
+            enqueue_request("aa", Bucket::Default, 1.0),
+            enqueue_request("bb", Bucket::Default, 1.0),
+        ]))
+        .await
+        .unwrap();
+    let next = |filter: ClaimFilter, now| async move {
+        store
+            .peek(&filter, now)
+            .await
+            .unwrap()
+            .map(|next| next.item.key.codebase.to_string())
+    };
+    assert_eq!(
+        next(
+            ClaimFilter {
+                avoid_hosts: vec!["slow.example".into()],
+                ..Default::default()
+            },
+            start()
+        )
+        .await
+        .unwrap(),
+        "bb"
+    );
+    let until = start() + TimeDelta::minutes(2);
+    store
+        .back_off_host(HostBackoff {
+            host: "slow.example".into(),
+            until,
+        })
+        .await
+        .unwrap();
+    store
+        .back_off_host(HostBackoff {
+            host: "slow.example".into(),
+            until: start(),
+        })
+        .await
+        .unwrap();
+    assert_eq!(
+        store.backed_off_hosts(start()).await.unwrap(),
+        [HostBackoff {
+            host: "slow.example".into(),
+            until
+        }]
+    );
+    assert_eq!(next(ClaimFilter::default(), start()).await.unwrap(), "bb");
+    assert_eq!(next(ClaimFilter::default(), until).await.unwrap(), "aa");
+    assert_eq!(store.backed_off_hosts(until).await.unwrap(), vec![]);
+}

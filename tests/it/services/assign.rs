@@ -1,0 +1,148 @@
+//! `Assigner`: failures, rate-limited hosts and callers that disconnect.
+
+use crate::support::{fixture::*, start};
+use chrono::TimeDelta;
+use janitor_runner::{
+    domain::{codebase::Codebase, name::CampaignName, vcs::VcsType},
+    ports::{
+        ActiveRunStore, QueueStore, RunStore, Vcs,
+        queue_store::ClaimFilter,
+        run_store::MockRunStore,
+        vcs::{EarlierBranch, MockVcs, Probe},
+    },
+    services::{ServiceError, assign::AssignRequest},
+};
+use std::sync::Arc;
+
+#[tokio::test]
+async fn failed_assignment_releases_the_item() {
+    let fixture = Fixture::new();
+    fixture.queued(&["aa"]).await;
+    let mut vcs = MockVcs::new();
+    vcs.expect_probe().returning(|_| Probe::Unknown("x".into()));
+    vcs.expect_earlier_branch().returning(|_, _| {
+        Some(EarlierBranch {
+            url: "u".into(),
+            revision: "r".into(),
+        })
+    });
+    let mut runs = MockRunStore::new();
+    runs.expect_run_of_revision()
+        .returning(|_, _| Err(unavailable().into()));
+    let refused = fixture
+        .assigner(Arc::new(runs), Arc::new(vcs))
+        .assign(AssignRequest::default())
+        .await;
+    assert!(matches!(refused, Err(ServiceError::Fault(_))));
+    assert!(fixture.nothing_is_claimed().await);
+}
+
+#[tokio::test]
+async fn rate_limited_host_is_skipped_and_its_item_stays_queued() {
+    let fixture = Fixture::new();
+    fixture.queued(&["aa", "bb"]).await;
+    let until = start() + TimeDelta::minutes(2);
+    let mut vcs = MockVcs::new();
+    vcs.expect_earlier_branch().returning(|_, _| None);
+    vcs.expect_probe()
+        .returning(move |codebase| match codebase.host().as_deref() {
+            Some("aa.example") => Probe::RateLimited(until),
+            _ => Probe::Found {
+                url: "https://elsewhere/x".into(),
+                vcs_type: VcsType::Git,
+            },
+        });
+    let assigner = fixture.assigner(fixture.store.clone(), Arc::new(vcs));
+    let assignment = assigner.assign(AssignRequest::default()).await.unwrap();
+    assert_eq!(assignment.run.item.key.codebase.as_str(), "bb");
+    assert_eq!(
+        assignment.branch_url.as_deref(),
+        Some("https://elsewhere/x")
+    );
+    let stored = fixture
+        .store
+        .get(&assignment.run.id)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(
+        stored.vcs.branch_url.as_deref(),
+        Some("https://elsewhere/x")
+    );
+    assert!(matches!(
+        assigner.assign(AssignRequest::default()).await,
+        Err(ServiceError::QueueEmpty)
+    ));
+    assert_eq!(fixture.store.latest(9).await.unwrap(), vec![]);
+    fixture.clock.advance(TimeDelta::minutes(3));
+    assert!(
+        fixture
+            .store
+            .peek(&ClaimFilter::default(), until)
+            .await
+            .unwrap()
+            .is_some()
+    );
+}
+
+#[tokio::test]
+async fn assignment_reports_when_rate_limited_hosts_are_free() {
+    let fixture = Fixture::new();
+    fixture.queued(&["aa"]).await;
+    let until = start() + TimeDelta::minutes(2);
+    let mut vcs = MockVcs::new();
+    vcs.expect_probe()
+        .returning(move |_| Probe::RateLimited(until));
+    let assigner = fixture.assigner(fixture.store.clone(), Arc::new(vcs));
+    assert!(
+        matches!(assigner.assign(AssignRequest::default()).await, Err(ServiceError::RateLimited(reported)) if reported == until)
+    );
+    assert!(
+        ActiveRunStore::list(fixture.store.as_ref())
+            .await
+            .unwrap()
+            .is_empty()
+    );
+}
+
+/// Notifies when it is probed, and returns once it is notified itself.
+struct SlowVcs(Arc<tokio::sync::Notify>, Arc<tokio::sync::Notify>);
+
+#[async_trait::async_trait]
+impl Vcs for SlowVcs {
+    async fn probe(&self, _: &Codebase) -> Probe {
+        self.0.notify_one();
+        self.1.notified().await;
+        Probe::Unknown("slow".into())
+    }
+    async fn earlier_branch(&self, _: &Codebase, _: &CampaignName) -> Option<EarlierBranch> {
+        None
+    }
+}
+
+#[tokio::test]
+async fn disconnected_caller_leaves_nothing_claimed() {
+    let fixture = Fixture::new();
+    fixture.queued(&["aa"]).await;
+    let (asked, wait) = (
+        Arc::new(tokio::sync::Notify::new()),
+        Arc::new(tokio::sync::Notify::new()),
+    );
+    let assigner = fixture.assigner(
+        fixture.store.clone(),
+        Arc::new(SlowVcs(asked.clone(), wait.clone())),
+    );
+    let caller = tokio::spawn(async move { assigner.assign(AssignRequest::default()).await });
+    asked.notified().await;
+    caller.abort();
+    assert!(caller.await.is_err());
+    wait.notify_one();
+    let free = async {
+        while !fixture.nothing_is_claimed().await {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(5), free)
+        .await
+        .unwrap();
+}

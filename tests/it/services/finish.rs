@@ -1,0 +1,125 @@
+//! `Finisher`: ports that fail while a run is finished, and late results.
+
+use crate::support::fixture::*;
+use chrono::TimeDelta;
+use janitor_runner::{
+    adapters::backchannel::none::NoBackchannel,
+    domain::caller::Caller,
+    ports::{
+        QueueStore, RunStore, artifact_store::MockArtifactStore, log_store::MockLogStore,
+        run_recorder::MockRunRecorder,
+    },
+    services::{ServiceError, finish::Finishable},
+};
+use std::sync::Arc;
+
+#[tokio::test]
+async fn failed_artifact_upload_fails_the_run_and_stores_it() {
+    let fixture = Fixture::new();
+    let id = fixture.claimed().await;
+    let mut artifacts = MockArtifactStore::new();
+    artifacts
+        .expect_store()
+        .times(1)
+        .returning(|_, _| Err(unavailable()));
+    let finisher = fixture.finisher(fixture.store.clone(), Arc::new(artifacts), working_logs());
+    let finished = finish(&finisher, &id, SUCCESS_REPORT).await.unwrap();
+    assert_eq!(finished.run.code.as_str(), "artifact-upload-failed");
+    assert_eq!(finished.run.revision.as_deref(), Some("r"));
+    assert_eq!(fixture.store.run(&id).await.unwrap().unwrap(), finished.run);
+}
+
+#[tokio::test]
+async fn failed_log_upload_leaves_no_log_names() {
+    let fixture = Fixture::new();
+    let id = fixture.claimed().await;
+    let mut logs = MockLogStore::new();
+    logs.expect_store()
+        .times(1)
+        .returning(|_, _, _| Err(unavailable()));
+    let finisher = fixture.finisher(fixture.store.clone(), working_artifacts(), Arc::new(logs));
+    let finished = finish(&finisher, &id, SUCCESS_REPORT).await.unwrap();
+    assert_eq!(finished.run.code.as_str(), "success");
+    assert_eq!(finished.run.logfilenames.len(), 0);
+}
+
+#[tokio::test]
+async fn unavailable_store_allows_finishing_again() {
+    let fixture = Fixture::new();
+    let id = fixture.claimed().await;
+    let mut recorder = MockRunRecorder::new();
+    recorder
+        .expect_record()
+        .times(1)
+        .returning(|_| Err(unavailable().into()));
+    let finisher = fixture.finisher(Arc::new(recorder), working_artifacts(), working_logs());
+    let refused = finish(&finisher, &id, SUCCESS_REPORT).await;
+    assert!(matches!(refused, Err(ServiceError::Fault(fault)) if fault.is_unavailable()));
+    let finisher = fixture.finisher(fixture.store.clone(), working_artifacts(), working_logs());
+    assert!(
+        finish(&finisher, &id, SUCCESS_REPORT)
+            .await
+            .unwrap()
+            .first_time
+    );
+}
+
+#[tokio::test]
+async fn late_result_is_idempotent() {
+    let fixture = Fixture::new();
+    let run = fixture.leased("aa", "r1").await;
+    let finisher = fixture.working_finisher();
+    // The run is looked up while it is active, and finished after it was abandoned.
+    let Finishable::Active(claimed) = finisher.find(&run.id, &Caller::Operator).await.unwrap()
+    else {
+        panic!("it is active")
+    };
+    fixture.clock.advance(TimeDelta::seconds(200));
+    fixture
+        .watcher(Arc::new(NoBackchannel), finisher.clone())
+        .round()
+        .await
+        .unwrap();
+    assert_eq!(
+        fixture
+            .store
+            .run(&run.id)
+            .await
+            .unwrap()
+            .unwrap()
+            .code
+            .as_str(),
+        "worker-timeout"
+    );
+    let late = finisher
+        .finish(*claimed, upload(SUCCESS_REPORT))
+        .await
+        .unwrap();
+    assert!(late.first_time);
+    assert!(late.run.code.is_success());
+    assert!(!late.run.given_up);
+    assert_eq!(fixture.store.run(&run.id).await.unwrap().unwrap(), late.run);
+    assert_eq!(
+        QueueStore::list(fixture.store.as_ref(), 9).await.unwrap(),
+        vec![]
+    );
+    let again = finish(&finisher, &run.id, "{}").await.unwrap();
+    assert!(!again.first_time);
+    assert_eq!(again.run, late.run);
+}
+
+#[tokio::test]
+async fn malformed_late_report_is_stored() {
+    let fixture = Fixture::new();
+    let run = fixture.leased("aa", "r1").await;
+    fixture.clock.advance(TimeDelta::seconds(200));
+    let finisher = fixture.working_finisher();
+    fixture
+        .watcher(Arc::new(NoBackchannel), finisher.clone())
+        .round()
+        .await
+        .unwrap();
+    let late = finish(&finisher, &run.id, "nonsense").await.unwrap();
+    assert!(late.first_time);
+    assert_eq!(late.run.code.as_str(), "worker-invalid-result");
+}
