@@ -130,9 +130,9 @@ impl Running {
         let last = tokio::time::Instant::now() + self.shutdown;
         for server in self.servers {
             if let Ok(ended) = timeout_at(last, server).await {
-                ended?
+                ended?;
             } else {
-                tracing::warn!("requests that take too long are aborted")
+                tracing::warn!("requests that take too long are aborted");
             }
         }
         self.tasks.close();

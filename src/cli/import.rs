@@ -141,9 +141,9 @@ pub(super) async fn candidate(command: CandidateCommand) -> Result<ExitCode> {
     let CandidateCommand::Import(args) = command;
     let (total, responses) = import::<CandidatesResponse>(&args, "candidates").await?;
     let mut all = CandidatesResponse::default();
-    responses
-        .into_iter()
-        .for_each(|batch| merge(&mut all, batch));
+    for batch in responses {
+        merge(&mut all, batch);
+    }
     let accepted = all.success.len();
     if args.server.json {
         print_json(&json!(all))?;

@@ -1,7 +1,7 @@
 //! The JSON schema of a settings file, made from the types of [`super::raw`], for editors and
 //! validators.
 
-use super::{defaults::DEFAULTS, raw::Raw};
+use super::{defaults::DEFAULTS, error::SettingsError, raw::Raw};
 use figment::{
     Figment,
     providers::{Format, Toml},
@@ -14,14 +14,16 @@ use serde_json::{Map, Value};
 /// # Errors
 ///
 /// Returns an error when the built-in defaults are not TOML, which is a defect.
-pub fn schema() -> Result<Value, figment::Error> {
+pub fn schema() -> Result<Value, SettingsError> {
     // Without references between subschemas, each table is found below the key that it belongs to.
     let settings = SchemaSettings::draft07().with(|settings| settings.inline_subschemas = true);
     let mut schema = settings
         .into_generator()
         .into_root_schema_for::<Raw>()
         .to_value();
-    let defaults: Map<String, Value> = Figment::from(Toml::string(DEFAULTS)).extract()?;
+    let defaults: Map<String, Value> = Figment::from(Toml::string(DEFAULTS))
+        .extract()
+        .map_err(|e| SettingsError::from(&e))?;
     add_defaults(&mut schema, &defaults);
     join_lines(&mut schema);
     Ok(schema)

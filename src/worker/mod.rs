@@ -13,7 +13,7 @@ mod run;
 
 pub use codemod::PASSWORD_VARIABLE;
 
-use api::Api;
+use api::{Api, Assignment};
 use backchannel::Backchannel;
 use std::{
     net::SocketAddr,
@@ -127,63 +127,111 @@ pub async fn work(config: WorkerConfig, shutdown: Shutdown) -> Result<(), Worker
         .backchannel_url
         .clone()
         .unwrap_or_else(|| backchannel.url());
-    let api = Api::new(&config, url)?;
-    // A worker that exits when the queue is empty must not wait for work either.
-    let long_poll_wait = if config.until_empty {
-        Duration::ZERO
-    } else {
-        LONG_POLL_WAIT
+    let worker = Worker {
+        api: Api::new(&config, url)?,
+        config,
+        backchannel,
+        shutdown,
     };
-    let mut retry_delay = MIN_RETRY_DELAY;
-    while !shutdown.graceful.is_cancelled() {
-        let requested = Instant::now();
-        // Biased, because an assignment that has arrived would be lost if the shutdown were looked
-        // at first.
-        let claimed = tokio::select! {
-            biased;
-            claimed = api.claim(long_poll_wait) => claimed,
-            () = shutdown.graceful.cancelled() => break,
+    worker.run().await
+}
+
+/// A worker whose backchannel is listening.
+struct Worker {
+    config: WorkerConfig,
+    api: Api,
+    backchannel: Backchannel,
+    shutdown: Shutdown,
+}
+
+/// What a worker does after a request for work.
+enum Next {
+    /// It exits.
+    Exit,
+    /// It requests more work at once.
+    Claim,
+    /// It waits before it requests more work.
+    Wait(Duration),
+}
+
+impl Worker {
+    async fn run(&self) -> Result<(), WorkerError> {
+        // A worker that exits when the queue is empty must not wait for work either.
+        let long_poll_wait = if self.config.until_empty {
+            Duration::ZERO
+        } else {
+            LONG_POLL_WAIT
         };
-        let delay = match claimed {
+        let mut retry_delay = MIN_RETRY_DELAY;
+        while !self.shutdown.graceful.is_cancelled() {
+            let requested = Instant::now();
+            // Biased, because an assignment that has arrived would be lost if the shutdown were
+            // looked at first.
+            let claimed = tokio::select! {
+                biased;
+                claimed = self.api.claim(long_poll_wait) => claimed,
+                () = self.shutdown.graceful.cancelled() => break,
+            };
+            let next = self.handle(claimed, requested, &mut retry_delay).await?;
+            let delay = match next {
+                Next::Exit => return Ok(()),
+                Next::Claim => continue,
+                Next::Wait(delay) => delay,
+            };
+            tokio::select! {
+                () = self.shutdown.graceful.cancelled() => break,
+                () = tokio::time::sleep(delay) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Executes the run that was claimed, if one was; returns what comes next.
+    async fn handle(
+        &self,
+        claimed: Result<Option<Assignment>, WorkerError>,
+        requested: Instant,
+        retry_delay: &mut Duration,
+    ) -> Result<Next, WorkerError> {
+        match claimed {
             Ok(Some(assignment)) => {
-                retry_delay = MIN_RETRY_DELAY;
+                *retry_delay = MIN_RETRY_DELAY;
+                let shutdown = &self.shutdown.immediate;
                 run::execute(
-                    &config,
-                    &api,
-                    &backchannel,
+                    &self.config,
+                    &self.api,
+                    &self.backchannel,
                     &assignment,
-                    &shutdown.immediate,
+                    shutdown,
                 )
                 .await?;
-                if config.once {
-                    return Ok(());
-                }
-                continue;
+                Ok(if self.config.once {
+                    Next::Exit
+                } else {
+                    Next::Claim
+                })
             }
-            Ok(None) if config.until_empty => return Ok(()),
+            Ok(None) if self.config.until_empty => Ok(Next::Exit),
             // The long poll has waited already.
-            Ok(None) => config.idle.saturating_sub(requested.elapsed()),
+            Ok(None) => Ok(Next::Wait(
+                self.config.idle.saturating_sub(requested.elapsed()),
+            )),
             // Wrong credentials or a wrong address do not cure themselves.
             Err(
                 refused @ WorkerError::Refused {
                     status: 401 | 403 | 404 | 405,
                     ..
                 },
-            ) => return Err(refused),
+            ) => Err(refused),
             Err(error) => {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
                     "work cannot be claimed; retrying"
                 );
-                let delay = retry_delay;
-                retry_delay = (retry_delay * 2).min(MAX_RETRY_DELAY);
-                delay
+                let delay = *retry_delay;
+                *retry_delay = (delay * 2).min(MAX_RETRY_DELAY);
+                Ok(Next::Wait(delay))
             }
-        };
-        tokio::select! {
-            () = shutdown.graceful.cancelled() => break,
-            () = tokio::time::sleep(delay) => {}
         }
     }
-    Ok(())
 }

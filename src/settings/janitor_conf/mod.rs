@@ -86,7 +86,7 @@ impl JanitorConf {
         for (field, value) in dict(&message) {
             match setting_keys(&field) {
                 Some(names) => {
-                    settings.extend(names.iter().map(|name| ((*name).to_owned(), value.clone())))
+                    settings.extend(names.iter().map(|name| ((*name).to_owned(), value.clone())));
                 }
                 None => {
                     settings.insert(field, value);

@@ -47,7 +47,7 @@ fn tokens(text: &str) -> Result<Vec<Located<'_>>, String> {
             '#' => {}
             '"' | '\'' => tokens.push((Token::Text, at, end)),
             c if word(c) => {
-                tokens.push((Token::Word(rest.get(..length).unwrap_or_default()), at, end))
+                tokens.push((Token::Word(rest.get(..length).unwrap_or_default()), at, end));
             }
             c if c.is_whitespace() => {}
             c => tokens.push((Token::Sign(c), at, end)),
