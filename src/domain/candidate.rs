@@ -4,6 +4,7 @@
 use super::{
     Invalid,
     campaign::Campaigns,
+    command,
     invalid::text,
     name::{CampaignName, CodebaseName, RunId},
     queue::{Bucket, QueueKey},
@@ -40,7 +41,7 @@ pub struct CandidateEntry {
     pub codebase: String,
     /// The name of the campaign.
     pub campaign: String,
-    /// See [`Candidate::command`]; `None` means the campaign's command.
+    /// See [`Candidate::command`]; none, or an empty one, means the campaign's command.
     pub command: Option<String>,
     /// See [`Candidate::publish_policy`].
     pub publish_policy: Option<String>,
@@ -65,7 +66,8 @@ pub struct CandidateEntry {
 pub enum Rejection {
     /// The configuration has no such campaign.
     UnknownCampaign(String),
-    /// Neither the entry nor its campaign has a command. Carries the entry's own, if any.
+    /// Neither the entry nor its campaign has a command, or a quote in it is not closed. Carries the
+    /// entry's own, if any.
     InvalidCommand(Option<String>),
     /// The value is zero, negative or too large.
     InvalidValue(i64),
@@ -144,11 +146,11 @@ impl CandidateEntry {
         let Some(campaign) = campaign else {
             return Err(Rejection::UnknownCampaign(self.campaign));
         };
-        let command = self
-            .command
-            .clone()
-            .or_else(|| campaign.command.clone())
-            .filter(|c| !c.is_empty());
+        let given = self.command.as_ref().filter(|c| !c.trim().is_empty());
+        let command = given
+            .or(campaign.command.as_ref())
+            .filter(|c| !c.trim().is_empty() && command::validate(c).is_ok())
+            .cloned();
         let Some(command) = command else {
             return Err(Rejection::InvalidCommand(self.command));
         };
@@ -301,6 +303,36 @@ mod tests {
             ..entry("nocmd")
         };
         assert_eq!(validated(own).unwrap().candidate.command, "mine");
+    }
+
+    #[test]
+    fn empty_command_is_that_of_the_campaign() {
+        for empty in ["", " \n"] {
+            let with_command = |campaign| CandidateEntry {
+                command: Some(empty.into()),
+                ..entry(campaign)
+            };
+            assert_eq!(
+                validated(with_command("gen")).unwrap().candidate.command,
+                "true"
+            );
+            assert_eq!(
+                validated(with_command("nocmd")),
+                Err(Rejection::InvalidCommand(Some(empty.into())))
+            );
+        }
+    }
+
+    #[test]
+    fn command_with_an_open_quote_is_rejected() {
+        let open = CandidateEntry {
+            command: Some("brush 'x".into()),
+            ..entry("gen")
+        };
+        assert_eq!(
+            validated(open),
+            Err(Rejection::InvalidCommand(Some("brush 'x".into())))
+        );
     }
 
     #[test]

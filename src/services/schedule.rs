@@ -5,6 +5,7 @@ use crate::{
     domain::{
         Invalid,
         candidate::Candidate,
+        command,
         name::{CampaignName, CodebaseName, RunId},
         queue::{Bucket, EnqueueRequest, QueueId, QueueItem, QueueKey},
         run::{ResultCode, Run},
@@ -276,10 +277,12 @@ impl Scheduler {
             .as_ref()
             .map(|candidate| candidate.command.clone());
         let of_campaign = campaign.and_then(|campaign| campaign.command.clone());
-        let command = of_candidate
-            .or(of_campaign)
-            .or(earlier_command)
-            .filter(|command| !command.is_empty());
+        // An empty command is none: the next one that is known applies.
+        let command = [of_candidate, of_campaign, earlier_command]
+            .into_iter()
+            .flatten()
+            .find(|command| !command.trim().is_empty());
+        command.as_deref().map(command::validate).transpose()?;
         let context = facts
             .candidate
             .as_ref()
