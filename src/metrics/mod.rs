@@ -2,9 +2,11 @@
 //! which the dashboards and alerts of existing deployments use; all others begin with
 //! `janitor_runner_`.
 
+mod http;
 mod process;
 
 use crate::domain::{queue::Bucket, run::Run};
+use http::HttpMetrics;
 use process::ProcessMetrics;
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
@@ -17,7 +19,21 @@ use prometheus_client::{
     },
     registry::Registry,
 };
-use std::{collections::BTreeMap, fmt, sync::atomic::AtomicU64, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{LazyLock, atomic::AtomicU64},
+    time::Duration,
+};
+
+/// Counts the lines of the log that were dropped. It belongs to the process, as logging does, which
+/// starts before there are any other metrics.
+static LOG_LINES_DROPPED: LazyLock<Counter> = LazyLock::new(Counter::default);
+
+/// Counts lines of the log that were dropped, because nobody reads standard error.
+pub fn log_lines_dropped(lines: u64) {
+    LOG_LINES_DROPPED.inc_by(lines);
+}
 
 macro_rules! labels {
     ($name:ident { $($field:ident),+ }) => {
@@ -33,11 +49,6 @@ labels!(OfResult {
 });
 labels!(OfWorker { worker });
 labels!(OfHost { host });
-labels!(OfRequest {
-    method,
-    route,
-    status
-});
 labels!(OfOperation {
     store,
     operation,
@@ -70,8 +81,7 @@ pub struct Metrics {
     queue_empty: Counter,
     primary_logfile_upload_failed: Counter,
     logfile_uploads: Counter,
-    requests: Counts<OfRequest>,
-    request_seconds: Times<OfRequest>,
+    http: HttpMetrics,
     operations: Counts<OfOperation>,
     operation_seconds: Times<OfOperation>,
     queue_size: Family<OfBucket, Gauge>,
@@ -90,7 +100,7 @@ impl fmt::Debug for Metrics {
     }
 }
 
-/// Buckets from 1 ms to 33 s, for requests and store operations.
+/// Buckets from 1 ms to 33 s, for store operations.
 fn seconds() -> Histogram {
     Histogram::new(exponential_buckets(0.001, 2.0, 16))
 }
@@ -122,8 +132,7 @@ impl Metrics {
             queue_empty: Counter::default(),
             primary_logfile_upload_failed: Counter::default(),
             logfile_uploads: Counter::default(),
-            requests: Family::default(),
-            request_seconds: Family::new_with_constructor(seconds),
+            http: HttpMetrics::default(),
             operations: Family::default(),
             operation_seconds: Family::new_with_constructor(seconds),
             queue_size: Family::default(),
@@ -198,21 +207,14 @@ impl Metrics {
             "Number of logs stored",
             self.logfile_uploads.clone(),
         );
+        self.http.register_python_names(r);
+        self.process.register_python_names(r);
     }
 
     /// Registers the metrics of requests and store operations.
     fn register_operations(&mut self) {
         let r = self.registry.sub_registry_with_prefix("janitor_runner");
-        r.register(
-            "http_requests",
-            "Number of HTTP requests by method, route and status",
-            self.requests.clone(),
-        );
-        r.register(
-            "http_request_seconds",
-            "Time from the request to the head of the response, in seconds",
-            self.request_seconds.clone(),
-        );
+        self.http.register(r);
         r.register(
             "store_operations",
             "Number of store operations by outcome",
@@ -262,6 +264,11 @@ impl Metrics {
             "errors",
             "Number of failures that an operator should look into",
             self.errors.clone(),
+        );
+        r.register(
+            "log_lines_dropped",
+            "Number of lines of the log that were dropped, because nobody reads them",
+            LOG_LINES_DROPPED.clone(),
         );
         self.process.register(r);
         r.register(
@@ -381,17 +388,18 @@ impl Metrics {
             .inc_by(bytes);
     }
 
-    /// Counts a request, with the time to the head of its response.
-    pub fn answered(&self, method: &str, route: &str, status: u16, time: Duration) {
-        let label = OfRequest {
-            method: method.to_owned(),
-            route: route.to_owned(),
-            status: status.to_string(),
-        };
-        self.requests.get_or_create(&label).inc();
-        self.request_seconds
-            .get_or_create(&label)
-            .observe(time.as_secs_f64());
+    /// Counts a request, with the time to the head of its response. `route` is the path with names
+    /// for its parameters, if one matches; an exception is what would be one in the Python runner.
+    pub fn answered(
+        &self,
+        method: &str,
+        route: Option<&str>,
+        status: u16,
+        is_exception: bool,
+        time: Duration,
+    ) {
+        self.http
+            .answered(method, route, status, is_exception, time);
     }
 
     /// Counts an operation of a store.
@@ -455,35 +463,4 @@ fn code_label(run: &Run) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_of_the_python_runner_are_exposed() {
-        let metrics = Metrics::new();
-        metrics.assigned(Some("w1"));
-        metrics.queue_empty();
-        metrics.host_rate_limited("example.com");
-        let text = metrics
-            .text(
-                &BTreeMap::from([(Bucket::Manual, 3)]),
-                &BTreeMap::from([("w1".into(), 2)]),
-            )
-            .unwrap();
-        for line in [
-            "run_count_total 0",
-            "queue_empty_total 1",
-            "assignments_total{worker=\"w1\"} 1",
-            "active_runs{worker=\"w1\"} 2",
-            "rate_limited_host_total{host=\"example.com\"} 1",
-            "artifact_upload_failed_total 0",
-            "primary_logfile_upload_failed_total 0",
-            "logfile_uploads_total 0",
-            "job_last_success_unixtime 0",
-            "janitor_runner_queue_size{bucket=\"manual\"} 3",
-            "janitor_runner_build_info{version=",
-        ] {
-            assert!(text.contains(line), "{line} in\n{text}");
-        }
-    }
-}
+mod tests;

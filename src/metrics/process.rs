@@ -1,7 +1,11 @@
-//! Metrics of this process, read from `/proc` when the metrics are collected.
+//! Metrics of this process, read from `/proc` when the metrics are collected: under names of our
+//! own, and under those of Python's client.
 
-use prometheus_client::{metrics::gauge::Gauge, registry::Registry};
-use std::sync::atomic::AtomicU64;
+use prometheus_client::{
+    metrics::{counter::Counter, gauge::Gauge},
+    registry::Registry,
+};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The kernel's default of clock ticks per second, for a system that reports no sensible number.
 const DEFAULT_CLOCK_TICKS: u32 = 100;
@@ -12,6 +16,8 @@ pub(super) struct ProcessMetrics {
     resident_memory: Gauge,
     open_files: Gauge,
     cpu_seconds: Gauge<f64, AtomicU64>,
+    cpu_seconds_total: Counter<f64, AtomicU64>,
+    start_time: Gauge<f64, AtomicU64>,
 }
 
 impl ProcessMetrics {
@@ -33,6 +39,30 @@ impl ProcessMetrics {
         );
     }
 
+    /// Registers the metrics that Python's client has of each process.
+    pub(super) fn register_python_names(&self, registry: &mut Registry) {
+        registry.register(
+            "process_start_time_seconds",
+            "Unix time at which the process started, in seconds",
+            self.start_time.clone(),
+        );
+        registry.register(
+            "process_resident_memory_bytes",
+            "Resident memory of the process, in bytes",
+            self.resident_memory.clone(),
+        );
+        registry.register(
+            "process_open_fds",
+            "Number of open file descriptors",
+            self.open_files.clone(),
+        );
+        registry.register(
+            "process_cpu_seconds",
+            "Processor time used by the process, in seconds",
+            self.cpu_seconds_total.clone(),
+        );
+    }
+
     /// Reads the current values. A value that cannot be read stays as it is.
     pub(super) fn update(&self) {
         if let Some(bytes) = resident_memory() {
@@ -42,7 +72,14 @@ impl ProcessMetrics {
             self.open_files
                 .set(files.count().try_into().unwrap_or(i64::MAX));
         }
-        self.cpu_seconds.set(cpu_seconds());
+        let cpu_seconds = cpu_seconds();
+        self.cpu_seconds.set(cpu_seconds);
+        self.cpu_seconds_total
+            .inner()
+            .store(cpu_seconds.to_bits(), Ordering::Relaxed);
+        if let Some(seconds) = start_time() {
+            self.start_time.set(seconds);
+        }
     }
 }
 
@@ -55,18 +92,34 @@ fn resident_memory() -> Option<i64> {
     Some(kibibytes * 1024)
 }
 
-fn cpu_seconds() -> f64 {
+/// Returns the fields of the process after the name of its program, the first being its state.
+fn stat_fields() -> Vec<String> {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     // The second field is the name of the program in parentheses, which may contain spaces and
-    // parentheses itself. User and system time are fields 14 and 15.
+    // parentheses itself.
     let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
-    let ticks: u32 = after_name
-        .split_whitespace()
-        .skip(11)
-        .take(2)
-        .filter_map(|ticks| ticks.parse::<u32>().ok())
-        .sum();
+    after_name.split_whitespace().map(str::to_owned).collect()
+}
+
+fn seconds_of_ticks(ticks: u32) -> f64 {
     let ticks_per_second =
         u32::try_from(rustix::param::clock_ticks_per_second()).unwrap_or(DEFAULT_CLOCK_TICKS);
     f64::from(ticks) / f64::from(ticks_per_second)
+}
+
+fn cpu_seconds() -> f64 {
+    // User and system time are fields 14 and 15 of all.
+    let fields = stat_fields();
+    let times = fields.iter().skip(11).take(2);
+    seconds_of_ticks(times.filter_map(|ticks| ticks.parse::<u32>().ok()).sum())
+}
+
+/// Returns the Unix time at which the process started: that of the machine, and the ticks from then
+/// on, field 22 of all.
+fn start_time() -> Option<f64> {
+    let stat = std::fs::read_to_string("/proc/stat").ok()?;
+    let boot = stat.lines().find_map(|line| line.strip_prefix("btime "))?;
+    let boot: f64 = boot.trim().parse().ok()?;
+    let ticks: u32 = stat_fields().get(19)?.parse().ok()?;
+    Some(boot + seconds_of_ticks(ticks))
 }

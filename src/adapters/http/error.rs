@@ -1,5 +1,6 @@
 //! The mapping of failures to responses; no other file maps one to a status.
 
+use super::observe::IsException;
 use crate::{domain::Invalid, ports::Fault, ports::fault::ErrorChain, services::ServiceError};
 use axum::{
     Json,
@@ -30,6 +31,8 @@ pub struct ApiError {
     style: Style,
     headers: Vec<(HeaderName, String)>,
     fields: Map<String, Value>,
+    /// Whether the runner is at fault, or a store, rather than the request.
+    is_exception: bool,
 }
 
 impl ApiError {
@@ -41,6 +44,7 @@ impl ApiError {
             style: Style::Problem,
             headers: vec![],
             fields: Map::new(),
+            is_exception: false,
         }
     }
 
@@ -62,10 +66,19 @@ impl ApiError {
 
     /// Creates the response to a defect of the runner, whose details are only logged.
     pub fn defect() -> Self {
-        Self::problem(
+        let defect = Self::problem(
             StatusCode::INTERNAL_SERVER_ERROR,
             "the runner has a defect; its log says more",
-        )
+        );
+        defect.into_exception()
+    }
+
+    /// Marks the failure as one of the runner or a store, for the metrics.
+    fn into_exception(self) -> Self {
+        Self {
+            is_exception: true,
+            ..self
+        }
     }
 
     /// Adds a header.
@@ -148,12 +161,13 @@ impl From<Fault> for ApiError {
         tracing::error!(error = %ErrorChain(&fault), "a request failed");
         // Only the action is returned: causes may name hosts and paths, and are for the log.
         let detail = fault.to_string();
-        if fault.is_unavailable() {
+        let failure = if fault.is_unavailable() {
             Self::problem(StatusCode::SERVICE_UNAVAILABLE, detail)
                 .with_header(header::RETRY_AFTER, RETRY_AFTER)
         } else {
             Self::problem(StatusCode::INTERNAL_SERVER_ERROR, detail)
-        }
+        };
+        failure.into_exception()
     }
 }
 
@@ -175,6 +189,9 @@ impl IntoResponse for ApiError {
                 (self.status, [kind], Value::Object(problem).to_string()).into_response()
             }
         };
+        if self.is_exception {
+            response.extensions_mut().insert(IsException);
+        }
         for (name, value) in self.headers {
             if let Ok(value) = HeaderValue::from_str(&value) {
                 response.headers_mut().insert(name, value);

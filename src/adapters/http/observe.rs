@@ -11,6 +11,11 @@ use std::{sync::Arc, time::Instant};
 use tower_http::request_id::RequestId;
 use tracing::Instrument;
 
+/// Marks a response to a request that met a defect or a failing store, which is an exception in the
+/// metrics of the Python runner.
+#[derive(Debug, Clone, Copy)]
+pub struct IsException;
+
 fn route_name(route: Option<&MatchedPath>) -> &str {
     route.map_or("none", MatchedPath::as_str)
 }
@@ -50,8 +55,9 @@ pub fn observe(
         let status = response.status();
         app.metrics.answered(
             method.as_str(),
-            route_name(route.as_ref()),
+            route.as_ref().map(MatchedPath::as_str),
             status.as_u16(),
+            response.extensions().get::<IsException>().is_some(),
             started.elapsed(),
         );
         let length = response
