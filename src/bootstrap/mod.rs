@@ -4,6 +4,7 @@
 mod app;
 mod background;
 mod convert;
+mod listeners;
 mod ports;
 
 use crate::{
@@ -16,19 +17,19 @@ use crate::{
     services::{health::Check, leadership::Leader},
     settings::{Settings, StoreChoice},
 };
-use anyhow::Context;
 use app::Builder;
+use listeners::Listeners;
 use ports::Ports;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
-use tokio::{net::TcpListener, task::JoinHandle, time::timeout_at};
+use tokio::{task::JoinHandle, time::timeout_at};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// A running service.
 pub struct Running {
     /// The address of the admin API.
     pub admin: SocketAddr,
-    /// The address of the public API.
-    pub public: SocketAddr,
+    /// The address of the public API, if there is one.
+    pub public: Option<SocketAddr>,
     /// Cancelled first: no new requests are accepted.
     ending: CancellationToken,
     /// Cancelled next: background tasks end.
@@ -51,13 +52,6 @@ fn builder(ports: Ports, settings: &Settings, metrics: Arc<Metrics>) -> Builder 
     }
 }
 
-async fn listen(settings: &Settings, port: u16) -> anyhow::Result<TcpListener> {
-    let address = SocketAddr::new(settings.listen_address, port);
-    TcpListener::bind(address)
-        .await
-        .with_context(|| format!("listen on {address}"))
-}
-
 /// Opens the stores and starts the service.
 ///
 /// # Errors
@@ -65,10 +59,7 @@ async fn listen(settings: &Settings, port: u16) -> anyhow::Result<TcpListener> {
 /// Returns an error when an address cannot be listened on, or a store not be opened.
 pub async fn start(settings: &Settings) -> anyhow::Result<Running> {
     let metrics = Arc::new(Metrics::new());
-    let (admin, public) = (
-        listen(settings, settings.port).await?,
-        listen(settings, settings.public_port).await?,
-    );
+    let Listeners { admin, public } = Listeners::open(settings).await?;
     let ports = Ports::open(settings, &metrics).await?;
     if let Some(mirror) = &ports.claim_mirror
         && let Err(error) = mirror.reconcile().await
@@ -94,13 +85,17 @@ pub async fn start(settings: &Settings) -> anyhow::Result<Running> {
     let (app, background) = builder.build(settings);
     let leader = background.leader.clone();
     background.start(&end, &metrics);
-    let addresses = (admin.local_addr()?, public.local_addr()?);
-    let servers = [
-        (admin, http::admin(app.clone())),
-        (public, http::public(app)),
-    ]
-    .map(|(listener, router)| tokio::spawn(http::serve(listener, router, ending.clone())))
-    .into();
+    let addresses = (
+        admin.local_addr()?,
+        public
+            .as_ref()
+            .map(tokio::net::TcpListener::local_addr)
+            .transpose()?,
+    );
+    let servers = std::iter::once((admin, http::admin(app.clone())))
+        .chain(public.map(|public| (public, http::public(app))))
+        .map(|(listener, router)| tokio::spawn(http::serve(listener, router, ending.clone())))
+        .collect();
     Ok(Running {
         admin: addresses.0,
         public: addresses.1,

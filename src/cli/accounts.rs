@@ -143,7 +143,7 @@ async fn list(args: &ServerArgs) -> Result<ExitCode> {
             worker.paused.map(|pause| pause.reason).unwrap_or_default(),
         ]
     });
-    println!(
+    outln!(
         "{}",
         table(
             [

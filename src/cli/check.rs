@@ -19,15 +19,15 @@ pub(super) struct ConfigArgs {
 /// Prints the settings in force, or the schema of all settings.
 pub(super) fn config(args: ConfigArgs) -> Result<ExitCode> {
     if args.schema {
-        println!("{}", serde_json::to_string_pretty(&settings::schema()?)?);
+        outln!("{}", serde_json::to_string_pretty(&settings::schema()?)?);
         return Ok(ExitCode::SUCCESS);
     }
     let loaded = args.settings.load()?;
     for warning in &loaded.warnings {
-        eprintln!("warning: {warning}");
+        errln!("warning: {warning}");
     }
     for line in settings::lines(&loaded.layers)? {
-        println!("{line}");
+        outln!("{line}");
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -36,12 +36,12 @@ pub(super) fn config(args: ConfigArgs) -> Result<ExitCode> {
 pub(super) async fn check(args: ServeArgs) -> Result<ExitCode> {
     let loaded = args.load()?;
     for warning in &loaded.warnings {
-        println!("{:<12} {warning}", "warning");
+        outln!("{:<12} {warning}", "warning");
     }
-    println!("{:<12} ok", "settings");
+    outln!("{:<12} ok", "settings");
     let checks = bootstrap::check(&loaded.settings).await?;
     for check in &checks {
-        println!(
+        outln!(
             "{:<12} {}",
             check.name,
             check.failure.as_deref().unwrap_or("ok")

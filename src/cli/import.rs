@@ -2,10 +2,11 @@
 
 use super::{
     client::ServerArgs,
+    entries::entries,
     output::{print_done, print_json},
 };
 use crate::adapters::wire::CandidatesResponse;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::{Serialize, de::DeserializeOwned};
@@ -41,30 +42,6 @@ pub(super) struct ImportArgs {
     file: PathBuf,
     #[command(flatten)]
     server: ServerArgs,
-}
-
-/// Parses a list of entries in JSON, NDJSON or YAML.
-fn entries(text: &str) -> Result<Vec<Value>> {
-    match serde_json::from_str::<Value>(text) {
-        Ok(Value::Array(entries)) => return Ok(entries),
-        Ok(entry @ Value::Object(_)) => return Ok(vec![entry]),
-        Ok(_) => bail!("the file holds no list"),
-        Err(_) => {}
-    }
-    let lines: Result<Vec<Value>, _> = text
-        .lines()
-        .filter(|line| !line.trim().is_empty())
-        .map(serde_json::from_str)
-        .collect();
-    if let Ok(lines) = lines {
-        return Ok(lines);
-    }
-    let read: Value = serde_saphyr::from_str(text)
-        .context("the file is neither JSON nor NDJSON, and as YAML it is broken")?;
-    match read {
-        Value::Array(entries) => Ok(entries),
-        _ => bail!("the file holds no list"),
-    }
 }
 
 fn read_entries(file: &Path) -> Result<Vec<Value>> {
@@ -125,7 +102,7 @@ fn print_rejected<T: Serialize>(reason: &str, rejected: &[T]) {
         .take(MAX_NAMED_REJECTIONS)
         .map(|value| json!(value).to_string())
         .collect();
-    println!(
+    outln!(
         "{} left out, {reason}: {}{}",
         rejected.len(),
         names.join(", "),
@@ -148,7 +125,7 @@ pub(super) async fn candidate(command: CandidateCommand) -> Result<ExitCode> {
     if args.server.json {
         print_json(&json!(all))?;
     } else {
-        println!("{accepted} of {total} candidates stored and queued");
+        outln!("{accepted} of {total} candidates stored and queued");
         print_rejected("invalid command", &all.invalid_command);
         print_rejected("invalid value", &all.invalid_value);
         print_rejected("unknown campaigns", &all.unknown_campaigns);
@@ -171,37 +148,4 @@ pub(super) async fn codebase(command: CodebaseCommand) -> Result<ExitCode> {
         &json!({ "stored": total }),
         &format!("{total} codebases stored"),
     )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::entries;
-
-    #[test]
-    fn entries_are_read_from_json_ndjson_and_yaml() {
-        for text in [
-            "[{\"name\": \"a\"}, {\"name\": \"b\"}]",
-            "{\"name\": \"a\"}\n\n{\"name\": \"b\"}\n",
-            "- name: a\n- name: b\n",
-        ] {
-            let names: Vec<_> = entries(text)
-                .unwrap()
-                .iter()
-                .map(|entry| entry["name"].clone())
-                .collect();
-            assert_eq!(names, ["a", "b"], "{text}");
-        }
-    }
-
-    #[test]
-    fn single_json_object_is_one_entry() {
-        assert_eq!(entries("{\"name\": \"a\"}").unwrap().len(), 1);
-    }
-
-    #[test]
-    fn text_without_a_list_is_rejected() {
-        for bad in ["5", "name: a", "{nonsense", "- a: [1"] {
-            assert!(entries(bad).is_err(), "{bad}");
-        }
-    }
 }

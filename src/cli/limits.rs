@@ -67,6 +67,6 @@ async fn list(args: &ServerArgs) -> Result<ExitCode> {
             usage.limit.most.to_string(),
         ]
     });
-    println!("{}", table(["kind", "name", "running", "at most"], rows));
+    outln!("{}", table(["kind", "name", "running", "at most"], rows));
     Ok(ExitCode::SUCCESS)
 }

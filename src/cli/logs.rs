@@ -1,9 +1,12 @@
 //! `run logs`: prints a log of a run as it arrives.
 
-use super::client::{Server, ServerArgs};
+use super::{
+    client::{Server, ServerArgs},
+    output::print_bytes,
+};
 use anyhow::Result;
 use clap::Args;
-use std::{io::Write, process::ExitCode, time::Duration};
+use std::{process::ExitCode, time::Duration};
 
 /// The pause before a followed log is requested again.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
@@ -40,9 +43,9 @@ async fn copy(server: &Server, args: &LogsArgs, offset: &mut u64) -> Result<reqw
     loop {
         match response.chunk().await {
             Ok(Some(chunk)) => {
-                let mut out = std::io::stdout().lock();
-                out.write_all(&chunk)?;
-                out.flush()?;
+                if !print_bytes(&chunk) {
+                    return Ok(Ok(()));
+                }
                 *offset += chunk.len() as u64;
             }
             Ok(None) => return Ok(Ok(())),

@@ -21,17 +21,17 @@ pub(super) async fn migrate(args: MigrateArgs) -> Result<ExitCode> {
     let loaded = args.settings.load()?;
     let plan = bootstrap::migrate(&loaded.settings, args.dry_run).await?;
     if !plan.problems.is_empty() {
-        println!("The database cannot be used as it is; nothing was changed:");
+        outln!("The database cannot be used as it is; nothing was changed:");
         plan.problems
             .iter()
-            .for_each(|problem| println!("  {problem}"));
+            .for_each(|problem| outln!("  {problem}"));
         return Ok(ExitCode::FAILURE);
     }
     match (plan.steps.is_empty(), args.dry_run) {
-        (true, _) => println!("The database is up to date."),
-        (false, true) => println!("Would apply:"),
-        (false, false) => println!("Applied:"),
+        (true, _) => outln!("The database is up to date."),
+        (false, true) => outln!("Would apply:"),
+        (false, false) => outln!("Applied:"),
     }
-    plan.steps.iter().for_each(|step| println!("  {step}"));
+    plan.steps.iter().for_each(|step| outln!("  {step}"));
     Ok(ExitCode::SUCCESS)
 }

@@ -1,14 +1,19 @@
 //! The command line. Without a command it serves, with the flags of the Python runner.
 
+// First, because its macros are used in the others.
+#[macro_use]
+mod output;
+
 mod accounts;
 mod check;
 mod client;
 mod demo;
+mod entries;
 mod import;
 mod limits;
+mod log_writer;
 mod logs;
 mod migrate;
-mod output;
 mod parked;
 mod pauses;
 mod queue;
@@ -29,7 +34,9 @@ use std::process::ExitCode;
 #[command(
     name = "janitor-runner",
     version,
-    args_conflicts_with_subcommands = true
+    args_conflicts_with_subcommands = true,
+    // A flag that is given twice has its last value, as with the Python runner's parser.
+    args_override_self = true
 )]
 struct Cli {
     #[command(subcommand)]
@@ -79,14 +86,15 @@ enum Command {
 
 /// Parses the arguments and runs the command. Exit codes: 0 success, 1 failure, 2 wrong arguments.
 pub async fn run() -> ExitCode {
-    let cli = Cli::parse();
-    match dispatch(cli).await {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("janitor-runner: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    let code = dispatch(Cli::parse()).await.and_then(|code| {
+        output::check()?;
+        Ok(code)
+    });
+    telemetry::flush();
+    code.unwrap_or_else(|error| {
+        errln!("janitor-runner: {error:#}");
+        ExitCode::FAILURE
+    })
 }
 
 async fn dispatch(cli: Cli) -> Result<ExitCode> {

@@ -1,10 +1,70 @@
 //! What commands print: tables and phrases for people, JSON for programs.
 
 use super::client::ServerArgs;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::Value;
-use std::process::ExitCode;
+use std::{
+    fmt,
+    io::{self, Write},
+    process::ExitCode,
+    sync::OnceLock,
+};
+
+/// The first failure to write to standard output, other than that its reader has gone.
+static FAILURE: OnceLock<io::Error> = OnceLock::new();
+
+/// Prints a line to standard output. Unlike `println!` it does not panic when the reader has gone,
+/// such as `head` after its last line; [`check`] returns other failures.
+macro_rules! outln {
+    ($($argument:tt)*) => {
+        $crate::cli::output::print_line(format_args!($($argument)*))
+    };
+}
+
+/// Prints a line to standard error, if somebody reads it.
+macro_rules! errln {
+    ($($argument:tt)*) => {{
+        use std::io::Write as _;
+        drop(writeln!(std::io::stderr(), $($argument)*));
+    }};
+}
+
+pub(super) fn print_line(line: fmt::Arguments<'_>) {
+    note(writeln!(io::stdout(), "{line}"));
+}
+
+/// Keeps the first failure; returns whether there is a reader.
+fn note(written: io::Result<()>) -> bool {
+    match written {
+        Ok(()) => true,
+        Err(error) => {
+            if error.kind() != io::ErrorKind::BrokenPipe {
+                FAILURE.get_or_init(|| error);
+            }
+            false
+        }
+    }
+}
+
+/// Copies bytes to standard output; returns whether there is a reader for more of them.
+pub(super) fn print_bytes(bytes: &[u8]) -> bool {
+    let mut out = io::stdout().lock();
+    note(out.write_all(bytes).and_then(|()| out.flush()))
+}
+
+/// Checks that what was printed is written, or has no reader.
+///
+/// # Errors
+///
+/// Returns an error when something could not be written, to a full disk for example.
+pub(super) fn check() -> Result<()> {
+    note(io::stdout().flush());
+    match FAILURE.get() {
+        Some(error) => Err(io::Error::from(error.kind())).context("write to standard output"),
+        None => Ok(()),
+    }
+}
 
 /// Makes a table with these headings.
 pub(super) fn table<const N: usize>(
@@ -45,7 +105,7 @@ pub(super) fn cell(value: &Value) -> String {
 }
 
 pub(super) fn print_json(value: &Value) -> Result<ExitCode> {
-    println!("{}", serde_json::to_string_pretty(value)?);
+    outln!("{}", serde_json::to_string_pretty(value)?);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -54,6 +114,6 @@ pub(super) fn print_done(args: &ServerArgs, response: &Value, summary: &str) -> 
     if args.json {
         return print_json(response);
     }
-    println!("{summary}");
+    outln!("{summary}");
     Ok(ExitCode::SUCCESS)
 }

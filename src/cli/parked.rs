@@ -85,7 +85,7 @@ async fn list(args: &ServerArgs) -> Result<ExitCode> {
             item.reason,
         ]
     });
-    println!(
+    outln!(
         "{}",
         table(["id", "campaign", "codebase", "since", "reason"], rows)
     );

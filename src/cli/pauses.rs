@@ -74,7 +74,7 @@ async fn list(args: &ServerArgs) -> Result<ExitCode> {
             pause.until.unwrap_or_default(),
         ]
     });
-    println!(
+    outln!(
         "{}",
         table(["kind", "name", "reason", "since", "until"], rows)
     );

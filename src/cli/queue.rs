@@ -54,7 +54,7 @@ async fn list(args: &ServerArgs, limit: usize) -> Result<ExitCode> {
             item.context.unwrap_or_default(),
         ]
     });
-    println!(
+    outln!(
         "{}",
         table(["id", "campaign", "codebase", "command", "context"], rows)
     );
@@ -84,18 +84,18 @@ async fn explain(args: &ServerArgs, id: i64) -> Result<ExitCode> {
         ("position", explanation.position.to_string()),
     ]
     .map(|(name, value)| [name.to_owned(), value]);
-    println!(
+    outln!(
         "{}",
         table(["fact", "value"], facts.into_iter().chain(score))
     );
     if explanation.blockers.is_empty() {
-        println!("a worker that asks gets it when its turn comes");
+        outln!("a worker that asks gets it when its turn comes");
     }
     for blocker in explanation.blockers {
         let until = blocker
             .until
             .map_or_else(String::new, |until| format!(" (until {until})"));
-        println!("not assigned: {}: {}{until}", blocker.kind, blocker.detail);
+        outln!("not assigned: {}: {}{until}", blocker.kind, blocker.detail);
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -3,13 +3,13 @@
 use super::{
     client::{Server, ServerArgs},
     logs::{self, LogsArgs},
-    output::{cell, duration, print_done, print_json, short, table},
+    output::{cell, duration, print_bytes, print_done, print_json, short, table},
 };
 use crate::adapters::wire::RunResponse;
 use anyhow::Result;
 use clap::Subcommand;
 use serde_json::Value;
-use std::{io::Write, process::ExitCode};
+use std::process::ExitCode;
 
 /// Runs.
 #[derive(Debug, Subcommand)]
@@ -72,7 +72,7 @@ async fn list(args: &ServerArgs, limit: usize) -> Result<ExitCode> {
             result.finish_time,
         ]
     });
-    println!(
+    outln!(
         "{}",
         table(
             [
@@ -102,7 +102,7 @@ async fn show(args: &ServerArgs, id: &str, with_logs: bool) -> Result<ExitCode> 
     if with_logs {
         for name in run.parse()?.result.logfilenames {
             if !args.json {
-                println!("--- {name}");
+                outln!("--- {name}");
             }
             print_log(&server, id, &name).await?;
         }
@@ -117,7 +117,7 @@ fn print_facts(run: &Value) {
         .into_iter()
         .flatten()
         .filter(|(_, value)| !value.is_null());
-    println!(
+    outln!(
         "{}",
         table(
             ["fact", "value"],
@@ -129,9 +129,10 @@ fn print_facts(run: &Value) {
 /// Copies a log to standard output as it arrives.
 async fn print_log(server: &Server, id: &str, name: &str) -> Result<()> {
     let mut response = server.get_raw(&["log", id, name], &[]).await?;
-    let mut out = std::io::stdout().lock();
     while let Some(chunk) = response.chunk().await? {
-        out.write_all(&chunk)?;
+        if !print_bytes(&chunk) {
+            break;
+        }
     }
-    Ok(out.flush()?)
+    Ok(())
 }

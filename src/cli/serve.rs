@@ -9,7 +9,7 @@ use anyhow::Result;
 use clap::Args;
 use figment::value::{Dict, Value};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use std::{net::IpAddr, path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// The layers of the settings: files, then the environment (`JANITOR_RUNNER_…`), then these flags.
@@ -30,12 +30,12 @@ pub(super) struct ServeArgs {
     /// Port of the admin API [default: 9911]
     #[arg(long)]
     port: Option<u16>,
-    /// Port of the public API for workers [default: 9919]
+    /// Port of the public API for workers, 0 for none [default: 9919]
     #[arg(long)]
     public_port: Option<u16>,
-    /// IP address of both APIs [default: 127.0.0.1]
-    #[arg(long, value_parser = address)]
-    listen_address: Option<IpAddr>,
+    /// IP address or host name of both APIs [default: 127.0.0.1]
+    #[arg(long)]
+    listen_address: Option<String>,
     /// Assign items without probing their branches
     #[arg(long)]
     use_cached_only: bool,
@@ -71,15 +71,6 @@ pub(super) struct ServeArgs {
     post_check: Option<String>,
 }
 
-/// Parses an address. The Python runner takes names too, and `localhost` is its default.
-fn address(text: &str) -> Result<IpAddr, String> {
-    if text == "localhost" {
-        return Ok(IpAddr::from([127, 0, 0, 1]));
-    }
-    text.parse()
-        .map_err(|_| format!("{text:?} is not an IP address"))
-}
-
 impl ServeArgs {
     fn flags(&self) -> Flags {
         let mut flags = Dict::new();
@@ -94,11 +85,7 @@ impl ServeArgs {
         set("logs", text(&self.logs));
         set("port", self.port.map(Value::from));
         set("public_port", self.public_port.map(Value::from));
-        set(
-            "listen_address",
-            self.listen_address
-                .map(|address| address.to_string().into()),
-        );
+        set("listen_address", text(&self.listen_address));
         set("use_cached_only", self.use_cached_only.then(|| true.into()));
         set(
             "backup_directory",
@@ -174,7 +161,7 @@ pub(super) async fn serve(args: ServeArgs) -> Result<ExitCode> {
     let running = bootstrap::start(&loaded.settings).await?;
     tracing::info!(
         admin = %running.admin,
-        public = %running.public,
+        public = %running.public.map_or("none".to_owned(), |public| public.to_string()),
         "serving; the API is described at http://{}/docs",
         running.admin
     );

@@ -24,15 +24,16 @@ pub(super) async fn status(args: ServerArgs) -> Result<ExitCode> {
         .finished
         .get("last_hour")
         .map_or((0, 0), |finished| (finished.total, finished.failure));
-    println!(
+    outln!(
         "queued {}, running {}, finished in the last hour {total} ({failure} failed)",
-        stats.queue_length, stats.active_runs
+        stats.queue_length,
+        stats.active_runs
     );
     if !status.processing.is_empty() {
         print_active_runs(&status.processing);
     }
     for (host, until) in &status.rate_limit_hosts {
-        println!("{host} is rate limited until {until}");
+        outln!("{host} is rate limited until {until}");
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -49,7 +50,7 @@ fn print_active_runs(runs: &[ActiveRunResponse]) {
             duration(keepalive_age),
         ]
     });
-    println!(
+    outln!(
         "{}",
         table(
             [

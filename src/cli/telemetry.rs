@@ -1,9 +1,10 @@
 //! Logs of this process: text for people, JSON lines for machines.
 
+use super::log_writer::LogWriter;
 use crate::settings::LogFormat;
 use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
-use std::{error::Error, fmt};
+use std::{error::Error, fmt, panic::PanicHookInfo, sync::OnceLock, time::Duration};
 use tracing::{
     Event, Level, Subscriber,
     field::{Field, Visit},
@@ -18,7 +19,14 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
-/// Starts logging to standard error.
+/// How long the process waits at its end for lines that are not written yet.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The writer of this process, once logging has started.
+static WRITER: OnceLock<LogWriter> = OnceLock::new();
+
+/// Starts logging to standard error. Neither logging nor a panic waits for whoever reads that, or
+/// fails when nobody does.
 ///
 /// # Errors
 ///
@@ -26,9 +34,12 @@ use tracing_subscriber::{
 pub(super) fn start(filter: &str, format: LogFormat) -> Result<()> {
     let filter = EnvFilter::try_new(filter)
         .with_context(|| format!("telemetry.log: {filter:?} is not a filter"))?;
+    let writer = LogWriter::start(std::io::stderr()).context("start logging")?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+        // The subscriber would print its own failures with a macro that panics.
+        .log_internal_errors(false)
+        .with_writer(writer.clone());
     let started = match format {
         LogFormat::Text => builder
             .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
@@ -36,7 +47,32 @@ pub(super) fn start(filter: &str, format: LogFormat) -> Result<()> {
         LogFormat::Json => builder.event_format(JsonLines { gcp: false }).try_init(),
         LogFormat::Gcp => builder.event_format(JsonLines { gcp: true }).try_init(),
     };
-    started.map_err(|e| anyhow::anyhow!("start logging: {e}"))
+    started.map_err(|e| anyhow::anyhow!("start logging: {e}"))?;
+    WRITER.get_or_init(|| writer);
+    // The usual hook prints to standard error itself, and waits for its reader.
+    std::panic::set_hook(Box::new(log_panic));
+    Ok(())
+}
+
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    let at = panic.location().map(ToString::to_string);
+    tracing::error!(
+        at = at.unwrap_or_default(),
+        thread = std::thread::current().name().unwrap_or_default(),
+        "a defect: {}",
+        panic.payload_as_str().unwrap_or("a panic without words")
+    );
+    // The process ends with its main thread, and nothing else would wait for the line.
+    if std::thread::current().name() == Some("main") {
+        flush();
+    }
+}
+
+/// Waits until the log is written, but not for long: nobody may read it.
+pub(super) fn flush() {
+    if let Some(writer) = WRITER.get() {
+        writer.flush(FLUSH_TIMEOUT);
+    }
 }
 
 /// Formats events as one JSON object a line, with the causes of errors.

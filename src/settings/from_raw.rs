@@ -297,9 +297,10 @@ pub(super) fn settings(mut raw: Raw) -> Result<Settings, Invalid> {
         spool: raw.spool,
         upload_memory: usize::try_from(raw.limits.upload_memory.0)
             .map_err(|e| Invalid::new("limits.upload_memory", e.to_string()))?,
-        listen_address: raw.listen_address,
+        listen_address: filled(Some(raw.listen_address))
+            .ok_or_else(|| Invalid::new("listen_address", "must not be empty"))?,
         port: raw.port,
-        public_port: raw.public_port,
+        public_port: Some(raw.public_port).filter(|port| *port != 0),
         poll: poll(&raw.watch, raw.keepalive_interval_seconds)?,
         guarded_http: guarded_http(&raw.backchannel, filled(raw.user_agent))?,
         shutdown: Duration::from_secs(raw.shutdown_seconds.into()),

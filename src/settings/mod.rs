@@ -13,6 +13,7 @@ mod janitor_conf;
 mod origin;
 mod raw;
 mod schema;
+mod secrets;
 mod show;
 mod size;
 mod stores;

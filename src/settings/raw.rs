@@ -8,7 +8,7 @@ use super::size::Size;
 use crate::domain::{publish::PublishMode, retry::Afterwards};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
-use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
+use std::{collections::BTreeMap, path::PathBuf};
 
 /// Makes all keys of a table optional in the schema: lower layers have those that a file lacks.
 fn layered(schema: &mut Schema) {
@@ -28,7 +28,8 @@ fn afterwards(_: &mut SchemaGenerator) -> Schema {
 
 /// The settings of janitor-runner.
 ///
-/// In URLs, `{file:PATH}` and `{env:NAME}` are replaced by the secret that is kept there.
+/// In URLs, `{file:PATH}` and `{env:NAME}` are replaced by the secret that is kept there, escaped
+/// for its place in the URL.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[schemars(title = "Settings of janitor-runner", transform = layered)]
 #[serde(deny_unknown_fields)]
@@ -43,7 +44,8 @@ pub(super) struct Raw {
     /// `"redis://localhost/"`.
     pub(super) coordination: Option<String>,
     /// Names the Redis server where the Janitor's other services subscribe to events. Default:
-    /// none, no events leave the process. Example: `"redis://localhost/"`.
+    /// none, no events leave the process. Example: `"redis://localhost/"` or
+    /// `"unix:/run/redis/redis.sock"`.
     pub(super) events: Option<String>,
     /// Chooses the store of artifacts: a directory (files are `RUN_ID/NAME`), `gs://BUCKET/` or
     /// `s3://BUCKET/`. Default: `"./data/artifacts"`. Example: `"gs://example-artifacts/"`.
@@ -59,11 +61,12 @@ pub(super) struct Raw {
     /// process needs its own. Default: none, no fallback. Example:
     /// `"/var/lib/janitor-runner/backup"`.
     pub(super) backup_directory: Option<PathBuf>,
-    /// Sets the IP address that both APIs listen on. Default: `"127.0.0.1"`. Example: `"0.0.0.0"`.
-    pub(super) listen_address: IpAddr,
+    /// Sets the address that both APIs listen on: an IP address, or the name of a host, which is
+    /// looked up once at the start. Default: `"127.0.0.1"`. Example: `"0.0.0.0"`.
+    pub(super) listen_address: String,
     /// Sets the port of the admin API; 0 chooses a free one. Default: `9911`.
     pub(super) port: u16,
-    /// Sets the port of the public API for workers; 0 chooses a free one. Default: `9919`.
+    /// Sets the port of the public API for workers; 0 means no public API. Default: `9919`.
     pub(super) public_port: u16,
     /// Sets how many minutes a worker may send no heartbeat and respond to no ping before its run
     /// is ended. Default: `60`.

@@ -2,38 +2,13 @@
 
 use super::{
     raw::{RawGcs, RawPostgres, RawS3},
+    secrets::with_secrets,
     validate::{at_least_one, filled},
     values::{FileStore, GcsCredentials, GcsSettings, PostgresSettings, S3Settings, StoreChoice},
 };
 use crate::domain::Invalid;
 use std::time::Duration;
 use url::Url;
-
-/// Replaces `{file:PATH}` and `{env:NAME}` in a text by the secrets that are kept there.
-fn with_secrets(field: &str, text: &str) -> Result<String, Invalid> {
-    let (mut out, mut rest) = (String::new(), text);
-    while let Some((before, (from, after))) = rest
-        .split_once('{')
-        .and_then(|(before, rest)| Some((before, rest.split_once('}')?)))
-    {
-        let secret = match from.split_once(':') {
-            Some(("file", path)) => std::fs::read_to_string(path)
-                .map_err(|e| Invalid::new(field, format!("{path}: {e}")))?,
-            Some(("env", name)) => std::env::var(name)
-                .map_err(|_| Invalid::new(field, format!("the environment has no {name}")))?,
-            _ => {
-                return Err(Invalid::new(
-                    field,
-                    "braces stand for {file:PATH} or {env:NAME}",
-                ));
-            }
-        };
-        out += before;
-        out += secret.trim_end_matches(['\r', '\n']);
-        rest = after;
-    }
-    Ok(out + rest)
-}
 
 /// Reads the key `store`.
 pub(super) fn store(text: &str, postgres: &RawPostgres) -> Result<StoreChoice, Invalid> {
@@ -71,11 +46,38 @@ pub(super) fn redis(field: &str, text: Option<&str>) -> Result<Option<String>, I
     };
     let text = with_secrets(field, text)?;
     let url = Url::parse(&text).map_err(|e| Invalid::new(field, format!("is not a URL: {e}")))?;
-    if matches!(url.scheme(), "redis" | "rediss") {
-        Ok(Some(text))
-    } else {
-        Err(Invalid::new(field, "is not a redis:// URL"))
+    match url.scheme() {
+        "redis" | "rediss" => Ok(Some(text)),
+        "unix" | "redis+unix" => redis_socket(field, url).map(Some),
+        _ => Err(Invalid::new(
+            field,
+            "is none of redis://…, rediss://… and unix:/PATH",
+        )),
     }
+}
+
+/// Reads the URL of a Redis server's socket. Python's client has the user before the path and calls
+/// the password `password`; ours has both in the query.
+fn redis_socket(field: &str, mut url: Url) -> Result<String, Invalid> {
+    let invalid = |reason: &str| Invalid::new(field, reason);
+    if url.host_str().is_some_and(|host| !host.is_empty()) || url.path().len() < 2 {
+        return Err(invalid("names no socket, as unix:/run/redis.sock does"));
+    }
+    let names = |name: &str| match name {
+        "password" => "pass".to_owned(),
+        "username" => "user".to_owned(),
+        _ => name.to_owned(),
+    };
+    let query: Vec<(String, String)> = url
+        .query_pairs()
+        .map(|(name, value)| (names(&name), value.into_owned()))
+        .collect();
+    if query.is_empty() {
+        url.set_query(None);
+    } else {
+        url.query_pairs_mut().clear().extend_pairs(query);
+    }
+    Ok(url.into())
 }
 
 fn bucket(field: &str, url: &str) -> Result<String, Invalid> {

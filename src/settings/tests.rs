@@ -31,7 +31,7 @@ fn flags_override_files() {
     let flags = Flags(map! { "port".to_owned() => 3_u16.into() });
     let settings = load(&[file.path().to_owned()], flags).unwrap().settings;
     assert_eq!(settings.port, 3);
-    assert_eq!(settings.public_port, 2);
+    assert_eq!(settings.public_port, Some(2));
 }
 
 #[test]
@@ -203,4 +203,73 @@ fn every_publish_mode_and_afterwards_of_the_schema_is_accepted() {
         let text = format!("[[retry]]\nname = \"r\"\nattempts = 1\nthen = {then}");
         assert!(load_text(&text).is_ok(), "{text}");
     }
+}
+
+#[test]
+fn janitor_conf_is_read_as_editors_and_protobuf_write_it() {
+    let plain = "committer: \"A <a@b>\"\ncampaign {\n  name: \"aa\"\n  command: \"x\"\n}\n";
+    for text in [
+        plain.to_owned(),
+        format!("\u{feff}{plain}"),
+        plain.replace('\n', "\r\n"),
+        "# a comment\ncampaign\n{\n name: \"aa\"\n command: \"x\"\n}\ncommitter: 'A <a@b>'"
+            .to_owned(),
+        "campaign # why\n\n{ name: 'aa'; command: 'x'; };\ncommitter: 'A <a@b>';".to_owned(),
+        "committer: 'A <a@b>', origin: 'o', campaign { name: 'aa', command: 'x', },".to_owned(),
+        "committer: 'A <a@b>'; novelty: 5; campaign < command: 'x'; name: 'aa' >".to_owned(),
+        "novelty { a: 1; }; committer: 'A <a@b>' campaign: [{ name: 'aa' command: 'x' }]"
+            .to_owned(),
+    ] {
+        let loaded = load_text(&text).unwrap_or_else(|e| panic!("{text}: {e}"));
+        let coordinator = loaded.settings.coordinator;
+        assert_eq!(coordinator.committer.as_deref(), Some("A <a@b>"), "{text}");
+        let campaigns = &coordinator.campaigns.campaigns;
+        assert_eq!(campaigns.len(), 1, "{text}");
+        assert_eq!(campaigns[0].command.as_deref(), Some("x"), "{text}");
+    }
+}
+
+#[test]
+fn toml_may_begin_with_a_byte_order_mark() {
+    let settings = load_text("\u{feff}port = 5\r\n").unwrap().settings;
+    assert_eq!(settings.port, 5);
+}
+
+#[test]
+fn redis_may_be_a_socket() {
+    for (url, used) in [
+        ("unix:/run/redis.sock", "unix:/run/redis.sock"),
+        ("unix:///run/redis.sock?db=2", "unix:///run/redis.sock?db=2"),
+        (
+            "redis+unix:///run/r.sock?db=1&password=p%40",
+            "redis+unix:///run/r.sock?db=1&pass=p%40",
+        ),
+        ("rediss://h/", "rediss://h/"),
+    ] {
+        let settings = load_text(&format!("events = {url:?}")).unwrap().settings;
+        assert_eq!(settings.events.as_deref(), Some(used));
+    }
+    for bad in ["unix:", "unix://run/redis.sock", "unix:///", "tcp://h/"] {
+        let error = error_of(&format!("events = {bad:?}"));
+        assert!(error.contains("events"), "{error}");
+    }
+}
+
+#[test]
+fn public_port_zero_is_no_public_api() {
+    assert_eq!(
+        load_text("public_port = 0").unwrap().settings.public_port,
+        None
+    );
+    assert_eq!(load_text("").unwrap().settings.public_port, Some(9919));
+}
+
+#[test]
+fn listen_address_may_be_a_name() {
+    let settings = load_text("listen_address = \"runner.internal\"")
+        .unwrap()
+        .settings;
+    assert_eq!(settings.listen_address, "runner.internal");
+    let error = error_of("listen_address = \"\"");
+    assert!(error.contains("listen_address"), "{error}");
 }

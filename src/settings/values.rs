@@ -3,7 +3,7 @@
 
 use crate::{domain::publish::PublishPolicy, services::CoordinatorConfig};
 use ipnet::IpNet;
-use std::{fmt, net::IpAddr, path::PathBuf, time::Duration};
+use std::{fmt, path::PathBuf, time::Duration};
 use url::Url;
 
 /// The format of log lines.
@@ -179,12 +179,12 @@ pub struct Settings {
     pub spool: PathBuf,
     /// The bytes of each upload that may be buffered in memory.
     pub upload_memory: usize,
-    /// The address that both APIs listen on.
-    pub listen_address: IpAddr,
+    /// The IP address, or the name of the host, that both APIs listen on.
+    pub listen_address: String,
     /// The port of the admin API.
     pub port: u16,
-    /// The port of the public API for workers.
-    pub public_port: u16,
+    /// The port of the public API for workers; none: there is no such API.
+    pub public_port: Option<u16>,
     /// How the watcher polls active runs.
     pub poll: PollSettings,
     /// How requests to workers are guarded.

@@ -15,6 +15,10 @@ use tokio_util::sync::CancellationToken;
 /// The delay after a failure to accept connections, for want of file descriptors for example.
 const RETRY_DELAY: Duration = Duration::from_millis(100);
 
+/// How long connections that were accepted last have to send their request, before those without one
+/// are closed.
+const LAST_REQUEST_DELAY: Duration = Duration::from_millis(100);
+
 /// Returns whether only that one connection failed, and the next one may be accepted at once.
 fn is_of_one_connection(error: &io::Error) -> bool {
     matches!(
@@ -61,5 +65,8 @@ pub async fn serve(listener: TcpListener, router: Router, end: CancellationToken
         });
     }
     drop(listener);
+    // Shutting down closes connections that have sent nothing yet. To a client that has just
+    // connected that is the same as being refused, and some throw a result away then.
+    tokio::time::sleep(LAST_REQUEST_DELAY).await;
     connections.shutdown().await;
 }

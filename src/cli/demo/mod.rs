@@ -110,9 +110,11 @@ pub(super) async fn demo(args: DemoArgs) -> Result<ExitCode> {
     let files: Vec<PathBuf> = std::iter::once(settings_file)
         .chain(args.config.clone())
         .collect();
-    let loaded = settings::load(&files, Flags(Dict::new()))?;
+    let mut loaded = settings::load(&files, Flags(Dict::new()))?;
+    // A free port: another service may use the default one.
+    loaded.settings.public_port = Some(0);
     let running = bootstrap::start(&loaded.settings).await?;
-    println!(
+    outln!(
         "A service on {}, with {WORKERS} workers:",
         loaded.settings.store
     );
@@ -176,7 +178,6 @@ fn write_settings(home: &Path, campaigns: &[Campaign]) -> Result<PathBuf> {
         ),
         "committer = \"Demo Janitor <janitor@localhost>\"".to_owned(),
         "port = 0".to_owned(),
-        "public_port = 0".to_owned(),
     ];
     for campaign in campaigns {
         lines.push(format!(
@@ -250,6 +251,7 @@ async fn start_workers(
     running: &Running,
     shutdown: &Shutdown,
 ) -> Result<JoinSet<Result<(), crate::worker::WorkerError>>> {
+    let public = running.public.context("the demo has a public API")?;
     let mut workers = JoinSet::new();
     for number in 1..=WORKERS {
         let name = format!("demo-{number}");
@@ -263,7 +265,7 @@ async fn start_workers(
             .await?
             .parse()?;
         let config = WorkerConfig {
-            url: format!("http://{}/runner", running.public),
+            url: format!("http://{public}/runner"),
             password: account.password,
             work_dir: home.join("work").join(&name),
             name,
@@ -306,7 +308,7 @@ async fn first_runs(
             if terminal {
                 bar.println(&line);
             } else {
-                eprintln!("{line}");
+                errln!("{line}");
             }
             bar.inc(1);
             first.push(run);

@@ -98,17 +98,17 @@ async fn patch(artifacts: &dyn ArtifactStore, run: &RunId, name: &str) -> Result
 async fn print_diffs(runs: &[ResultResponse], artifacts: &dyn ArtifactStore) -> Result<()> {
     for run in runs.iter().filter(|run| run.code == "success") {
         let name = format!("{}.patch", run.campaign);
-        println!("\n{} on {}:", run.campaign, run.codebase);
+        outln!("\n{} on {}:", run.campaign, run.codebase);
         let Some(patch) = patch(artifacts, &RunId::new(run.log_id.clone()), &name).await? else {
-            println!("  no {name} among the artifacts");
+            outln!("  no {name} among the artifacts");
             continue;
         };
         let lines = diff(&patch);
         for line in lines.iter().take(MAX_DIFF_LINES) {
-            println!("  {}", without_control_characters(line));
+            outln!("  {}", without_control_characters(line));
         }
         if lines.len() > MAX_DIFF_LINES {
-            println!(
+            outln!(
                 "  … and {} more lines in {name}",
                 lines.len() - MAX_DIFF_LINES
             );
@@ -157,33 +157,33 @@ pub(super) async fn show(
     artifacts: &dyn ArtifactStore,
     demo: &Demo<'_>,
 ) -> Result<bool> {
-    println!("{}", runs_table(plan, runs));
+    outln!("{}", runs_table(plan, runs));
     print_diffs(runs, artifacts).await?;
     let queue = scheduled(server, runs.len()).await?;
     let next: Vec<String> = queue
         .iter()
         .map(|item| format!("{} on {}", item.campaign, item.codebase))
         .collect();
-    println!(
+    outln!(
         "\nScheduled to run again, in this order: {}.",
         next.join(", ")
     );
-    println!("Logs: {}/CODEBASE/RUN/worker.log.gz", demo.settings.logs);
-    println!("Artifacts: {}/RUN/CAMPAIGN.patch", demo.settings.artifacts);
-    println!(
+    outln!("Logs: {}/CODEBASE/RUN/worker.log.gz", demo.settings.logs);
+    outln!("Artifacts: {}/RUN/CAMPAIGN.patch", demo.settings.artifacts);
+    outln!(
         "Branches: {}/CODEBASE, branch CAMPAIGN/main",
         demo.home.join("vcs/git").display()
     );
     if demo.kept {
-        println!(
+        outln!(
             "Kept; to look around: janitor-runner --config {} --port 9911 --public-port 9919",
             demo.home.join("runner.toml").display()
         );
     } else {
-        println!("The folder is deleted now; --keep DIR keeps it.");
+        outln!("The folder is deleted now; --keep DIR keeps it.");
     }
     let succeeded = runs.iter().all(|run| expected(plan, run)) && next.len() >= runs.len();
-    println!(
+    outln!(
         "{}",
         if succeeded {
             "Everything went as it should."

@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 
 const SCHEMA: &str = include_str!("janitor.proto");
 const SCHEMA_NAME: &str = "janitor.proto";
+/// The mark that some editors write at the start of a file.
+const BOM: char = '\u{feff}';
 /// Fields that only other services of the Janitor read; they are ignored without a warning.
 const FIELDS_OF_OTHER_SERVICES: [&str; 8] = [
     "origin",
@@ -31,16 +33,23 @@ pub(super) struct JanitorConf {
     settings: Dict,
 }
 
+/// Removes blanks, empty lines and comments from the start.
+fn skip_comments(mut text: &str) -> &str {
+    loop {
+        text = text.trim_start();
+        match text.strip_prefix('#') {
+            Some(comment) => text = comment.split_once('\n').map_or("", |(_, rest)| rest),
+            None => return text,
+        }
+    }
+}
+
 /// Returns whether a text is a `janitor.conf` rather than TOML: its first word is followed by `:`,
-/// `{` or `<`.
+/// `{` or `<`, maybe on another line.
 pub(super) fn is_janitor_conf(text: &str) -> bool {
-    let first = text
-        .lines()
-        .map(str::trim)
-        .find(|line| !line.is_empty() && !line.starts_with('#'))
-        .unwrap_or_default();
+    let first = skip_comments(text.trim_start_matches(BOM));
     let after = first.trim_start_matches(|c: char| c.is_ascii_alphanumeric() || c == '_');
-    after.len() < first.len() && after.trim_start().starts_with([':', '{', '<'])
+    after.len() < first.len() && skip_comments(after).starts_with([':', '{', '<'])
 }
 
 fn schema() -> Result<MessageDescriptor, SettingsError> {
@@ -78,7 +87,7 @@ impl JanitorConf {
     /// Returns an error that names the file when the text is not in protobuf's text format.
     pub(super) fn read(path: &Path, text: &str) -> Result<(Self, Vec<String>), SettingsError> {
         let wrong = |what: String| SettingsError(format!("{}: {what}", path.display()));
-        let schema = schema()?;
+        let (text, schema) = (text.trim_start_matches(BOM), schema()?);
         let known = scan::known_fields(text, &schema, &FIELDS_OF_OTHER_SERVICES).map_err(wrong)?;
         let message = DynamicMessage::parse_text_format(schema, &known.text)
             .map_err(|e| wrong(e.to_string()))?;

@@ -103,9 +103,16 @@ impl<'a> Scanner<'a> {
                 None if depth == 0 => return Ok(()),
                 None => return Err("a message does not end".into()),
                 Some(Token::Sign('}' | '>')) if depth > 0 => return Ok(()),
-                Some(Token::Sign(',' | ';')) => self.at += 1,
+                Some(Token::Sign(',' | ';')) => self.separator(),
                 Some(_) => self.field(schema, depth)?,
             }
+        }
+    }
+
+    /// Blanks out a separator. It means nothing, and without its field the library would reject it.
+    fn separator(&mut self) {
+        if let Some((_, start, end)) = self.next() {
+            self.out.push((start, end));
         }
     }
 
