@@ -5,11 +5,12 @@ use crate::adapters::off_thread;
 use axum::{
     Json,
     body::Bytes,
-    extract::{FromRequest, FromRequestParts, Path, Query, Request},
+    extract::{FromRequest, FromRequestParts, Path, Query, RawPathParams, Request},
     http::{StatusCode, header, request::Parts},
 };
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::{DeserializeOwned, IgnoredAny};
+use serde_json::Value;
 use std::{sync::Arc, time::Duration};
 use tokio::time::timeout;
 
@@ -71,6 +72,48 @@ pub async fn read_body(request: Request, limit: u64) -> Result<Bytes, ApiError> 
         })
 }
 
+/// Rejects text with NUL bytes: Postgres cannot store them, and no other store should accept what
+/// one cannot keep.
+fn nul(status: StatusCode, field: &str) -> ApiError {
+    ApiError::problem(status, format!("{field}: must not contain NUL bytes")).with("field", field)
+}
+
+/// Returns the path of the first text with a NUL byte in it: `[0].name`.
+fn find_nul(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => text.contains('\0').then(String::new),
+        Value::Array(values) => values
+            .iter()
+            .enumerate()
+            .find_map(|(index, value)| Some(format!("[{index}]{}", find_nul(value)?))),
+        Value::Object(fields) => fields.iter().find_map(|(name, value)| {
+            let inner = match find_nul(value) {
+                Some(inner) => inner,
+                None if name.contains('\0') => String::new(),
+                None => return None,
+            };
+            Some(format!(".{}{inner}", name.replace('\0', "\u{fffd}")))
+        }),
+        _ => None,
+    }
+}
+
+/// Checks that no text in well-formed JSON has a NUL byte, which can only be there escaped.
+fn check_nul(bytes: &[u8]) -> Result<(), ApiError> {
+    const ESCAPED: &[u8] = b"\\u0000";
+    if !bytes.windows(ESCAPED.len()).any(|window| window == ESCAPED) {
+        return Ok(());
+    }
+    let found = serde_json::from_slice(bytes)
+        .ok()
+        .and_then(|v| find_nul(&v));
+    found.map_or(Ok(()), |path| {
+        let path = path.trim_start_matches('.');
+        let field = if path.is_empty() { "the body" } else { path };
+        Err(nul(StatusCode::UNPROCESSABLE_ENTITY, field))
+    })
+}
+
 /// Parses JSON: 400 when it is not well-formed, 422 when it is not of the expected type.
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     let bytes = if bytes.iter().all(u8::is_ascii_whitespace) {
@@ -99,6 +142,7 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     json.end().map_err(|error| {
         ApiError::problem(StatusCode::BAD_REQUEST, format!("the body: {error}"))
     })?;
+    check_nul(bytes)?;
     Ok(value)
 }
 
@@ -131,6 +175,11 @@ impl<T: DeserializeOwned + Send> FromRequestParts<Arc<AppState>> for AppPath<T> 
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<AppState>) -> Result<Self, ApiError> {
+        if let Ok(raw) = RawPathParams::from_request_parts(parts, app).await
+            && let Some((name, _)) = raw.iter().find(|(_, value)| value.contains('\0'))
+        {
+            return Err(nul(StatusCode::BAD_REQUEST, name));
+        }
         let path = Path::<T>::from_request_parts(parts, app).await;
         path.map(|Path(value)| Self(value))
             .map_err(|error| ApiError::problem(StatusCode::BAD_REQUEST, error.body_text()))
@@ -144,6 +193,13 @@ impl<T: DeserializeOwned + Send> FromRequestParts<Arc<AppState>> for AppQuery<T>
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<AppState>) -> Result<Self, ApiError> {
+        let raw = parts.uri.query().unwrap_or_default();
+        if let Some((name, _)) = url::form_urlencoded::parse(raw.as_bytes())
+            .find(|(name, value)| name.contains('\0') || value.contains('\0'))
+        {
+            let name = name.replace('\0', "\u{fffd}");
+            return Err(nul(StatusCode::BAD_REQUEST, &name));
+        }
         let query = Query::<T>::from_request_parts(parts, app).await;
         query
             .map(|Query(value)| Self(value))

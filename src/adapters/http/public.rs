@@ -24,8 +24,11 @@ fn credentials(headers: &HeaderMap) -> Option<(String, String)> {
     if !scheme.eq_ignore_ascii_case("basic") {
         return None;
     }
+    // No account has a NUL byte in its name, and Postgres cannot look for one.
     let decoded = String::from_utf8(BASE64_STANDARD.decode(encoded.trim()).ok()?).ok()?;
-    let (name, password) = decoded.split_once(':')?;
+    let (name, password) = decoded
+        .split_once(':')
+        .filter(|_| !decoded.contains('\0'))?;
     Some((name.to_owned(), password.to_owned()))
 }
 

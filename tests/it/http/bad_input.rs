@@ -1,8 +1,28 @@
 //! Malformed requests: each gets a clear response, never a 500, and changes nothing.
 
-use super::server;
-use crate::support::process::send;
+use crate::support::{
+    process::{Server, send},
+    servers,
+};
 use serde_json::json;
+use tempfile::TempDir;
+
+/// A server with the workers w1 and w2 on each kind of store.
+async fn servers() -> Vec<(TempDir, Server)> {
+    let mut started = vec![];
+    for store in ["memory:", "sled:HOME/db", "postgres"] {
+        let home = tempfile::tempdir().unwrap();
+        let store = match store {
+            "postgres" => servers::database().await,
+            other => other.replace("HOME", home.path().to_str().unwrap()),
+        };
+        let server = Server::start(home.path(), &store, "").await;
+        server.add_worker("w1", "secret1").await;
+        server.add_worker("w2", "secret2").await;
+        started.push((home, server));
+    }
+    started
+}
 
 /// Requests with an invalid body: path, body, status, and the field that the response names, if any.
 const INVALID_JSON: &[(&str, &str, u16, &str)] = &[
@@ -117,6 +137,67 @@ const INVALID_JSON: &[(&str, &str, u16, &str)] = &[
         422,
         "main_branch_revision",
     ),
+    (
+        "/codebases",
+        "[{\"name\": \"ab\", \"web_url\": \"\\ud800\"}]",
+        400,
+        "",
+    ),
+    (
+        "/candidates",
+        "[{\"codebase\": \"bad-a\", \"campaign\": \"a\\u0000\"}]",
+        422,
+        "[0].campaign",
+    ),
+    (
+        "/candidates",
+        "[{\"codebase\": \"bad-a\", \"campaign\": \"gen\", \"publish-policy\": \"\\u0000\"}]",
+        422,
+        "[0].publish-policy",
+    ),
+    (
+        "/candidates",
+        "[{\"codebase\": \"bad-a\", \"campaign\": \"gen\", \"followup_for\": [\"\\u0000\"]}]",
+        422,
+        "[0].followup_for[0]",
+    ),
+    ("/schedule", "{\"run_id\": \"\\u0000\"}", 422, "run_id"),
+    (
+        "/schedule-control",
+        "{\"run_id\": \"\\u0000\", \"main_branch_revision\": \"r\"}",
+        422,
+        "run_id",
+    ),
+    (
+        "/active-runs",
+        "{\"worker\": \"w1\", \"worker_link\": \"\\u0000\"}",
+        422,
+        "worker_link",
+    ),
+    (
+        "/pauses",
+        "{\"kind\": \"host\", \"name\": \"a\\u0000\", \"reason\": \"x\"}",
+        422,
+        "name",
+    ),
+    (
+        "/pauses",
+        "{\"kind\": \"host\", \"name\": \"a\", \"reason\": \"\\u0000\"}",
+        422,
+        "reason",
+    ),
+    (
+        "/admin/workers",
+        "{\"name\": \"ab\", \"link\": \"\\u0000\"}",
+        422,
+        "link",
+    ),
+    (
+        "/admin/workers",
+        "{\"name\": \"ab\", \"password\": \"\\u0000\"}",
+        422,
+        "password",
+    ),
     ("/active-runs", "[]", 422, ""),
     ("/active-runs", "{\"worker\": \"w\\u0000\"}", 422, "worker"),
     (
@@ -162,7 +243,12 @@ const INVALID_JSON: &[(&str, &str, u16, &str)] = &[
 
 #[tokio::test]
 async fn invalid_json_is_rejected_with_the_field() {
-    let (_home, server) = server().await;
+    for (_home, server) in servers().await {
+        reject_invalid_json(&server).await;
+    }
+}
+
+async fn reject_invalid_json(server: &Server) {
     server.queue("bad-a", "gen").await;
     let before = (
         server.get("/codebases").await,
@@ -194,7 +280,12 @@ async fn invalid_json_is_rejected_with_the_field() {
 
 #[tokio::test]
 async fn deeply_nested_json_is_rejected() {
-    let (_home, server) = server().await;
+    for (_home, server) in servers().await {
+        reject_deep_json(&server).await;
+    }
+}
+
+async fn reject_deep_json(server: &Server) {
     let deep = "[".repeat(200_000);
     let (status, _) = send(
         server
@@ -209,7 +300,12 @@ async fn deeply_nested_json_is_rejected() {
 
 #[tokio::test]
 async fn wrong_methods_types_and_paths_are_rejected() {
-    let (_home, server) = server().await;
+    for (_home, server) in servers().await {
+        reject_wrong_paths(&server).await;
+    }
+}
+
+async fn reject_wrong_paths(server: &Server) {
     for (method, path, status) in [
         ("PUT", "/codebases", 405),
         ("DELETE", "/status", 405),
@@ -217,7 +313,7 @@ async fn wrong_methods_types_and_paths_are_rejected() {
         ("GET", "/queue?limit=-1", 400),
         ("GET", "/queue?limit=many", 400),
         ("GET", "/queue/position?codebase=ab", 400),
-        ("GET", "/queue/position?codebase=%00&campaign=gen", 422),
+        ("GET", "/queue/position?codebase=%00&campaign=gen", 400),
         ("DELETE", "/candidates/abc", 400),
         ("DELETE", "/candidates/99999999999999999999", 400),
         ("DELETE", "/candidates/7", 404),
@@ -234,4 +330,99 @@ async fn wrong_methods_types_and_paths_are_rejected() {
         .header("Content-Type", "text/xml")
         .body("<a/>");
     assert_eq!(send(typed).await.0, 415);
+}
+
+/// Requests with a NUL byte in the path or the query: method, path, and the field that the response
+/// names.
+const NUL_BYTES: &[(&str, &str, &str)] = &[
+    ("GET", "/runs/%00", "run_id"),
+    ("POST", "/runs/a%00", "run_id"),
+    ("GET", "/active-runs/%00", "run_id"),
+    ("POST", "/active-runs/%00/finish", "run_id"),
+    ("POST", "/kill/%00", "run_id"),
+    ("GET", "/log/%00", "run_id"),
+    ("GET", "/log/x/%00.log", "name"),
+    (
+        "GET",
+        "/queue/position?codebase=ab&campaign=%00",
+        "campaign",
+    ),
+    ("DELETE", "/admin/workers/%00", "name"),
+    ("POST", "/admin/workers/%00/rotate", "name"),
+    ("DELETE", "/pauses?kind=host&name=%00", "name"),
+    ("DELETE", "/limits?kind=host&name=%00", "name"),
+    ("GET", "/parked?campaign=%00", "campaign"),
+    ("GET", "/runs?limit=%00", "limit"),
+    ("GET", "/queue?x%00=1", "x"),
+];
+
+#[tokio::test]
+async fn nul_bytes_are_rejected_with_the_field() {
+    for (_home, server) in servers().await {
+        for (method, path, field) in NUL_BYTES {
+            let (status, response) = send(server.request(method, path)).await;
+            assert_eq!(
+                status, 400,
+                "{method} {path} on {}: {response}",
+                server.store
+            );
+            assert!(
+                response["field"]
+                    .as_str()
+                    .is_some_and(|named| named.starts_with(field)),
+                "{method} {path}: {response} does not name {field}"
+            );
+        }
+        for name in ["w\0", "w1\0", "\0"] {
+            let login = server
+                .public_request("GET", "/runner/active-runs/x")
+                .basic_auth(name, Some("secret1"));
+            assert_eq!(send(login).await.0, 401, "{}", server.store);
+        }
+        let login = server
+            .public_request("GET", "/runner/active-runs/x")
+            .basic_auth("w1", Some("secret1\0"));
+        assert_eq!(send(login).await.0, 401, "{}", server.store);
+        assert_eq!(server.get("/ready").await.0, 200);
+    }
+}
+
+#[tokio::test]
+async fn commands_with_an_open_quote_are_rejected() {
+    for (_home, server) in servers().await {
+        server.queue("bad-a", "gen").await;
+        let uploaded = server
+            .post(
+                "/candidates",
+                &json!([
+                    { "codebase": "bad-a", "campaign": "gen", "command": "x # don't" },
+                    { "codebase": "bad-a", "campaign": "gen", "command": "" },
+                ]),
+            )
+            .await;
+        assert_eq!(uploaded.0, 200, "{uploaded:?}");
+        assert_eq!(uploaded.1["invalid_command"], json!(["x # don't"]));
+        assert_eq!(uploaded.1["success"].as_array().unwrap().len(), 1);
+        let queued = server.get("/queue").await.1;
+        assert_ne!(queued[0]["command"], "", "{queued}");
+    }
+}
+
+#[tokio::test]
+async fn command_of_an_assignment_stays_as_written() {
+    for (_home, server) in servers().await {
+        server.queue("bad-a", "gen").await;
+        for (command, rest) in [
+            ("A=1 x >> f", "x >> f"),
+            ("A='1' a | b", "a | b"),
+            ("A=\"1\"  tidy  \"$HOME\" # why", "tidy  \"$HOME\" # why"),
+        ] {
+            let candidate = json!({ "codebase": "bad-a", "campaign": "gen", "command": command });
+            let uploaded = server.post("/candidates", &json!([candidate])).await;
+            assert_eq!(uploaded.0, 200, "{uploaded:?}");
+            let next = server.get("/active-runs/+peek").await.1;
+            assert_eq!(next["codemod"]["command"], rest, "{next}");
+            assert_eq!(next["env"]["A"], "1", "{next}");
+        }
+    }
 }

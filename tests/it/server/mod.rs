@@ -2,7 +2,10 @@
 //! worker and the command line.
 
 mod commands;
+mod compatibility;
 mod crash;
 mod golden;
+mod log_readers;
 mod old_stores;
+mod sockets;
 mod worker;

@@ -157,13 +157,12 @@ impl Server {
             .append(true)
             .open(self.home.join("server.log"))
             .unwrap();
-        let child = Command::new(&self.program[0])
-            .args(&self.program[1..])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap();
+        self.run_with(log).await;
+    }
+
+    /// Starts the process with another standard error, and waits until it is ready.
+    pub async fn run_with(&mut self, stderr: impl Into<Stdio>) {
+        let child = self.command().stderr(stderr).spawn().unwrap();
         self.child = Some(child);
         let started = Instant::now();
         while self
@@ -180,6 +179,16 @@ impl Server {
             );
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    /// The command that starts the process.
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(&self.program[0]);
+        command
+            .args(&self.program[1..])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null());
+        command
     }
 
     pub fn log(&self) -> String {
