@@ -68,15 +68,13 @@ fn words(line: &str) -> String {
     let mut text = String::from(" ");
     let mut after_lower = false;
     for c in line.chars() {
-        if !c.is_alphanumeric() {
-            if !text.ends_with(' ') {
-                text.push(' ');
-            }
-        } else {
+        if c.is_alphanumeric() {
             if c.is_uppercase() && after_lower {
                 text.push(' ');
             }
             text.extend(c.to_lowercase());
+        } else if !text.ends_with(' ') {
+            text.push(' ');
         }
         after_lower = c.is_lowercase();
     }
