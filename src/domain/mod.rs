@@ -16,6 +16,7 @@ pub mod committer;
 pub mod finish;
 pub mod invalid;
 pub mod log_name;
+pub mod manual_schedule;
 pub mod name;
 pub mod pause;
 pub mod publish;
