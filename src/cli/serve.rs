@@ -161,7 +161,7 @@ pub(super) async fn serve(args: ServeArgs) -> Result<ExitCode> {
     let running = bootstrap::start(&loaded.settings).await?;
     tracing::info!(
         admin = %running.admin,
-        public = %running.public.map_or("none".to_owned(), |public| public.to_string()),
+        public = %running.public.map_or_else(|| "none".to_owned(), |public| public.to_string()),
         "serving; the API is described at http://{}/docs",
         running.admin
     );

@@ -6,10 +6,11 @@ use crate::{
         Invalid,
         candidate::Candidate,
         command,
+        manual_schedule::{ManualSchedule, control_command},
         name::{CampaignName, CodebaseName, RunId},
         queue::{Bucket, EnqueueRequest, QueueId, QueueItem, QueueKey},
         run::{ResultCode, Run},
-        schedule::{ManualSchedule, ScheduleFacts, ScheduleRequest, control_command, regular},
+        schedule::{ScheduleFacts, ScheduleRequest, regular},
     },
     ports::{Catalog, Clock, QueueStore, RunStore, ScheduleStore, queue_store::EnqueueBatch},
 };

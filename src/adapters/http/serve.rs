@@ -17,7 +17,7 @@ const RETRY_DELAY: Duration = Duration::from_millis(100);
 
 /// How long connections that were accepted last have to send their request, before those without one
 /// are closed.
-const LAST_REQUEST_DELAY: Duration = Duration::from_millis(100);
+const LAST_REQUEST_DELAY: Duration = Duration::from_millis(200);
 
 /// Returns whether only that one connection failed, and the next one may be accepted at once.
 fn is_of_one_connection(error: &io::Error) -> bool {
