@@ -6,3 +6,8 @@ mod crash;
 mod golden;
 mod old_stores;
 mod worker;
+mod worker_files;
+mod worker_fixture;
+mod worker_git;
+mod worker_lives;
+mod worker_processes;
