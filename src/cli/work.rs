@@ -48,6 +48,10 @@ pub(super) struct WorkArgs {
     /// artifacts
     #[arg(long)]
     build_command: Option<String>,
+    /// Git configuration file of the worker's own git commands, for credentials and the like; the
+    /// user's and the system's are not read
+    #[arg(long)]
+    git_config: Option<PathBuf>,
     /// Seconds to wait when the queue is empty
     #[arg(long, default_value_t = 5)]
     idle: u64,
@@ -90,14 +94,17 @@ pub(super) async fn work(args: WorkArgs) -> Result<ExitCode> {
         backchannel_url: args.backchannel_url,
         timeout: Duration::from_secs(args.timeout),
         build_command: args.build_command,
+        git_config: args.git_config,
+        owns_process: true,
         idle: Duration::from_secs(args.idle),
         until_empty: args.until_empty,
         once: args.once,
     };
     let shutdown = Shutdown::default();
-    let (mut interrupt, mut terminate) = (
+    let (mut interrupt, mut terminate, mut hangup) = (
         signal(SignalKind::interrupt())?,
         signal(SignalKind::terminate())?,
+        signal(SignalKind::hangup())?,
     );
     let signalled = shutdown.clone();
     tokio::spawn(async move {
@@ -105,6 +112,7 @@ pub(super) async fn work(args: WorkArgs) -> Result<ExitCode> {
             tokio::select! {
                 _ = interrupt.recv() => {}
                 _ = terminate.recv() => {}
+                _ = hangup.recv() => {}
             }
         };
         signal().await;
@@ -114,6 +122,11 @@ pub(super) async fn work(args: WorkArgs) -> Result<ExitCode> {
         tracing::info!("stopping the active run");
         signalled.immediate.cancel();
     });
-    run_worker(config, shutdown).await?;
-    Ok(ExitCode::SUCCESS)
+    match run_worker(config, shutdown).await {
+        Err(error) if error.is_usage() => {
+            eprintln!("janitor-runner: {error}");
+            Ok(ExitCode::from(2))
+        }
+        ended => ended.map(|()| ExitCode::SUCCESS).map_err(Into::into),
+    }
 }

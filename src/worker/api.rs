@@ -1,6 +1,6 @@
 //! The runner's HTTP API, as a worker uses it.
 
-use super::{WorkerConfig, WorkerError};
+use super::{WorkerConfig, WorkerError, artifacts::UploadFile, redact::redact, regular_file};
 use crate::{
     adapters::clock::SystemClock,
     domain::time::{self, Time},
@@ -8,6 +8,7 @@ use crate::{
     ports::Clock,
 };
 use chrono::{DateTime, Utc};
+use futures::{TryStreamExt, stream};
 use reqwest::{
     Body, Client, Method, RequestBuilder, Response, StatusCode,
     header::{CONTENT_RANGE, CONTENT_TYPE, DATE},
@@ -15,8 +16,9 @@ use reqwest::{
 };
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 use tokio_util::io::ReaderStream;
+use url::Url;
 
 /// A heartbeat that takes longer is sent again.
 const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -161,8 +163,53 @@ async fn refused(response: Response) -> WorkerError {
     WorkerError::Refused {
         url,
         status,
-        detail: detail.chars().take(500).collect(),
+        detail: start_of(&detail),
     }
+}
+
+/// Makes an error of a response that no runner sends.
+async fn not_a_runner(response: Response) -> WorkerError {
+    let (url, status) = (response.url().to_string(), response.status());
+    let detail = response.text().await.unwrap_or_default();
+    WorkerError::NotARunner {
+        url,
+        detail: format!("{status}: {}", start_of(&detail)),
+    }
+}
+
+/// Returns what is shown of a response.
+fn start_of(detail: &str) -> String {
+    detail.chars().take(500).collect()
+}
+
+/// Returns the URL of the runner, if requests can be sent to it.
+fn checked_url(url: &str) -> Result<String, WorkerError> {
+    let invalid = |reason: String| WorkerError::InvalidUrl {
+        url: redact(url),
+        reason,
+    };
+    let parsed = Url::parse(url).map_err(|error| invalid(error.to_string()))?;
+    if !["http", "https"].contains(&parsed.scheme()) {
+        return Err(invalid(
+            "it begins with neither http:// nor https://".into(),
+        ));
+    }
+    if !parsed.has_host() {
+        return Err(invalid("it has no host".into()));
+    }
+    Ok(url.trim_end_matches('/').to_owned())
+}
+
+/// Makes a part of a file, which is opened only once its turn comes: there may be more files than a
+/// process may have open.
+fn file_part(file: &UploadFile) -> Part {
+    let path = file.path.clone();
+    let open = async move {
+        let file = tokio::fs::File::from_std(regular_file::open(&path)?);
+        Ok::<_, std::io::Error>(ReaderStream::new(file))
+    };
+    let body = Body::wrap_stream(stream::once(open).try_flatten());
+    Part::stream_with_length(body, file.size).file_name(file.name.clone())
 }
 
 impl Api {
@@ -176,7 +223,7 @@ impl Api {
         });
         Ok(Self {
             http: http_client().map_err(WorkerError::Unreachable)?,
-            url: config.url.trim_end_matches('/').to_owned(),
+            url: checked_url(&config.url)?,
             name: config.name.clone(),
             password: config.password.clone(),
             claim_request,
@@ -209,8 +256,13 @@ impl Api {
         match response.status() {
             StatusCode::CREATED => {
                 let now = date_of(&response);
+                let url = response.url().to_string();
+                let body = response.bytes().await.map_err(WorkerError::Unreachable)?;
                 let mut assignment: Assignment =
-                    response.json().await.map_err(WorkerError::Unreachable)?;
+                    serde_json::from_slice(&body).map_err(|error| WorkerError::NotARunner {
+                        url,
+                        detail: format!("201 with no assignment: {error}"),
+                    })?;
                 assignment.lease = assignment
                     .lease_until
                     .as_deref()
@@ -226,11 +278,21 @@ impl Api {
                     Ok(None)
                 } else {
                     Err(WorkerError::Refused {
-                        url: self.url.clone(),
+                        url: redact(&self.url),
                         status: 503,
                         detail,
                     })
                 }
+            }
+            StatusCode::UNAUTHORIZED => Err(WorkerError::LoginRefused {
+                url: response.url().to_string(),
+                name: self.name.clone(),
+            }),
+            StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => {
+                Err(not_a_runner(response).await)
+            }
+            status if status.is_success() || status.is_redirection() => {
+                Err(not_a_runner(response).await)
             }
             _ => Err(refused(response).await),
         }
@@ -300,20 +362,33 @@ impl Api {
         .await
     }
 
-    async fn form(
-        report: &Map<String, Value>,
-        files: &[(String, PathBuf)],
-    ) -> std::io::Result<Form> {
+    fn form(report: &Map<String, Value>, files: &[UploadFile]) -> serde_json::Result<Form> {
         let report = Part::bytes(serde_json::to_vec(report)?).file_name("result.json");
-        let mut form = Form::new().part("metadata", report);
-        for (name, path) in files {
-            let file = tokio::fs::File::open(path).await?;
-            let size = file.metadata().await?.len();
-            let part = Part::stream_with_length(Body::wrap_stream(ReaderStream::new(file)), size)
-                .file_name(name.clone());
-            form = form.part("file", part);
+        let form = Form::new().part("metadata", report);
+        Ok(files
+            .iter()
+            .fold(form, |form, file| form.part("file", file_part(file))))
+    }
+
+    async fn try_finish(
+        &self,
+        id: &str,
+        report: &Map<String, Value>,
+        files: &[UploadFile],
+    ) -> Result<(), WorkerError> {
+        let form = Self::form(report, files)
+            .map_err(|error| WorkerError::io("write the report")(error.into()))?;
+        let request = self.post(&format!("/active-runs/{id}/finish"));
+        let response = request
+            .multipart(form)
+            .send()
+            .await
+            .map_err(WorkerError::Unreachable)?;
+        if response.status().is_success() {
+            Ok(())
+        } else {
+            Err(refused(response).await)
         }
-        Ok(form)
     }
 
     /// Uploads a result. An attempt that failed is repeated where that can help, which is safe: the
@@ -321,35 +396,20 @@ impl Api {
     ///
     /// # Errors
     ///
-    /// Returns an error when a file cannot be read, the runner rejects the result, or all attempts
-    /// failed.
+    /// Returns an error when the runner rejects the result, or all attempts failed.
     pub(super) async fn finish(
         &self,
         id: &str,
         report: &Map<String, Value>,
-        files: &[(String, PathBuf)],
+        files: &[UploadFile],
     ) -> Result<(), WorkerError> {
         let mut failure = None;
         for delay in UPLOAD_RETRY_DELAYS {
             tokio::time::sleep(Duration::from_secs(delay)).await;
-            let form = Self::form(report, files)
-                .await
-                .map_err(WorkerError::io("read a file to upload"))?;
-            let error = match self
-                .post(&format!("/active-runs/{id}/finish"))
-                .multipart(form)
-                .send()
-                .await
-            {
-                Ok(response) if response.status().is_success() => return Ok(()),
-                Ok(response)
-                    if response.status().is_client_error()
-                        && response.status() != StatusCode::REQUEST_TIMEOUT =>
-                {
-                    return Err(refused(response).await);
-                }
-                Ok(response) => refused(response).await,
-                Err(error) => WorkerError::Unreachable(error),
+            let error = match self.try_finish(id, report, files).await {
+                Ok(()) => return Ok(()),
+                Err(error) if is_final(&error) => return Err(error),
+                Err(error) => error,
             };
             tracing::warn!(
                 run.id = id,
@@ -359,5 +419,16 @@ impl Api {
             failure = Some(error);
         }
         failure.map_or(Ok(()), Err)
+    }
+}
+
+/// Returns whether the same upload would fail again.
+fn is_final(error: &WorkerError) -> bool {
+    match error {
+        WorkerError::Refused { status, .. } => {
+            (400..500).contains(status) && ![408, 425, 429].contains(status)
+        }
+        WorkerError::Unreachable(_) => false,
+        _ => true,
     }
 }

@@ -1,16 +1,19 @@
-//! Runs programs for a run, each in a process group of its own, which is stopped as a whole.
+//! Runs programs for a run, each in a process group of its own, which is stopped as a whole, and
+//! ends what they leave behind.
 
-use super::log::RunLog;
+use super::{
+    log::RunLog,
+    processes::{self, Family, OwnChild},
+};
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::{
-    collections::BTreeMap,
     io,
-    path::Path,
     process::{ExitStatus, Stdio},
     time::Duration,
 };
 use tokio::{
-    process::{Child, Command},
+    io::{AsyncRead, AsyncReadExt},
+    process::Command,
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
@@ -19,6 +22,8 @@ use tokio_util::sync::CancellationToken;
 pub const PASSWORD_VARIABLE: &str = "JANITOR_WORKER_PASSWORD";
 /// How long a program may take to exit after SIGTERM, before it gets SIGKILL.
 const TERMINATION_TIMEOUT: Duration = Duration::from_secs(5);
+/// The bytes of a program's output that are kept when it is not for the log.
+const MAX_OUTPUT_SIZE: usize = 64 << 10;
 
 /// How a program ended.
 #[derive(Debug)]
@@ -29,6 +34,21 @@ pub(super) enum ProgramEnd {
     Stopped,
     /// It was stopped, because it took too long.
     TimedOut,
+}
+
+/// How the programs of a run are run.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Supervision<'a> {
+    /// The log that their output is appended to.
+    pub(super) log: &'a RunLog,
+    /// Cancelled when the run is to stop.
+    pub(super) stop: &'a CancellationToken,
+    /// How long each may take.
+    pub(super) timeout: Duration,
+    /// Ends the processes that they leave behind.
+    pub(super) family: &'a Family,
+    /// The entry of their environment by which such processes are recognised.
+    pub(super) mark: &'a str,
 }
 
 /// The process group of a program. Dropping it kills what is left of the group: a program may leave
@@ -50,52 +70,99 @@ impl Drop for ProcessGroup {
     }
 }
 
-/// Makes a shell command.
-pub(super) fn shell(command: &str, folder: &Path, env: &BTreeMap<String, String>) -> Command {
-    let mut shell = Command::new("sh");
-    // Scripts come with the assignment, and must not get at the worker's own password.
-    shell
-        .arg("-c")
-        .arg(command)
-        .current_dir(folder)
-        .env_remove(PASSWORD_VARIABLE)
-        .envs(env);
-    shell
-}
-
-async fn stop(child: &mut Child, group: &ProcessGroup) {
+async fn stop(own: &mut OwnChild, group: &ProcessGroup) {
     group.signal(Signal::TERM);
-    if timeout(TERMINATION_TIMEOUT, child.wait()).await.is_err() {
+    if timeout(TERMINATION_TIMEOUT, own.child.wait())
+        .await
+        .is_err()
+    {
         group.signal(Signal::KILL);
         // The wait is short, because SIGKILL cannot be ignored.
-        drop(child.wait().await);
+        drop(own.child.wait().await);
     }
 }
 
-/// Runs a program to its end. Its output is appended to the log.
-///
-/// # Errors
-///
-/// Returns an error when the program cannot be started or the log not be written.
-pub(super) async fn run(
-    mut command: Command,
-    log: &RunLog,
-    stop_signal: &CancellationToken,
-    time_limit: Duration,
-) -> io::Result<ProgramEnd> {
-    command
-        .stdin(Stdio::null())
-        .stdout(log.output()?)
-        .stderr(log.output()?)
-        .process_group(0)
-        .kill_on_drop(true);
-    let mut child = command.spawn()?;
-    let group = ProcessGroup(child.id().and_then(|id| Pid::from_raw(id.cast_signed())));
-    let ended = tokio::select! {
-        status = child.wait() => return Ok(ProgramEnd::Exited(status?)),
-        () = stop_signal.cancelled() => ProgramEnd::Stopped,
-        () = tokio::time::sleep(time_limit) => ProgramEnd::TimedOut,
-    };
-    stop(&mut child, &group).await;
-    Ok(ended)
+/// Reads all of an output, and returns its start.
+async fn read_start(mut output: impl AsyncRead + Unpin) -> Vec<u8> {
+    let (mut start, mut buffer) = (vec![], [0; 8 << 10]);
+    while let Ok(size @ 1..) = output.read(&mut buffer).await {
+        let free = MAX_OUTPUT_SIZE - start.len();
+        start.extend(buffer.iter().take(size.min(free)));
+    }
+    start
+}
+
+impl Supervision<'_> {
+    /// Waits for a program, and stops it when its run stops or its time is over.
+    async fn wait(&self, own: &mut OwnChild) -> io::Result<ProgramEnd> {
+        let id = own.child.id();
+        let group = ProcessGroup(id.and_then(|id| Pid::from_raw(id.cast_signed())));
+        let ended = tokio::select! {
+            status = own.child.wait() => return Ok(ProgramEnd::Exited(status?)),
+            () = self.stop.cancelled() => ProgramEnd::Stopped,
+            () = tokio::time::sleep(self.timeout) => ProgramEnd::TimedOut,
+        };
+        stop(own, &group).await;
+        Ok(ended)
+    }
+
+    /// Ends the processes that have left the group of their program.
+    pub(super) async fn end_remains(&self) {
+        let left = self.family.end(self.mark).await;
+        if left > 0 {
+            self.log
+                .line(&format!("{left} processes of the run could not be ended"));
+        }
+    }
+
+    fn spawn(&self, command: &mut Command) -> io::Result<OwnChild> {
+        command
+            .stdin(Stdio::null())
+            .stderr(self.log.output()?)
+            .process_group(0)
+            .kill_on_drop(true);
+        processes::spawn(command)
+    }
+
+    /// Runs a program to its end. What it prints is appended to the log.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error when the program cannot be started or the log not be written.
+    pub(super) async fn run(&self, mut command: Command) -> io::Result<ProgramEnd> {
+        command.stdout(self.log.output()?);
+        self.run_into(command).await
+    }
+
+    /// Runs a program whose standard output goes where the caller has directed it.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error when the program cannot be started or the log not be written.
+    pub(super) async fn run_into(&self, mut command: Command) -> io::Result<ProgramEnd> {
+        let mut own = self.spawn(&mut command)?;
+        let ended = self.wait(&mut own).await;
+        drop(own);
+        self.end_remains().await;
+        ended
+    }
+
+    /// Runs a program to its end, and returns the start of its output too.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error when the program cannot be started or the log not be written.
+    pub(super) async fn output(&self, mut command: Command) -> io::Result<(ProgramEnd, Vec<u8>)> {
+        command.stdout(Stdio::piped());
+        let mut own = self.spawn(&mut command)?;
+        let output = own.child.stdout.take();
+        let read = async {
+            match output {
+                Some(output) => read_start(output).await,
+                None => vec![],
+            }
+        };
+        let (ended, output) = tokio::join!(self.wait(&mut own), read);
+        Ok((ended?, output))
+    }
 }

@@ -1,18 +1,28 @@
 //! The folders of one run.
 
-use super::log;
-use std::path::{Path, PathBuf};
-use tempfile::TempDir;
+use std::{
+    fs::{self, Permissions},
+    io,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
 
 /// The folders of one run; they are deleted when this is dropped.
 pub(super) struct Folders {
-    _all: TempDir,
+    /// The folder in which all others are.
+    pub(super) all: PathBuf,
     /// The checkout of the codebase.
     pub(super) checkout: PathBuf,
     /// The logs, which are uploaded.
     pub(super) logs: PathBuf,
     /// The artifacts, which are uploaded.
     pub(super) output: PathBuf,
+    /// The file of the patch; it exists only when there is a change.
+    pub(super) patch: PathBuf,
+    /// The file with the message of the commit.
+    pub(super) message: PathBuf,
+    /// The git configuration of scripts.
+    pub(super) git_config: PathBuf,
     /// The file that the script may write its result to.
     pub(super) result: PathBuf,
     /// The file with the result of the run that is resumed; it exists only then.
@@ -21,40 +31,61 @@ pub(super) struct Folders {
 
 impl Folders {
     /// Makes the folders below the work directory.
-    pub(super) fn make(work_dir: &Path) -> std::io::Result<Self> {
+    pub(super) fn make(work_dir: &Path) -> io::Result<Self> {
+        // Without links, since git compares the paths of folders as text.
+        let work_dir = work_dir.canonicalize()?;
         let all = tempfile::Builder::new()
             .prefix("run-")
-            .tempdir_in(work_dir)?;
-        let [checkout, logs, output] =
-            ["checkout", "logs", "output"].map(|name| all.path().join(name));
-        for folder in [&checkout, &logs, &output] {
-            std::fs::create_dir(folder)?;
+            .tempdir_in(work_dir)?
+            .keep();
+        let at = |name: &str| all.join(name);
+        let folders = Self {
+            checkout: at("checkout"),
+            logs: at("logs"),
+            output: at("output"),
+            patch: at("change.patch"),
+            message: at("commit-message"),
+            git_config: at("gitconfig"),
+            result: at("svp-result.json"),
+            resume: at("svp-resume.json"),
+            all,
+        };
+        for folder in [&folders.checkout, &folders.logs, &folders.output] {
+            fs::create_dir(folder)?;
         }
-        let (result, resume) = (
-            all.path().join("svp-result.json"),
-            all.path().join("svp-resume.json"),
-        );
-        Ok(Self {
-            _all: all,
-            checkout,
-            logs,
-            output,
-            result,
-            resume,
-        })
+        fs::write(&folders.git_config, "")?;
+        Ok(folders)
     }
+}
 
-    /// Lists the files to upload, with the name of each.
-    pub(super) fn files(&self) -> std::io::Result<Vec<(String, PathBuf)>> {
-        let mut files = vec![];
-        for folder in [&self.logs, &self.output] {
-            for name in log::names(folder)? {
-                let path = folder.join(&name);
-                if path.is_file() {
-                    files.push((name, path));
-                }
-            }
+impl Drop for Folders {
+    fn drop(&mut self) {
+        if fs::remove_dir_all(&self.all).is_ok() || !self.all.exists() {
+            return;
         }
-        Ok(files)
+        // Some tools make folders that cannot be written, so that nothing in them can be removed.
+        make_writable(&self.all);
+        if let Err(error) = fs::remove_dir_all(&self.all) {
+            tracing::warn!(
+                folder = %self.all.display(),
+                %error,
+                "a folder of a run is left behind"
+            );
+        }
+    }
+}
+
+/// Makes a folder and those in it writable; links are not followed.
+fn make_writable(folder: &Path) {
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        // What fails here is found when the folder is removed.
+        let _ = fs::set_permissions(&folder, Permissions::from_mode(0o700));
+        let entries = fs::read_dir(&folder).into_iter().flatten().flatten();
+        folders.extend(
+            entries
+                .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+                .map(|entry| entry.path()),
+        );
     }
 }

@@ -1,18 +1,17 @@
 //! The git commands of a worker.
 
 use super::{
-    codemod::{self, ProgramEnd},
-    log::RunLog,
+    codemod::{ProgramEnd, Supervision},
+    environment::Environment,
+    redact::Remote,
 };
 use crate::domain::branch_url::split_branch_url;
 use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-    process::Stdio,
-    time::Duration,
+    fs::{self, File},
+    os::unix::fs::MetadataExt,
+    path::Path,
 };
 use tokio::process::Command;
-use tokio_util::sync::CancellationToken;
 
 /// Why a git command failed.
 #[derive(Debug, thiserror::Error)]
@@ -26,70 +25,76 @@ impl From<std::io::Error> for GitError {
 }
 
 /// A checkout of a codebase.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Checkout<'a> {
     /// The folder of the checkout.
-    pub(super) path: PathBuf,
+    pub(super) path: &'a Path,
     /// The environment of git commands.
-    pub(super) env: &'a BTreeMap<String, String>,
-    /// The log that commands and their output are appended to.
-    pub(super) log: &'a RunLog,
-    /// Cancelled when the run is to stop.
-    pub(super) stop: &'a CancellationToken,
-    /// How long one command may take.
-    pub(super) timeout: Duration,
+    pub(super) environment: Environment<'a>,
+    /// How git commands are run.
+    pub(super) supervision: Supervision<'a>,
 }
 
-/// The author of commits when the assignment names none.
-const DEFAULT_IDENTITY: [(&str, &str); 4] = [
-    ("GIT_AUTHOR_NAME", "janitor-runner"),
-    ("GIT_AUTHOR_EMAIL", "janitor-runner@localhost"),
-    ("GIT_COMMITTER_NAME", "janitor-runner"),
-    ("GIT_COMMITTER_EMAIL", "janitor-runner@localhost"),
-];
+/// Which folder the repository of a checkout is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct RepositoryId {
+    device: u64,
+    inode: u64,
+}
 
 impl Checkout<'_> {
+    /// Makes a command that uses no repository, or makes one.
+    fn plain_git(&self, arguments: &[&str]) -> Command {
+        let mut git = self.environment.git();
+        git.args(arguments).current_dir(self.path);
+        git
+    }
+
+    /// Makes a command in the repository of the checkout and in no other, wherever its own
+    /// configuration says that the files are.
     fn git(&self, arguments: &[&str]) -> Command {
-        let mut git = Command::new("git");
-        // Hooks are code that nobody has reviewed, and a prompt for a password would block the run
-        // until its timeout.
-        git.args([
-            "-c",
-            "core.hooksPath=/dev/null",
-            "-c",
-            "advice.detachedHead=false",
-        ])
-        .args(arguments);
-        git.current_dir(&self.path)
-            .env("GIT_TERMINAL_PROMPT", "0")
-            .env("LC_ALL", "C")
-            .envs(DEFAULT_IDENTITY)
-            .envs(self.env);
+        let mut git = self.environment.git();
+        git.arg("--git-dir")
+            .arg(self.path.join(".git"))
+            .arg("--work-tree")
+            .arg(self.path)
+            .args(arguments)
+            .current_dir(self.path);
         git
     }
 
     /// Runs a command whose output goes to the log.
-    async fn run(&self, arguments: &[&str]) -> Result<(), GitError> {
-        self.log.line(&format!("+ git {}", arguments.join(" ")));
-        match codemod::run(self.git(arguments), self.log, self.stop, self.timeout).await? {
-            ProgramEnd::Exited(status) if status.success() => Ok(()),
-            ProgramEnd::Exited(status) => Err(GitError(format!(
-                "git {} failed ({status})",
-                arguments.first().unwrap_or(&"")
-            ))),
-            ProgramEnd::Stopped => Err(GitError("stopped by the runner".into())),
-            ProgramEnd::TimedOut => Err(GitError(format!(
-                "git {} took too long",
-                arguments.first().unwrap_or(&"")
-            ))),
-        }
+    async fn run(&self, git: Command, arguments: &[&str]) -> Result<(), GitError> {
+        let log = self.supervision.log;
+        log.line(&format!("+ git {}", arguments.join(" ")));
+        let ended = self.supervision.run(git).await?;
+        check(&ended, arguments.first().unwrap_or(&""))
     }
 
     /// Runs a command and returns its output; none when it fails.
     async fn query(&self, arguments: &[&str]) -> Result<Option<String>, GitError> {
-        let output = self.git(arguments).stdin(Stdio::null()).output().await?;
-        let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-        Ok(output.status.success().then_some(text))
+        let git = self.git(arguments);
+        match self.supervision.output(git).await? {
+            (ProgramEnd::Exited(status), output) => {
+                let text = String::from_utf8_lossy(&output).trim().to_owned();
+                Ok(status.success().then_some(text))
+            }
+            (ended, _) => {
+                check(&ended, arguments.first().unwrap_or(&""))?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// Runs a command with a repository elsewhere, whose password is not among the arguments.
+    async fn run_remote(
+        &self,
+        mut git: Command,
+        remote: &Remote,
+        arguments: &[&str],
+    ) -> Result<(), GitError> {
+        git.envs(remote.environment());
+        self.run(git, arguments).await
     }
 
     /// Makes the checkout: a clone of the branch, or an empty repository.
@@ -98,17 +103,39 @@ impl Checkout<'_> {
     ///
     /// Returns an error when git fails.
     pub(super) async fn start(&self, branch_url: Option<&str>) -> Result<(), GitError> {
+        // Templates of the machine may have hooks and settings.
         let Some(branch_url) = branch_url else {
-            return self.run(&["init", "--quiet"]).await;
+            let arguments = ["init", "--quiet", "--template="];
+            return self.run(self.plain_git(&arguments), &arguments).await;
         };
         let (url, branch) = split_branch_url(branch_url).map_err(|e| GitError(e.to_string()))?;
-        match &branch {
-            Some(branch) => {
-                self.run(&["clone", "--quiet", "--branch", branch, "--", &url, "."])
-                    .await
-            }
-            None => self.run(&["clone", "--quiet", "--", &url, "."]).await,
+        let remote = Remote::new(&url);
+        let branch = branch.map(|branch| format!("--branch={branch}"));
+        let mut arguments = vec!["clone", "--quiet", "--template="];
+        arguments.extend(branch.as_deref());
+        arguments.extend(["--", &remote.url, "."]);
+        self.run_remote(self.plain_git(&arguments), &remote, &arguments)
+            .await
+    }
+
+    /// Returns which folder the repository is.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error when there is none in the checkout itself.
+    pub(super) fn repository(&self) -> Result<RepositoryId, GitError> {
+        let metadata = fs::symlink_metadata(self.path.join(".git")).map_err(|error| {
+            GitError(format!("the repository of the checkout is lost: {error}"))
+        })?;
+        if !metadata.is_dir() {
+            return Err(GitError(
+                "the repository of the checkout was replaced".into(),
+            ));
         }
+        Ok(RepositoryId {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+        })
     }
 
     /// Resets to an earlier result, if that is based on the branch as it is now; returns whether it
@@ -119,21 +146,18 @@ impl Checkout<'_> {
     /// Returns an error when git fails.
     pub(super) async fn resume(&self, branch_url: &str) -> Result<bool, GitError> {
         let (url, branch) = split_branch_url(branch_url).map_err(|e| GitError(e.to_string()))?;
-        self.run(&[
-            "fetch",
-            "--quiet",
-            "--",
-            &url,
-            branch.as_deref().unwrap_or("HEAD"),
-        ])
-        .await?;
+        let remote = Remote::new(&url);
+        let branch = branch.as_deref().unwrap_or("HEAD");
+        let arguments = ["fetch", "--quiet", "--", &remote.url, branch];
+        self.run_remote(self.git(&arguments), &remote, &arguments)
+            .await?;
         let current = self
             .query(&["merge-base", "--is-ancestor", "HEAD", "FETCH_HEAD"])
             .await?
             .is_some();
         if current {
-            self.run(&["reset", "--quiet", "--hard", "FETCH_HEAD"])
-                .await?;
+            let arguments = ["reset", "--quiet", "--hard", "FETCH_HEAD"];
+            self.run(self.git(&arguments), &arguments).await?;
         }
         Ok(current)
     }
@@ -148,18 +172,26 @@ impl Checkout<'_> {
             .await
     }
 
-    /// Commits what the script left uncommitted, if anything.
+    /// Commits what the script left uncommitted, if anything, with the message in a file.
     ///
     /// # Errors
     ///
     /// Returns an error when git fails.
-    pub(super) async fn commit(&self, message: &str) -> Result<(), GitError> {
-        let status = self.query(&["status", "--porcelain"]).await?;
-        if status.is_none_or(|status| status.is_empty()) {
+    pub(super) async fn commit(&self, message: &Path) -> Result<(), GitError> {
+        let status = self
+            .query(&["status", "--porcelain", "--untracked-files=normal"])
+            .await?
+            .ok_or_else(|| GitError("git status failed".into()))?;
+        if status.is_empty() {
             return Ok(());
         }
-        self.run(&["add", "--all"]).await?;
-        self.run(&["commit", "--quiet", "--message", message]).await
+        let arguments = ["add", "--all"];
+        self.run(self.git(&arguments), &arguments).await?;
+        // Verbatim, because a line that begins with `#` would be removed as a comment otherwise.
+        let arguments = ["commit", "--quiet", "--no-verify", "--cleanup=verbatim"];
+        let mut git = self.git(&arguments);
+        git.arg("--file").arg(message);
+        self.run(git, &arguments).await
     }
 
     /// Writes the commits since `base`, or all of them, as a mailbox for `git am`.
@@ -168,23 +200,22 @@ impl Checkout<'_> {
     ///
     /// Returns an error when git fails.
     pub(super) async fn write_patch(&self, base: Option<&str>, to: &Path) -> Result<(), GitError> {
-        let range = base.map_or_else(|| "HEAD".to_owned(), |base| format!("{base}..HEAD"));
+        let range = base.map(|base| format!("{base}..HEAD"));
         let mut git = self.git(&[
             "format-patch",
             "--stdout",
-            if base.is_some() { "--" } else { "--root" },
+            "--no-ext-diff",
+            "--no-attach",
+            "--no-cover-letter",
+            "--no-color",
+            "--src-prefix=a/",
+            "--dst-prefix=b/",
         ]);
-        if base.is_some() {
-            git = self.git(&["format-patch", "--stdout", &range]);
-        }
-        git.stdin(Stdio::null())
-            .stdout(std::fs::File::create(to)?)
-            .stderr(self.log.output()?);
-        if git.status().await?.success() {
-            Ok(())
-        } else {
-            Err(GitError("git format-patch failed".into()))
-        }
+        git.arg(range.as_deref().unwrap_or("--root"));
+        // Without a range, all commits up to the tip are meant.
+        git.args(range.is_none().then_some("HEAD"));
+        git.stdout(File::create_new(to)?);
+        check(&self.supervision.run_into(git).await?, "format-patch")
     }
 
     /// Pushes the tip as `branch` of a repository, which is created if it is on this machine and
@@ -198,16 +229,31 @@ impl Checkout<'_> {
             .strip_prefix("file://")
             .or_else(|| Some(repository).filter(|path| path.starts_with('/')));
         if let Some(path) = local.filter(|path| !Path::new(path).exists()) {
-            self.run(&["init", "--quiet", "--bare", path]).await?;
+            let arguments = ["init", "--quiet", "--bare", "--template=", path];
+            self.run(self.plain_git(&arguments), &arguments).await?;
         }
-        self.run(&[
+        let remote = Remote::new(repository);
+        let refspec = format!("HEAD:refs/heads/{branch}");
+        let arguments = [
             "push",
             "--quiet",
+            "--no-verify",
             "--force",
             "--",
-            repository,
-            &format!("HEAD:refs/heads/{branch}"),
-        ])
-        .await
+            &remote.url,
+            &refspec,
+        ];
+        self.run_remote(self.git(&arguments), &remote, &arguments)
+            .await
+    }
+}
+
+/// Makes an error of the end of a command, unless it succeeded.
+fn check(ended: &ProgramEnd, subcommand: &str) -> Result<(), GitError> {
+    match ended {
+        ProgramEnd::Exited(status) if status.success() => Ok(()),
+        ProgramEnd::Exited(status) => Err(GitError(format!("git {subcommand} failed ({status})"))),
+        ProgramEnd::Stopped => Err(GitError("stopped by the runner".into())),
+        ProgramEnd::TimedOut => Err(GitError(format!("git {subcommand} took too long"))),
     }
 }

@@ -4,24 +4,24 @@
 use super::{
     WorkerError,
     api::{Api, Assignment, HeartbeatReply},
-    log,
+    log::{self, RunLog},
 };
 use std::{
+    fs::File,
     ops::ControlFlow,
-    path::{Path, PathBuf},
+    os::unix::fs::FileExt,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
 };
-use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 /// The time between two looks at the log.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// The bytes of the log that are sent in one request.
-const CHUNK_SIZE: u64 = 256 << 10;
+const CHUNK_SIZE: usize = 256 << 10;
 /// The number of keepalives in the time of one lease, so that some may be lost.
 const RENEWALS_PER_LEASE: u32 = 4;
 const MAX_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
@@ -37,7 +37,7 @@ pub(super) struct Heartbeat {
 struct HeartbeatTask {
     api: Api,
     run_id: String,
-    log: PathBuf,
+    log: Arc<File>,
     keepalive_interval: Duration,
     stop: CancellationToken,
     result_superseded: Arc<AtomicBool>,
@@ -52,14 +52,14 @@ impl Heartbeat {
     pub(super) fn start(
         api: &Api,
         assignment: &Assignment,
-        logs: &Path,
+        log: &RunLog,
         stop: &CancellationToken,
     ) -> Self {
         let result_superseded = Arc::new(AtomicBool::new(false));
         let task = assignment.lease.map(|lease| HeartbeatTask {
             api: api.clone(),
             run_id: assignment.id.clone(),
-            log: logs.join(log::NAME),
+            log: log.file(),
             keepalive_interval: (lease / RENEWALS_PER_LEASE).min(MAX_KEEPALIVE_INTERVAL),
             stop: stop.clone(),
             result_superseded: result_superseded.clone(),
@@ -145,9 +145,8 @@ impl HeartbeatTask {
     /// Sends what the log has grown by, or a keepalive if it is time for one.
     async fn send(&mut self) -> Result<HeartbeatReply, WorkerError> {
         while let Some(offset) = self.log_sent {
-            let chunk = read_chunk(&self.log, offset)
-                .await
-                .map_err(WorkerError::io("read the log of a run"))?;
+            let chunk =
+                read_chunk(&self.log, offset).map_err(WorkerError::io("read the log of a run"))?;
             if chunk.is_empty() {
                 break;
             }
@@ -174,10 +173,9 @@ impl HeartbeatTask {
 }
 
 /// Reads a file from an offset on, at most [`CHUNK_SIZE`] bytes.
-async fn read_chunk(path: &Path, offset: u64) -> std::io::Result<Vec<u8>> {
-    let mut file = tokio::fs::File::open(path).await?;
-    file.seek(std::io::SeekFrom::Start(offset)).await?;
-    let mut bytes = vec![];
-    file.take(CHUNK_SIZE).read_to_end(&mut bytes).await?;
+fn read_chunk(file: &File, offset: u64) -> std::io::Result<Vec<u8>> {
+    let mut bytes = vec![0; CHUNK_SIZE];
+    let size = file.read_at(&mut bytes, offset)?;
+    bytes.truncate(size);
     Ok(bytes)
 }

@@ -2,19 +2,27 @@
 //! API like any other.
 
 mod api;
+mod artifacts;
 mod backchannel;
 mod codemod;
+mod environment;
 mod folders;
 mod git;
 mod heartbeat;
 mod log;
+mod processes;
+mod redact;
+mod regular_file;
 mod report;
 mod run;
+mod script_result;
+mod upload;
 
 pub use codemod::PASSWORD_VARIABLE;
 
 use api::{Api, Assignment};
 use backchannel::Backchannel;
+use processes::Family;
 use std::{
     net::SocketAddr,
     path::PathBuf,
@@ -51,6 +59,10 @@ pub struct WorkerConfig {
     pub timeout: Duration,
     /// The command that builds a generic target, when the assignment has none.
     pub build_command: Option<String>,
+    /// The git configuration of the worker's own commands; none: none, not even the user's.
+    pub git_config: Option<PathBuf>,
+    /// Whether the whole process is this worker's: then all processes below it end with each run.
+    pub owns_process: bool,
     /// How long to wait when the queue is empty.
     pub idle: Duration,
     /// Whether the worker exits when the queue is empty.
@@ -72,6 +84,32 @@ pub enum WorkerError {
         /// The start of the response's body.
         detail: String,
     },
+    /// The URL of the runner is not one that requests can be sent to.
+    #[error("--url {url:?}: {reason}")]
+    InvalidUrl {
+        /// The URL, without a password.
+        url: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Something else than a runner answers at the URL.
+    #[error("--url: there is no runner at {url}, which answered {detail}")]
+    NotARunner {
+        /// The URL of the request.
+        url: String,
+        /// The status and the start of the response.
+        detail: String,
+    },
+    /// The runner does not know the worker, or not by this password.
+    #[error(
+        "the runner at {url} refused the login (401): wrong password, or no worker is named {name:?}"
+    )]
+    LoginRefused {
+        /// The URL of the request.
+        url: String,
+        /// The name of the worker.
+        name: String,
+    },
     /// The runner could not be reached, or its response not be read.
     #[error("the runner cannot be reached")]
     Unreachable(#[source] reqwest::Error),
@@ -86,6 +124,11 @@ pub enum WorkerError {
 }
 
 impl WorkerError {
+    /// Returns whether the worker was started with wrong arguments.
+    pub const fn is_usage(&self) -> bool {
+        matches!(self, Self::InvalidUrl { .. } | Self::NotARunner { .. })
+    }
+
     fn io(action: &'static str) -> impl FnOnce(std::io::Error) -> Self {
         move |source| Self::Io { action, source }
     }
@@ -129,6 +172,11 @@ pub async fn work(config: WorkerConfig, shutdown: Shutdown) -> Result<(), Worker
         .unwrap_or_else(|| backchannel.url());
     let worker = Worker {
         api: Api::new(&config, url)?,
+        family: if config.owns_process {
+            Family::adopt()
+        } else {
+            Family::default()
+        },
         config,
         backchannel,
         shutdown,
@@ -141,7 +189,16 @@ struct Worker {
     config: WorkerConfig,
     api: Api,
     backchannel: Backchannel,
+    family: Family,
     shutdown: Shutdown,
+}
+
+/// What a worker has learnt of its runner.
+struct Contact {
+    /// The delay after the next failure.
+    retry_delay: Duration,
+    /// Whether a runner has answered at the URL.
+    made: bool,
 }
 
 /// What a worker does after a request for work.
@@ -162,7 +219,10 @@ impl Worker {
         } else {
             LONG_POLL_WAIT
         };
-        let mut retry_delay = MIN_RETRY_DELAY;
+        let mut contact = Contact {
+            retry_delay: MIN_RETRY_DELAY,
+            made: false,
+        };
         while !self.shutdown.graceful.is_cancelled() {
             let requested = Instant::now();
             // Biased, because an assignment that has arrived would be lost if the shutdown were
@@ -172,7 +232,7 @@ impl Worker {
                 claimed = self.api.claim(long_poll_wait) => claimed,
                 () = self.shutdown.graceful.cancelled() => break,
             };
-            let next = self.handle(claimed, requested, &mut retry_delay).await?;
+            let next = self.handle(claimed, requested, &mut contact).await?;
             let delay = match next {
                 Next::Exit => return Ok(()),
                 Next::Claim => continue,
@@ -191,16 +251,18 @@ impl Worker {
         &self,
         claimed: Result<Option<Assignment>, WorkerError>,
         requested: Instant,
-        retry_delay: &mut Duration,
+        contact: &mut Contact,
     ) -> Result<Next, WorkerError> {
+        contact.made |= claimed.is_ok();
         match claimed {
             Ok(Some(assignment)) => {
-                *retry_delay = MIN_RETRY_DELAY;
+                contact.retry_delay = MIN_RETRY_DELAY;
                 let shutdown = &self.shutdown.immediate;
                 run::execute(
                     &self.config,
                     &self.api,
                     &self.backchannel,
+                    &self.family,
                     &assignment,
                     shutdown,
                 )
@@ -216,20 +278,21 @@ impl Worker {
             Ok(None) => Ok(Next::Wait(
                 self.config.idle.saturating_sub(requested.elapsed()),
             )),
-            // Wrong credentials or a wrong address do not cure themselves.
+            // Wrong credentials do not cure themselves.
             Err(
-                refused @ WorkerError::Refused {
-                    status: 401 | 403 | 404 | 405,
-                    ..
-                },
+                refused @ (WorkerError::LoginRefused { .. }
+                | WorkerError::Refused { status: 403, .. }),
             ) => Err(refused),
+            // Neither does a wrong address. Once a runner has answered there, something in between
+            // may do so for a while.
+            Err(refused @ WorkerError::NotARunner { .. }) if !contact.made => Err(refused),
             Err(error) => {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
                     "work cannot be claimed; retrying"
                 );
-                let delay = *retry_delay;
-                *retry_delay = (delay * 2).min(MAX_RETRY_DELAY);
+                let delay = contact.retry_delay;
+                contact.retry_delay = (delay * 2).min(MAX_RETRY_DELAY);
                 Ok(Next::Wait(delay))
             }
         }

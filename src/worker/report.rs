@@ -1,19 +1,17 @@
 //! The outcome of a run, and the report that the worker uploads: `result.json`.
 
-use super::{api::Assignment, git::GitError};
+use super::{
+    api::Assignment,
+    git::GitError,
+    redact::redact,
+    script_result::{self, ScriptResult},
+};
 use crate::domain::time::Time;
 use chrono::SecondsFormat;
 use serde_json::{Map, Value, json};
 
-/// Fields of the report that the script may set, and what they are called in its own result.
-const SCRIPT_FIELDS: [(&str, &str); 6] = [
-    ("description", "description"),
-    ("value", "value"),
-    ("context", "context"),
-    ("tags", "tags"),
-    ("details", "details"),
-    ("target_branch_url", "target-branch-url"),
-];
+/// The result code of a run whose result is not complete, because files of it were left out.
+const ARTIFACT_INVALID: &str = "artifact-invalid";
 
 /// Why a run failed.
 #[derive(Debug)]
@@ -23,11 +21,11 @@ pub(super) struct Failure {
     /// The reason, for people.
     pub(super) description: String,
     /// The step that failed.
-    pub(super) stage: &'static str,
+    pub(super) stage: String,
     /// Whether the same run may succeed later.
     pub(super) transient: bool,
-    /// The script's own result; null without one.
-    pub(super) script: Value,
+    /// The script's own result.
+    pub(super) script: ScriptResult,
 }
 
 /// What a run that did not fail produced.
@@ -41,19 +39,19 @@ pub(super) struct Outcome {
     pub(super) revision: Option<String>,
     /// Whether an earlier result was to be resumed, but did not fit any more.
     pub(super) refreshed: bool,
-    /// The script's own result; null without one.
-    pub(super) script: Value,
+    /// The script's own result.
+    pub(super) script: ScriptResult,
 }
 
 impl Failure {
     /// Makes a failure that is not transient.
-    pub(super) fn new(code: &str, stage: &'static str, description: impl ToString) -> Self {
+    pub(super) fn new(code: &str, stage: &str, description: impl ToString) -> Self {
         Self {
             code: code.to_owned(),
             description: description.to_string(),
-            stage,
+            stage: stage.to_owned(),
             transient: false,
-            script: Value::Null,
+            script: ScriptResult::default(),
         }
     }
 
@@ -89,16 +87,19 @@ pub(super) fn report(
     set("start_time", timestamp(started));
     set("finish_time", timestamp(finished));
     set("codebase", json!(assignment.codebase));
-    set("branch_url", json!(assignment.branch.url));
+    set(
+        "branch_url",
+        json!(assignment.branch.url.as_deref().map(redact)),
+    );
     set("subpath", json!(assignment.branch.subpath));
     set("vcs_type", "git".into());
     let script = match outcome {
         Ok(outcome) => &outcome.script,
         Err(failure) => &failure.script,
     };
-    set("codemod", script.clone());
-    for (key, name) in SCRIPT_FIELDS {
-        set(key, script.get(name).cloned().unwrap_or_default());
+    let revision = outcome.as_ref().ok().and_then(|o| o.revision.as_deref());
+    for (key, value) in script.report_fields(revision) {
+        set(key, value);
     }
     match outcome {
         Ok(outcome) => {
@@ -111,7 +112,8 @@ pub(super) fn report(
         }
         Err(failure) => {
             set("code", json!(failure.code));
-            set("description", json!(failure.description));
+            let description = script_result::cut(&redact(&failure.description));
+            set("description", json!(description.replace('\0', "")));
             set("stage", json!(failure.stage));
             set("transient", json!(failure.transient));
         }
@@ -125,4 +127,46 @@ fn branches(assignment: &Assignment, outcome: &Outcome) -> Value {
         None => json!([["main", assignment.campaign, outcome.base, outcome.revision]]),
         Some(_) => json!([]),
     }
+}
+
+/// Makes a report of a run whose files are not all uploaded. The rest of the report is kept, and a
+/// failure keeps its own code.
+pub(super) fn with_files_left_out(
+    mut report: Map<String, Value>,
+    reason: &str,
+) -> Map<String, Value> {
+    let text = |report: &Map<String, Value>, key: &str| {
+        let value = report.get(key).and_then(Value::as_str);
+        value.unwrap_or_default().to_owned()
+    };
+    let own_codes = ["success", "nothing-to-do", "nothing-new-to-do"];
+    if own_codes.contains(&text(&report, "code").as_str()) {
+        report.insert("code".into(), ARTIFACT_INVALID.into());
+        report.insert("stage".into(), "deliver/upload".into());
+        report.insert("transient".into(), false.into());
+        report.insert("description".into(), script_result::cut(reason).into());
+    } else {
+        let description = text(&report, "description");
+        let both = script_result::cut(&format!("{description}\n{reason}"));
+        report.insert("description".into(), both.into());
+    }
+    report
+}
+
+/// Returns what a runner accepts of any report: the outcome, and the times.
+pub(super) fn essential(report: &Map<String, Value>) -> Map<String, Value> {
+    let keys = [
+        "code",
+        "description",
+        "stage",
+        "transient",
+        "start_time",
+        "finish_time",
+        "codebase",
+    ];
+    report
+        .iter()
+        .filter(|(key, _)| keys.contains(&key.as_str()))
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect()
 }

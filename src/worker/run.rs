@@ -4,18 +4,25 @@ use super::{
     WorkerConfig, WorkerError,
     api::{Api, Assignment},
     backchannel::{Backchannel, CurrentRun},
-    codemod::{self, ProgramEnd},
+    codemod::{ProgramEnd, Supervision},
+    environment::Environment,
     folders::Folders,
-    git::Checkout,
+    git::{Checkout, RepositoryId},
     heartbeat::Heartbeat,
     log::RunLog,
+    processes::Family,
+    redact::redact,
     report::{self, Failure, Outcome},
+    script_result::{self, ScriptResult},
+    upload::Upload,
 };
 use crate::{adapters::clock::SystemClock, ports::Clock};
 use serde_json::{Map, Value};
-use std::{collections::BTreeMap, process::ExitStatus, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, process::ExitStatus, time::Duration};
 use tokio_util::sync::CancellationToken;
 
+/// The environment variable with the path of the script's result.
+const RESULT_VARIABLE: &str = "SVP_RESULT";
 /// How long a worker that is shut down immediately still tries to upload the result of its run.
 const FINAL_UPLOAD_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -33,6 +40,10 @@ struct Run<'a> {
     log: &'a RunLog,
     /// Cancelled when the run is to stop.
     stop: &'a CancellationToken,
+    /// Ends the processes that the run leaves behind.
+    family: &'a Family,
+    /// The entry in the environment of scripts that no other run has.
+    mark: String,
 }
 
 /// Executes one assignment and uploads its result; `shutdown` stops both.
@@ -45,6 +56,7 @@ pub(super) async fn execute(
     config: &WorkerConfig,
     api: &Api,
     backchannel: &Backchannel,
+    family: &Family,
     assignment: &Assignment,
     shutdown: &CancellationToken,
 ) -> Result<(), WorkerError> {
@@ -63,16 +75,18 @@ pub(super) async fn execute(
         codebase = assignment.codebase,
         "starting a run"
     );
-    let heartbeat = Heartbeat::start(api, assignment, &folders.logs, &stop);
+    let heartbeat = Heartbeat::start(api, assignment, &log, &stop);
     let run = Run {
         config,
         assignment,
         folders: &folders,
         log: &log,
         stop: &stop,
+        family,
+        mark: format!("{RESULT_VARIABLE}={}", folders.result.display()),
     };
     let report = run.report().await;
-    let uploaded = upload(api, &run, &report, &heartbeat, shutdown).await;
+    let uploaded = upload(api, &run, report, &heartbeat, shutdown).await;
     drop(heartbeat);
     backchannel.set_current(None);
     match uploaded {
@@ -93,19 +107,21 @@ pub(super) async fn execute(
 async fn upload(
     api: &Api,
     run: &Run<'_>,
-    report: &Map<String, Value>,
+    report: Map<String, Value>,
     heartbeat: &Heartbeat,
     shutdown: &CancellationToken,
 ) -> Result<(), WorkerError> {
-    let files = run
-        .folders
-        .files()
-        .map_err(WorkerError::io("list the files of a run"))?;
+    let upload = Upload {
+        api,
+        assignment: run.assignment,
+        folders: run.folders,
+        log: run.log,
+    };
     let finish = async {
         if heartbeat.result_superseded() {
             Ok(())
         } else {
-            api.finish(&run.assignment.id, report, &files).await
+            upload.send(report).await
         }
     };
     tokio::select! {
@@ -121,13 +137,30 @@ async fn upload(
 }
 
 impl Run<'_> {
-    fn checkout(&self) -> Checkout<'_> {
-        Checkout {
-            path: self.folders.checkout.clone(),
-            env: &self.assignment.env,
+    fn supervision(&self) -> Supervision<'_> {
+        Supervision {
             log: self.log,
             stop: self.stop,
             timeout: self.config.timeout,
+            family: self.family,
+            mark: &self.mark,
+        }
+    }
+
+    fn environment(&self) -> Environment<'_> {
+        Environment {
+            assigned: &self.assignment.env,
+            run_folder: &self.folders.all,
+            git_config: self.config.git_config.as_deref(),
+            script_git_config: &self.folders.git_config,
+        }
+    }
+
+    fn checkout(&self) -> Checkout<'_> {
+        Checkout {
+            path: &self.folders.checkout,
+            environment: self.environment(),
+            supervision: self.supervision(),
         }
     }
 
@@ -147,6 +180,7 @@ impl Run<'_> {
                 failure
             }
         });
+        self.supervision().end_remains().await;
         let report = report::report(assignment, &outcome, started, SystemClock.now());
         let code = report.get("code").and_then(Value::as_str);
         self.log
@@ -198,8 +232,11 @@ impl Run<'_> {
             .revision()
             .await
             .map_err(Failure::of_git("clone-failed", "setup/resume"))?;
+        let repository = checkout
+            .repository()
+            .map_err(Failure::of_git("clone-failed", "setup/clone"))?;
         let script = self.codemod().await?;
-        let revision = self.commit(&checkout, &script).await?;
+        let revision = self.commit(&checkout, repository, &script).await?;
         let changed = revision != before;
         let code = match (changed, resumed) {
             (true, _) => None,
@@ -240,11 +277,11 @@ impl Run<'_> {
     }
 
     /// Returns the environment of scripts, as the protocol of silver-platter names it.
-    fn environment(&self) -> BTreeMap<String, String> {
-        let mut env = self.assignment.env.clone();
+    fn script_environment(&self) -> BTreeMap<String, String> {
+        let mut env = BTreeMap::new();
         let mut set = |key: &str, value: String| env.insert(key.to_owned(), value);
         set("SVP_API", "1".into());
-        set("SVP_RESULT", self.folders.result.display().to_string());
+        set(RESULT_VARIABLE, self.folders.result.display().to_string());
         set(
             "OUTPUT_DIRECTORY",
             self.folders.output.display().to_string(),
@@ -255,19 +292,21 @@ impl Run<'_> {
         env
     }
 
+    /// Returns the folder of the codebase in the checkout.
+    fn folder(&self) -> PathBuf {
+        let subpath = self.assignment.branch.subpath.as_deref();
+        let subpath = subpath.unwrap_or_default().trim_start_matches('/');
+        self.folders.checkout.join(subpath)
+    }
+
     /// Runs a shell command in the checkout.
     async fn shell(&self, command: &str, stage: &'static str) -> Result<ExitStatus, Failure> {
-        let subpath = self
-            .assignment
-            .branch
-            .subpath
-            .as_deref()
-            .unwrap_or_default()
-            .trim_start_matches('/');
-        let folder = self.folders.checkout.join(subpath);
         self.log.line(&format!("+ {command}"));
-        let shell = codemod::shell(command, &folder, &self.environment());
-        match codemod::run(shell, self.log, self.stop, self.config.timeout).await {
+        let mut shell = self
+            .environment()
+            .shell(command, &self.script_environment());
+        shell.current_dir(self.folder());
+        match self.supervision().run(shell).await {
             Ok(ProgramEnd::Exited(status)) => Ok(status),
             Ok(ProgramEnd::Stopped) => Err(Failure::new("killed", stage, "").killed()),
             Ok(ProgramEnd::TimedOut) => Err(Failure::new(
@@ -279,56 +318,63 @@ impl Run<'_> {
         }
     }
 
-    /// Runs the script; returns its own result, which is null when it wrote none.
-    async fn codemod(&self) -> Result<Value, Failure> {
+    /// Runs the script; returns its own result.
+    async fn codemod(&self) -> Result<ScriptResult, Failure> {
         let status = self.shell(&self.assignment.command, "codemod").await?;
-        let script = match std::fs::read(&self.folders.result) {
-            Ok(bytes) => serde_json::from_slice::<Value>(&bytes).map_err(|e| {
-                Failure::new(
-                    "codemod-result-invalid",
-                    "codemod",
-                    format!("the script's result is not JSON: {e}"),
-                )
-            })?,
-            Err(_) => Value::Null,
-        };
-        let code = script
-            .get("code")
-            .and_then(Value::as_str)
-            .filter(|code| *code != "success");
-        if status.success() && code.is_none_or(|code| code == "nothing-to-do") {
+        let script = ScriptResult::read(&self.folders.result).map_err(|reason| {
+            let description = format!("the script's result {reason}");
+            Failure::new("codemod-result-invalid", "codemod", description)
+        })?;
+        let code = script.failure_code();
+        if status.success() && code.as_ref().is_none_or(|code| code == "nothing-to-do") {
             return Ok(script);
         }
-        let description = script
-            .get("description")
-            .and_then(Value::as_str)
-            .map_or_else(|| format!("the command ended with {status}"), str::to_owned);
-        let transient = script
-            .get("transient")
-            .and_then(Value::as_bool)
-            .unwrap_or(false);
-        let code = code.unwrap_or("command-failed").to_owned();
+        let stage = [vec!["codemod".to_owned()], script.stage()].concat();
         Err(Failure {
-            code,
-            description,
-            stage: "codemod",
-            transient,
+            code: code.unwrap_or_else(|| "command-failed".to_owned()),
+            description: script
+                .description()
+                .unwrap_or_else(|| format!("the command ended with {status}")),
+            stage: stage.join("/"),
+            transient: script.is_transient(),
             script,
         })
+    }
+
+    /// Returns the message for what the script left uncommitted.
+    fn commit_message(&self, script: &ScriptResult) -> String {
+        let description = script.description();
+        let message = description.as_deref().unwrap_or(&self.assignment.command);
+        // git refuses NUL bytes and empty messages.
+        let message = script_result::cut(&redact(message).replace('\0', ""));
+        match message.trim() {
+            "" => format!("Apply {}", self.assignment.campaign),
+            message => message.to_owned(),
+        }
     }
 
     /// Commits what the script left uncommitted; returns the revision after it.
     async fn commit(
         &self,
         checkout: &Checkout<'_>,
-        script: &Value,
+        repository: RepositoryId,
+        script: &ScriptResult,
     ) -> Result<Option<String>, Failure> {
-        let message = script
-            .get("description")
-            .and_then(Value::as_str)
-            .unwrap_or(&self.assignment.command);
+        // In another repository, the history of something else would be taken for the result.
+        let found = checkout
+            .repository()
+            .map_err(Failure::of_git("vcs-damaged", "codemod/commit"))?;
+        if found != repository {
+            return Err(Failure::new(
+                "vcs-damaged",
+                "codemod/commit",
+                "the repository of the checkout was replaced",
+            ));
+        }
+        std::fs::write(&self.folders.message, self.commit_message(script))
+            .map_err(|e| Failure::new("commit-failed", "codemod/commit", e))?;
         checkout
-            .commit(message)
+            .commit(&self.folders.message)
             .await
             .map_err(Failure::of_git("commit-failed", "codemod/commit"))?;
         checkout
@@ -363,12 +409,8 @@ impl Run<'_> {
     /// Writes the change as a patch among the artifacts, and pushes it as a branch to the target
     /// repository.
     async fn deliver(&self, checkout: &Checkout<'_>, base: Option<&str>) -> Result<(), Failure> {
-        let patch = self
-            .folders
-            .output
-            .join(format!("{}.patch", self.assignment.campaign));
         checkout
-            .write_patch(base, &patch)
+            .write_patch(base, &self.folders.patch)
             .await
             .map_err(Failure::of_git("patch-failed", "deliver/patch"))?;
         let Some(repository) = &self.assignment.target_repository.url else {

@@ -275,6 +275,8 @@ async fn start_workers(
             backchannel_url: None,
             timeout: Duration::from_secs(300),
             build_command: None,
+            git_config: None,
+            owns_process: false,
             idle: Duration::from_millis(200),
             until_empty: false,
             once: false,

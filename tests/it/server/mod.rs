@@ -9,3 +9,8 @@ mod log_readers;
 mod old_stores;
 mod sockets;
 mod worker;
+mod worker_files;
+mod worker_fixture;
+mod worker_git;
+mod worker_lives;
+mod worker_processes;

@@ -1,0 +1,167 @@
+//! The environment of git and of scripts. A user's git configuration must not change what they do.
+
+use super::codemod::PASSWORD_VARIABLE;
+use std::{collections::BTreeMap, path::Path};
+use tokio::process::Command;
+
+/// The author of commits when the assignment names none.
+const DEFAULT_IDENTITY: [&str; 2] = ["janitor-runner", "janitor-runner@localhost"];
+/// The variables of git that an assignment may set.
+const IDENTITY_VARIABLES: [&str; 6] = [
+    "GIT_AUTHOR_NAME",
+    "GIT_AUTHOR_EMAIL",
+    "GIT_AUTHOR_DATE",
+    "GIT_COMMITTER_NAME",
+    "GIT_COMMITTER_EMAIL",
+    "GIT_COMMITTER_DATE",
+];
+/// Settings of git commands of the worker itself, whatever the checkout's own configuration says.
+const SETTINGS: [&str; 15] = [
+    // Hooks are code that nobody has reviewed.
+    "core.hooksPath=/dev/null",
+    "core.fsmonitor=false",
+    "core.autocrlf=false",
+    "core.attributesFile=/dev/null",
+    "core.excludesFile=/dev/null",
+    "core.quotePath=true",
+    "commit.gpgSign=false",
+    "tag.gpgSign=false",
+    "push.gpgSign=false",
+    "format.signOff=false",
+    "init.defaultBranch=main",
+    "advice.detachedHead=false",
+    "fetch.fsckObjects=false",
+    // Both would leave a process in the background.
+    "gc.auto=0",
+    "maintenance.auto=false",
+];
+
+/// What the environment of a run is made of.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Environment<'a> {
+    /// The environment of the assignment.
+    pub(super) assigned: &'a BTreeMap<String, String>,
+    /// The folder in which all folders of the run are.
+    pub(super) run_folder: &'a Path,
+    /// The git configuration that the worker was started with; none: none.
+    pub(super) git_config: Option<&'a Path>,
+    /// The git configuration of scripts, which they may change.
+    pub(super) script_git_config: &'a Path,
+}
+
+/// Returns the name and the address of `Name <address>`.
+fn split_committer(committer: &str) -> Option<[&str; 2]> {
+    let (name, address) = committer.trim().strip_suffix('>')?.rsplit_once('<')?;
+    Some([name.trim(), address.trim()])
+}
+
+impl Environment<'_> {
+    /// Returns who makes the commits, as variables of git.
+    fn identity(&self) -> BTreeMap<&str, &str> {
+        let committer = self.assigned.get("COMMITTER");
+        let [name, address] = committer
+            .and_then(|committer| split_committer(committer))
+            .filter(|[name, address]| !name.is_empty() && !address.is_empty())
+            .unwrap_or(DEFAULT_IDENTITY);
+        let mut identity = BTreeMap::from([
+            ("GIT_AUTHOR_NAME", name),
+            ("GIT_AUTHOR_EMAIL", address),
+            ("GIT_COMMITTER_NAME", name),
+            ("GIT_COMMITTER_EMAIL", address),
+        ]);
+        for variable in IDENTITY_VARIABLES {
+            // git makes no commit by somebody without a name.
+            if let Some(value) = self
+                .assigned
+                .get(variable)
+                .filter(|value| !value.is_empty())
+            {
+                identity.insert(variable, value);
+            }
+        }
+        identity
+    }
+
+    /// Sets what git and scripts have in common.
+    fn apply(&self, command: &mut Command) {
+        for (name, _) in std::env::vars_os() {
+            if name.as_encoded_bytes().starts_with(b"GIT_") {
+                command.env_remove(name);
+            }
+        }
+        command
+            // Scripts come with the assignment, and must not get at the worker's own password.
+            .env_remove(PASSWORD_VARIABLE)
+            .env("GIT_CONFIG_NOSYSTEM", "1")
+            .env("GIT_ATTR_NOSYSTEM", "1")
+            // A prompt for a password would block the run until its timeout.
+            .env("GIT_TERMINAL_PROMPT", "0")
+            .env("GIT_ASKPASS", "")
+            .env("GIT_CEILING_DIRECTORIES", self.run_folder)
+            .envs(self.identity());
+    }
+
+    /// Makes a shell command of a script, with more variables.
+    pub(super) fn shell(&self, command: &str, more: &BTreeMap<String, String>) -> Command {
+        let mut shell = Command::new("sh");
+        self.apply(&mut shell);
+        shell
+            .arg("-c")
+            .arg(command)
+            .env("GIT_CONFIG_GLOBAL", self.script_git_config)
+            .envs(self.assigned)
+            .envs(more);
+        shell
+    }
+
+    /// Makes a git command.
+    pub(super) fn git(&self) -> Command {
+        let mut git = Command::new("git");
+        for (name, value) in self.assigned {
+            if !name.starts_with("GIT_") {
+                git.env(name, value);
+            }
+        }
+        self.apply(&mut git);
+        git.args(SETTINGS.iter().flat_map(|setting| ["-c", setting]))
+            .env(
+                "GIT_CONFIG_GLOBAL",
+                self.git_config.unwrap_or(Path::new("/dev/null")),
+            )
+            // The protocols ext and fd run commands.
+            .env("GIT_ALLOW_PROTOCOL", "file:git:http:https:ssh")
+            .env("LC_ALL", "C");
+        git
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn committer_is_the_identity_unless_git_variables_are_set() {
+        let committer = |text: &str| BTreeMap::from([("COMMITTER".to_owned(), text.to_owned())]);
+        let mut assigned = committer("A B <a@b>");
+        assigned.insert("GIT_AUTHOR_NAME".into(), "C".into());
+        assigned.insert("GIT_COMMITTER_NAME".into(), String::new());
+        let environment = Environment {
+            assigned: &assigned,
+            run_folder: Path::new("/"),
+            git_config: None,
+            script_git_config: Path::new("/"),
+        };
+        let identity = environment.identity();
+        assert_eq!(identity["GIT_AUTHOR_NAME"], "C");
+        assert_eq!(identity["GIT_COMMITTER_NAME"], "A B");
+        assert_eq!(identity["GIT_COMMITTER_EMAIL"], "a@b");
+        for odd in ["", "A", "<>", "A <>", "<a@b>"] {
+            let environment = Environment {
+                assigned: &committer(odd),
+                ..environment
+            };
+            let identity = environment.identity();
+            assert_eq!(identity["GIT_COMMITTER_NAME"], "janitor-runner", "{odd}");
+        }
+    }
+}
