@@ -42,8 +42,22 @@ impl From<&settings::S3Settings> for s3::S3Settings {
             bucket: settings.bucket.clone(),
             endpoint: settings.endpoint.clone(),
             region: settings.region.clone(),
-            access_key_id: settings.access_key_id.clone(),
-            secret_access_key: settings.secret_access_key.clone(),
+            credentials: (&settings.credentials).into(),
+            acl: settings.acl.clone(),
+        }
+    }
+}
+
+impl From<&settings::S3Credentials> for s3::S3Credentials {
+    fn from(credentials: &settings::S3Credentials) -> Self {
+        match credentials {
+            settings::S3Credentials::Anonymous => Self::Anonymous,
+            settings::S3Credentials::Key { id, secret } => Self::Key {
+                id: id.clone(),
+                secret: secret.clone(),
+            },
+            settings::S3Credentials::Default => Self::Default,
+            settings::S3Credentials::Metadata => Self::Metadata,
         }
     }
 }

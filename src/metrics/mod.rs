@@ -90,6 +90,7 @@ pub struct Metrics {
     upload_bytes: Counts<OfStore>,
     backup_runs: Family<OfStore, Gauge>,
     backup_oldest: Family<OfStore, Gauge<f64, AtomicU64>>,
+    backup_set_aside: Family<OfStore, Gauge>,
     errors: Counts<OfError>,
     process: ProcessMetrics,
 }
@@ -141,6 +142,7 @@ impl Metrics {
             upload_bytes: Family::default(),
             backup_runs: Family::default(),
             backup_oldest: Family::default(),
+            backup_set_aside: Family::default(),
             errors: Family::default(),
             process: ProcessMetrics::default(),
         };
@@ -261,6 +263,11 @@ impl Metrics {
             self.backup_oldest.clone(),
         );
         r.register(
+            "backup_set_aside",
+            "Number of files and folders in the fallback directory that cannot be moved",
+            self.backup_set_aside.clone(),
+        );
+        r.register(
             "errors",
             "Number of failures that an operator should look into",
             self.errors.clone(),
@@ -348,6 +355,16 @@ impl Metrics {
             .get_or_create(&label)
             .set(runs.try_into().unwrap_or(i64::MAX));
         self.backup_oldest.get_or_create(&label).set(oldest);
+    }
+
+    /// Sets the number of files and folders in the fallback directory that were set aside, since
+    /// they cannot be moved to their store.
+    pub fn set_aside_in_backup(&self, store: &str, entries: usize) {
+        self.backup_set_aside
+            .get_or_create(&OfStore {
+                store: store.to_owned(),
+            })
+            .set(entries.try_into().unwrap_or(i64::MAX));
     }
 
     /// Counts a run that the watcher ended.

@@ -15,7 +15,7 @@ pub type FileReader = Box<dyn AsyncRead + Send + Unpin>;
 pub enum Content {
     /// In memory, because it is small.
     Memory(Bytes),
-    /// On the local disk. The store may move the file.
+    /// On the local disk. The store leaves the file where it is.
     File(PathBuf),
 }
 

@@ -24,6 +24,15 @@ pub enum Fault {
         /// Why it failed.
         source: Cause,
     },
+    /// The system refuses this to us. What was asked for may also be absent: a bucket that does not
+    /// let us list it does not say which.
+    #[error("{action}: refused")]
+    Refused {
+        /// What was tried.
+        action: &'static str,
+        /// Why it was refused.
+        source: Cause,
+    },
 }
 
 impl Fault {
@@ -43,6 +52,14 @@ impl Fault {
         }
     }
 
+    /// Creates a refusal.
+    pub fn refused(action: &'static str, source: impl Into<Cause>) -> Self {
+        Self::Refused {
+            action,
+            source: source.into(),
+        }
+    }
+
     /// Returns whether the caller should try again later.
     pub fn is_unavailable(&self) -> bool {
         matches!(self, Self::Unavailable { .. })
@@ -51,7 +68,9 @@ impl Fault {
     /// Returns why the action failed.
     pub fn cause(&self) -> &(dyn Error + Send + Sync + 'static) {
         match self {
-            Self::Unavailable { source, .. } | Self::Backend { source, .. } => source.as_ref(),
+            Self::Unavailable { source, .. }
+            | Self::Backend { source, .. }
+            | Self::Refused { source, .. } => source.as_ref(),
         }
     }
 
@@ -62,6 +81,7 @@ impl Fault {
         match self {
             Self::Unavailable { action, .. } => Self::unavailable(action, cause),
             Self::Backend { action, .. } => Self::backend(action, cause),
+            Self::Refused { action, .. } => Self::refused(action, cause),
         }
     }
 }

@@ -26,6 +26,9 @@ const WORKER_POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// Bytes of a log that are read in one step.
 const CHUNK_SIZE: usize = 64 << 10;
 
+/// What is not found when the store refuses to say whether there is such a log.
+pub const READABLE_LOG: &str = "readable log";
+
 /// The content of a log, in chunks.
 pub type LogStream = BoxStream<'static, Result<Bytes, ServiceError>>;
 
@@ -127,11 +130,17 @@ impl Logs {
             codebase: run.codebase,
             run: run.id,
         };
-        let log = self
-            .stored
-            .open(&folder, name)
-            .await?
-            .ok_or_else(|| ServiceError::not_found("log", name))?;
+        let log = match self.stored.open(&folder, name).await {
+            // A bucket that may not be listed refuses absent logs as it refuses others.
+            Err(fault @ Fault::Refused { .. }) => {
+                tracing::warn!(
+                    error = &fault as &dyn std::error::Error,
+                    "a log cannot be read"
+                );
+                return Err(ServiceError::not_found(READABLE_LOG, name));
+            }
+            opened => opened?.ok_or_else(|| ServiceError::not_found("log", name))?,
+        };
         Ok(Source::Stored(skip_to(log, offset).await?))
     }
 

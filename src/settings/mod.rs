@@ -25,7 +25,7 @@ pub use schema::schema;
 pub use show::lines;
 pub use values::{
     FileStore, GcsCredentials, GcsSettings, GuardedHttpSettings, LogFormat, PollSettings,
-    PostgresSettings, RequestLimits, S3Settings, Settings, StoreChoice,
+    PostgresSettings, RequestLimits, S3Credentials, S3Settings, Settings, StoreChoice,
 };
 
 use crate::domain::Invalid;

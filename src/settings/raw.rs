@@ -262,10 +262,19 @@ pub(super) struct RawS3 {
     pub(super) region: String,
     /// Names the bucket of logs at `https://ENDPOINT`. Default: `"debian-janitor"`.
     pub(super) log_bucket: String,
-    /// Sets the id of the access key. Default: none, requests are not signed. Example:
-    /// `"{env:AWS_ACCESS_KEY_ID}"`.
+    /// Sets the canned ACL of logs at `https://ENDPOINT`, which the Janitor's site reads without a
+    /// key. Default: `"public-read"`; `""` leaves it to the bucket.
+    pub(super) log_acl: String,
+    /// Sets how requests are signed without an access key here: `"default"` (with the key in
+    /// `AWS_ACCESS_KEY_ID` and its like, else with that of `AWS_PROFILE` in the shared files below
+    /// `~/.aws`), `"metadata"` (with the key that the machine's metadata address hands out) or
+    /// `"anonymous"` (not at all). Default: `"default"`.
+    pub(super) credentials: String,
+    /// Sets the id of the access key. Default: none, see `credentials`. Example:
+    /// `"{file:/etc/janitor-runner/s3-key-id}"`.
     pub(super) access_key_id: Option<String>,
-    /// Sets the secret of the access key. Default: none. Example: `"{env:AWS_SECRET_ACCESS_KEY}"`.
+    /// Sets the secret of the access key. Default: none. Example:
+    /// `"{file:/etc/janitor-runner/s3-secret}"`.
     pub(super) secret_access_key: Option<String>,
 }
 

@@ -4,7 +4,10 @@ use super::{
     raw::{RawGcs, RawPostgres, RawS3},
     secrets::with_secrets,
     validate::{at_least_one, filled},
-    values::{FileStore, GcsCredentials, GcsSettings, PostgresSettings, S3Settings, StoreChoice},
+    values::{
+        FileStore, GcsCredentials, GcsSettings, PostgresSettings, S3Credentials, S3Settings,
+        StoreChoice,
+    },
 };
 use crate::domain::Invalid;
 use std::time::Duration;
@@ -105,7 +108,8 @@ fn gcs(bucket: String, raw: &RawGcs) -> GcsSettings {
     }
 }
 
-fn s3(bucket: String, endpoint: Option<String>, raw: &RawS3) -> Result<S3Settings, Invalid> {
+/// Reads how requests to S3 are signed.
+fn s3_credentials(raw: &RawS3) -> Result<S3Credentials, Invalid> {
     let secret = |field: &str, value: &Option<String>| {
         value
             .as_deref()
@@ -113,12 +117,39 @@ fn s3(bucket: String, endpoint: Option<String>, raw: &RawS3) -> Result<S3Setting
             .transpose()
             .map(|value| value.and_then(|value| filled(Some(value))))
     };
+    let key = (
+        secret("s3.access_key_id", &raw.access_key_id)?,
+        secret("s3.secret_access_key", &raw.secret_access_key)?,
+    );
+    match (raw.credentials.as_str(), key) {
+        ("default", (Some(id), Some(secret))) => Ok(S3Credentials::Key { id, secret }),
+        ("default", (None, None)) => Ok(S3Credentials::Default),
+        ("metadata", (None, None)) => Ok(S3Credentials::Metadata),
+        ("anonymous", (None, None)) => Ok(S3Credentials::Anonymous),
+        ("default" | "metadata" | "anonymous", (Some(_), None) | (None, Some(_))) => {
+            Err(Invalid::new(
+                "s3.access_key_id",
+                "needs s3.secret_access_key, and the other way round",
+            ))
+        }
+        ("metadata" | "anonymous", (Some(_), Some(_))) => Err(Invalid::new(
+            "s3.credentials",
+            "must be \"default\" when s3.access_key_id is set",
+        )),
+        _ => Err(Invalid::new(
+            "s3.credentials",
+            "is none of \"default\", \"metadata\" and \"anonymous\"",
+        )),
+    }
+}
+
+fn s3(bucket: String, endpoint: Option<String>, raw: &RawS3) -> Result<S3Settings, Invalid> {
     Ok(S3Settings {
         bucket,
         endpoint,
         region: raw.region.clone(),
-        access_key_id: secret("s3.access_key_id", &raw.access_key_id)?,
-        secret_access_key: secret("s3.secret_access_key", &raw.secret_access_key)?,
+        credentials: s3_credentials(raw)?,
+        acl: None,
     })
 }
 
@@ -141,11 +172,10 @@ pub(super) fn files(
             raw_s3,
         )?)),
         // A janitor.conf names the URL of a service that speaks S3's protocol, and no bucket.
-        Some(("http" | "https", _)) if field == "logs" => Ok(FileStore::S3(s3(
-            raw_s3.log_bucket.clone(),
-            Some(text),
-            raw_s3,
-        )?)),
+        Some(("http" | "https", _)) if field == "logs" => Ok(FileStore::S3(S3Settings {
+            acl: filled(Some(raw_s3.log_acl.clone())),
+            ..s3(raw_s3.log_bucket.clone(), Some(text), raw_s3)?
+        })),
         Some(_) => Err(Invalid::new(
             field,
             "is none of PATH, gs://BUCKET/ and s3://BUCKET/",

@@ -89,6 +89,24 @@ pub struct GcsSettings {
     pub credentials: GcsCredentials,
 }
 
+/// How requests to S3 are signed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum S3Credentials {
+    /// They are not: for emulators and public buckets.
+    Anonymous,
+    /// With this key.
+    Key {
+        /// The id of the key.
+        id: String,
+        /// Its secret.
+        secret: String,
+    },
+    /// With the key that the environment or the shared files have.
+    Default,
+    /// With the key that the metadata service of the host hands out.
+    Metadata,
+}
+
 /// A bucket of S3, or of a service that speaks its protocol.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct S3Settings {
@@ -98,10 +116,10 @@ pub struct S3Settings {
     pub endpoint: Option<String>,
     /// The region of the bucket.
     pub region: String,
-    /// The id of the access key; requests without keys are not signed.
-    pub access_key_id: Option<String>,
-    /// The secret of the access key.
-    pub secret_access_key: Option<String>,
+    /// How requests are signed.
+    pub credentials: S3Credentials,
+    /// The canned ACL of objects; none: the bucket's own rules.
+    pub acl: Option<String>,
 }
 
 /// The store of queue, runs, candidates, codebases and workers.

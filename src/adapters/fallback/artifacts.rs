@@ -3,7 +3,7 @@
 use super::{
     circuit_breaker::CircuitBreaker,
     drainer::SpooledFiles,
-    folders::{self, RemoveLock, disk_failed},
+    folders::{self, Found, RemoveLock, SetAside, Spooled, disk_failed},
 };
 use crate::{
     adapters::local::LocalArtifacts,
@@ -15,7 +15,7 @@ use crate::{
 };
 use async_trait::async_trait;
 use std::{
-    fs, io,
+    io,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -33,6 +33,7 @@ pub struct SpooledArtifacts {
     store: Arc<dyn ArtifactStore>,
     folder: PathBuf,
     remove_lock: RemoveLock,
+    set_aside: SetAside,
 }
 
 impl FallbackArtifacts {
@@ -44,6 +45,7 @@ impl FallbackArtifacts {
             store: store.clone(),
             folder: folder.clone(),
             remove_lock: remove_lock.clone(),
+            set_aside: SetAside::of(&folder),
         };
         let this = Self {
             store,
@@ -101,12 +103,38 @@ impl ArtifactStore for FallbackArtifacts {
     }
 }
 
-fn spooled_file(path: &Path) -> io::Result<SpooledFile> {
-    Ok(SpooledFile {
-        name: folders::name_of(path),
-        size: fs::metadata(path)?.len(),
-        content: Content::File(path.to_owned()),
-    })
+fn spooled_file(file: &Spooled) -> SpooledFile {
+    SpooledFile {
+        name: folders::name_of(&file.path),
+        size: file.size,
+        content: Content::File(file.path.clone()),
+    }
+}
+
+impl SpooledArtifacts {
+    /// Sets aside what is odd, and returns the rest.
+    async fn good<T>(&self, found: Found<T>) -> Vec<T> {
+        if !found.odd.is_empty() {
+            let _exclusive = self.remove_lock.write().await;
+            found.odd.iter().for_each(|odd| self.set_aside.put(odd));
+        }
+        found.good
+    }
+
+    /// Stores files, and removes them here.
+    async fn drain_files(
+        &self,
+        run: &RunId,
+        folder: &Path,
+        files: &[Spooled],
+    ) -> Result<(), Fault> {
+        let spooled: Vec<_> = files.iter().map(spooled_file).collect();
+        self.store.store(run, &spooled).await?;
+        // Removed only after the store has them: a crash in between stores them again, which is
+        // harmless.
+        let _exclusive = self.remove_lock.write().await;
+        folders::remove(folder, files).map_err(disk_failed("clear the backup directory"))
+    }
 }
 
 #[async_trait]
@@ -115,22 +143,41 @@ impl SpooledFiles for SpooledArtifacts {
         "artifacts"
     }
 
-    fn folders(&self) -> io::Result<Vec<PathBuf>> {
-        folders::below(&self.folder, 1).map(folders::oldest_first)
+    async fn folders(&self) -> io::Result<Vec<PathBuf>> {
+        let mut folders = self.good(folders::below(&self.folder, 1)?).await;
+        folders::oldest_first(&mut folders);
+        Ok(folders)
     }
 
     async fn drain(&self, folder: &Path) -> Result<(), Fault> {
         let run = RunId::new(folders::name_of(folder));
-        let paths = folders::files_in(folder).map_err(disk_failed("read the backup directory"))?;
-        let files = paths
-            .iter()
-            .map(|path| spooled_file(path))
-            .collect::<io::Result<Vec<_>>>()
-            .map_err(disk_failed("read the backup directory"))?;
-        self.store.store(&run, &files).await?;
-        // Removed only after the store has them: a crash in between stores them again, which is
-        // harmless.
-        let _exclusive = self.remove_lock.write().await;
-        folders::remove(folder, &paths).map_err(disk_failed("clear the backup directory"))
+        let found = folders::files_in(folder).map_err(disk_failed("read the backup directory"))?;
+        let files = self.good(found).await;
+        match self.drain_files(&run, folder, &files).await {
+            // One file that the store refuses keeps no other of its run from it.
+            Err(fault) if !fault.is_unavailable() && files.len() > 1 => {
+                let mut drained = Err(fault);
+                for file in &files {
+                    match self
+                        .drain_files(&run, folder, std::slice::from_ref(file))
+                        .await
+                    {
+                        Ok(()) => {}
+                        Err(fault) if fault.is_unavailable() => return Err(fault),
+                        Err(fault) => drained = Err(fault),
+                    }
+                }
+                drained
+            }
+            drained => drained,
+        }
+    }
+
+    fn set_aside(&self) -> usize {
+        self.set_aside.count()
+    }
+
+    async fn health_check(&self) -> Result<(), Fault> {
+        self.store.health_check().await
     }
 }

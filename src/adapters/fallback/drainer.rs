@@ -28,19 +28,31 @@ pub trait SpooledFiles: Send + Sync {
     /// Returns the label of the store in metrics.
     fn name(&self) -> &'static str;
 
-    /// Returns the folders of the runs that have spooled files, the oldest first.
+    /// Returns the folders of the runs that have spooled files, the oldest first. What is odd among
+    /// them is set aside.
     ///
     /// # Errors
     ///
     /// Returns the error of the file system.
-    fn folders(&self) -> io::Result<Vec<PathBuf>>;
+    async fn folders(&self) -> io::Result<Vec<PathBuf>>;
 
-    /// Stores the files of a run's folder in their store, and removes them here.
+    /// Stores the files of a run's folder in their store, and removes them here. A file that cannot
+    /// be read is set aside.
     ///
     /// # Errors
     ///
     /// Returns [`Fault`] when the store or the file system fails; files that were not stored stay.
     async fn drain(&self, folder: &Path) -> Result<(), Fault>;
+
+    /// Returns how many files and folders are set aside.
+    fn set_aside(&self) -> usize;
+
+    /// Checks that the store can be used right now.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Fault`] with the reason when it cannot.
+    async fn health_check(&self) -> Result<(), Fault>;
 }
 
 /// Moves spooled files to their stores.
@@ -70,48 +82,63 @@ impl Drainer {
         })
     }
 
-    /// Moves all spooled files, of each store until something fails; returns whether nothing
-    /// failed.
+    /// Moves all spooled files; returns whether nothing failed.
     #[tracing::instrument(name = "fallback.drainer.drain", level = "debug", skip_all)]
     pub async fn drain(&self) -> bool {
         let mut succeeded = true;
         for spooled in &self.spooled {
-            let folders = match spooled.folders() {
-                Ok(folders) => folders,
-                Err(error) => {
-                    tracing::error!(%error, "the backup directory cannot be read");
-                    succeeded = false;
-                    continue;
-                }
-            };
-            let age =
-                |folder: &PathBuf| modified(folder).elapsed().unwrap_or_default().as_secs_f64();
-            self.metrics.waits_in_backup(
-                spooled.name(),
-                folders.len(),
-                folders.first().map(age).unwrap_or_default(),
-            );
-            for folder in &folders {
-                if let Err(error) = spooled.drain(folder).await {
-                    tracing::warn!(
-                        store = spooled.name(),
-                        error = &error as &dyn std::error::Error,
-                        "files stay in the backup directory"
-                    );
-                    succeeded = false;
-                    break;
-                }
-            }
-            if succeeded && !folders.is_empty() {
-                tracing::info!(
-                    store = spooled.name(),
-                    runs = folders.len(),
-                    "the files in the backup directory were moved to their store"
-                );
-                self.metrics.waits_in_backup(spooled.name(), 0, 0.0);
-            }
+            succeeded &= self.drain_store(spooled.as_ref()).await;
         }
         succeeded
+    }
+
+    /// Moves the spooled files of one store; returns whether nothing failed. A run whose files
+    /// cannot be stored keeps no other from it, unless the store as a whole cannot be used.
+    async fn drain_store(&self, spooled: &dyn SpooledFiles) -> bool {
+        let folders = match spooled.folders().await {
+            Ok(folders) => folders,
+            Err(error) => {
+                tracing::error!(%error, "the backup directory cannot be read");
+                return false;
+            }
+        };
+        self.measure(spooled, &folders);
+        let mut left = vec![];
+        for (position, folder) in folders.iter().enumerate() {
+            let Err(error) = spooled.drain(folder).await else {
+                continue;
+            };
+            tracing::warn!(
+                store = spooled.name(),
+                folder = %folder.display(),
+                error = &error as &dyn std::error::Error,
+                "files stay in the backup directory"
+            );
+            left.push(folder.clone());
+            if spooled.health_check().await.is_err() {
+                left.extend(folders.iter().skip(position + 1).cloned());
+                break;
+            }
+        }
+        if left.len() < folders.len() {
+            tracing::info!(
+                store = spooled.name(),
+                runs = folders.len() - left.len(),
+                "files in the backup directory were moved to their store"
+            );
+        }
+        self.measure(spooled, &left);
+        left.is_empty()
+    }
+
+    /// Shows in the metrics what waits, the oldest first.
+    fn measure(&self, spooled: &dyn SpooledFiles, folders: &[PathBuf]) {
+        let age = |folder: &PathBuf| modified(folder).elapsed().unwrap_or_default().as_secs_f64();
+        let oldest = folders.first().map(age).unwrap_or_default();
+        self.metrics
+            .waits_in_backup(spooled.name(), folders.len(), oldest);
+        self.metrics
+            .set_aside_in_backup(spooled.name(), spooled.set_aside());
     }
 
     /// Moves spooled files for ever, with growing delays while a store fails.

@@ -3,7 +3,7 @@
 use super::{
     circuit_breaker::CircuitBreaker,
     drainer::SpooledFiles,
-    folders::{self, RemoveLock, disk_failed},
+    folders::{self, Found, Odd, RemoveLock, SetAside, Spooled, disk_failed, is_odd},
 };
 use crate::{
     adapters::{local::LocalLogs, off_thread},
@@ -22,11 +22,14 @@ use chrono::DateTime;
 use flate2::read::GzDecoder;
 use std::{
     fs::File,
-    io,
+    io::{self, Read, Write},
     path::{Path, PathBuf},
     sync::Arc,
 };
 use tempfile::{NamedTempFile, TempPath};
+
+/// How many bytes of a log are uncompressed at a time.
+const CHUNK_SIZE: usize = 64 << 10;
 
 /// A log store that falls back to a local folder.
 pub struct FallbackLogs {
@@ -41,6 +44,7 @@ pub struct SpooledLogs {
     store: Arc<dyn LogStore>,
     folder: PathBuf,
     remove_lock: RemoveLock,
+    set_aside: SetAside,
 }
 
 impl FallbackLogs {
@@ -52,6 +56,7 @@ impl FallbackLogs {
             store: store.clone(),
             folder: folder.clone(),
             remove_lock: remove_lock.clone(),
+            set_aside: SetAside::of(&folder),
         };
         let this = Self {
             store,
@@ -124,15 +129,35 @@ struct PlainLog {
     _file: TempPath,
 }
 
+/// Why a spooled log cannot be uncompressed.
+enum NotPlain {
+    /// It is no log that was spooled whole.
+    Odd(io::Error),
+    /// The disk failed.
+    Disk(io::Error),
+}
+
 /// Uncompresses a spooled log into a file below `base`.
 ///
 /// The spool keeps the compressed file, but a log store takes plain files: each compresses in its
 /// own way.
-fn uncompress(path: &Path, base: &Path) -> io::Result<PlainLog> {
-    let mut gzip = GzDecoder::new(File::open(path)?);
+fn uncompress(path: &Path, base: &Path) -> Result<PlainLog, NotPlain> {
+    let odd_or_disk = |error: io::Error| match is_odd(&error) {
+        true => NotPlain::Odd(error),
+        false => NotPlain::Disk(error),
+    };
+    let mut gzip = GzDecoder::new(File::open(path).map_err(odd_or_disk)?);
+    let mut file = NamedTempFile::with_prefix_in(".moving-", base).map_err(NotPlain::Disk)?;
+    let (mut size, mut chunk) = (0, vec![0; CHUNK_SIZE]);
+    loop {
+        let read = gzip.read(&mut chunk).map_err(odd_or_disk)?;
+        let Some(bytes) = chunk.get(..read).filter(|bytes| !bytes.is_empty()) else {
+            break;
+        };
+        file.write_all(bytes).map_err(NotPlain::Disk)?;
+        size += read as u64;
+    }
     let finished = gzip.header().map_or(0, flate2::GzHeader::mtime);
-    let mut file = NamedTempFile::with_prefix_in(".moving-", base)?;
-    let size = io::copy(&mut gzip, file.as_file_mut())?;
     let file = file.into_temp_path();
     let name = folders::name_of(path);
     let name = name.strip_suffix(".gz").unwrap_or(&name).to_owned();
@@ -147,44 +172,108 @@ fn uncompress(path: &Path, base: &Path) -> io::Result<PlainLog> {
     })
 }
 
+/// Returns the codebase of a run's folder.
+fn codebase_of(folder: &Path) -> Result<CodebaseName, Odd> {
+    let parent = folder.parent().unwrap_or(folder);
+    CodebaseName::new(folders::name_of(parent)).map_err(|e| Odd::new(parent, e))
+}
+
+impl SpooledLogs {
+    /// Sets aside what is odd, and returns the rest.
+    async fn good<T>(&self, found: Found<T>) -> Vec<T> {
+        if !found.odd.is_empty() {
+            let _exclusive = self.remove_lock.write().await;
+            found.odd.iter().for_each(|odd| self.set_aside.put(odd));
+        }
+        found.good
+    }
+
+    /// Stores a log, and removes it here.
+    async fn drain_file(
+        &self,
+        log_folder: &LogFolder,
+        folder: &Path,
+        file: Spooled,
+    ) -> Result<(), Fault> {
+        let (path, base) = (file.path.clone(), self.folder.clone());
+        let uncompressed = off_thread("uncompress a log", move || uncompress(&path, &base)).await?;
+        let PlainLog {
+            log,
+            finished,
+            _file,
+        } = match uncompressed {
+            Ok(plain) => plain,
+            Err(NotPlain::Odd(error)) => {
+                let odd = vec![Odd::new(&file.path, error)];
+                self.good(Found::<()> { good: vec![], odd }).await;
+                return Ok(());
+            }
+            Err(NotPlain::Disk(error)) => {
+                return Err(Fault::unavailable("read the backup directory", error));
+            }
+        };
+        self.store
+            .store(log_folder, std::slice::from_ref(&log), finished)
+            .await?;
+        // Removed only after the store has it: a crash in between stores it again, which is
+        // harmless.
+        let _exclusive = self.remove_lock.write().await;
+        folders::remove(folder, &[file]).map_err(disk_failed("clear the backup directory"))
+    }
+}
+
 #[async_trait]
 impl SpooledFiles for SpooledLogs {
     fn name(&self) -> &'static str {
         "logs"
     }
 
-    fn folders(&self) -> io::Result<Vec<PathBuf>> {
-        folders::below(&self.folder, 2).map(folders::oldest_first)
+    async fn folders(&self) -> io::Result<Vec<PathBuf>> {
+        let mut found = folders::below(&self.folder, 2)?;
+        let mut odd = vec![];
+        found.good.retain(|folder| match codebase_of(folder) {
+            Ok(_) => true,
+            Err(codebase) => {
+                odd.push(codebase);
+                false
+            }
+        });
+        // Every run of such a codebase names it.
+        odd.dedup();
+        found.odd.extend(odd);
+        let mut folders = self.good(found).await;
+        folders::oldest_first(&mut folders);
+        Ok(folders)
     }
 
     async fn drain(&self, folder: &Path) -> Result<(), Fault> {
         let action = "read the backup directory";
-        let codebase = folder.parent().map(folders::name_of).unwrap_or_default();
-        let codebase = CodebaseName::new(codebase).map_err(|e| Fault::backend(action, e))?;
         let log_folder = LogFolder {
-            codebase,
+            codebase: codebase_of(folder).map_err(|odd| Fault::backend(action, odd.why))?,
             run: RunId::new(folders::name_of(folder)),
         };
-        let paths = folders::files_in(folder).map_err(disk_failed(action))?;
-        let (compressed, base) = (paths.clone(), self.folder.clone());
-        let uncompressing = off_thread(action, move || {
-            compressed
-                .iter()
-                .map(|path| uncompress(path, &base))
-                .collect::<io::Result<Vec<_>>>()
-        });
-        let logs = uncompressing.await?.map_err(disk_failed(action))?;
-        for PlainLog { log, finished, .. } in &logs {
-            self.store
-                .store(&log_folder, std::slice::from_ref(log), *finished)
-                .await?;
+        let found = folders::files_in(folder).map_err(disk_failed(action))?;
+        let mut drained = Ok(());
+        for file in self.good(found).await {
+            match self.drain_file(&log_folder, folder, file).await {
+                Ok(()) => {}
+                Err(fault) if fault.is_unavailable() => return Err(fault),
+                // One log that the store refuses keeps no other of its run from it.
+                Err(fault) => drained = Err(fault),
+            }
         }
-        // Removed only after the store has them: a crash in between stores them again, which is
-        // harmless.
         let _exclusive = self.remove_lock.write().await;
-        folders::remove(folder, &paths).map_err(disk_failed("clear the backup directory"))?;
-        // Succeeds only for the last run of the codebase.
+        // These succeed only for an empty folder, and the last run of the codebase.
+        drop(std::fs::remove_dir(folder));
         drop(folder.parent().map(std::fs::remove_dir));
-        Ok(())
+        drained
+    }
+
+    fn set_aside(&self) -> usize {
+        self.set_aside.count()
+    }
+
+    async fn health_check(&self) -> Result<(), Fault> {
+        self.store.health_check().await
     }
 }

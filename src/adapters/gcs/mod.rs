@@ -1,11 +1,15 @@
 //! A bucket of Google Cloud Storage, through its JSON API. Uploads and downloads are streamed.
 
-use super::objects::{Objects, Progress, PutError};
+use super::objects::{
+    Objects, PutError,
+    attempt::{self, Attempt, Rejection, once, with_retries},
+};
 use crate::ports::{
     Fault,
     artifact_store::{Content, FileReader},
 };
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures::StreamExt;
 use gcloud_storage::{
     client::{Client, ClientConfig, google_cloud_auth::credentials::CredentialsFile},
@@ -19,13 +23,14 @@ use gcloud_storage::{
         },
     },
 };
+use reqwest_middleware::{Middleware, Next};
 use std::{path::PathBuf, time::Duration};
-use tokio::{io::AsyncWriteExt, sync::oneshot};
+use tokio::sync::{mpsc, oneshot};
 
 /// How long it may take to connect.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// How many bytes of a download wait for their reader at most.
-const BUFFER_SIZE: usize = 64 << 10;
+/// How many chunks of a download wait for their reader at most.
+const MAX_BUFFERED_CHUNKS: usize = 2;
 
 /// How the client authenticates itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,12 +62,32 @@ pub struct GcsBucket {
     bucket: String,
 }
 
-/// Converts an error. Without a status nothing was received, so a retry may help.
-fn fault(action: &'static str, error: Error) -> Fault {
-    match status(&error) {
-        Some(code) if code == 429 || code >= 500 => Fault::unavailable(action, error),
-        Some(_) => Fault::backend(action, error),
-        None => Fault::unavailable(action, error),
+/// Notes in the current [`Attempt`] what the bucket responds.
+struct Observer;
+
+#[async_trait]
+impl Middleware for Observer {
+    async fn handle(
+        &self,
+        request: reqwest::Request,
+        extensions: &mut http::Extensions,
+        next: Next<'_>,
+    ) -> reqwest_middleware::Result<reqwest::Response> {
+        let response = next.run(request, extensions).await?;
+        let retry_after = response
+            .headers()
+            .get(reqwest::header::RETRY_AFTER)
+            .and_then(|value| value.to_str().ok());
+        Attempt::current().responded(response.status().as_u16(), retry_after);
+        Ok(response)
+    }
+}
+
+/// Converts an error of a request.
+fn rejection(error: Error) -> Rejection {
+    Rejection {
+        status: status(&error),
+        source: Box::new(error),
     }
 }
 
@@ -89,8 +114,9 @@ impl GcsBucket {
             .connect_timeout(CONNECT_TIMEOUT)
             .build()
             .map_err(|e| Fault::backend(action, e))?;
+        let http = reqwest_middleware::ClientBuilder::new(http).with(Observer);
         let mut config = ClientConfig {
-            http: Some(http.into()),
+            http: Some(http.build()),
             ..ClientConfig::default()
         };
         if let Some(endpoint) = &settings.endpoint {
@@ -139,74 +165,58 @@ impl Objects for GcsBucket {
             content_length: Some(size),
             ..Media::new(name.to_owned())
         });
-        let progress = Progress::default();
-        let chunks = progress
-            .chunks(content)
-            .await
-            .map_err(|e| PutError::Failed(Fault::unavailable(action, e)))?;
-        let upload = async {
-            match self
-                .client
-                .upload_streamed_object(&request, chunks, &media)
+        let upload = with_retries(action, || async {
+            let body = attempt::body(content).await?;
+            self.client
+                .upload_streamed_object(&request, body, &media)
                 .await
-            {
-                Ok(_) => Ok(true),
-                // The account may create objects, but not overwrite them.
-                Err(error) if status(&error) == Some(403) => Ok(false),
-                Err(error) => Err(fault(action, error)),
-            }
-        };
-        progress.guard_put(action, upload).await
+                .map(drop)
+                .map_err(rejection)
+        });
+        Ok(upload.await?)
     }
 
     async fn get(&self, name: &str) -> Result<Option<FileReader>, Fault> {
         let action = "open an object";
         let (this, request) = (self.clone(), self.object(name));
-        let (reader, mut writer) = tokio::io::duplex(BUFFER_SIZE);
+        let (chunks, received) = mpsc::channel::<Result<Bytes, Error>>(MAX_BUFFERED_CHUNKS);
         let (opened, open_result) = oneshot::channel();
         // The stream of a download borrows client and request, so a task of its own has to own
         // them. The task ends when its reader is dropped.
         tokio::spawn(async move {
-            let progress = Progress::default();
             let whole = Range::default();
-            let open = async {
+            let open = with_retries(action, || async {
                 this.client
                     .download_streamed_object(&request, &whole)
                     .await
-                    .map_err(|e| fault(action, e))
-            };
-            let mut chunks = match progress.guard(action, open).await {
-                Ok(chunks) => Box::pin(chunks),
-                Err(fault) => return drop(opened.send(Err(fault))),
+                    .map_err(rejection)
+            });
+            let mut download = match open.await {
+                Ok(download) => Box::pin(download),
+                Err(failure) => return drop(opened.send(Err(failure))),
             };
             drop(opened.send(Ok(())));
-            let next = async |chunks: &mut std::pin::Pin<Box<_>>| {
-                progress
-                    .guard(action, async { Ok(StreamExt::next(chunks).await) })
-                    .await
-            };
             loop {
-                match next(&mut chunks).await {
-                    Ok(Some(Ok(chunk))) => {
-                        if writer.write_all(&chunk).await.is_err() {
-                            return;
-                        }
-                    }
-                    Ok(None) => return,
-                    Ok(Some(Err(error))) => {
-                        return tracing::warn!(%error, "a download failed half-way");
-                    }
-                    Err(error) => return tracing::warn!(%error, "a download failed half-way"),
+                let next = tokio::select! {
+                    next = download.next() => next,
+                    () = chunks.closed() => return,
+                };
+                let Some(chunk) = next else { return };
+                if chunks.send(chunk).await.is_err() {
+                    return;
                 }
             }
         });
-        match open_result
+        let opened = open_result
             .await
-            .map_err(|e| Fault::unavailable(action, e))?
-        {
-            Ok(()) => Ok(Some(Box::new(reader))),
-            Err(fault) if is_absent(&fault) => Ok(None),
-            Err(fault) => Err(fault),
+            .map_err(|e| Fault::unavailable(action, e))?;
+        match opened {
+            Ok(()) => Ok(Some(attempt::reader(Box::pin(futures::stream::unfold(
+                received,
+                |mut received| async move { Some((received.recv().await?, received)) },
+            ))))),
+            Err(failure) if failure.status == Some(404) => Ok(None),
+            Err(failure) => Err(failure.fault),
         }
     }
 
@@ -222,14 +232,8 @@ impl Objects for GcsBucket {
                 .list_objects(&request)
                 .await
                 .map(drop)
-                .map_err(|e| fault(action, e))
+                .map_err(rejection)
         };
-        Progress::default().guard(action, list).await
+        once(action, list).await.map_err(|failure| failure.fault)
     }
-}
-
-/// Returns whether a failure means that there is no such object.
-fn is_absent(fault: &Fault) -> bool {
-    let source = std::error::Error::source(fault).and_then(|source| source.downcast_ref::<Error>());
-    source.and_then(status) == Some(404)
 }

@@ -9,7 +9,7 @@ use crate::{
     domain::{log_name::validate_file_name, name::RunId},
     services::{
         ServiceError,
-        logs::{LogPart, LogStream},
+        logs::{LogPart, LogStream, READABLE_LOG},
     },
 };
 use axum::{
@@ -47,6 +47,12 @@ pub fn no_current_run(id: &RunId) -> impl FnOnce(ServiceError) -> ApiError {
         ServiceError::NotFound { what: "log", .. } => {
             ApiError::text(StatusCode::NOT_FOUND, "No such log file")
         }
+        ServiceError::NotFound {
+            what: READABLE_LOG, ..
+        } => ApiError::text(
+            StatusCode::NOT_FOUND,
+            "No such log file, or the store of logs does not allow to read it",
+        ),
         error => map_not_found(ApiError::text(StatusCode::NOT_FOUND, text))(error).in_text(),
     }
 }

@@ -1,6 +1,8 @@
 //! Artifacts in a directory: `BASE/RUN_ID/NAME`.
 
-use super::{absent_is_none, blocking, check_writable, sync_folder, write_atomically};
+use super::{
+    absent_is_none, blocking, check_writable, partial_folder, sync_folder, write_atomically,
+};
 use crate::{
     domain::{log_name::validate_file_name, name::RunId},
     ports::{
@@ -38,19 +40,30 @@ impl LocalArtifacts {
 fn store_file(content: &Content, base: &Path, to: &Path) -> io::Result<()> {
     match content {
         Content::Memory(bytes) => write_atomically(base, to, |out| out.write_all(bytes)),
-        Content::File(path) => move_in(path, base, to),
+        Content::File(path) => link_in(path, base, to),
     }
 }
 
-/// Moves a spooled file to its final name; copies it when it is on another file system.
-fn move_in(from: &Path, base: &Path, to: &Path) -> io::Result<()> {
+/// Gives a spooled file its final name, beside the one that it has; copies it when that is on
+/// another file system.
+///
+/// The file keeps its old name: when a later file of the run cannot be stored, all of them go to
+/// the backup directory, and one that was moved would be lost.
+fn link_in(from: &Path, base: &Path, to: &Path) -> io::Result<()> {
     // Before the rename: a crash could otherwise leave the name with an empty file.
     File::open(from)?.sync_data()?;
-    match fs::rename(from, to) {
-        Err(e) if e.kind() == io::ErrorKind::CrossesDevices => write_atomically(base, to, |out| {
+    let folder = partial_folder(base)?;
+    match tempfile::Builder::new().make_in(folder, |path| fs::hard_link(from, path)) {
+        Ok(link) => {
+            let partial = link.path().to_owned();
+            link.into_temp_path().persist(to)?;
+            // A rename to another name of the same file does nothing, and both names stay.
+            drop(fs::remove_file(partial));
+            Ok(())
+        }
+        Err(_) => write_atomically(base, to, |out| {
             io::copy(&mut File::open(from)?, out).map(drop)
         }),
-        renamed => renamed,
     }
 }
 

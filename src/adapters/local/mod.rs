@@ -17,7 +17,7 @@ use std::{
     fs::{self, File},
     io,
     os::unix::fs::PermissionsExt,
-    path::Path,
+    path::{Path, PathBuf},
 };
 use tempfile::NamedTempFile;
 
@@ -35,6 +35,13 @@ async fn blocking<T: Send + 'static>(
         .map_err(|e| Fault::unavailable(action, e))
 }
 
+/// Returns the folder below the base that holds files while they are being written.
+fn partial_folder(base: &Path) -> io::Result<PathBuf> {
+    let folder = base.join(PARTIAL_FOLDER);
+    fs::create_dir_all(&folder)?;
+    Ok(folder)
+}
+
 /// Creates a temporary file that the other services of a deployment may read once it has its name.
 fn partial_file(base: &Path) -> io::Result<NamedTempFile> {
     let readable = fs::Permissions::from_mode(0o644);
@@ -45,7 +52,7 @@ fn partial_file(base: &Path) -> io::Result<NamedTempFile> {
     };
     match create() {
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            fs::create_dir_all(base.join(PARTIAL_FOLDER))?;
+            partial_folder(base)?;
             create()
         }
         created => created,

@@ -1,6 +1,10 @@
 //! Artifacts as objects: `RUN_ID/NAME`.
 
-use super::{Objects, PutError};
+use super::{
+    Objects, PutError,
+    look::{Look, look},
+    write_state::WriteState,
+};
 use crate::{
     domain::{log_name::validate_file_name, name::RunId},
     ports::{ArtifactStore, Fault, SpooledFile, artifact_store::FileReader},
@@ -16,25 +20,33 @@ const MAX_CONCURRENT_UPLOADS: usize = 4;
 #[derive(Clone)]
 pub struct ObjectArtifacts {
     objects: Arc<dyn Objects>,
+    writes: WriteState,
 }
 
 impl ObjectArtifacts {
     /// Keeps artifacts in this bucket.
     pub fn new(objects: Arc<dyn Objects>) -> Self {
-        Self { objects }
+        Self {
+            objects,
+            writes: WriteState::default(),
+        }
     }
 
     async fn put(&self, run: &RunId, file: &SpooledFile) -> Result<(), Fault> {
         validate_file_name(&file.name).map_err(|e| Fault::backend("name an artifact", e))?;
-        match self
-            .objects
-            .put(&format!("{run}/{}", file.name), &file.content, file.size)
-            .await
-        {
-            // The artifacts of a run never change, so the object that exists has this content.
-            Ok(()) | Err(PutError::Refused) => Ok(()),
-            Err(PutError::Failed(fault)) => Err(fault),
-        }
+        let name = format!("{run}/{}", file.name);
+        let stored = match self.objects.put(&name, &file.content, file.size).await {
+            // It may have been stored before, by a request whose response was lost.
+            Err(PutError::Refused(fault)) => {
+                match look(self.objects.as_ref(), &name, &file.content).await {
+                    Look::Same => Ok(()),
+                    Look::Other | Look::Unproven => Err(fault),
+                }
+            }
+            stored => stored.map_err(Fault::from),
+        };
+        self.writes.note(stored.is_ok());
+        stored
     }
 }
 
@@ -64,6 +76,6 @@ impl ArtifactStore for ObjectArtifacts {
     }
 
     async fn health_check(&self) -> Result<(), Fault> {
-        self.objects.health_check().await
+        self.writes.check(self.objects.as_ref(), "").await
     }
 }

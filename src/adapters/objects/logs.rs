@@ -1,6 +1,10 @@
 //! Logs as objects: `PREFIX/CODEBASE/RUN_ID/NAME.gz`.
 
-use super::{Objects, PutError};
+use super::{
+    Objects, PutError,
+    look::{Look, look},
+    write_state::WriteState,
+};
 use crate::{
     adapters::{off_thread, support::gzip},
     domain::{log_name::validate_file_name, time::Time},
@@ -11,13 +15,9 @@ use crate::{
     },
 };
 use async_trait::async_trait;
-use std::{fs::File, io, sync::Arc};
+use std::{io, sync::Arc};
 use tempfile::TempPath;
-use tokio::io::AsyncReadExt;
 use tokio_util::io::SyncIoBridge;
-
-/// How many bytes of two logs are compared at a time.
-const CHUNK_SIZE: usize = 64 << 10;
 
 /// Logs in a bucket.
 #[derive(Clone)]
@@ -25,6 +25,7 @@ pub struct ObjectLogs {
     objects: Arc<dyn Objects>,
     /// Put before each name; empty or with a final slash.
     prefix: &'static str,
+    writes: WriteState,
 }
 
 /// A compressed log, and the temporary file that holds it, if any, as long as this lives.
@@ -32,6 +33,14 @@ struct Compressed {
     content: Content,
     size: u64,
     _file: Option<TempPath>,
+}
+
+/// Why an object with a log was not stored.
+enum NotPut {
+    /// The bucket keeps another log under that name, and refuses to overwrite it.
+    OtherContent(Fault),
+    /// The bucket failed, or refused and does not show why.
+    Failed(Fault),
 }
 
 /// Compresses a log: in memory if it is there, into a file otherwise.
@@ -59,76 +68,36 @@ fn compress_log(content: &Content, finished: u32) -> io::Result<Compressed> {
     }
 }
 
-/// Returns whether a stored object has that content.
-async fn has_content(mut stored: FileReader, content: &Content) -> io::Result<bool> {
-    let mut ours: FileReader = match content {
-        Content::Memory(bytes) => Box::new(io::Cursor::new(bytes.clone())),
-        Content::File(path) => Box::new(tokio::fs::File::from_std(File::open(path)?)),
-    };
-    let mut stored_chunk = vec![0; CHUNK_SIZE];
-    let mut our_chunk = vec![0; CHUNK_SIZE];
-    loop {
-        let read = stored.read(&mut stored_chunk).await?;
-        if read == 0 {
-            return Ok(ours.read(&mut our_chunk).await? == 0);
-        }
-        let our_part = our_chunk.get_mut(..read).unwrap_or_default();
-        match ours.read_exact(our_part).await {
-            Ok(_) if Some(&*our_part) == stored_chunk.get(..read) => {}
-            Ok(_) => return Ok(false),
-            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Ok(false),
-            Err(e) => return Err(e),
-        }
-    }
-}
-
 impl ObjectLogs {
     /// Keeps logs in this bucket, below a prefix.
     pub fn new(objects: Arc<dyn Objects>, prefix: &'static str) -> Self {
-        Self { objects, prefix }
+        Self {
+            objects,
+            prefix,
+            writes: WriteState::default(),
+        }
     }
 
     fn name(&self, folder: &LogFolder, name: &str) -> String {
         format!("{}{}/{}/{name}", self.prefix, folder.codebase, folder.run)
     }
 
-    /// Stores a log whose object exists and may not be overwritten: not at all when the content is
-    /// the same, otherwise under a name with the time at which its run finished. So a late log
-    /// replaces none, and is not lost either.
-    async fn put_beside(
-        &self,
-        folder: &LogFolder,
-        log: &SpooledFile,
-        compressed: &Compressed,
-        finished: Time,
-    ) -> Result<(), Fault> {
-        let action = "store a log";
-        if let Some(stored) = self
-            .objects
-            .get(&self.name(folder, &format!("{}.gz", log.name)))
-            .await?
-            && has_content(stored, &compressed.content)
-                .await
-                .map_err(|e| Fault::unavailable(action, e))?
-        {
-            return Ok(());
-        }
-        let beside = format!("{}.{}.gz", log.name, finished.format("%Y%m%dT%H%M%S"));
+    /// Stores an object; one that is refused counts as stored when it is there already.
+    async fn put_object(&self, name: &str, compressed: &Compressed) -> Result<(), NotPut> {
         match self
             .objects
-            .put(
-                &self.name(folder, &beside),
-                &compressed.content,
-                compressed.size,
-            )
+            .put(name, &compressed.content, compressed.size)
             .await
         {
             Ok(()) => Ok(()),
-            Err(PutError::Refused) => Err(Fault::backend(
-                action,
-                format!("neither {} nor {beside} can be written", log.name),
-            )),
-            Err(PutError::Failed(fault)) => Err(fault),
+            Err(PutError::Failed(fault)) => Err(NotPut::Failed(fault)),
+            Err(PutError::Refused(fault)) => {
+                match look(self.objects.as_ref(), name, &compressed.content).await {
+                    Look::Same => Ok(()),
+                    Look::Other => Err(NotPut::OtherContent(fault)),
+                    Look::Unproven => Err(NotPut::Failed(fault)),
+                }
+            }
         }
     }
 
@@ -147,19 +116,20 @@ impl ObjectLogs {
         let compressed = off_thread(action, move || compress_log(&content, seconds))
             .await?
             .map_err(|e| Fault::unavailable(action, e))?;
-        match self
-            .objects
-            .put(
-                &self.name(folder, &format!("{}.gz", log.name)),
-                &compressed.content,
-                compressed.size,
-            )
-            .await
-        {
-            Ok(()) => Ok(()),
-            Err(PutError::Refused) => self.put_beside(folder, log, &compressed, finished).await,
-            Err(PutError::Failed(fault)) => Err(fault),
-        }
+        let name = self.name(folder, &format!("{}.gz", log.name));
+        let stored = match self.put_object(&name, &compressed).await {
+            // A late log replaces none, and is not lost either.
+            Err(NotPut::OtherContent(_)) => {
+                let beside = format!("{}.{}.gz", log.name, finished.format("%Y%m%dT%H%M%S"));
+                let beside = self.name(folder, &beside);
+                self.put_object(&beside, &compressed).await
+            }
+            stored => stored,
+        };
+        self.writes.note(stored.is_ok());
+        stored.map_err(|error| match error {
+            NotPut::OtherContent(fault) | NotPut::Failed(fault) => fault,
+        })
     }
 }
 
@@ -193,14 +163,18 @@ impl LogStore for ObjectLogs {
         match self
             .objects
             .get(&self.name(folder, &format!("{name}.gz")))
-            .await?
+            .await
         {
-            Some(reader) => Ok(Some(gzip::uncompressed(SyncIoBridge::new(reader)))),
-            None => self.objects.get(&self.name(folder, name)).await,
+            Ok(Some(reader)) => Ok(Some(gzip::uncompressed(SyncIoBridge::new(reader)))),
+            // A bucket that may not be listed refuses absent objects as it refuses others.
+            Ok(None) | Err(Fault::Refused { .. }) => {
+                self.objects.get(&self.name(folder, name)).await
+            }
+            Err(fault) => Err(fault),
         }
     }
 
     async fn health_check(&self) -> Result<(), Fault> {
-        self.objects.health_check().await
+        self.writes.check(self.objects.as_ref(), self.prefix).await
     }
 }

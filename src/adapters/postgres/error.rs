@@ -85,5 +85,6 @@ pub(super) fn duplicate(fault: &Fault) -> Fault {
     match fault {
         Fault::Unavailable { action, .. } => Fault::unavailable(action, why),
         Fault::Backend { action, .. } => Fault::backend(action, why),
+        Fault::Refused { action, .. } => Fault::refused(action, why),
     }
 }

@@ -161,7 +161,7 @@ impl Objects for Strict {
     async fn put(&self, name: &str, content: &Content, _: u64) -> Result<(), PutError> {
         let mut objects = self.0.lock().unwrap();
         if objects.contains_key(name) {
-            return Err(PutError::Refused);
+            return Err(PutError::Refused(Fault::refused("store", "exists")));
         }
         let Content::Memory(bytes) = content else {
             panic!("a small file is in memory")

@@ -1,5 +1,6 @@
 //! What happens when something that the runner needs fails: real servers, real processes, signals.
 
+mod buckets;
 mod coordination;
 mod existing;
 mod files;

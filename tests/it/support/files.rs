@@ -4,7 +4,7 @@ use crate::support::servers;
 use janitor_runner::{
     adapters::{
         gcs::{GcsBucket, GcsCredentials, GcsSettings},
-        s3::{S3Bucket, S3Settings},
+        s3::{S3Bucket, S3Credentials, S3Settings},
     },
     ports::{
         SpooledFile,
@@ -74,8 +74,11 @@ pub async fn s3() -> Arc<S3Bucket> {
         bucket,
         endpoint: Some(endpoint),
         region: "us-east-1".into(),
-        access_key_id: Some("key".into()),
-        secret_access_key: Some("secret".into()),
+        credentials: S3Credentials::Key {
+            id: "key".into(),
+            secret: "secret".into(),
+        },
+        acl: None,
     };
     Arc::new(S3Bucket::open(&settings).unwrap())
 }

@@ -1,6 +1,7 @@
 //! What the tests share: a fake clock, a new store for each test, values to put into it, servers and workers.
 
 pub mod fake_backchannel;
+pub mod fake_bucket;
 pub mod files;
 pub mod fixture;
 pub mod load;
