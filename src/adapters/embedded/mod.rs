@@ -18,6 +18,7 @@ mod claiming;
 mod codebases;
 mod credentials;
 mod host_backoff;
+mod host_names;
 mod items;
 mod keys;
 mod kv;
