@@ -3,7 +3,10 @@
 mod coordination;
 mod existing;
 mod files;
+mod foreign_writes;
 mod hosts;
+mod last_runs;
+mod orphans;
 mod plans;
 mod replicas;
 mod stores;
