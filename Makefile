@@ -17,7 +17,8 @@ LINT_TOOLS = deny machete
 test:
 	@command -v git >/dev/null && command -v python3 >/dev/null || { echo "the tests need git and python3"; exit 1; }
 	@python3 tests/servers.py install
-	@if $(CARGO) nextest --version >/dev/null 2>&1; then $(CARGO) nextest run --locked; else $(CARGO) test --locked; fi; \
+	@if $(CARGO) nextest --version >/dev/null 2>&1; then $(CARGO) nextest run --locked && $(CARGO) test --locked --doc; \
+	else $(CARGO) test --locked; fi; \
 	status=$$?; python3 tests/servers.py stop; exit $$status
 
 lint: tools

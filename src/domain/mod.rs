@@ -18,6 +18,7 @@ pub mod finish;
 pub mod host;
 pub mod invalid;
 pub mod log_name;
+pub mod manual_schedule;
 pub mod name;
 pub mod pause;
 pub mod publish;

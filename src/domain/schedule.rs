@@ -20,8 +20,6 @@ const UNKNOWN_CODEBASE_VALUE: f64 = 0.5;
 const FIRST_RUN_BONUS: f64 = 100.0;
 /// The cost of starting any run, in milliseconds.
 const BASE_COST: f64 = 20_000.0;
-/// The offset of a run that somebody asked for.
-pub const MANUAL_OFFSET: f64 = -1.0;
 
 /// The facts of an earlier run that the score depends on. Transient failures are not counted.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -299,52 +297,6 @@ pub fn regular(
     (enqueue, score)
 }
 
-/// A run that somebody asked for.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ManualSchedule {
-    /// What is to be run.
-    pub key: QueueKey,
-    /// The bucket; `None` means the default of the kind of run.
-    pub bucket: Option<Bucket>,
-    /// The offset; `None` means [`MANUAL_OFFSET`].
-    pub offset: Option<f64>,
-    /// Whether the run starts afresh rather than resumes an earlier one.
-    pub refresh: bool,
-    /// Who asked for it.
-    pub requester: Option<String>,
-    /// The estimated duration, in seconds; `None` means [`MeanDurations::estimate`].
-    pub estimated_duration: Option<f64>,
-}
-
-impl ManualSchedule {
-    /// Returns the request to enqueue `command`, with the defaults filled in.
-    pub fn enqueue(
-        self,
-        command: String,
-        context: Option<String>,
-        default_bucket: Bucket,
-        means: MeanDurations,
-    ) -> EnqueueRequest {
-        EnqueueRequest {
-            key: self.key,
-            bucket: self.bucket.unwrap_or(default_bucket),
-            offset: self.offset.unwrap_or(MANUAL_OFFSET),
-            command,
-            context,
-            estimated_duration: Some(self.estimated_duration.unwrap_or_else(|| means.estimate())),
-            refresh: self.refresh,
-            requester: self.requester,
-        }
-    }
-}
-
-/// Returns the command of a control run, which brings the unchanged branch to `revision`; `None`
-/// when no shell can quote the revision.
-pub fn control_command(revision: &str) -> Option<String> {
-    let quoted = shlex::try_quote(revision).ok()?;
-    Some(format!("brz up --revision={quoted}"))
-}
-
 /// A pair of codebase and campaign.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Pair {
@@ -417,58 +369,39 @@ mod tests {
 
     #[test]
     fn offsets_match_the_specification() {
-        assert!((offset(&candidate(None, None), &facts(vec![])) - 35_000.0).abs() < 1e-9);
-        assert!(
-            (offset(&candidate(None, None), &facts(vec![run("failed", 60.0)])) - 1_760_000.0).abs()
-                < 1e-6
-        );
-        assert!((offset(&candidate(Some(5), None), &facts(vec![])) - 1000.0 / 3.0).abs() < 1e-9);
+        let of = |value, history| offset(&candidate(value, None), &facts(history));
+        assert!((of(None, vec![]) - 35_000.0).abs() < 1e-9);
+        assert!((of(None, vec![run("failed", 60.0)]) - 1_760_000.0).abs() < 1e-6);
+        assert!((of(Some(5), vec![]) - 1000.0 / 3.0).abs() < 1e-9);
     }
 
     #[test]
     fn worker_failures_stop_counting_after_a_day() {
         let mut old = run(WORKER_FAILURE, 60.0);
         old.start_time = now() - TimeDelta::hours(25);
-        assert!(
-            (offset(&candidate(None, None), &facts(vec![old.clone()])) - 35_000.0).abs() < 1e-9
-        );
+        let of = |run| offset(&candidate(None, None), &facts(vec![run]));
+        assert!((of(old.clone()) - 35_000.0).abs() < 1e-9);
         old.start_time = now() - TimeDelta::hours(23);
-        assert!(offset(&candidate(None, None), &facts(vec![old])) > 35_000.0);
+        assert!(of(old) > 35_000.0);
     }
 
     #[test]
     fn repeated_context_lowers_the_probability() {
         let mut seen = run("success", 15.0);
         seen.context = Some("1.0".into());
-        let again = score(
-            &candidate(None, None),
-            Some("1.0"),
-            &facts(vec![seen.clone()]),
-            now(),
-        );
-        let other = score(
-            &candidate(None, None),
-            Some("2.0"),
-            &facts(vec![seen.clone()]),
-            now(),
-        );
-        let none = score(
-            &candidate(None, None),
-            None,
-            &facts(vec![seen.clone()]),
-            now(),
-        );
+        let with = |context, seen: &PastRun| {
+            let facts = facts(vec![seen.clone()]);
+            score(&candidate(None, None), context, &facts, now())
+        };
+        let again = with(Some("1.0"), &seen);
+        let other = with(Some("2.0"), &seen);
+        let none = with(None, &seen);
         assert!((again.probability - 0.1).abs() < 1e-9, "{again:?}");
         assert!((other.probability - 1.0).abs() < 1e-9, "{other:?}");
         assert!((none.probability - 0.5).abs() < 1e-9, "{none:?}");
         seen.code = ResultCode::new("install-deps-unsatisfied-dependencies");
         seen.dependencies_satisfied_now = true;
-        let cured = score(
-            &candidate(None, None),
-            Some("1.0"),
-            &facts(vec![seen]),
-            now(),
-        );
+        let cured = with(Some("1.0"), &seen);
         assert!((cured.probability - 1.0).abs() < 1e-9, "{cured:?}");
     }
 
@@ -489,16 +422,6 @@ mod tests {
         };
         assert!((means.estimate() - 9.0).abs() < 1e-9);
         assert!((MeanDurations::default().estimate() - 15.0).abs() < 1e-9);
-    }
-
-    #[test]
-    fn control_command_quotes_the_revision() {
-        assert_eq!(control_command("rev1").unwrap(), "brz up --revision=rev1");
-        assert_eq!(
-            control_command("rev 1").unwrap(),
-            "brz up --revision='rev 1'"
-        );
-        assert_eq!(control_command("a\0b"), None);
     }
 
     #[test]

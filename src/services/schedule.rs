@@ -5,10 +5,11 @@ use crate::{
     domain::{
         Invalid,
         candidate::Candidate,
+        manual_schedule::{ManualSchedule, control_command},
         name::{CampaignName, CodebaseName, RunId},
         queue::{Bucket, EnqueueRequest, QueueId, QueueItem, QueueKey},
         run::{ResultCode, Run},
-        schedule::{ManualSchedule, ScheduleFacts, ScheduleRequest, control_command, regular},
+        schedule::{ScheduleFacts, ScheduleRequest, regular},
     },
     ports::{Catalog, Clock, QueueStore, RunStore, ScheduleStore, queue_store::EnqueueBatch},
 };

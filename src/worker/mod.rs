@@ -91,7 +91,7 @@ impl WorkerError {
     }
 }
 
-/// Tells a worker when to exit.
+/// Notifies a worker when to exit.
 #[derive(Debug, Clone)]
 pub struct Shutdown {
     /// Cancelled: it exits after the active run.

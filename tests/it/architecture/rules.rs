@@ -236,7 +236,7 @@ pub const LAYERS: &[Layer] = &[
     ),
     layer(
         &["settings"],
-        &["domain"],
+        &["domain", "services::CoordinatorConfig"],
         Crates::AllBut(&["axum", "sqlx", "sled", "redis", "reqwest", "tokio"]),
     ),
     layer(

@@ -109,7 +109,7 @@ async fn history_excludes_transient_runs<
         .await
         .unwrap();
     recorded_run(store, "r1", "aa", |run| {
-        run.code = ResultCode::new("failed")
+        run.code = ResultCode::new("failed");
     })
     .await;
     recorded_run(store, "r2", "aa", |run| run.transient = Some(true)).await;
@@ -144,7 +144,7 @@ async fn mean_durations_cover_pair_codebase_and_campaign<
         .unwrap();
     for (id, seconds) in [("r1", 10), ("r2", 30)] {
         recorded_run(store, id, "aa", |run| {
-            run.finish_time = run.start_time + TimeDelta::seconds(seconds)
+            run.finish_time = run.start_time + TimeDelta::seconds(seconds);
         })
         .await;
     }
@@ -243,7 +243,7 @@ async fn last_effective_runs_skip_transient_runs<
     })
     .await;
     recorded_run(store, "r3", "bb", |run| {
-        run.code = ResultCode::new("failed")
+        run.code = ResultCode::new("failed");
     })
     .await;
     let last = store

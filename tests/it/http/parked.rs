@@ -46,14 +46,14 @@ async fn transient_failures_are_retried_and_finally_parked() {
             .post("/parked/unpark", &json!({ "campaign": "other" }))
             .await
             .1,
-        json!({ "released": [] })
+        json!({ "unparked": [] })
     );
     assert_eq!(
         server
             .post("/parked/unpark", &json!({ "campaign": "gen" }))
             .await
             .1,
-        json!({ "released": [item] })
+        json!({ "unparked": [item] })
     );
     assert_eq!(server.take("retry-a").await["queue_id"], item);
 }

@@ -108,8 +108,7 @@ async fn demo_accepts_repository_and_command() {
 }
 
 #[tokio::test]
-async fn config_and_check_report_settings() {
-    let home = tempfile::tempdir().unwrap();
+async fn config_prints_settings_with_their_origin() {
     let golden = root().join("tests/golden/campaigns.conf");
     let shown = run(&[
         "config",
@@ -130,6 +129,11 @@ async fn config_and_check_report_settings() {
     ] {
         assert!(text.contains(part), "{part} in\n{text}");
     }
+}
+
+#[tokio::test]
+async fn check_reports_settings_and_stores_that_do_not_work() {
+    let home = tempfile::tempdir().unwrap();
     let at = |name: &str| home.path().join(name).display().to_string();
     let spool = ("JANITOR_RUNNER_SPOOL", at("spool"));
     let (store, artifacts, logs) = (format!("sled:{}", at("db")), at("artifacts"), at("logs"));
