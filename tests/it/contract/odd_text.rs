@@ -5,6 +5,7 @@ use super::{contract, steps::*};
 use crate::support::{start, values::*};
 use janitor_runner::{
     domain::{
+        active_run::ActiveRun,
         codebase::Codebase,
         name::RunId,
         pause::{Pause, Scope},
@@ -37,18 +38,18 @@ const ODD: [&str; 8] = [
     " \u{2028}\u{a0} ",
 ];
 
-fn odd() -> Option<String> {
-    Some(ODD.join("|"))
+fn odd() -> String {
+    ODD.join("|")
 }
 
 async fn odd_text_of_codebases_and_candidates_round_trips<S: Catalog>(store: &S) {
     let codebase = Codebase {
-        branch_url: odd(),
-        url: odd(),
-        branch: odd(),
-        subpath: odd(),
-        vcs_last_revision: odd(),
-        web_url: odd(),
+        branch_url: Some(odd()),
+        url: Some(odd()),
+        branch: Some(odd()),
+        subpath: Some(odd()),
+        vcs_last_revision: Some(odd()),
+        web_url: Some(odd()),
         ..bare_codebase("aa")
     };
     store
@@ -57,9 +58,9 @@ async fn odd_text_of_codebases_and_candidates_round_trips<S: Catalog>(store: &S)
         .unwrap();
     assert_eq!(store.codebases().await.unwrap(), [codebase]);
     let mut scheduled = new_candidate("aa");
-    scheduled.new.candidate.key.change_set = odd();
-    scheduled.new.candidate.command = odd().unwrap();
-    scheduled.new.candidate.context = odd();
+    scheduled.new.candidate.key.change_set = Some(odd());
+    scheduled.new.candidate.command = odd();
+    scheduled.new.candidate.context = Some(odd());
     let mut expected = scheduled.new.candidate.clone();
     scheduled.enqueue.key = expected.key.clone();
     for _ in 0..2 {
@@ -73,6 +74,38 @@ async fn odd_text_of_codebases_and_candidates_round_trips<S: Catalog>(store: &S)
     assert_eq!(stored, [expected]);
 }
 
+/// A run with odd text in every field.
+fn odd_run(active: &ActiveRun) -> Run {
+    let branch = |role: &str| ResultBranch {
+        role: role.into(),
+        name: Some(odd()),
+        base: Some(odd()),
+        revision: Some(odd()),
+    };
+    Run {
+        command: odd(),
+        description: Some(odd()),
+        instigated_context: Some(odd()),
+        context: Some(odd()),
+        main_branch_revision: Some(odd()),
+        revision: Some(odd()),
+        codemod: Some(json!({ "odd": ODD, ODD[2]: ODD[6] })),
+        branch_url: Some(odd()),
+        subpath: Some(odd()),
+        target_branch_url: Some(odd()),
+        worker_link: Some(odd()),
+        failure_stage: Some(odd()),
+        failure_details: Some(json!([ODD, { ODD[3]: null }])),
+        branches: Some(vec![branch(ODD[0]), branch(ODD[2])]),
+        tags: Some(vec![ResultTag {
+            name: Some(odd()),
+            revision: odd(),
+        }]),
+        remotes: Some(json!({ ODD[5]: { "url": odd() } })),
+        ..full_run(active)
+    }
+}
+
 async fn odd_text_of_items_and_runs_round_trips<
     S: Catalog + QueueStore + ActiveRunStore + RunRecorder + RunStore,
 >(
@@ -80,12 +113,12 @@ async fn odd_text_of_items_and_runs_round_trips<
 ) {
     codebases(store, &["aa"]).await;
     let mut request = EnqueueRequest {
-        command: odd().unwrap(),
-        context: odd(),
-        requester: odd(),
+        command: odd(),
+        context: Some(odd()),
+        requester: Some(odd()),
         ..enqueue_request("aa", Bucket::Default, 1.0)
     };
-    request.key.change_set = odd();
+    request.key.change_set = Some(odd());
     store.enqueue(batch(vec![request.clone()])).await.unwrap();
     let active = store.claim(claim("r1")).await.unwrap().unwrap().run;
     let item = &active.item;
@@ -96,42 +129,13 @@ async fn odd_text_of_items_and_runs_round_trips<
     );
     // The request is deferred, which stores it as a record.
     store.enqueue(batch(vec![request.clone()])).await.unwrap();
-    let reason = odd().unwrap();
+    let reason = odd();
     let cancelled = store.cancel(&active.id, &reason).await.unwrap().unwrap();
-    assert_eq!(cancelled.cancel, odd());
-    let branch = |role: &str| ResultBranch {
-        role: role.into(),
-        name: odd(),
-        base: odd(),
-        revision: odd(),
-    };
-    let run = Run {
-        command: odd().unwrap(),
-        description: odd(),
-        instigated_context: odd(),
-        context: odd(),
-        main_branch_revision: odd(),
-        revision: odd(),
-        codemod: Some(json!({ "odd": ODD, ODD[2]: ODD[6] })),
-        branch_url: odd(),
-        subpath: odd(),
-        target_branch_url: odd(),
-        worker_link: odd(),
-        failure_stage: odd(),
-        failure_details: Some(json!([ODD, { ODD[3]: null }])),
-        branches: Some(vec![branch(ODD[0]), branch(ODD[2])]),
-        tags: Some(vec![ResultTag {
-            name: odd(),
-            revision: odd().unwrap(),
-        }]),
-        remotes: Some(json!({ ODD[5]: { "url": odd() } })),
-        ..full_run(&active)
-    };
+    assert_eq!(cancelled.cancel, Some(odd()));
+    let run = odd_run(&active);
     store.record(new_run(&active, run.clone())).await.unwrap();
     assert_eq!(store.run(&run.id).await.unwrap().unwrap(), run);
-    let of_revision = store
-        .run_of_revision(&pair("aa", "gen"), &odd().unwrap())
-        .await;
+    let of_revision = store.run_of_revision(&pair("aa", "gen"), &odd()).await;
     assert_eq!(of_revision.unwrap().unwrap().id, run.id);
     let again = store.claim(claim("r2")).await.unwrap().unwrap().run.item;
     assert_eq!(
