@@ -152,6 +152,18 @@ pub async fn check(settings: &Settings) -> anyhow::Result<Vec<Check>> {
     Ok(app.health.checks().await)
 }
 
+/// Returns whom the database of the settings is for; `None` for a store that is no database.
+///
+/// # Errors
+///
+/// Returns an error when the database fails.
+pub async fn database_kind(settings: &Settings) -> anyhow::Result<Option<&'static str>> {
+    Ok(match &settings.store {
+        StoreChoice::Postgres(postgres) => Some(schema::kind(&postgres.url).await?.describe()),
+        _ => None,
+    })
+}
+
 /// Migrates the tables of the store, or only plans that; returns the plan.
 ///
 /// # Errors

@@ -40,6 +40,9 @@ pub(super) async fn check(args: ServeArgs) -> Result<ExitCode> {
     }
     outln!("{:<12} ok", "settings");
     let checks = bootstrap::check(&loaded.settings).await?;
+    if let Some(kind) = bootstrap::database_kind(&loaded.settings).await? {
+        println!("{:<12} {kind}", "database");
+    }
     for check in &checks {
         outln!(
             "{:<12} {}",

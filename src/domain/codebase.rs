@@ -38,7 +38,8 @@ pub struct Codebase {
 pub struct CodebaseUpload {
     /// See [`Codebase::name`].
     pub name: Option<String>,
-    /// See [`Codebase::branch_url`]. When given, `url` and `branch` are ignored.
+    /// See [`Codebase::branch_url`]. When given, `url` is ignored, and so is `branch` if this has
+    /// one.
     pub branch_url: Option<String>,
     /// See [`Codebase::url`].
     pub url: Option<String>,
@@ -95,8 +96,9 @@ impl CodebaseUpload {
             clean("url", self.url)?,
         ) {
             (Some(branch_url), _) => {
-                let (url, branch) = split_branch_url(&branch_url)?;
-                (Some(branch_url), Some(url), branch)
+                let (url, of_url) = split_branch_url(&branch_url)?;
+                let branch = clean("branch", self.branch)?;
+                (Some(branch_url), Some(url), of_url.or(branch))
             }
             (None, Some(url)) => {
                 let branch = clean("branch", self.branch)?;
@@ -149,6 +151,20 @@ mod tests {
             split.branch_url.as_deref(),
             Some("https://h/x.git,branch=a%2Fb")
         );
+        let both = |branch_url: &str| {
+            let upload = CodebaseUpload {
+                name: Some("cb".into()),
+                branch_url: Some(branch_url.into()),
+                branch: Some("given".into()),
+                ..Default::default()
+            };
+            upload.validate().unwrap()
+        };
+        let kept = both("https://h/x.git");
+        assert_eq!(kept.branch.as_deref(), Some("given"));
+        assert_eq!(kept.branch_url.as_deref(), Some("https://h/x.git"));
+        let of_url = both("https://h/x.git,branch=other").branch;
+        assert_eq!(of_url.as_deref(), Some("other"));
         let joined = CodebaseUpload {
             url: Some("https://h/X_y.git".into()),
             branch: Some("dev/x y".into()),

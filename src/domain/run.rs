@@ -286,8 +286,8 @@ pub struct RunBrief {
 }
 
 /// Returns the last effective run: the last by start time; when that is `nothing-new-to-do`, the
-/// run that it resumed from; when it failed transiently, the latest that is neither transient nor
-/// `nothing-new-to-do`.
+/// run that it resumed from; when it says that it is transient, the latest that is neither transient
+/// nor `nothing-new-to-do`.
 pub fn last_effective(runs: &[RunBrief]) -> Option<RunId> {
     let latest = |runs: &mut dyn Iterator<Item = &RunBrief>| {
         runs.max_by(|a, b| (a.start_time, &a.id).cmp(&(b.start_time, &b.id)))
@@ -298,7 +298,7 @@ pub fn last_effective(runs: &[RunBrief]) -> Option<RunId> {
     if nothing_new(&last) {
         return last.resume_from;
     }
-    if last.transient && last.code.is_failure() {
+    if last.transient {
         return latest(
             &mut runs
                 .iter()
@@ -347,6 +347,11 @@ mod tests {
             "one"
         );
         assert_eq!(of(&[brief("two", 2, "worker-timeout", true, None)]), None);
+        // A success that says it is transient is skipped like a failure that does.
+        assert_eq!(
+            of(&[one.clone(), brief("two", 2, "success", true, None)]).unwrap(),
+            "one"
+        );
     }
 
     #[test]

@@ -30,7 +30,8 @@ pub enum QueueStoreError {
 pub struct EnqueueBatch {
     /// The requests, in the order in which they are applied.
     pub items: Vec<EnqueueRequest>,
-    /// The follow-ups that the batch settles.
+    /// The follow-ups that the batch settles. The requests of such a batch are schedules that follow
+    /// runs, see [`QueueStore::enqueue`].
     pub settles: Vec<FollowUpId>,
     /// The time of the batch.
     pub now: Time,
@@ -104,6 +105,11 @@ pub trait QueueStore: Send + Sync {
     /// returns [`Merge::Renewed`](crate::domain::queue::Merge::Renewed). While such an item is
     /// claimed, the request is deferred until its run ends. Priorities are relative to the smallest
     /// in the queue at that moment.
+    ///
+    /// The facts of a batch that settles follow-ups were read before, so it must not overwrite what
+    /// others queued since: it leaves items that are queued or claimed as they are, takes the
+    /// commands of the candidates as they are stored at that moment, and skips keys without a
+    /// candidate. Only the items that it inserts are returned.
     ///
     /// # Errors
     ///

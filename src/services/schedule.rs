@@ -215,6 +215,16 @@ impl Scheduler {
         facts.ok_or_else(|| ServiceError::not_found("codebase", &key.codebase))
     }
 
+    /// Returns the candidate that a pair has, whatever its change set: the one without, else the
+    /// oldest.
+    async fn candidate_of_pair(&self, key: &QueueKey) -> Result<Option<Candidate>, ServiceError> {
+        let candidates = self.catalog.candidates(Some(key.codebase.clone())).await?;
+        Ok(candidates
+            .into_iter()
+            .filter(|candidate| candidate.key.campaign == key.campaign)
+            .min_by_key(|candidate| (candidate.key.change_set.is_some(), candidate.id)))
+    }
+
     async fn enqueue(&self, request: EnqueueRequest) -> Result<Scheduled, ServiceError> {
         let (codebase, campaign, offset) = (
             request.key.codebase.clone(),
@@ -273,8 +283,11 @@ impl Scheduler {
         key.change_set = options.change_set.clone().or(key.change_set);
         let facts = self.facts(&key).await?;
         let campaign = self.config.campaigns.campaign(&key.campaign);
-        let of_candidate = facts
-            .candidate
+        let candidate = match facts.candidate {
+            Some(candidate) => Some(candidate),
+            None => self.candidate_of_pair(&key).await?,
+        };
+        let of_candidate = candidate
             .as_ref()
             .map(|candidate| candidate.command.clone());
         let of_campaign = campaign.and_then(|campaign| campaign.command.clone());
@@ -284,10 +297,7 @@ impl Scheduler {
             .flatten()
             .find(|command| !command.trim().is_empty());
         command.as_deref().map(command::validate).transpose()?;
-        let context = facts
-            .candidate
-            .as_ref()
-            .and_then(|candidate| candidate.context.clone());
+        let context = candidate.and_then(|candidate| candidate.context);
         let manual = manual(key, options);
         self.enqueue(manual.enqueue(
             command.ok_or(ServiceError::NoCommand)?,

@@ -1,14 +1,15 @@
 //! Steps on queue items that several ports share. Each stages the record and changes the index.
 
-use super::{keys, memory_index::MemoryIndex, records::StoredItem, txn::Txn};
+use super::{candidates, keys, memory_index::MemoryIndex, records::StoredItem, txn::Txn};
 use crate::{
     domain::{
-        queue::{EnqueueRequest, Merge, QueueId},
+        queue::{EnqueueRequest, Merge, QueueId, QueueKey},
         retry::ItemState,
         time::Time,
     },
     ports::{Fault, queue_store::Enqueued},
 };
+use std::collections::HashSet;
 
 /// Persists an item.
 pub(super) fn persist(
@@ -78,6 +79,32 @@ pub(super) fn enqueue(
         persist(txn, index, stored)?;
     }
     Ok(enqueued)
+}
+
+/// Makes the schedules that follow runs. An item that is there already stays as it is: it was queued
+/// after the run, or is claimed by a later one. The commands are those of the candidates now, and
+/// what has no candidate any more is left out.
+pub(super) fn enqueue_follow_ups(
+    txn: &mut Txn<'_>,
+    index: &mut MemoryIndex,
+    requests: Vec<EnqueueRequest>,
+    now: Time,
+) -> Result<Vec<Enqueued>, Fault> {
+    let (mut new, mut seen) = (vec![], HashSet::<QueueKey>::new());
+    // The last of several requests for one key has the context of the last run.
+    for request in requests.into_iter().rev() {
+        if !seen.insert(request.key.clone()) || index.item_by_key(&request.key).is_some() {
+            continue;
+        }
+        if let Some(candidate) = candidates::of_key(txn, &request.key)? {
+            let command = candidate.command;
+            new.push(EnqueueRequest { command, ..request });
+        }
+    }
+    new.into_iter()
+        .rev()
+        .map(|request| insert(txn, index, request, now))
+        .collect()
 }
 
 /// Removes an item; returns it.

@@ -12,12 +12,14 @@
 //! type, a type in `records.rs`.
 
 mod active_runs;
+mod candidates;
 mod catalog;
 mod change_sets;
 mod claiming;
 mod codebases;
 mod credentials;
 mod host_backoff;
+mod host_names;
 mod items;
 mod keys;
 mod kv;

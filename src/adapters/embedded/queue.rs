@@ -74,12 +74,17 @@ impl QueueStore for Embedded {
                         return Err(QueueStoreError::UnknownCodebase(unknown));
                     }
                 }
+                let follows_runs = !batch.settles.is_empty();
                 for id in &batch.settles {
                     // Another process may have scheduled this follow-up; it must not happen twice.
                     if txn.get_bytes(&keys::follow_up(*id))?.is_none() {
                         return Err(QueueStoreError::AlreadySettled);
                     }
                     txn.delete(keys::follow_up(*id));
+                }
+                if follows_runs {
+                    let (items, now) = (batch.items, batch.now);
+                    return Ok(items::enqueue_follow_ups(txn, index, items, now)?);
                 }
                 let enqueued = batch
                     .items

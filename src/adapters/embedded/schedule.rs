@@ -1,14 +1,13 @@
 //! Facts for schedules, and follow-up schedules to come, on the embedded stores.
 
 use super::{
-    codebases, keys,
+    candidates, codebases, keys,
     records::{Durations, StoredFollowUp, StoredPast},
     store::Embedded,
     txn::{Txn, decode},
 };
 use crate::{
     domain::{
-        candidate::{Candidate, CandidateId},
         name::{CampaignName, CodebaseName},
         queue::QueueKey,
         run::{Run, RunBrief, last_effective},
@@ -51,10 +50,7 @@ fn facts(
     key: &QueueKey,
     highest_value: Option<i32>,
 ) -> Result<ScheduleFacts, Fault> {
-    let candidate = match txn.get::<CandidateId>(&keys::candidate_of(key))? {
-        Some(id) => txn.get::<Candidate>(&keys::candidate(id))?,
-        None => None,
-    };
+    let candidate = candidates::of_key(txn, key)?;
     let codebase_value = match codebases::get(txn, &key.codebase)? {
         None => CodebaseValue::Unknown,
         Some(codebase) => codebase

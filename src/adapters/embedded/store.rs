@@ -1,6 +1,7 @@
 //! The embedded stores as one value: how a port's method reads, and how it has something written.
 
 use super::{
+    host_names,
     keys::{self, Key},
     kv::{Kv, KvError},
     memory_index::MemoryIndex,
@@ -49,6 +50,7 @@ impl Embedded {
     /// [`Fault::Unavailable`] when the writer's thread cannot be started.
     pub fn open(kv: Arc<dyn Kv>, name: &'static str, metrics: Arc<Metrics>) -> Result<Self, Fault> {
         verify_format(kv.as_ref()).map_err(|e| Fault::backend("open the store", e))?;
+        host_names::normalize(kv.as_ref())?;
         let index = Arc::new(RwLock::new(MemoryIndex::load(&Txn::new(kv.as_ref()))?));
         let snapshot_lock = Arc::new(RwLock::new(()));
         let (sender, commands) = mpsc::channel();

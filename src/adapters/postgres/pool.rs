@@ -74,6 +74,8 @@ pub(super) fn options(settings: &PostgresSettings) -> Result<PgConnectOptions, F
             // long.
             ("idle_in_transaction_session_timeout", "3000"),
             ("timezone", "UTC"),
+            // The triggers for what other services write do nothing for our own statements.
+            ("runner.own", "on"),
             // Plans are kept, also those made while a table was empty, for which reading all of it
             // was best. Compiling plans takes longer than any of them runs.
             ("enable_seqscan", "off"),

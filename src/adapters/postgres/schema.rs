@@ -38,6 +38,11 @@ const RUNNER: &[(i64, &str, &str)] = &[
         "one rule for the host of a branch URL",
         include_str!("../../../migrations/runner/0004_hosts.sql"),
     ),
+    (
+        6,
+        "what other services write has its effect",
+        include_str!("../../../migrations/runner/0005_neighbours.sql"),
+    ),
 ];
 
 /// What the runner needs of the Janitor's tables: each column with the kind of its type
@@ -109,6 +114,52 @@ impl Plan {
     pub fn is_done(&self) -> bool {
         self.steps.is_empty() && self.problems.is_empty()
     }
+}
+
+/// Whom a database is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DatabaseKind {
+    /// It has the tables of a full Janitor, which its other services need.
+    Janitor,
+    /// It has only what this runner needs.
+    RunnerAlone,
+}
+
+impl DatabaseKind {
+    /// Returns what an operator is to know about it.
+    pub fn describe(self) -> &'static str {
+        match self {
+            Self::Janitor => "a full Janitor's, shared with its publisher and site",
+            Self::RunnerAlone => {
+                "for this runner alone: it has no tables of a publisher or a site; \
+                 a full Janitor loads its own schema before `migrate`"
+            }
+        }
+    }
+}
+
+/// Returns whom a database is for: a publisher has the table `publish`, a site the table `review`.
+///
+/// # Errors
+///
+/// [`Fault`] when the database cannot be reached.
+pub async fn kind(url: &str) -> Result<DatabaseKind, Fault> {
+    let look = async {
+        let mut connection = PgConnection::connect(url).await?;
+        sqlx::query_scalar(
+            "SELECT to_regclass('publish') IS NOT NULL AND to_regclass('review') IS NOT NULL",
+        )
+        .fetch_one(&mut connection)
+        .await
+    };
+    let is_full = look
+        .await
+        .map_err(|e| super::error::fault("look at the database", e))?;
+    Ok(if is_full {
+        DatabaseKind::Janitor
+    } else {
+        DatabaseKind::RunnerAlone
+    })
 }
 
 async fn columns(

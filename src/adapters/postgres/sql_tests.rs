@@ -92,7 +92,7 @@ fn stored_and_replaced_runs_have_the_same_parts() {
     let replace = include_str!("sql/replace_run.sql");
     for (start, end) in [
         ("SELECT array_agg(ROW(actual_name", "subpath"),
-        (" branches AS (", "outbox_entries AS"),
+        (" branches AS (", "follow_ups AS"),
     ] {
         let stored = section(store, start, end).unwrap();
         assert_eq!(stored, section(replace, start, end).unwrap(), "{start}");

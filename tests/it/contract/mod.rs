@@ -12,6 +12,7 @@ mod late_results;
 mod leadership;
 mod live_logs;
 mod log_store;
+mod odd_text;
 mod outbox;
 mod parking;
 mod pauses;
@@ -21,7 +22,7 @@ mod reopen;
 mod run_recorder;
 pub mod run_store;
 mod schedule_store;
-mod steps;
+pub mod steps;
 
 /// Runs each case on a fresh store of each kind.
 macro_rules! contract {

@@ -4,6 +4,8 @@ use super::{contract, steps::*};
 use crate::support::values::*;
 use janitor_runner::{
     domain::{
+        active_run::ActiveRun,
+        name::RunId,
         queue::{Bucket, EnqueueRequest},
         retry::{Attempts, ItemState, Parked},
     },
@@ -20,6 +22,7 @@ contract!(
     enqueue_in_earlier_bucket_unparks_item,
     new_command_or_manual_enqueue_unparks_item,
     deferred_enqueue_clears_snooze,
+    run_of_another_runner_is_adopted_though_its_item_is_parked,
 );
 
 async fn requeued_item_keeps_its_position<
@@ -230,4 +233,39 @@ async fn deferred_enqueue_clears_snooze<
     let next = leased(store, "r2").await;
     assert_eq!(next.item.id, run.item.id);
     assert_eq!(next.item.bucket, Bucket::Manual);
+}
+
+/// Another runner, which knows nothing of parking, has handed the item out: the run goes on, and its result counts.
+async fn run_of_another_runner_is_adopted_though_its_item_is_parked<
+    S: QueueStore + RunRecorder + Catalog + ActiveRunStore + RunStore + Parking,
+>(
+    store: &S,
+) {
+    queued(store, &["aa"]).await;
+    let run = leased(store, "r1").await;
+    let state = ItemState {
+        attempts: Attempts::from([("vanished".into(), 3)]),
+        parked: Some(Parked {
+            reason: "again and again".into(),
+            since: at(5),
+        }),
+        ..ItemState::default()
+    };
+    requeue_abandoned(store, &run, state.clone()).await;
+    let foreign = ActiveRun {
+        id: RunId::new("r2"),
+        token: "theirs".into(),
+        ..run
+    };
+    assert!(store.adopt(foreign.clone()).await.unwrap());
+    assert_eq!(store.parked(None, 9).await.unwrap(), vec![]);
+    // Abandoned as well, it goes on counting where the item was.
+    let entry = store.entry(foreign.item.id).await.unwrap().unwrap();
+    assert_eq!(entry.state.attempts, state.attempts);
+    store
+        .record(new_run(&foreign, full_run(&foreign)))
+        .await
+        .unwrap();
+    assert_eq!(store.entry(foreign.item.id).await.unwrap(), None);
+    assert_eq!(QueueStore::list(store, 9).await.unwrap(), vec![]);
 }

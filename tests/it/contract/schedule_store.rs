@@ -1,7 +1,7 @@
 //! `ScheduleStore`.
 
 use super::contract;
-use crate::support::{start, values::*};
+use crate::support::{FakeClock, fixture::coordinator_config, start, values::*};
 use chrono::TimeDelta;
 use janitor_runner::{
     domain::{
@@ -12,9 +12,11 @@ use janitor_runner::{
     },
     ports::{
         ActiveRunStore, Catalog, QueueStore, QueueStoreError, RunRecorder, RunStore, ScheduleStore,
-        queue_store::EnqueueBatch,
+        catalog::ScheduledCandidate, queue_store::EnqueueBatch,
     },
+    services::schedule::{Options, Scheduler, Subject},
 };
+use std::sync::Arc;
 
 contract!(
     missing_facts_are_reported,
@@ -24,6 +26,9 @@ contract!(
     enqueue_settles_follow_ups_atomically,
     dropped_follow_ups_are_removed,
     last_effective_runs_skip_transient_runs,
+    follow_up_leaves_newer_items_alone,
+    follow_up_takes_the_command_of_the_candidate_now,
+    schedule_by_hand_finds_the_candidate_of_any_change_set,
 );
 
 /// Queues, claims and records one run.
@@ -176,6 +181,10 @@ async fn enqueue_settles_follow_ups_atomically<
         .unwrap();
     recorded_run(store, "r1", "aa", |_| {}).await;
     recorded_run(store, "r2", "aa", |_| {}).await;
+    store
+        .upload_candidates(vec![new_candidate("aa")], start())
+        .await
+        .unwrap();
     let waiting = store.follow_ups(1).await.unwrap();
     assert_eq!(waiting.len(), 1);
     assert_eq!(waiting[0].run_id.as_str(), "r1");
@@ -250,4 +259,158 @@ async fn last_effective_runs_skip_transient_runs<
             .unwrap(),
         vec![]
     );
+}
+
+/// A candidate with that command, and the request to run it.
+fn candidate_with(command: &str) -> ScheduledCandidate {
+    let mut scheduled = new_candidate("aa");
+    scheduled.new.candidate.command = command.into();
+    scheduled.enqueue.command = command.into();
+    scheduled
+}
+
+/// Stores a follow-up whose facts were read while the candidate had the command `stale`.
+async fn stale_follow_up<
+    S: ScheduleStore + ActiveRunStore + RunRecorder + QueueStore + Catalog + RunStore,
+>(
+    store: &S,
+) -> EnqueueBatch {
+    store
+        .upload_codebases(vec![bare_codebase("aa")])
+        .await
+        .unwrap();
+    store
+        .upload_candidates(vec![candidate_with("stale")], start())
+        .await
+        .unwrap();
+    let active = store.claim(claim("r1")).await.unwrap().unwrap().run;
+    store
+        .record(new_run(&active, full_run(&active)))
+        .await
+        .unwrap();
+    let follow_up = store.follow_ups(9).await.unwrap().remove(0);
+    let mut request = enqueue_request("aa", Bucket::Default, 1.0);
+    request.command = "stale".into();
+    request.context = Some("found".into());
+    request.requester = Some("after run schedule".into());
+    EnqueueBatch {
+        items: vec![request],
+        settles: vec![follow_up.id],
+        now: start(),
+    }
+}
+
+async fn follow_up_leaves_newer_items_alone<
+    S: ScheduleStore + ActiveRunStore + RunRecorder + QueueStore + Catalog + RunStore,
+>(
+    store: &S,
+) {
+    let follow_up = stale_follow_up(store).await;
+    store
+        .upload_candidates(vec![candidate_with("newer")], start())
+        .await
+        .unwrap();
+    let before = QueueStore::list(store, 9).await.unwrap();
+    assert_eq!(store.enqueue(follow_up).await.unwrap(), vec![]);
+    assert_eq!(QueueStore::list(store, 9).await.unwrap(), before);
+    assert_eq!(store.follow_ups(9).await.unwrap(), vec![]);
+}
+
+async fn follow_up_takes_the_command_of_the_candidate_now<
+    S: ScheduleStore + ActiveRunStore + RunRecorder + QueueStore + Catalog + RunStore,
+>(
+    store: &S,
+) {
+    let follow_up = stale_follow_up(store).await;
+    store
+        .upload_candidates(vec![candidate_with("newer")], start())
+        .await
+        .unwrap();
+    // The newer item is claimed: what follows its run is no matter of this follow-up.
+    let active = store.claim(claim("r2")).await.unwrap().unwrap().run;
+    let first = EnqueueBatch {
+        settles: vec![],
+        ..follow_up.clone()
+    };
+    assert_eq!(store.enqueue(follow_up.clone()).await.unwrap(), vec![]);
+    store
+        .record(new_run(&active, full_run(&active)))
+        .await
+        .unwrap();
+    assert_eq!(QueueStore::list(store, 9).await.unwrap(), vec![]);
+    // It is gone by now, but the facts of its follow-up are stale.
+    let settles = vec![store.follow_ups(9).await.unwrap()[0].id];
+    let late = EnqueueBatch { settles, ..first };
+    assert_eq!(store.enqueue(late).await.unwrap().len(), 1);
+    let queued = QueueStore::list(store, 9).await.unwrap();
+    assert_eq!(queued[0].command, "newer");
+    assert_eq!(queued[0].context.as_deref(), Some("found"));
+    // Nothing follows when the candidate is gone.
+    let active = store.claim(claim("r3")).await.unwrap().unwrap().run;
+    let candidate = store.candidates(None).await.unwrap()[0].id;
+    store
+        .record(new_run(&active, full_run(&active)))
+        .await
+        .unwrap();
+    assert!(store.delete_candidate(candidate).await.unwrap());
+    let settles = vec![store.follow_ups(9).await.unwrap()[0].id];
+    let last = EnqueueBatch {
+        settles,
+        ..follow_up
+    };
+    assert_eq!(store.enqueue(last).await.unwrap(), vec![]);
+    assert_eq!(QueueStore::list(store, 9).await.unwrap(), vec![]);
+}
+
+async fn schedule_by_hand_finds_the_candidate_of_any_change_set<
+    S: ScheduleStore + Catalog + RunStore + QueueStore + Clone + 'static,
+>(
+    store: &S,
+) {
+    let shared = Arc::new(store.clone());
+    let scheduler = Scheduler::new(
+        shared.clone(),
+        shared.clone(),
+        shared.clone(),
+        shared,
+        FakeClock::new(),
+        Arc::new(coordinator_config()),
+    );
+    store
+        .upload_codebases(vec![bare_codebase("aa")])
+        .await
+        .unwrap();
+    let upload = async |change_set: Option<&str>, command: &str| {
+        let mut scheduled = candidate_with(command);
+        scheduled.new.candidate.key.change_set = change_set.map(str::to_owned);
+        scheduled.enqueue.key.change_set = change_set.map(str::to_owned);
+        let stored = store.upload_candidates(vec![scheduled], start()).await;
+        stored.unwrap();
+    };
+    let command = async |change_set: Option<&str>| {
+        let subject = Subject::Pair {
+            codebase: codebase_name("aa"),
+            campaign: Some(campaign_name("gen")),
+        };
+        let options = Options {
+            change_set: change_set.map(str::to_owned),
+            bucket: Some(Bucket::Manual),
+            ..Options::default()
+        };
+        let scheduled = scheduler.schedule(subject, options).await.unwrap();
+        let queued = QueueStore::list(store, 9).await.unwrap();
+        let item = queued.iter().find(|item| item.id == scheduled.queue_id);
+        item.unwrap().command.clone()
+    };
+    // The campaign's own command, as long as there is no candidate.
+    assert_eq!(command(None).await, "true");
+    upload(Some("x"), "of x").await;
+    upload(Some("y"), "of y").await;
+    assert_eq!(command(None).await, "of x");
+    assert_eq!(command(Some("y")).await, "of y");
+    assert_eq!(command(Some("other")).await, "of x");
+    upload(None, "of none").await;
+    assert_eq!(command(None).await, "of none");
+    assert_eq!(command(Some("other")).await, "of none");
+    assert_eq!(command(Some("x")).await, "of x");
 }

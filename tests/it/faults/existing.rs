@@ -10,7 +10,7 @@ use sqlx::{Connection, PgConnection};
 use std::process::Command;
 
 /// The Janitor's tables with its own triggers, which fire for each row when a run is inserted, before its branches are.
-fn janitors_schema() -> String {
+pub(super) fn janitors_schema() -> String {
     let ours = include_str!("../../../migrations/janitor/0001_schema.sql");
     let tables = ours.split("-- last_run follows").next().unwrap();
     format!("{tables}{}", include_str!("janitor_triggers.sql"))
@@ -33,8 +33,8 @@ async fn janitor_snapshot(url: &str) -> Vec<String> {
          FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
          WHERE c.relnamespace = 'public'::regnamespace AND a.attnum > 0 AND c.relname NOT LIKE 'runner\\_%'
          UNION ALL SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE connamespace = 'public'::regnamespace
-             AND conrelid::regclass::text NOT LIKE 'runner\\_%'
-         UNION ALL SELECT pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal
+             AND conrelid::regclass::text NOT LIKE 'runner\\_%' AND contype <> 't'
+         UNION ALL SELECT pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal AND tgname NOT LIKE 'runner\\_%'
          UNION ALL SELECT p.proname FROM pg_proc p WHERE p.pronamespace = 'public'::regnamespace AND p.proname NOT LIKE 'runner\\_%'
              AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.objid = p.oid AND d.deptype = 'e')
          ORDER BY 1",
@@ -88,7 +88,8 @@ async fn migration_changes_nothing_of_the_janitor() {
     // Version 1 has the Janitor's own tables, which exist already.
     let ours = "  2: the runner's tables\n  3: leases, parked items, pauses, limits and logs of active runs\n  \
         4: names that say what the tables and columns hold\n  \
-        5: one rule for the host of a branch URL\n";
+        5: one rule for the host of a branch URL\n  \
+        6: what other services write has its effect\n";
     assert_eq!(
         migrate(&url, &["--dry-run"]),
         (true, format!("Would apply:\n{ours}"))
@@ -241,4 +242,25 @@ async fn version_order_needs_no_debversion_type() {
         &servers::open_postgres(&url).await,
     )
     .await;
+}
+
+#[tokio::test]
+async fn check_says_whom_a_database_is_for() {
+    let check = |url: &str| {
+        let output = Command::new(PROGRAM)
+            .args(["check", "--store", url])
+            .output()
+            .unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let alone = servers::database().await;
+    assert!(check(&alone).contains("database     for this runner alone"));
+    let full = janitors_database().await;
+    servers::execute(
+        &full,
+        "CREATE TABLE publish (id text); CREATE TABLE review (run_id text)",
+    )
+    .await;
+    assert!(migrate(&full, &[]).0);
+    assert!(check(&full).contains("database     a full Janitor's"));
 }

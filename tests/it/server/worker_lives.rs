@@ -44,7 +44,7 @@ const CHANGES: [&str; 6] = [
 ];
 const RESULTS: [&str; 12] = [
     "",
-    r#"printf '{"description": "# Fix\\u0000"}' > "$SVP_RESULT""#,
+    r##"printf '{"description": "# Fix\\u0000"}' > "$SVP_RESULT""##,
     r#"printf '{"description": "", "value": "3.5", "tags": ["a"], "context": {"x": "\\ud800"}}' > "$SVP_RESULT""#,
     r#"printf '{"code": "worker-failure", "stage": ["x"]}' > "$SVP_RESULT""#,
     r#"printf '{"code": "nothing-new-to-do"}' > "$SVP_RESULT""#,
@@ -177,8 +177,8 @@ async fn live(fixture: &mut WorkerFixture, life: &Life) -> Value {
 async fn check(fixture: &WorkerFixture, life: &Life, run: &Value) {
     let code = run["code"].as_str().unwrap();
     let context = format!("{:?} ({}): {run}", life.command, life.event);
-    let was_ended = ["kill the worker", "terminate the worker", "stop the run"]
-        .contains(&life.event);
+    let was_ended =
+        ["kill the worker", "terminate the worker", "stop the run"].contains(&life.event);
     assert!(!code.starts_with("worker-invalid"), "{context}");
     assert!(
         was_ended || !CODES_OF_KILLED_RUNS.contains(&code),
@@ -188,12 +188,17 @@ async fn check(fixture: &WorkerFixture, life: &Life, run: &Value) {
         return;
     }
     let log = fixture.log(run).await;
-    assert!(log.contains("working") && log.contains("result: "), "{context}\n{log}");
+    assert!(
+        log.contains("working") && log.contains("result: "),
+        "{context}\n{log}"
+    );
     let stored = fixture.artifacts(run);
     let listed = run["artifacts"].as_array().into_iter().flatten();
     let listed: Vec<&str> = listed.filter_map(Value::as_str).collect();
     assert!(
-        listed.iter().all(|name| stored.contains(&(*name).to_owned())),
+        listed
+            .iter()
+            .all(|name| stored.contains(&(*name).to_owned())),
         "{context}: {stored:?}"
     );
     if run["revision"].is_string() && code == "success" {
@@ -206,7 +211,10 @@ async fn check(fixture: &WorkerFixture, life: &Life, run: &Value) {
 
 #[tokio::test]
 async fn every_life_ends_in_one_stored_run() {
-    let (lives, seed) = (number("WORKER_LIVES", 60), number("WORKER_LIVES_SEED", 20_261));
+    let (lives, seed) = (
+        number("WORKER_LIVES", 60),
+        number("WORKER_LIVES_SEED", 20_261),
+    );
     let mut fixture = WorkerFixture::with_store("sled", SETTINGS).await;
     let mut random = Random(seed | 1);
     let mut codes: BTreeMap<String, usize> = BTreeMap::new();
@@ -214,7 +222,9 @@ async fn every_life_ends_in_one_stored_run() {
         let life = Life::random(&mut random);
         let run = live(&mut fixture, &life).await;
         check(&fixture, &life, &run).await;
-        *codes.entry(run["code"].as_str().unwrap().to_owned()).or_default() += 1;
+        *codes
+            .entry(run["code"].as_str().unwrap().to_owned())
+            .or_default() += 1;
         println!("{number}: {} ({})", run["code"], life.event);
     }
     println!("{codes:?}");

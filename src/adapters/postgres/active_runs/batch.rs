@@ -1,5 +1,6 @@
 //! Claims that wait at the same moment are served by one statement.
 
+use super::orphans::Orphan;
 use crate::{
     adapters::postgres::{
         Tables,
@@ -215,8 +216,11 @@ impl Tables {
                     // A statement whose reply was lost may have claimed items for any of them. One
                     // that failed for good claimed nothing.
                     let unsure = requests.iter().filter(|_| fault.is_unavailable());
-                    self.orphans
-                        .add(unsure.map(|request| (request.run_id.clone(), request.token.clone())));
+                    self.orphans.add(unsure.map(|request| Orphan {
+                        id: request.run_id.clone(),
+                        token: request.token.clone(),
+                        claimed: request.now,
+                    }));
                     return Err(fault);
                 }
             };

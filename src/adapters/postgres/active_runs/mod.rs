@@ -11,15 +11,9 @@ mod rows;
 pub(super) use batch::ClaimOutcome;
 pub(super) use orphans::Orphans;
 
-use super::{
-    Postgres, Tables,
-    error::Abort,
-    next_items::Statement,
-    queue,
-    records::{read, write},
-};
+use super::{Postgres, Tables, error::Abort, next_items::Statement, queue, records::write};
 use crate::{
-    domain::{active_run::ActiveRun, name::RunId, queue::EnqueueRequest, time::Time},
+    domain::{active_run::ActiveRun, name::RunId, time::Time},
     ports::{
         ActiveRunStore, ActiveRunStoreError, Fault,
         active_runs::{ActiveRunUpdate, ClaimRequest, Claimed, Renewal},
@@ -28,13 +22,12 @@ use crate::{
 use async_trait::async_trait;
 use sqlx::PgConnection;
 
-/// Deletes the row of an active run, and enqueues the request that is pending for its item if
-/// `now` is given.
+/// Deletes the row of an active run, and enqueues the request that is pending for its item.
 async fn release(
     connection: &mut PgConnection,
     id: RunId,
     token: &str,
-    now: Option<Time>,
+    now: Time,
 ) -> Result<(), Abort<ActiveRunStoreError>> {
     let queue_id: Option<i64> = sqlx::query_scalar(
         "SELECT queue_id FROM runner_active_run WHERE run_id = $1 AND token = $2",
@@ -63,24 +56,15 @@ async fn release(
     let Some(pending) = pending else {
         return Err(Abort::Refused(ActiveRunStoreError::ClaimLost(id)));
     };
-    if let (Some(pending), Some(now)) = (pending, now) {
-        let requests = vec![read::<EnqueueRequest>(&pending)?];
-        let enqueued = queue::enqueue(connection, requests, now).await;
-        enqueued.map_err(|abort| {
-            abort.into_other(|error| Fault::backend("enqueue a pending request", error).into())
-        })?;
+    if let Some(pending) = pending {
+        queue::enqueue_pending(connection, &pending, now).await?;
     }
     Ok(())
 }
 
 impl Tables {
-    /// Releases an item; a request that is pending for it is enqueued if `now` is given.
-    async fn release(
-        &self,
-        id: &RunId,
-        token: &str,
-        now: Option<Time>,
-    ) -> Result<(), ActiveRunStoreError> {
+    /// Releases an item; a request that is pending for it is enqueued.
+    async fn release(&self, id: &RunId, token: &str, now: Time) -> Result<(), ActiveRunStoreError> {
         let released = self.transaction("release a claim", |connection| {
             let (id, token) = (id.clone(), token.to_owned());
             Box::pin(async move { release(connection, id, &token, now).await })
@@ -214,7 +198,7 @@ impl ActiveRunStore for Postgres {
         level = "debug", name = "postgres.active_runs.release", skip_all, fields(run.id = %id)
     )]
     async fn release(&self, id: &RunId, token: &str, now: Time) -> Result<(), ActiveRunStoreError> {
-        self.tables.release(id, token, Some(now)).await
+        self.tables.release(id, token, now).await
     }
 
     #[tracing::instrument(

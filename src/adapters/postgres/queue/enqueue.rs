@@ -8,11 +8,12 @@ use crate::{
         scan_cursor::QueuePosition,
     },
     domain::{
+        candidate::Candidate,
         name::CodebaseName,
         queue::{Bucket, EnqueueRequest, Merge, QueueId, QueueItem, QueueKey},
         time::Time,
     },
-    ports::{QueueStoreError, queue_store::Enqueued},
+    ports::{Fault, QueueStoreError, queue_store::Enqueued},
 };
 use sqlx::PgConnection;
 use std::collections::{HashMap, HashSet};
@@ -237,6 +238,26 @@ impl Slots {
     }
 }
 
+/// Checks that the codebases of requests are stored; returns the smallest priority in the queue.
+async fn check_codebases(
+    connection: &mut PgConnection,
+    requests: &[EnqueueRequest],
+) -> Result<Option<i64>, Abort<QueueStoreError>> {
+    let codebases: HashSet<&str> = requests
+        .iter()
+        .map(|request| request.key.codebase.as_str())
+        .collect();
+    let (unknown, min_priority): (Option<String>, Option<i64>) =
+        sqlx::query_as(include_str!("../sql/enqueue_preconditions.sql"))
+            .bind(codebases.into_iter().collect::<Vec<_>>())
+            .fetch_one(connection)
+            .await?;
+    match unknown.and_then(|name| CodebaseName::new(name).ok()) {
+        Some(name) => Err(Abort::Refused(QueueStoreError::UnknownCodebase(name))),
+        None => Ok(min_priority),
+    }
+}
+
 /// Enqueues requests by the update rule, in order; part of a transaction.
 pub(in crate::adapters::postgres) async fn enqueue(
     connection: &mut PgConnection,
@@ -246,18 +267,7 @@ pub(in crate::adapters::postgres) async fn enqueue(
     if requests.is_empty() {
         return Ok(EnqueueOutcome::default());
     }
-    let codebases: HashSet<&str> = requests
-        .iter()
-        .map(|request| request.key.codebase.as_str())
-        .collect();
-    let (unknown, min_priority): (Option<String>, Option<i64>) =
-        sqlx::query_as(include_str!("../sql/enqueue_preconditions.sql"))
-            .bind(codebases.into_iter().collect::<Vec<_>>())
-            .fetch_one(&mut *connection)
-            .await?;
-    if let Some(name) = unknown.and_then(|name| CodebaseName::new(name).ok()) {
-        return Err(Abort::Refused(QueueStoreError::UnknownCodebase(name)));
-    }
+    let min_priority = check_codebases(&mut *connection, &requests).await?;
     let of_key = lock_slots(&mut *connection, &requests).await?;
     let mut slots = Slots {
         of_key,
@@ -284,4 +294,66 @@ pub(in crate::adapters::postgres) async fn enqueue(
         enqueued,
         first: slots.first_position(),
     })
+}
+
+/// Enqueues the request that was pending for an item that is not held any more; part of a
+/// transaction. A request for a codebase that was deleted meanwhile is dropped: it must not keep
+/// the claim from ending.
+pub(in crate::adapters::postgres) async fn enqueue_pending<E: From<Fault>>(
+    connection: &mut PgConnection,
+    pending: &str,
+    now: Time,
+) -> Result<(), Abort<E>> {
+    let requests = vec![read::<EnqueueRequest>(pending)?];
+    match enqueue(connection, requests, now).await {
+        Ok(_) | Err(Abort::Refused(QueueStoreError::UnknownCodebase(_))) => Ok(()),
+        Err(abort) => {
+            Err(abort.into_other(|error| Fault::backend("enqueue a pending request", error).into()))
+        }
+    }
+}
+
+/// Makes the schedules that follow runs; part of a transaction. An item that is there already stays
+/// as it is: it was queued after the run, or is held by a later one. The commands are those of the
+/// candidates now, read after the items are locked, and what has no candidate any more is left out.
+pub(super) async fn enqueue_follow_ups(
+    connection: &mut PgConnection,
+    requests: Vec<EnqueueRequest>,
+    now: Time,
+) -> Result<EnqueueOutcome, Abort<QueueStoreError>> {
+    check_codebases(&mut *connection, &requests).await?;
+    let columns: KeyColumns = requests.iter().map(|request| &request.key).collect();
+    let ids: Vec<i64> = sqlx::query_scalar(include_str!("../sql/find_items_of_keys.sql"))
+        .bind(&columns.codebases)
+        .bind(&columns.campaigns)
+        .bind(&columns.change_sets)
+        .fetch_all(&mut *connection)
+        .await?;
+    let items: Vec<String> = sqlx::query_scalar(include_str!("../sql/lock_items.sql"))
+        .bind(ids)
+        .fetch_all(&mut *connection)
+        .await?;
+    let items: Vec<QueueItem> = read_all(items)?;
+    let mut taken: HashSet<QueueKey> = items.into_iter().map(|item| item.key).collect();
+    let candidates: Vec<String> =
+        sqlx::query_scalar(include_str!("../sql/find_candidates_of_keys.sql"))
+            .bind(columns.codebases)
+            .bind(columns.campaigns)
+            .bind(columns.change_sets)
+            .fetch_all(&mut *connection)
+            .await?;
+    let candidates: HashMap<QueueKey, String> = read_all::<Candidate>(candidates)?
+        .into_iter()
+        .map(|candidate| (candidate.key, candidate.command))
+        .collect();
+    let mut new: Vec<EnqueueRequest> = vec![];
+    // The last of several requests for one key has the context of the last run.
+    for request in requests.into_iter().rev() {
+        let command = candidates.get(&request.key).cloned();
+        if let Some(command) = command.filter(|_| taken.insert(request.key.clone())) {
+            new.push(EnqueueRequest { command, ..request });
+        }
+    }
+    new.reverse();
+    enqueue(connection, new, now).await
 }

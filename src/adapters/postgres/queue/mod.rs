@@ -5,7 +5,7 @@ mod columns;
 mod enqueue;
 mod position;
 
-pub(super) use enqueue::{EnqueueOutcome, enqueue};
+pub(super) use enqueue::{EnqueueOutcome, enqueue, enqueue_pending};
 
 use super::{
     Postgres, Tables,
@@ -110,8 +110,11 @@ impl QueueStore for Postgres {
         let outcome = self.tables.transaction("queue items", |connection| {
             let batch = batch.clone();
             Box::pin(async move {
+                if batch.settles.is_empty() {
+                    return enqueue(connection, batch.items, batch.now).await;
+                }
                 settle(connection, &batch.settles).await?;
-                enqueue(connection, batch.items, batch.now).await
+                enqueue::enqueue_follow_ups(connection, batch.items, batch.now).await
             })
         });
         Ok(self.tables.publish_enqueued(outcome.await?))

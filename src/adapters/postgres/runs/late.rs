@@ -1,6 +1,6 @@
 //! Results that come after their run was abandoned.
 
-use super::{refresh_last_runs, rows, store_error};
+use super::{refresh_summaries, rows, store_error};
 use crate::{
     adapters::postgres::Tables,
     domain::retry::{Disposition, ItemState},
@@ -64,7 +64,7 @@ async fn replace(connection: &mut PgConnection, new: &NewRun) -> sqlx::Result<Op
         .bind(rows::document([new]))
         .execute(&mut *connection)
         .await?;
-    refresh_last_runs(connection, [new]).await?;
+    refresh_summaries(connection, std::slice::from_ref(new)).await?;
     Ok(Some(if run_again {
         LateOutcome::ReplacedButRequeued
     } else {

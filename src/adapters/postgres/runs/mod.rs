@@ -43,19 +43,26 @@ fn store_error(fault: Fault) -> RunStoreError {
     }
 }
 
-/// Brings `last_run` up to date for the pairs of these runs: the triggers of other migrations than
-/// ours may look before a run's branches are there, or not be there at all.
-async fn refresh_last_runs<'a>(
-    connection: &mut PgConnection,
-    batch: impl IntoIterator<Item = &'a NewRun>,
-) -> sqlx::Result<()> {
+/// Brings `last_run` and the states of named change sets up to date for these runs: the triggers of
+/// other migrations than ours may look before a run's branches are there, or not be there at all.
+async fn refresh_summaries(connection: &mut PgConnection, batch: &[NewRun]) -> sqlx::Result<()> {
     let pairs = batch
-        .into_iter()
+        .iter()
         .map(|new| (new.run.codebase.to_string(), new.run.campaign.to_string()));
     let (codebases, campaigns): (Vec<String>, Vec<String>) = pairs.unzip();
     sqlx::query("SELECT runner_refresh_last_run($1::text[], $2::text[])")
         .bind(codebases)
         .bind(campaigns)
+        .execute(&mut *connection)
+        .await?;
+    let named = batch.iter().filter_map(|new| new.run.key().change_set);
+    let named: Vec<String> = named.collect();
+    if named.is_empty() {
+        return Ok(());
+    }
+    // After `last_run`, which the state depends on.
+    sqlx::query("SELECT runner_refresh_change_sets($1::text[])")
+        .bind(named)
         .execute(connection)
         .await
         .map(drop)

@@ -1,14 +1,13 @@
 //! Stores runs that end: all of a batch by one statement, or each by itself where that fails.
 
-use super::{refresh_last_runs, refusal, rows, store_error};
+use super::{refresh_summaries, refusal, rows, store_error};
 use crate::{
     adapters::postgres::{
         Tables,
         error::{Abort, duplicate, is_conflict},
         queue,
-        records::read,
     },
-    domain::{name::RunId, queue::EnqueueRequest, retry::Disposition},
+    domain::{name::RunId, retry::Disposition},
     ports::{
         Fault, RunStoreError,
         run_recorder::{NewRun, Recorded},
@@ -44,13 +43,9 @@ async fn store_one(connection: &mut PgConnection, new: &NewRun) -> Result<bool, 
         .bind(rows::document([new]))
         .execute(&mut *connection)
         .await?;
-    refresh_last_runs(connection, [new]).await?;
+    refresh_summaries(connection, std::slice::from_ref(new)).await?;
     if let Some(pending) = pending {
-        let requests = vec![read::<EnqueueRequest>(&pending)?];
-        let enqueued = queue::enqueue(connection, requests, new.now).await;
-        enqueued.map_err(|abort| {
-            abort.into_other(|error| Fault::backend("enqueue a pending request", error))
-        })?;
+        queue::enqueue_pending(connection, &pending, new.now).await?;
     }
     Ok(true)
 }
@@ -72,7 +67,7 @@ impl Tables {
                         .bind(document)
                         .fetch_all(&mut *connection)
                         .await?;
-                    refresh_last_runs(connection, &batch).await?;
+                    refresh_summaries(connection, &batch).await?;
                     Ok(stored)
                 })
             });

@@ -95,10 +95,12 @@ item_states AS (
     DELETE FROM runner_item
     WHERE queue_id = ANY (ARRAY(SELECT queue_id FROM new WHERE requeue_state IS NULL))
 ),
--- The schedules that are to be made because the run ended.
+-- The schedules that are to be made because the run ended, also where another service has deleted
+-- the item that was to go back to the queue.
 follow_ups AS (
     INSERT INTO runner_follow_up (run_id, codebase, campaign, change_set, context)
-    SELECT id, codebase, suite, own_change_set, context FROM new WHERE requeue_state IS NULL
+    SELECT id, codebase, suite, own_change_set, context FROM new
+    WHERE requeue_state IS NULL OR queue_id NOT IN (SELECT id FROM locked)
 ),
 -- The events that are to be published.
 outbox_entries AS (INSERT INTO runner_outbox (run_id) SELECT id FROM new),
@@ -106,7 +108,7 @@ outbox_entries AS (INSERT INTO runner_outbox (run_id) SELECT id FROM new),
 requeued AS (
     INSERT INTO runner_item (queue_id, state, not_before, parked)
     SELECT queue_id, requeue_state, requeue_not_before, requeue_parked
-    FROM new WHERE requeue_state IS NOT NULL
+    FROM new WHERE requeue_state IS NOT NULL AND queue_id IN (SELECT id FROM locked)
     ON CONFLICT (queue_id) DO UPDATE
     SET state = excluded.state, not_before = excluded.not_before, parked = excluded.parked
 ),
