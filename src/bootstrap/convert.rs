@@ -82,6 +82,8 @@ impl From<settings::RequestLimits> for http::RequestLimits {
             upload: limits.upload,
             upload_files: limits.upload_files,
             upload_idle_seconds: limits.upload_idle_seconds,
+            refusal_delay_milliseconds: limits.refusal_delay_milliseconds,
+            max_delayed_refusals: limits.max_delayed_refusals,
         }
     }
 }

@@ -47,6 +47,26 @@ pub struct Claimant {
     pub worker_link: Option<String>,
     /// The address at which the worker can be reached.
     pub backchannel: Option<BackchannelAddress>,
+    /// The machine or process that asks, where its account is that of a whole fleet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+    /// Whether the backchannel has responded as a worker does since the run was assigned. A
+    /// connection that is refused before that may only mean that the address cannot be reached
+    /// from here.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub has_responded: bool,
+}
+
+impl Claimant {
+    /// Returns the name under which failures are counted and quarantined: the account, or
+    /// `ACCOUNT/NODE` where the node is known.
+    pub fn counted_name(&self) -> Option<String> {
+        let worker = self.worker.as_ref()?;
+        Some(match &self.node {
+            Some(node) => format!("{worker}/{node}"),
+            None => worker.clone(),
+        })
+    }
 }
 
 /// A queue item that a worker holds.
@@ -135,7 +155,7 @@ impl ActiveRun {
         let claimant = Claimant {
             worker: run.worker.clone(),
             worker_link: run.worker_link.clone(),
-            backchannel: None,
+            ..Claimant::default()
         };
         Self {
             vcs: RunVcs {

@@ -72,7 +72,7 @@ pub struct Parts<'a> {
 }
 
 /// Returns the branch of the VCS store that mirrors a codebase's own:
-/// `VENDOR/latest` for Debian builds, `main` otherwise.
+/// `VENDOR/latest` for Debian builds, in lower case, `main` otherwise.
 fn cached_branch(campaign: &Campaign, build: &Build) -> String {
     match campaign.build {
         Some(BuildTarget::Debian(_)) => format!(
@@ -80,7 +80,7 @@ fn cached_branch(campaign: &Campaign, build: &Build) -> String {
             build
                 .environment
                 .get("DEB_VENDOR")
-                .map_or("debian", String::as_str)
+                .map_or_else(|| "debian".to_owned(), |vendor| vendor.to_lowercase())
         ),
         _ => "main".to_owned(),
     }

@@ -246,6 +246,7 @@ mod tests {
             skip_setup_validation: false,
             default_empty: false,
             build,
+            max_run_duration_minutes: None,
         }
     }
 

@@ -20,6 +20,8 @@ pub struct Campaign {
     pub default_empty: bool,
     /// The build target; without one, runs end as unsupported.
     pub build: Option<BuildTarget>,
+    /// How many minutes a run may take; `None` means as long as other runs, 0 for ever.
+    pub max_run_duration_minutes: Option<u32>,
 }
 
 /// What is built from a changed codebase.

@@ -226,6 +226,7 @@ mod tests {
             skip_setup_validation: false,
             default_empty: true,
             build: None,
+            max_run_duration_minutes: None,
         };
         Campaigns {
             campaigns: vec![campaign("gen", Some("true")), campaign("nocmd", None)],

@@ -3,7 +3,7 @@
 
 use super::{
     Invalid,
-    active_run::ActiveRun,
+    active_run::{ActiveRun, Claimant},
     host,
     invalid::text,
     name::{CampaignName, CodebaseName},
@@ -30,7 +30,7 @@ pub enum Scope {
     Codebase(CodebaseName),
     /// The items in a bucket.
     Bucket(Bucket),
-    /// The claims of a worker.
+    /// The claims of a worker, or of one node of its account, `ACCOUNT/NODE`.
     Worker(String),
 }
 
@@ -120,6 +120,14 @@ impl Pause {
         }
         let reason = text("reason", self.reason)?;
         Ok(Self { reason, ..self })
+    }
+
+    /// Returns whether it is a pause of that worker: of its account, or of its node.
+    pub fn is_of(&self, claimant: &Claimant) -> bool {
+        let Scope::Worker(name) = &self.scope else {
+            return false;
+        };
+        claimant.worker.as_ref() == Some(name) || claimant.counted_name().as_ref() == Some(name)
     }
 
     /// Returns whether the pause has not ended yet.

@@ -18,8 +18,10 @@ pub enum Ping {
     Alive,
     /// The worker has no backchannel to ping.
     Impossible,
-    /// The run is lost: nothing listens, or the worker does not know the run. Carries the reason.
+    /// The run is lost: the worker does not know it. Carries the reason.
     Fatal(String),
+    /// Nothing listens at the address. Carries the reason.
+    Refused(String),
     /// The ping had no response, or one that proves nothing. Carries the reason.
     Failed(String),
 }
@@ -59,6 +61,7 @@ pub enum Verdict {
 ///     suspect_after: TimeDelta::seconds(30),
 ///     run_timeout: TimeDelta::hours(1),
 ///     lease: TimeDelta::minutes(2),
+///     max_duration: None,
 /// };
 /// # let item = QueueItem {
 /// #     id: 7,
@@ -94,6 +97,9 @@ pub struct WatchRules {
     pub run_timeout: TimeDelta,
     /// The duration of a lease.
     pub lease: TimeDelta,
+    /// How long a run may take in all, however alive its worker is; `None` means for ever.
+    /// Campaigns may have a limit of their own.
+    pub max_duration: Option<TimeDelta>,
 }
 
 /// How long a worker without a backchannel is silent before its run is ended.
@@ -130,9 +136,36 @@ impl WatchRules {
         })
     }
 
+    /// Returns [`Verdict::End`] when a run has taken longer than it may. `of_campaign` is the limit
+    /// of its campaign, if that has one of its own; zero means no limit.
+    pub fn overdue(
+        &self,
+        run: &ActiveRun,
+        of_campaign: Option<TimeDelta>,
+        now: Time,
+    ) -> Option<Verdict> {
+        let limit = of_campaign
+            .or(self.max_duration)
+            .filter(|limit| *limit > TimeDelta::zero())?;
+        (now - run.start_time > limit).then(|| Verdict::End {
+            code: WORKER_TIMEOUT,
+            description: format!(
+                "the run took longer than {} minutes, the maximum duration",
+                limit.num_minutes()
+            ),
+        })
+    }
+
     /// Returns the verdict on a run after a ping.
     pub fn judge(&self, run: &ActiveRun, ping: Ping, now: Time) -> Verdict {
         let silent = now - run.keepalive;
+        // A worker behind address translation or a firewall refuses every connection while it
+        // works. Only where a worker has responded before does a refusal mean that it has ended.
+        let ping = match ping {
+            Ping::Refused(why) if run.claimant.has_responded => Ping::Fatal(why),
+            Ping::Refused(why) => Ping::Failed(why),
+            ping => ping,
+        };
         match ping {
             Ping::Alive => Verdict::Alive,
             Ping::Impossible if silent > UNREACHABLE_TIMEOUT => Verdict::End {
@@ -155,8 +188,15 @@ impl WatchRules {
                     description: format!("no heartbeat for {minutes} minutes: {why}"),
                 }
             }
-            Ping::Impossible | Ping::Failed(_) => Verdict::Wait,
+            Ping::Impossible | Ping::Failed(_) | Ping::Refused(_) => Verdict::Wait,
         }
+    }
+}
+
+impl Ping {
+    /// Returns whether a worker has responded: that it works on the run, or that it does not.
+    pub fn is_response(&self) -> bool {
+        matches!(self, Self::Alive | Self::Fatal(_))
     }
 }
 
@@ -172,6 +212,7 @@ mod tests {
             suspect_after: TimeDelta::seconds(30),
             run_timeout: minutes(60),
             lease: minutes(2),
+            max_duration: Some(minutes(24 * 60)),
         }
     }
 
@@ -214,6 +255,60 @@ mod tests {
         assert_eq!(code(after(0, 61, fatal())), RUN_DISAPPEARED);
         assert_eq!(code(after(0, 60, failed())), "wait");
         assert_eq!(code(after(9, 61, failed())), WORKER_TIMEOUT);
+    }
+
+    #[test]
+    fn refusal_counts_only_after_a_response() {
+        let after = |has_responded, failures, minutes| {
+            let mut run = ActiveRun { failures, ..run() };
+            run.claimant.has_responded = has_responded;
+            let now = run.keepalive + TimeDelta::minutes(minutes);
+            rules().judge(&run, Ping::Refused("nobody listens".into()), now)
+        };
+        assert_eq!(after(false, 2, 2), Verdict::Wait);
+        assert_eq!(after(true, 0, 2), Verdict::Suspect);
+        assert!(matches!(
+            after(true, 2, 2),
+            Verdict::End {
+                code: RUN_DISAPPEARED,
+                ..
+            }
+        ));
+        assert!(matches!(
+            after(false, 0, 61),
+            Verdict::End {
+                code: WORKER_TIMEOUT,
+                ..
+            }
+        ));
+    }
+
+    #[test]
+    fn run_that_takes_too_long_is_overdue_whatever_its_heartbeats_say() {
+        let hours = TimeDelta::hours;
+        let at = |hours_later| {
+            let now = run().start_time + hours(hours_later);
+            let run = ActiveRun {
+                keepalive: now,
+                ..run()
+            };
+            (run, now)
+        };
+        let is_overdue = |rules: WatchRules, of_campaign, hours_later| {
+            let (run, now) = at(hours_later);
+            rules.overdue(&run, of_campaign, now).is_some()
+        };
+        let unlimited = WatchRules {
+            max_duration: None,
+            ..rules()
+        };
+        assert!(!is_overdue(rules(), None, 24));
+        assert!(is_overdue(rules(), None, 25));
+        assert!(is_overdue(rules(), Some(hours(2)), 3));
+        assert!(!is_overdue(rules(), Some(hours(72)), 25));
+        assert!(!is_overdue(rules(), Some(TimeDelta::zero()), 25));
+        assert!(!is_overdue(unlimited, None, 1000));
+        assert!(is_overdue(unlimited, Some(hours(2)), 3));
     }
 
     #[test]

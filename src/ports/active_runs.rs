@@ -62,6 +62,8 @@ pub enum ActiveRunUpdate {
         /// The number of pings in a row that said the run is lost.
         failures: u32,
     },
+    /// Its backchannel responded for the first time.
+    Responded,
 }
 
 /// A heartbeat.
@@ -87,7 +89,8 @@ pub trait ActiveRunStore: Send + Sync {
     /// ([`HostBackoffs`](super::HostBackoffs)).
     ///
     /// The step is atomic: no two claims get the same item, and no limit is exceeded. Returns
-    /// `None` when nothing matches or the worker is paused.
+    /// `None` when nothing matches, or the worker is paused: its account, or the node of the
+    /// account ([`Claimant::counted_name`]).
     ///
     /// # Errors
     ///
@@ -108,6 +111,14 @@ pub trait ActiveRunStore: Send + Sync {
     ///
     /// [`ActiveRunStoreError::Fault`] when the store fails.
     async fn list(&self) -> Result<Vec<ActiveRun>, ActiveRunStoreError>;
+
+    /// Returns the active runs that are held by that worker with that backchannel, the oldest
+    /// first. Empty when the claimant has no backchannel.
+    ///
+    /// # Errors
+    ///
+    /// [`ActiveRunStoreError::Fault`] when the store fails.
+    async fn held_by(&self, claimant: &Claimant) -> Result<Vec<ActiveRun>, ActiveRunStoreError>;
 
     /// Stores what the runner learned about an active run. Repeating it is harmless.
     ///

@@ -61,7 +61,8 @@ pub trait Credentials: Send + Sync {
     /// [`CredentialsError::Fault`] when the store fails.
     async fn set_password(&self, name: &str, password: &str) -> Result<bool, CredentialsError>;
 
-    /// Removes a worker. Returns false when there is none of that name.
+    /// Removes a worker, with the failures that are counted of it and its nodes. Returns false when
+    /// there is none of that name.
     ///
     /// # Errors
     ///
@@ -74,6 +75,14 @@ pub trait Credentials: Send + Sync {
     ///
     /// [`CredentialsError::Fault`] when the store fails.
     async fn account(&self, name: &str) -> Result<Option<WorkerAccount>, CredentialsError>;
+
+    /// Returns the number of failures in a row that are counted under a name: that of an account,
+    /// or `ACCOUNT/NODE`.
+    ///
+    /// # Errors
+    ///
+    /// [`CredentialsError::Fault`] when the store fails.
+    async fn failures(&self, counted_name: &str) -> Result<u32, CredentialsError>;
 
     /// Returns all accounts, by name.
     ///

@@ -20,6 +20,9 @@ pub struct NewRun {
     /// Whether the worker is at fault: true adds to its failures in a row, false resets them,
     /// `None` leaves them as they are.
     pub worker_at_fault: Option<bool>,
+    /// The name under which its failures are counted: the worker, or `WORKER/NODE`. `None` counts
+    /// nothing.
+    pub counted_name: Option<String>,
 }
 
 /// A result that was received after the runner had abandoned the run.

@@ -19,6 +19,7 @@ use crate::{
         resume::Resume,
         schedule::Pair,
         time::Time,
+        watch::RUN_DISAPPEARED,
     },
     metrics::Metrics,
     ports::{
@@ -152,7 +153,32 @@ impl Assigner {
         self.status_publisher.queue_changed();
     }
 
+    /// Ends the runs that the worker still holds with the same backchannel. A worker at one address
+    /// works on one run at a time, so that it has lost those when it asks for the next.
+    ///
+    /// # Errors
+    ///
+    /// [`ServiceError::Fault`] when a store fails.
+    async fn end_lost_runs(&self, claimant: &Claimant) -> Result<(), ServiceError> {
+        for run in self.active_runs.held_by(claimant).await? {
+            tracing::info!(run.id = %run.id, "ending a run whose worker asks for another");
+            let why = "its worker asked for another run".to_owned();
+            // Only if nothing was heard of it since: two requests of one worker may overlap.
+            let ended = self
+                .finisher
+                .abandon(&run, RUN_DISAPPEARED, why, Some(run.keepalive))
+                .await;
+            match ended {
+                Ok(_) => self.metrics.watchdog_ended(RUN_DISAPPEARED),
+                Err(ServiceError::NotFound { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
     async fn claim_next(&self, request: AssignRequest) -> Result<Box<Assignment>, ServiceError> {
+        self.end_lost_runs(&request.claimant).await?;
         let mut filter = request.filter(&self.config)?;
         let mut limited: Option<Time> = None;
         for _ in 0..MAX_TRIES {

@@ -28,6 +28,9 @@ pub enum ServiceError {
     /// No item can be assigned now.
     #[error("queue empty")]
     QueueEmpty,
+    /// The worker, or everything, is paused. Carries what is paused, and why.
+    #[error("{0}")]
+    WorkerPaused(String),
     /// All items that could be assigned are on hosts that are backing off, the first until then.
     #[error("every remaining host is rate limited until {0}")]
     RateLimited(Time),

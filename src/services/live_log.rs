@@ -114,7 +114,7 @@ impl LiveLogIngest {
             .collect())
     }
 
-    /// Reads all logs of a run and passes them to `store`.
+    /// Reads the logs of a run, those of the names `except` left out, and passes them to `store`.
     ///
     /// They are in memory until `store` has returned.
     ///
@@ -125,13 +125,19 @@ impl LiveLogIngest {
     pub async fn collect<T>(
         &self,
         id: &RunId,
+        except: &[&str],
         store: impl AsyncFnOnce(Vec<SpooledFile>) -> T,
     ) -> Result<T, Fault> {
+        let mut names = self.names(id).await?;
+        names.retain(|name| !except.contains(&name.as_str()));
+        if names.is_empty() {
+            return Ok(store(vec![]).await);
+        }
         // Held until the files are stored: when many runs are abandoned at once, the logs of a few
         // of them are in memory, and not those of all.
         let _permit = self.collecting.acquire().await;
         let mut files = vec![];
-        for (name, _) in self.logs.list(id).await? {
+        for name in names {
             let mut content = vec![];
             while let Some(bytes) = self
                 .read(id, &name, content.len() as u64)

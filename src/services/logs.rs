@@ -177,6 +177,11 @@ impl Logs {
         Ok(chunks.take_until(ending.cancelled_owned()).boxed())
     }
 
+    /// Returns whether a run has ended. While the store fails it counts as active.
+    pub async fn has_ended(&self, id: &RunId) -> bool {
+        matches!(self.active_runs.get(id).await, Ok(None))
+    }
+
     /// Kills a run: marks its claim as cancelled, and notifies its worker.
     ///
     /// The mark alone is enough for a worker with a lease, which reads it with its next keepalive.

@@ -11,8 +11,12 @@ use super::{
     assign::{AssignRequest, Assigner},
 };
 use crate::{
-    domain::{assignment::Assignment, pause::Scope},
-    ports::{Clock, PauseStore, QueueNotifier},
+    domain::{
+        active_run::Claimant,
+        assignment::Assignment,
+        pause::{Pause, Scope},
+    },
+    ports::{Clock, Fault, PauseStore, QueueNotifier},
 };
 use std::{
     collections::HashMap,
@@ -30,6 +34,8 @@ pub const MAX_WAIT: Duration = Duration::from_secs(50);
 /// How often one waiter is woken without a notification: it finds items whose snooze or backoff
 /// ended, and those whose notification was lost.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
+/// How old the pauses may be by which a worker is shown why it is assigned nothing.
+const PAUSES_MAX_AGE: Duration = Duration::from_millis(500);
 /// The maximum number of waiters of one queue that are woken at the same time.
 const MAX_CONCURRENT_CLAIMS: usize = 64;
 
@@ -44,6 +50,8 @@ pub struct LongPoll {
     clock: Arc<dyn Clock>,
     /// The queues of waiters, each of which lives as long as somebody waits in it.
     waiters: Mutex<HashMap<WaitKey, Weak<Notify>>>,
+    /// The pauses as they were a moment ago.
+    known_pauses: tokio::sync::Mutex<Option<(Instant, Arc<[Pause]>)>>,
     /// Cancelled when the process stops, and nothing is assigned any more.
     ending: CancellationToken,
 }
@@ -63,6 +71,7 @@ impl LongPoll {
             pauses,
             clock,
             waiters: Mutex::default(),
+            known_pauses: tokio::sync::Mutex::default(),
             ending,
         }
     }
@@ -118,15 +127,51 @@ impl LongPoll {
         if self.ending.is_cancelled() {
             return Err(ServiceError::Stopping);
         }
-        if wait.is_zero() {
-            return self.assigner.assign(request).await;
+        let claimant = request.claimant.clone();
+        let assigned = if wait.is_zero() {
+            self.assigner.assign(request).await
+        } else {
+            // Boxed, so that the future of a request that does not wait stays small.
+            let waiting = Box::pin(self.wait(request, Instant::now() + wait.min(MAX_WAIT)));
+            tokio::select! {
+                assigned = waiting => assigned,
+                () = self.ending.cancelled() => Err(ServiceError::Stopping),
+            }
+        };
+        match assigned {
+            Err(ServiceError::QueueEmpty) => Err(self.reason_for_nothing(&claimant).await),
+            assigned => assigned,
         }
-        // Boxed, so that the future of a request that does not wait stays small.
-        let waiting = Box::pin(self.wait(request, Instant::now() + wait.min(MAX_WAIT)));
-        tokio::select! {
-            assigned = waiting => assigned,
-            () = self.ending.cancelled() => Err(ServiceError::Stopping),
+    }
+
+    /// Returns why a worker is assigned nothing: a pause of its own or of everything, or an empty
+    /// queue.
+    async fn reason_for_nothing(&self, claimant: &Claimant) -> ServiceError {
+        let pauses = match self.pauses_of_now().await {
+            Ok(pauses) => pauses,
+            Err(fault) => return fault.into(),
+        };
+        let paused = pauses.iter().find_map(|pause| match &pause.scope {
+            Scope::All => Some(("everything", pause)),
+            Scope::Worker(_) if pause.is_of(claimant) => Some(("this worker", pause)),
+            _ => None,
+        });
+        paused.map_or(ServiceError::QueueEmpty, |(what, pause)| {
+            ServiceError::WorkerPaused(format!("{what} is paused: {}", pause.reason))
+        })
+    }
+
+    /// Returns the pauses, at most [`PAUSES_MAX_AGE`] old: thousands of idle workers ask for them.
+    async fn pauses_of_now(&self) -> Result<Arc<[Pause]>, Fault> {
+        let mut known = self.known_pauses.lock().await;
+        if let Some((since, pauses)) = known.as_ref()
+            && since.elapsed() < PAUSES_MAX_AGE
+        {
+            return Ok(pauses.clone());
         }
+        let pauses: Arc<[Pause]> = self.pauses.pauses(self.clock.now()).await?.into();
+        *known = Some((Instant::now(), pauses.clone()));
+        Ok(pauses)
     }
 
     async fn wait(
@@ -171,15 +216,11 @@ impl LongPoll {
     }
 
     async fn is_paused(&self, request: &AssignRequest) -> Result<bool, ServiceError> {
-        let Some(worker) = &request.claimant.worker else {
-            return Ok(false);
-        };
-        let scope = Scope::Worker(worker.clone());
         Ok(self
             .pauses
             .pauses(self.clock.now())
             .await?
             .iter()
-            .any(|pause| pause.scope == scope))
+            .any(|pause| pause.is_of(&request.claimant)))
     }
 }

@@ -51,16 +51,17 @@ impl RetryPolicy {
         ))
     }
 
-    /// Pauses the worker of a run when it has failed too often in a row.
+    /// Pauses the worker of a run, or its node, when it has failed too often in a row. `counted_name`
+    /// is the name under which its failures are counted.
     ///
     /// A failure to do so is logged and not returned: the run is stored by then, and the next
     /// failure of the worker brings it here again.
     #[tracing::instrument(name = "services.retry.quarantine", skip_all, fields(run.id = %run.id))]
-    pub async fn quarantine(&self, run: &Run) {
-        let (Some(worker), Some(true)) = (&run.worker, self.config.quarantine.worker_at_fault(run))
-        else {
+    pub async fn quarantine(&self, run: &Run, counted_name: &str) {
+        let worker = counted_name;
+        if self.config.quarantine.worker_at_fault(run) != Some(true) {
             return;
-        };
+        }
         if let Err(error) = self.quarantine_if_due(worker, run).await {
             tracing::warn!(
                 worker,
@@ -71,11 +72,7 @@ impl RetryPolicy {
     }
 
     async fn quarantine_if_due(&self, worker: &str, run: &Run) -> Result<(), ServiceError> {
-        let failures = self
-            .credentials
-            .account(worker)
-            .await?
-            .map_or(0, |account| account.failures);
+        let failures = self.credentials.failures(worker).await?;
         if !self.config.quarantine.quarantines(failures) {
             return Ok(());
         }

@@ -17,6 +17,7 @@ use crate::{
         active_runs::{ActiveRunUpdate, Renewal},
     },
 };
+use chrono::TimeDelta;
 use std::{
     collections::{HashMap, HashSet},
     sync::{Arc, Mutex, PoisonError},
@@ -186,10 +187,20 @@ impl Watcher {
         Ok(())
     }
 
+    /// Returns how long runs of its campaign may take, if the campaign has a limit of its own.
+    fn max_duration_of(&self, run: &ActiveRun) -> Option<TimeDelta> {
+        let campaign = self.ports.config.campaigns.campaign(&run.key().campaign)?;
+        let minutes = campaign.max_run_duration_minutes?;
+        Some(TimeDelta::minutes(minutes.into()))
+    }
+
     /// Returns what to do with a run in this round, if anything.
     fn task(&self, run: ActiveRun, now: Time) -> Option<Task> {
         let rules = &self.ports.config.watch;
-        if let Some(verdict) = rules.lease_expired(&run, now) {
+        let known = rules
+            .lease_expired(&run, now)
+            .or_else(|| rules.overdue(&run, self.max_duration_of(&run), now));
+        if let Some(verdict) = known {
             return Some(Task {
                 run,
                 verdict: Some(verdict),
@@ -218,6 +229,9 @@ impl Watcher {
         } else {
             let ping = self.ports.backchannel.ping(&run).await;
             self.ports.metrics.pinged(kind(&run), outcome(&ping));
+            if ping.is_response() && !run.claimant.has_responded {
+                self.mark_responded(&run).await?;
+            }
             self.ports
                 .config
                 .watch
@@ -259,6 +273,20 @@ impl Watcher {
         }
     }
 
+    /// Stores that the backchannel of a run has responded.
+    async fn mark_responded(&self, run: &ActiveRun) -> Result<(), ServiceError> {
+        let marked = self
+            .ports
+            .active_runs
+            .update(&run.id, &run.token, ActiveRunUpdate::Responded)
+            .await;
+        match marked {
+            // The run ended in the meantime.
+            Ok(()) | Err(ActiveRunStoreError::ClaimLost(_)) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Ends a run as abandoned.
     async fn abandon(
         &self,
@@ -267,7 +295,19 @@ impl Watcher {
         description: String,
     ) -> Result<(), ServiceError> {
         tracing::info!(run.id = %run.id, code, description, "ending a run whose worker is gone");
-        match self.ports.finisher.abandon(&run, code, description).await {
+        // A run that takes too long ends although its worker goes on sending heartbeats.
+        let is_overdue = self.ports.config.watch.overdue(
+            &run,
+            self.max_duration_of(&run),
+            self.ports.clock.now(),
+        );
+        let unless_seen_after = is_overdue.is_none().then_some(run.keepalive);
+        let abandoned = self
+            .ports
+            .finisher
+            .abandon(&run, code, description, unless_seen_after)
+            .await;
+        match abandoned {
             // The worker sent a heartbeat or its result in the meantime.
             Err(ServiceError::NotFound { .. }) => return Ok(()),
             abandoned => drop(abandoned?),
@@ -334,6 +374,7 @@ fn outcome(ping: &Ping) -> &'static str {
         Ping::Alive => "alive",
         Ping::Impossible => "impossible",
         Ping::Fatal(_) => "lost",
+        Ping::Refused(_) => "refused",
         Ping::Failed(_) => "failed",
     }
 }

@@ -4,7 +4,7 @@
 use super::{
     raw::{
         Raw, RawBackchannel, RawBranchPolicy, RawCampaign, RawDebianBuild, RawDistribution,
-        RawLimits, RawRetry, RawWatch,
+        RawLimits, RawRetry, RawWatch, RawWorkers,
     },
     stores,
     validate::{at_least_one, filled},
@@ -64,6 +64,7 @@ fn campaign(index: usize, raw: RawCampaign) -> Result<Campaign, Invalid> {
         skip_setup_validation: raw.skip_setup_validation,
         default_empty: raw.default_empty,
         build,
+        max_run_duration_minutes: raw.max_run_duration_minutes,
     })
 }
 
@@ -106,13 +107,13 @@ fn campaigns(
     })
 }
 
-/// Returns the vendor of this machine, as `dpkg-vendor` would name it.
+/// Returns the vendor of this machine, as `dpkg-vendor --query vendor` spells it.
 fn host_vendor() -> Option<String> {
     let origin = std::fs::read_to_string("/etc/dpkg/origins/default").ok()?;
     let vendor = origin
         .lines()
         .find_map(|line| line.strip_prefix("Vendor:"))?;
-    Some(vendor.trim().to_lowercase())
+    Some(vendor.trim().to_owned())
 }
 
 fn watch_rules(raw: &RawWatch, run_timeout_minutes: u32) -> Result<WatchRules, Invalid> {
@@ -129,6 +130,8 @@ fn watch_rules(raw: &RawWatch, run_timeout_minutes: u32) -> Result<WatchRules, I
         suspect_after: seconds("watch.suspect_after_seconds", raw.suspect_after_seconds)?,
         run_timeout,
         lease: seconds("watch.lease_seconds", raw.lease_seconds)?,
+        max_duration: (raw.max_run_duration_minutes > 0)
+            .then(|| TimeDelta::minutes(raw.max_run_duration_minutes.into())),
     })
 }
 
@@ -206,13 +209,15 @@ fn log_format(text: &str) -> Result<LogFormat, Invalid> {
     }
 }
 
-fn request_limits(raw: &RawLimits) -> RequestLimits {
+fn request_limits(raw: &RawLimits, workers: &RawWorkers) -> RequestLimits {
     RequestLimits {
         json_body: raw.json_body.0,
         upload_file: raw.upload_file.0,
         upload: raw.upload.0,
         upload_files: raw.upload_files,
         upload_idle_seconds: raw.upload_idle_seconds.max(1),
+        refusal_delay_milliseconds: workers.refusal_delay_milliseconds.into(),
+        max_delayed_refusals: workers.max_delayed_refusals.into(),
     }
 }
 
@@ -309,7 +314,7 @@ pub(super) fn settings(mut raw: Raw) -> Result<Settings, Invalid> {
             .into_iter()
             .map(|(name, branches)| publish_policy(name, branches))
             .collect(),
-        limits: request_limits(&raw.limits),
+        limits: request_limits(&raw.limits, &raw.workers),
         log: raw.telemetry.log,
         log_format,
         coordinator,

@@ -161,6 +161,9 @@ pub(super) struct RawWatch {
     pub(super) suspect_after_seconds: u32,
     /// Sets how many workers are pinged at the same time. Default: `256`.
     pub(super) max_concurrent_pings: u32,
+    /// Sets how many minutes a run may take, however alive its worker is, before it is ended; 0
+    /// means for ever. A campaign may have a limit of its own. Default: `1440`, a day.
+    pub(super) max_run_duration_minutes: u32,
 }
 
 /// How requests to workers are made.
@@ -191,6 +194,12 @@ pub(super) struct RawWorkers {
     /// Lists the result codes that are held against the worker.
     /// Default: `["worker-failure", "worker-timeout", "run-disappeared"]`.
     pub(super) quarantine_codes: Vec<String>,
+    /// Sets the milliseconds by which a response of 401 or 429 is delayed for a client that got one
+    /// a moment ago, and asks again at once; 0: not at all. Default: `1000`.
+    pub(super) refusal_delay_milliseconds: u32,
+    /// Sets how many such responses are delayed at the same time; those beyond are sent at once.
+    /// Default: `256`.
+    pub(super) max_delayed_refusals: u32,
 }
 
 /// What is done about failures of one kind.
@@ -335,6 +344,9 @@ pub(super) struct RawCampaign {
     /// Starts codebases without a branch from an empty one. Default: `false`.
     #[serde(default)]
     pub(super) default_empty: bool,
+    /// Sets how many minutes a run may take; 0 means for ever. Default: none, that of
+    /// `watch.max_run_duration_minutes`. Example: `2880`.
+    pub(super) max_run_duration_minutes: Option<u32>,
     /// Builds with a command of the worker's; excludes `debian_build`. Default: none.
     /// Example: `{ chroot = "stable" }`.
     pub(super) generic_build: Option<RawGenericBuild>,

@@ -54,6 +54,10 @@ pub struct RequestLimits {
     pub upload_files: u64,
     /// How long an upload may send nothing, in seconds.
     pub upload_idle_seconds: u64,
+    /// By how many milliseconds a response is delayed for a client that is refused again at once.
+    pub refusal_delay_milliseconds: u64,
+    /// How many responses are delayed at the same time.
+    pub max_delayed_refusals: u64,
 }
 
 /// How a Postgres server is used.

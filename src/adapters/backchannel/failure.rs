@@ -7,11 +7,11 @@ use reqwest::StatusCode;
 
 /// Returns what a failed ping says about the run.
 ///
-/// A refused connection means that the worker has ended. A slow or broken one may recover, so it
-/// counts as one failure. An address that may not be requested says nothing about the run.
+/// A refused connection means that the worker has ended, or that it cannot be reached from here. A
+/// slow or broken one may recover, so it counts as one failure. An address that may not be requested says nothing about the run.
 pub(super) fn ping_of_failure(error: GuardedHttpError) -> Ping {
     match error {
-        GuardedHttpError::Refused(_) => Ping::Fatal(error.to_string()),
+        GuardedHttpError::Refused(_) => Ping::Refused(error.to_string()),
         GuardedHttpError::Forbidden(_) => Ping::Impossible,
         GuardedHttpError::Timeout(_) | GuardedHttpError::Failed(_) => {
             Ping::Failed(error.to_string())

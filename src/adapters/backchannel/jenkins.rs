@@ -13,6 +13,9 @@ use serde::Deserialize;
 
 /// The name of the only log.
 const CONSOLE: &str = "worker.log";
+/// How many bytes the description of a job may have. A Jenkins, or a proxy before it, that ignores
+/// the selection of fields sends all that is known.
+const MAX_JOB_SIZE: u64 = 16 << 20;
 
 /// Reaches the Jenkins job of a run.
 #[derive(Debug, Clone)]
@@ -59,24 +62,21 @@ impl Backchannel for JenkinsBackchannel {
     )]
     async fn ping(&self, run: &ActiveRun) -> Ping {
         let request = async {
-            self.client
-                .request(
-                    Method::GET,
-                    &GuardedClient::url(&self.url, &["api", "json"])?,
-                )
-                .await
+            let mut url = GuardedClient::url(&self.url, &["api", "json"])?;
+            // All that Jenkins knows of a job, such as its changes and artifacts, may be megabytes.
+            url.query_pairs_mut().append_pair("tree", "building,result");
+            self.client.read_json(&url, MAX_JOB_SIZE).await
         };
-        let response = match request.await {
-            Ok(response) => response,
-            Err(error) => return ping_of_failure(error),
-        };
-        match response.status {
-            StatusCode::NOT_FOUND => Ping::Fatal("Jenkins has no such job".to_owned()),
-            status if !status.is_success() => Ping::Failed(format!("Jenkins answers {status}")),
-            _ => match serde_json::from_slice(&response.body) {
-                Ok(job) => judge(&job),
-                Err(error) => Ping::Failed(format!("Jenkins does not answer with a job: {error}")),
-            },
+        match request.await {
+            Err(error) => ping_of_failure(error),
+            Ok((StatusCode::NOT_FOUND, _)) => Ping::Fatal("Jenkins has no such job".to_owned()),
+            Ok((status, _)) if !status.is_success() => {
+                Ping::Failed(format!("Jenkins answers {status}"))
+            }
+            Ok((_, Ok(job))) => judge(&job),
+            Ok((_, Err(error))) => {
+                Ping::Failed(format!("Jenkins does not answer with a job: {error}"))
+            }
         }
     }
 

@@ -137,18 +137,29 @@ impl Backchannel for PollingBackchannel {
         fields(run.id = %run.id)
     )]
     async fn list_logs(&self, run: &ActiveRun) -> Result<Vec<String>, BackchannelError> {
-        let url = GuardedClient::url(&self.url, &["logs"]).map_err(unreachable)?;
-        let response = self
-            .client
-            .request(Method::GET, &url)
-            .await
-            .map_err(unreachable)?;
-        if !response.status.is_success() {
-            return Err(unexpected_status(response.status));
+        // Some workers serve the list only with the slash at the end, and some redirect to it.
+        for path in [&["logs"] as &[&str], &["logs", ""]] {
+            let url = GuardedClient::url(&self.url, path).map_err(unreachable)?;
+            let response = self
+                .client
+                .request(Method::GET, &url)
+                .await
+                .map_err(unreachable)?;
+            match response.status {
+                status if status.is_success() => {
+                    return serde_json::from_slice(&response.body).map_err(|e| {
+                        BackchannelError::Unreachable(format!(
+                            "it does not answer with a list of names: {e}"
+                        ))
+                    });
+                }
+                StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => {}
+                status if status.is_redirection() => {}
+                status => return Err(unexpected_status(status)),
+            }
         }
-        serde_json::from_slice(&response.body).map_err(|e| {
-            BackchannelError::Unreachable(format!("it does not answer with a list of names: {e}"))
-        })
+        // A worker that shows no logs has none to read.
+        Ok(vec![])
     }
 
     #[tracing::instrument(

@@ -2,7 +2,11 @@
 
 use super::{claiming, items, keys, memory_index::MemoryIndex, records::Moment, store::Embedded};
 use crate::{
-    domain::{active_run::ActiveRun, name::RunId, time::Time},
+    domain::{
+        active_run::{ActiveRun, Claimant},
+        name::RunId,
+        time::Time,
+    },
     ports::{
         ActiveRunStore, ActiveRunStoreError,
         active_runs::{ActiveRunUpdate, ClaimRequest, Claimed, Renewal},
@@ -45,6 +49,12 @@ impl ActiveRunStore for Embedded {
         self.read_index(MemoryIndex::active_runs).await
     }
 
+    #[tracing::instrument(name = "embedded.active_runs.held_by", level = "debug", skip_all)]
+    async fn held_by(&self, claimant: &Claimant) -> Result<Vec<ActiveRun>, ActiveRunStoreError> {
+        let claimant = claimant.clone();
+        self.read_index(move |index| index.held_by(&claimant)).await
+    }
+
     #[tracing::instrument(
         name = "embedded.active_runs.update", level = "debug", skip_all, fields(run.id = %id)
     )]
@@ -64,6 +74,11 @@ impl ActiveRunStore for Embedded {
                     ..run
                 },
                 ActiveRunUpdate::Pinged { failures } => ActiveRun { failures, ..run },
+                ActiveRunUpdate::Responded => {
+                    let mut run = run;
+                    run.claimant.has_responded = true;
+                    run
+                }
             };
             claiming::persist(txn, index, run)?;
             Ok(())

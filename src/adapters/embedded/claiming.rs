@@ -135,8 +135,12 @@ pub(super) fn claim(
     index: &mut MemoryIndex,
     request: ClaimRequest,
 ) -> Result<Option<Claimed>, Fault> {
-    let is_paused = |worker: &String| index.is_paused(&Scope::Worker(worker.clone()), request.now);
-    if request.claimant.worker.as_ref().is_some_and(is_paused) {
+    let names = [
+        request.claimant.worker.clone(),
+        request.claimant.counted_name(),
+    ];
+    let is_paused = |name: String| index.is_paused(&Scope::Worker(name), request.now);
+    if names.into_iter().flatten().any(is_paused) {
         return Ok(None);
     }
     let Some(NextItem { item, codebase }) = next(txn, index, &request.filter, request.now)? else {

@@ -32,6 +32,19 @@ fn account(txn: &Txn<'_>, name: String, worker: StoredWorker) -> Result<WorkerAc
     })
 }
 
+/// Returns the keys of the failures that are counted for the nodes of an account.
+fn node_failures(txn: &Txn<'_>, account: &str) -> Result<Vec<keys::Key>, Fault> {
+    let mut found = vec![];
+    txn.scan(
+        &keys::node_failures(account),
+        |key, _| -> Result<_, Fault> {
+            found.push(keys::Key(key.to_vec()));
+            Ok(ControlFlow::Continue(()))
+        },
+    )?;
+    Ok(found)
+}
+
 #[async_trait]
 impl Credentials for Embedded {
     #[tracing::instrument(
@@ -99,11 +112,15 @@ impl Credentials for Embedded {
         let key = keys::worker(name);
         let last_seen = keys::worker_seen(name);
         let failures = keys::worker_failures(name);
+        let name = name.to_owned();
         self.write("remove a worker", move |txn, _| {
             let existed = txn.get_bytes(&key)?.is_some();
             txn.delete(key);
             txn.delete(last_seen);
             txn.delete(failures);
+            for key in node_failures(txn, &name)? {
+                txn.delete(key);
+            }
             Ok(existed)
         })
         .await
@@ -120,6 +137,18 @@ impl Credentials for Embedded {
             Ok(worker
                 .map(|worker| account(txn, name, worker))
                 .transpose()?)
+        })
+        .await
+    }
+
+    #[tracing::instrument(
+        name = "embedded.credentials.failures", level = "debug", skip_all,
+        fields(worker.name = counted_name)
+    )]
+    async fn failures(&self, counted_name: &str) -> Result<u32, CredentialsError> {
+        let key = keys::worker_failures(counted_name);
+        self.read("look up failures", move |txn, _| {
+            Ok(u32::try_from(txn.number(&key)?).unwrap_or(u32::MAX))
         })
         .await
     }

@@ -242,6 +242,13 @@ pub(super) fn workers() -> Key {
 pub(super) fn worker_failures(name: &str) -> Key {
     Key::table(b'f').text(name)
 }
+/// The prefix of [`worker_failures`] of the nodes of an account, `ACCOUNT/NODE`.
+pub(super) fn node_failures(account: &str) -> Key {
+    let mut key = Key::table(b'f').text(&format!("{account}/"));
+    // Without the byte that ends the text, since the name of the node follows.
+    key.0.pop();
+    key
+}
 pub(super) fn worker_seen(name: &str) -> Key {
     Key::table(b'w').text(name)
 }

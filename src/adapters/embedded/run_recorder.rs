@@ -134,13 +134,13 @@ fn require_worker(txn: &Txn<'_>, run: &Run) -> Result<(), RunStoreError> {
 /// count.
 fn count_failures(
     txn: &mut Txn<'_>,
-    run: &Run,
+    counted_name: Option<&str>,
     worker_at_fault: Option<bool>,
 ) -> Result<(), Fault> {
-    let (Some(worker), Some(is_at_fault)) = (&run.worker, worker_at_fault) else {
+    let (Some(name), Some(is_at_fault)) = (counted_name, worker_at_fault) else {
         return Ok(());
     };
-    let key = keys::worker_failures(worker);
+    let key = keys::worker_failures(name);
     if is_at_fault {
         txn.add(key, 1)?;
     } else if txn.get_bytes(&key)?.is_some() {
@@ -161,6 +161,7 @@ fn record(
         disposition,
         unless_seen_after,
         worker_at_fault,
+        counted_name,
     } = new;
     // Before the claim is looked at: a repeated request finds no claim any more.
     if let Some(known) = txn.get::<Run>(&keys::run(&run.id))? {
@@ -176,7 +177,7 @@ fn record(
     if let (Some(worker), false) = (&run.worker, run.given_up) {
         txn.put(keys::worker_seen(worker), &Moment(now))?;
     }
-    count_failures(txn, &run, worker_at_fault)?;
+    count_failures(txn, counted_name.as_deref(), worker_at_fault)?;
     // Before the item is changed: a claimed item would defer its pending request again.
     txn.delete(keys::active(&run.id));
     index.set_active_run(&run.id, None);

@@ -3,7 +3,7 @@
 use super::{
     AppState,
     error::{ApiError, map_not_found},
-    extract::{ApiResult, AppJson, AppPath, AppQuery},
+    extract::{AnyTypeJson, ApiResult, AppPath, AppQuery},
     logs::no_current_run,
     upload::receive,
 };
@@ -96,11 +96,9 @@ pub async fn peek(State(app): State<Arc<AppState>>) -> Result<Response, ApiError
         .peek()
         .await
         .map_err(|error| cannot_assign(&app, error))?;
-    Ok((
-        StatusCode::CREATED,
-        Json(AssignmentResponse::new(assignment, false)),
-    )
-        .into_response())
+    let response = AssignmentResponse::new(assignment, false);
+    let location = [(header::LOCATION, format!("/active-runs/{}", response.id))];
+    Ok((StatusCode::CREATED, location, Json(response)).into_response())
 }
 
 /// Bounds the time for which a request waits.
@@ -124,7 +122,7 @@ pub struct WaitQuery {
     request_body = AssignmentRequest,
     responses(
         (status = 201, body = AssignmentResponse),
-        (status = 503, description = "{reason: queue empty}"),
+        (status = 503, description = "{reason}: queue empty, or why the worker is paused"),
         (status = 429, description = "{reason}; Retry-After"),
     )
 )]
@@ -132,7 +130,7 @@ pub async fn assign(
     State(app): State<Arc<AppState>>,
     caller: Caller,
     AppQuery(query): AppQuery<WaitQuery>,
-    AppJson(body): AppJson<Option<AssignmentRequest>>,
+    AnyTypeJson(body): AnyTypeJson<Option<AssignmentRequest>>,
 ) -> Result<Response, ApiError> {
     let body = body.unwrap_or_default();
     let newer = body.is_newer_generation();
@@ -166,7 +164,7 @@ pub async fn assign(
         (status = 200, body = ActiveRunResponse),
         (status = 404, description = "text"),
         (status = 501, description = "text: its worker cannot be notified, but the claim is marked"),
-        (status = 502, description = "its worker was not reached, but the claim is marked"),
+        (status = 504, description = "text: its worker was not reached, but the claim is marked"),
     )
 )]
 pub async fn kill(

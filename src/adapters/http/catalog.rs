@@ -3,7 +3,7 @@
 use super::{
     AppState,
     error::ApiError,
-    extract::{ApiResult, AppJson, AppPath, AppQuery},
+    extract::{AnyTypeJson, ApiResult, AppPath, AppQuery},
     page::PageQuery,
 };
 use crate::adapters::wire::{
@@ -45,7 +45,7 @@ pub async fn codebases(
 )]
 pub async fn upload_codebases(
     State(app): State<Arc<AppState>>,
-    AppJson(list): AppJson<Vec<CodebaseRequest>>,
+    AnyTypeJson(list): AnyTypeJson<Vec<CodebaseRequest>>,
 ) -> ApiResult<Value> {
     app.ingest
         .upload_codebases(list.into_iter().map(Into::into).collect())
@@ -89,7 +89,7 @@ pub async fn candidates(
 )]
 pub async fn upload_candidates(
     State(app): State<Arc<AppState>>,
-    AppJson(list): AppJson<Vec<CandidateRequest>>,
+    AnyTypeJson(list): AnyTypeJson<Vec<CandidateRequest>>,
 ) -> ApiResult<CandidatesResponse> {
     let entries = list
         .into_iter()

@@ -93,15 +93,11 @@ impl ApiError {
         self
     }
 
-    /// Returns the failure as plain text, unless it is one of the runner itself.
+    /// Returns the failure as plain text.
     pub fn in_text(self) -> Self {
-        if self.status.is_server_error() && self.status != StatusCode::NOT_IMPLEMENTED {
-            self
-        } else {
-            Self {
-                style: Style::Text,
-                ..self
-            }
+        Self {
+            style: Style::Text,
+            ..self
         }
     }
 }
@@ -124,7 +120,9 @@ impl From<ServiceError> for ApiError {
             ServiceError::NotFound { .. } => Self::problem(StatusCode::NOT_FOUND, detail),
             ServiceError::Invalid(invalid) => invalid.into(),
             ServiceError::NoCommand => Self::text(StatusCode::BAD_REQUEST, detail),
-            ServiceError::QueueEmpty => Self::reason(StatusCode::SERVICE_UNAVAILABLE, detail),
+            ServiceError::QueueEmpty | ServiceError::WorkerPaused(_) => {
+                Self::reason(StatusCode::SERVICE_UNAVAILABLE, detail)
+            }
             ServiceError::RateLimited(_) => Self::reason(StatusCode::TOO_MANY_REQUESTS, detail),
             ServiceError::NotYours(id) => {
                 Self::problem(StatusCode::FORBIDDEN, detail).with("run_id", id.to_string())

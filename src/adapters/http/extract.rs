@@ -6,7 +6,7 @@ use axum::{
     Json,
     body::Bytes,
     extract::{FromRequest, FromRequestParts, Path, Query, RawPathParams, Request},
-    http::{StatusCode, header, request::Parts},
+    http::{HeaderMap, StatusCode, header, request::Parts},
 };
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::{DeserializeOwned, IgnoredAny};
@@ -22,6 +22,23 @@ const MIN_OFF_THREAD_SIZE: usize = 64 << 10;
 
 /// Extracts a JSON body, up to the limit of the settings. An empty body is null.
 pub struct AppJson<T>(pub T);
+
+/// Extracts a JSON body of any content type, as the endpoints of the Python runner do, which does
+/// not look at it. Only a request from another web site must say that it is JSON: a browser then
+/// asks the runner before it sends such a request.
+pub struct AnyTypeJson<T>(pub T);
+
+/// Returns whether a page of another web site has made a browser send the request.
+fn is_from_other_site(headers: &HeaderMap) -> bool {
+    let header = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
+    if matches!(header("sec-fetch-site"), Some(site) if site != "same-origin" && site != "none") {
+        return true;
+    }
+    header("origin").is_some_and(|origin| {
+        let host = origin.split_once("://").map(|(_, host)| host);
+        host.is_none() || host != header("host")
+    })
+}
 
 fn is_json(request: &Request) -> bool {
     let kind = request
@@ -151,21 +168,41 @@ impl<T: DeserializeOwned + Send + 'static> FromRequest<Arc<AppState>> for AppJso
 
     async fn from_request(request: Request, app: &Arc<AppState>) -> Result<Self, ApiError> {
         if !is_json(&request) {
-            return Err(ApiError::problem(
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "the body must be application/json",
-            ));
+            return Err(not_json());
         }
-        // Boxed, so that the memory is free again while the handler runs, which may wait for long.
-        let bytes = Box::pin(read_body(request, app.request_limits.json_body)).await?;
-        // Parsing tens of thousands of entries would block the thread, and the requests on it.
-        if bytes.len() < MIN_OFF_THREAD_SIZE {
-            return parse(&bytes).map(Self);
-        }
-        off_thread("read a body", move || parse(&bytes))
-            .await?
-            .map(Self)
+        read_json(request, app).await.map(Self)
     }
+}
+
+impl<T: DeserializeOwned + Send + 'static> FromRequest<Arc<AppState>> for AnyTypeJson<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, app: &Arc<AppState>) -> Result<Self, ApiError> {
+        if is_from_other_site(request.headers()) && !is_json(&request) {
+            return Err(not_json());
+        }
+        read_json(request, app).await.map(Self)
+    }
+}
+
+fn not_json() -> ApiError {
+    ApiError::problem(
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        "the body must be application/json",
+    )
+}
+
+async fn read_json<T: DeserializeOwned + Send + 'static>(
+    request: Request,
+    app: &Arc<AppState>,
+) -> Result<T, ApiError> {
+    // Boxed, so that the memory is free again while the handler runs, which may wait for long.
+    let bytes = Box::pin(read_body(request, app.request_limits.json_body)).await?;
+    // Parsing tens of thousands of entries would block the thread, and the requests on it.
+    if bytes.len() < MIN_OFF_THREAD_SIZE {
+        return parse(&bytes);
+    }
+    off_thread("read a body", move || parse(&bytes)).await?
 }
 
 /// Extracts the parameters of the path.

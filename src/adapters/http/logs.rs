@@ -53,6 +53,8 @@ pub fn no_current_run(id: &RunId) -> impl FnOnce(ServiceError) -> ApiError {
             StatusCode::NOT_FOUND,
             "No such log file, or the store of logs does not allow to read it",
         ),
+        // Pages that show logs do not look at the status: the body must not pass for a list.
+        ServiceError::WorkerUnreachable(why) => ApiError::text(StatusCode::GATEWAY_TIMEOUT, why),
         error => map_not_found(ApiError::text(StatusCode::NOT_FOUND, text))(error).in_text(),
     }
 }
@@ -67,7 +69,7 @@ pub fn no_current_run(id: &RunId) -> impl FnOnce(ServiceError) -> ApiError {
         (status = 200, body = [String]),
         (status = 404, description = "text"),
         (status = 501, description = "text: the worker cannot be asked"),
-        (status = 502),
+        (status = 504, description = "text: the worker does not respond"),
     )
 )]
 pub async fn list(
@@ -124,9 +126,15 @@ fn lines(log: LogStream, offset: u64) -> impl Stream<Item = Result<(Vec<u8>, u64
     )
 }
 
-/// Returns a log as server-sent events, whose ids are the offsets after them. The last one is
-/// `end`.
-fn events(log: LogStream, offset: u64) -> impl Stream<Item = Result<Event, Infallible>> {
+/// Returns a log as server-sent events, whose ids are the offsets after them.
+///
+/// The last one is `end` if the run has ended by then, otherwise `active`: more may come, which a
+/// client gets by asking again from the last id on.
+fn events(
+    log: LogStream,
+    offset: u64,
+    has_ended: impl Future<Output = bool> + Send,
+) -> impl Stream<Item = Result<Event, Infallible>> {
     let parts = lines(log, offset).map(|part| match part {
         Ok((bytes, offset)) => {
             let text = String::from_utf8_lossy(&bytes).replace('\r', "");
@@ -146,7 +154,10 @@ fn events(log: LogStream, offset: u64) -> impl Stream<Item = Result<Event, Infal
     });
     parts
         .chain(stream::once(async {
-            Event::default().event("end").data("the run has ended")
+            match has_ended.await {
+                true => Event::default().event("end").data("the run has ended"),
+                false => Event::default().event("active").data("the run is active"),
+            }
         }))
         .map(Ok)
 }
@@ -165,7 +176,8 @@ fn plain(log: LogStream) -> Response {
 ///
 /// Of an active run it is what its worker has sent so far, or returns when it is asked; of a
 /// finished run it is the stored log. With `Accept: text/event-stream`, returns events of whole
-/// lines, whose ids are the offsets after them, and a last one named `end`.
+/// lines, whose ids are the offsets after them, and a last one named `end` if the run has ended, or
+/// `active` while more may come.
 #[utoipa::path(
     get,
     path = "/log/{run_id}/{name}",
@@ -176,7 +188,7 @@ fn plain(log: LogStream) -> Response {
         (status = 400, description = "text"),
         (status = 404, description = "text"),
         (status = 501, description = "text"),
-        (status = 502),
+        (status = 504, description = "text: the worker does not respond"),
     )
 )]
 pub async fn show(
@@ -204,9 +216,13 @@ pub async fn show(
         .await
         .map_err(no_current_run(&id))?;
     Ok(match as_events {
-        true => Sse::new(events(log, offset))
-            .keep_alive(KeepAlive::default())
-            .into_response(),
+        true => {
+            let logs = app.logs.clone();
+            let has_ended = async move { logs.has_ended(&id).await };
+            Sse::new(events(log, offset, has_ended))
+                .keep_alive(KeepAlive::default())
+                .into_response()
+        }
         false => plain(log),
     })
 }

@@ -22,6 +22,7 @@ mod parked;
 mod pauses;
 mod public;
 mod queue;
+mod refusals;
 mod runs;
 mod serve;
 mod upload;
@@ -52,6 +53,7 @@ use axum::{
     routing::{get, post},
 };
 use error::ApiError;
+use refusals::Refusals;
 use serde::{Deserialize, Serialize};
 use std::{any::Any, sync::Arc};
 use tower_http::{
@@ -77,6 +79,10 @@ pub struct RequestLimits {
     pub upload_files: u64,
     /// Seconds without a byte after which an upload is aborted.
     pub upload_idle_seconds: u64,
+    /// Milliseconds by which a response to a client is delayed that is refused again at once.
+    pub refusal_delay_milliseconds: u64,
+    /// The maximum number of responses that are delayed at the same time.
+    pub max_delayed_refusals: u64,
 }
 
 /// The use cases, and whatever else handlers work with.
@@ -197,6 +203,7 @@ pub fn admin(app: Arc<AppState>) -> Router {
     let public = describe::require_login(public.into_openapi());
     let docs = SwaggerUi::new("/docs").url("/openapi.json", description.merge_from(public));
     let router = router.route_layer(Extension(Caller::Operator));
+    let router = with_delayed_refusals(router, &app);
     with_layers(router.merge(docs), app)
 }
 
@@ -209,10 +216,18 @@ pub fn public(app: Arc<AppState>) -> Router {
         app.clone(),
         public::require_login,
     ));
+    // Around the login, whose refusals are delayed too.
+    let workers = with_delayed_refusals(workers, &app);
     let open = Router::new()
         .route("/", get(|| async { "" }))
         .route("/queue/stats", get(queue::stats_public));
     with_layers(workers.merge(open), app)
+}
+
+/// Adds the delay of responses to clients that are refused and ask again at once.
+fn with_delayed_refusals(router: Router<Arc<AppState>>, app: &AppState) -> Router<Arc<AppState>> {
+    let refusals = Arc::new(Refusals::new(&app.request_limits));
+    router.route_layer(middleware::from_fn_with_state(refusals, refusals::delay))
 }
 
 /// Adds what holds for every route: failures for unknown paths and methods, request ids, metrics.

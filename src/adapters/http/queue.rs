@@ -3,7 +3,7 @@
 use super::{
     AppState,
     error::{ApiError, map_not_found},
-    extract::{ApiResult, AppJson, AppPath, AppQuery},
+    extract::{AnyTypeJson, ApiResult, AppPath, AppQuery},
     page::PageQuery,
 };
 use crate::adapters::wire::{
@@ -143,7 +143,7 @@ fn run_not_found() -> ApiError {
 )]
 pub async fn schedule(
     State(app): State<Arc<AppState>>,
-    AppJson(body): AppJson<ScheduleRunRequest>,
+    AnyTypeJson(body): AnyTypeJson<ScheduleRunRequest>,
 ) -> ApiResult<ScheduleResponse> {
     let (subject, _, options) = body.single()?;
     let scheduled = app
@@ -172,7 +172,7 @@ pub async fn schedule(
 )]
 pub async fn schedule_control(
     State(app): State<Arc<AppState>>,
-    AppJson(body): AppJson<ScheduleRunRequest>,
+    AnyTypeJson(body): AnyTypeJson<ScheduleRunRequest>,
 ) -> Result<Response, ApiError> {
     if body.is_bulk() {
         let request = body.bulk()?;

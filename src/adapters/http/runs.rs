@@ -3,7 +3,7 @@
 use super::{
     AppState,
     error::{ApiError, map_not_found},
-    extract::{ApiResult, AppJson, AppPath, AppQuery},
+    extract::{AnyTypeJson, ApiResult, AppPath, AppQuery},
     page::PageQuery,
 };
 use crate::{
@@ -101,7 +101,7 @@ pub async fn show(
 pub async fn update(
     State(app): State<Arc<AppState>>,
     AppPath(id): AppPath<RunId>,
-    AppJson(body): AppJson<PublishStatusRequest>,
+    AnyTypeJson(body): AnyTypeJson<PublishStatusRequest>,
 ) -> ApiResult<PublishStatusResponse> {
     let status = body.publish_status.parse()?;
     let run = app

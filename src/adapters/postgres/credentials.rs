@@ -174,6 +174,20 @@ impl Credentials for Postgres {
         Ok(self.tables.run("look up a worker", row).await?.map(account))
     }
 
+    #[tracing::instrument(
+        level = "debug", name = "postgres.credentials.failures", skip_all,
+        fields(worker = counted_name)
+    )]
+    async fn failures(&self, counted_name: &str) -> Result<u32, CredentialsError> {
+        let query = sqlx::query_scalar("SELECT failures FROM runner_worker WHERE name = $1")
+            .bind(counted_name);
+        let failures = query.fetch_optional(self.tables.connections());
+        let failures: Option<i32> = self.tables.run("look up failures", failures).await?;
+        Ok(failures
+            .and_then(|failures| u32::try_from(failures).ok())
+            .unwrap_or_default())
+    }
+
     #[tracing::instrument(level = "debug", name = "postgres.credentials.list", skip_all)]
     async fn list(&self) -> Result<Vec<WorkerAccount>, CredentialsError> {
         let query = sqlx::query_as(include_str!("sql/list_workers.sql")).bind(REMOVED);

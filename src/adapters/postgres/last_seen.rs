@@ -81,10 +81,13 @@ impl Tables {
         }
     }
 
-    /// Deletes what is known of a worker beside its account.
+    /// Deletes what is known of a worker, and of the nodes of its account, beside the account.
     pub(super) async fn forget_worker(&self, name: &str) -> Result<(), Fault> {
         self.last_seen.forget(name);
-        let delete = sqlx::query("DELETE FROM runner_worker WHERE name = $1").bind(name);
+        let delete = sqlx::query(
+            "DELETE FROM runner_worker WHERE name = $1 OR starts_with(name, $1 || '/')",
+        )
+        .bind(name);
         self.run("forget a worker", delete.execute(self.connections()))
             .await
             .map(drop)

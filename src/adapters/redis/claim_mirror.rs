@@ -11,7 +11,12 @@ use super::{
     ping,
 };
 use crate::{
-    domain::{active_run::ActiveRun, name::RunId, queue::QueueId, time::Time},
+    domain::{
+        active_run::{ActiveRun, Claimant},
+        name::RunId,
+        queue::QueueId,
+        time::Time,
+    },
     ports::{
         ActiveRunStore, ActiveRunStoreError, Clock, Fault, HealthCheck, HostBackoffs, Ids,
         RunRecorder, RunStore, RunStoreError,
@@ -250,7 +255,7 @@ impl ActiveRunStore for MirroredStores {
         token: &str,
         update: ActiveRunUpdate,
     ) -> Result<(), ActiveRunStoreError> {
-        // The hashes have no count of failed pings.
+        // The hashes have no count of failed pings, and not whether a worker has responded.
         let is_mirrored = matches!(update, ActiveRunUpdate::Probed { .. });
         self.0.stores.active_runs.update(id, token, update).await?;
         if is_mirrored && let Some(run) = self.0.stores.active_runs.get(id).await? {
@@ -265,6 +270,10 @@ impl ActiveRunStore for MirroredStores {
 
     async fn list(&self) -> Result<Vec<ActiveRun>, ActiveRunStoreError> {
         self.0.stores.active_runs.list().await
+    }
+
+    async fn held_by(&self, claimant: &Claimant) -> Result<Vec<ActiveRun>, ActiveRunStoreError> {
+        self.0.stores.active_runs.held_by(claimant).await
     }
 
     #[tracing::instrument(

@@ -118,6 +118,7 @@ fn read_entry(
         worker: read.worker,
         worker_link: read.worker_link,
         backchannel: backchannel(&read.backchannel),
+        ..Claimant::default()
     };
     let run = ActiveRun {
         keepalive,

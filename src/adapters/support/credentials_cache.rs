@@ -94,6 +94,10 @@ impl Credentials for CachedCredentials {
         self.inner.account(name).await
     }
 
+    async fn failures(&self, counted_name: &str) -> Result<u32, CredentialsError> {
+        self.inner.failures(counted_name).await
+    }
+
     async fn list(&self) -> Result<Vec<WorkerAccount>, CredentialsError> {
         self.inner.list().await
     }

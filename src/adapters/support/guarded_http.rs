@@ -4,7 +4,10 @@
 //! request forgery). Requests therefore go only to allowed networks, whatever name leads there; they
 //! follow no redirects, use no proxy, and end in time however slowly the other side sends.
 
-use crate::ports::{Fault, artifact_store::FileReader};
+use crate::{
+    adapters::off_thread,
+    ports::{Fault, artifact_store::FileReader},
+};
 use futures::{StreamExt, TryStreamExt};
 use ipnet::IpNet;
 use reqwest::{
@@ -13,14 +16,18 @@ use reqwest::{
     header::{ACCEPT, HeaderMap, HeaderValue, RANGE},
     redirect::Policy,
 };
+use serde::de::DeserializeOwned;
 use std::{
     io,
     net::{IpAddr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
-use tokio::time::{Instant, timeout, timeout_at};
-use tokio_util::io::StreamReader;
+use tokio::{
+    io::AsyncReadExt,
+    time::{Instant, timeout, timeout_at},
+};
+use tokio_util::io::{StreamReader, SyncIoBridge};
 use url::{Host, Url};
 
 /// How many bytes the body of a response may have, unless it is streamed.
@@ -266,6 +273,50 @@ impl GuardedClient {
                     "it answers with more than {MAX_BODY_SIZE} bytes"
                 )));
             }
+        }
+    }
+
+    /// Sends a `GET` request and parses the response, of at most `limit` bytes, while it arrives.
+    /// Fields that `T` does not have need no memory.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`GuardedHttpError`] when no response arrives in time. A status that says failure is
+    /// no error; its body is not read.
+    #[tracing::instrument(
+        name = "http.client.read_json", level = "debug", skip_all, fields(host = url.host_str())
+    )]
+    pub(crate) async fn read_json<T: DeserializeOwned + Send + 'static>(
+        &self,
+        url: &Url,
+        limit: u64,
+    ) -> Result<(StatusCode, serde_json::Result<T>), GuardedHttpError> {
+        let end = Instant::now() + self.settings.timeout;
+        let json = HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static("application/json"))]);
+        let response = self.send(Method::GET, url, json, end).await?;
+        let status = response.status();
+        if !status.is_success() {
+            let unread = serde_json::from_str("");
+            return Ok((status, unread));
+        }
+        let download = Download {
+            response,
+            stall_timeout: self.settings.timeout,
+            end,
+        };
+        let body = SyncIoBridge::new(download.into_reader().take(limit));
+        // The reader fails at `end`, so that the thread is not kept for longer.
+        let parsed = off_thread("read a response", move || {
+            serde_json::from_reader(io::BufReader::new(body))
+        });
+        let parsed = parsed
+            .await
+            .map_err(|error| GuardedHttpError::Failed(error.to_string()))?;
+        match parsed {
+            Err(_) if Instant::now() >= end => {
+                Err(GuardedHttpError::Timeout(self.settings.timeout))
+            }
+            parsed => Ok((status, parsed)),
         }
     }
 

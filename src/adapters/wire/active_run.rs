@@ -83,8 +83,8 @@ pub(crate) struct WatchedResponse {
     pub(crate) last_keepalive: String,
     /// The seconds since the last heartbeat.
     pub(crate) keepalive_age: f64,
-    /// The age of the last heartbeat divided by the run timeout.
-    pub(crate) mia: f64,
+    /// Whether the last heartbeat is older than the run timeout.
+    pub(crate) mia: bool,
 }
 
 /// Returns the address in the form of the Python runner: a Jenkins job has a key `jenkins` without
@@ -139,7 +139,7 @@ impl ActiveRunResponse {
         let watched = WatchedResponse {
             last_keepalive: iso_seconds(run.keepalive),
             keepalive_age: age,
-            mia: age / timeout,
+            mia: age > timeout,
         };
         Self {
             watched: Some(watched),
@@ -181,7 +181,7 @@ impl StatusResponse {
 /// The address at which the worker can be reached.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 pub struct BackchannelRequest {
-    /// `http` or `jenkins`; absent when the worker cannot be reached.
+    /// `http` or `jenkins`; anything else, or nothing, when the worker cannot be reached.
     pub(crate) kind: Option<String>,
     /// The URL of the worker's server or of the Jenkins build.
     pub(crate) url: Option<String>,
@@ -206,10 +206,20 @@ pub struct AssignmentRequest {
     pub(crate) lease: Option<bool>,
 }
 
+/// How many characters of an unknown kind are logged.
+const MAX_LOGGED_KIND: usize = 50;
+
 impl BackchannelRequest {
     fn address(self) -> Result<Option<BackchannelAddress>, Invalid> {
-        let Some(kind) = self.kind else {
-            return Ok(None);
+        let address = match self.kind.as_deref() {
+            None => return Ok(None),
+            Some("http") => |url| BackchannelAddress::Http { url },
+            Some("jenkins") => |url| BackchannelAddress::Jenkins { url },
+            Some(kind) => {
+                let kind: String = kind.chars().take(MAX_LOGGED_KIND).collect();
+                tracing::warn!(kind, "a worker names a backchannel of an unknown kind");
+                return Ok(None);
+            }
         };
         let url = self
             .url
@@ -222,14 +232,7 @@ impl BackchannelRequest {
                 "is not an http or https URL",
             ));
         }
-        match kind.as_str() {
-            "http" => Ok(Some(BackchannelAddress::Http { url })),
-            "jenkins" => Ok(Some(BackchannelAddress::Jenkins { url })),
-            _ => Err(Invalid::new(
-                "backchannel.kind",
-                "is neither http nor jenkins",
-            )),
-        }
+        Ok(Some(address(url)))
     }
 }
 
@@ -249,11 +252,19 @@ impl AssignmentRequest {
             |field: &str, value: Option<String>| value.map(|value| text(field, value)).transpose();
         // A worker that has logged in is that one, whatever the body says: no worker may claim
         // items in the name of another.
-        let worker = caller.into_worker().or(self.worker).or(self.node);
+        let named = self.node.or_else(|| self.worker.clone());
+        let worker = caller
+            .into_worker()
+            .or(self.worker)
+            .or_else(|| named.clone());
+        // Fleets share an account: each machine then names itself.
+        let node = named.filter(|node| !node.is_empty() && Some(node) != worker.as_ref());
         let claimant = Claimant {
             worker: clean("worker", worker)?,
             worker_link: clean("worker_link", self.worker_link)?,
             backchannel: self.backchannel.unwrap_or_default().address()?,
+            node: clean("node", node)?,
+            has_responded: false,
         };
         Ok(AssignRequest {
             claimant,

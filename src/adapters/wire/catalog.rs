@@ -1,5 +1,6 @@
 //! Codebases and candidates.
 
+use super::number;
 use crate::{
     domain::{
         candidate::{Candidate, CandidateEntry, Rejection},
@@ -31,6 +32,7 @@ pub struct CodebaseRequest {
     /// The revision last seen at the tip of the branch.
     pub vcs_last_revision: Option<String>,
     /// How much the codebase matters, relative to others.
+    #[serde(default, deserialize_with = "number::or_text")]
     pub value: Option<i64>,
     /// A page about the codebase, for people to read.
     pub web_url: Option<String>,
@@ -137,24 +139,6 @@ fn present<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Option<String>>,
     Option::<String>::deserialize(from).map(Some)
 }
 
-/// Reads a whole number, also one that is written as a float, as Python clients do.
-fn whole<'de, D: Deserializer<'de>>(from: D) -> Result<Option<i64>, D::Error> {
-    let Some(number) = Option::<serde_json::Number>::deserialize(from)? else {
-        return Ok(None);
-    };
-    let float = || {
-        number
-            .as_f64()
-            .filter(|f| f.fract() == 0.0 && f.abs() < 1e15)
-            .and_then(|f| format!("{f:.0}").parse().ok())
-    };
-    number
-        .as_i64()
-        .or_else(float)
-        .map(Some)
-        .ok_or_else(|| serde::de::Error::custom("is not a whole number of 64 bits"))
-}
-
 /// A candidate to store and schedule.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[expect(
@@ -179,10 +163,11 @@ pub struct CandidateRequest {
     /// What a run depends on, as the finder of the candidate describes it.
     context: Option<String>,
     /// How much the change is worth, relative to others; above zero.
-    #[serde(default, deserialize_with = "whole")]
+    #[serde(default, deserialize_with = "number::or_text")]
     #[schema(value_type = Option<i64>)]
     value: Option<i64>,
     /// The estimated probability of success, from 0 to 1.
+    #[serde(default, deserialize_with = "number::or_text")]
     success_chance: Option<f64>,
     /// The bucket of the queue to schedule it in.
     #[schema(value_type = Option<String>)]

@@ -11,6 +11,7 @@ mod catalog;
 mod explain;
 mod keepalive;
 mod limits;
+mod number;
 mod parked;
 mod pauses;
 mod run;

@@ -1,5 +1,6 @@
 //! The queue, and runs that are scheduled by hand.
 
+use super::number;
 use crate::{
     domain::{
         Invalid,
@@ -86,14 +87,17 @@ pub struct ScheduleRunRequest {
     /// The bucket of the queue to schedule it in.
     pub(crate) bucket: Option<String>,
     /// The distance behind the first item at which to queue it.
+    #[serde(default, deserialize_with = "number::or_text")]
     pub(crate) offset: Option<f64>,
     /// The expected duration, in seconds.
+    #[serde(default, deserialize_with = "number::or_text")]
     pub(crate) estimated_duration: Option<f64>,
     /// `reschedule`, `deschedule` or `reset`: applies to many items instead of one.
     pub(crate) action: Option<String>,
     /// With an action: only runs that ended with this code.
     pub(crate) result_code: Option<String>,
     /// With an action: only candidates whose estimated probability of success is at least this.
+    #[serde(default, deserialize_with = "number::or_text")]
     pub(crate) min_success_chance: Option<f64>,
     /// With an action: only return what would be affected.
     pub(crate) dry_run: Option<bool>,

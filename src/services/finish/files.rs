@@ -87,6 +87,48 @@ impl Finisher {
         stored
     }
 
+    /// Stores the logs that the worker sent while the run was active and that are not among the
+    /// uploaded `files`; returns their names.
+    ///
+    /// # Errors
+    ///
+    /// [`Fault::Unavailable`] when they cannot be read now: the worker uploads again. Logs that
+    /// cannot be read for another reason are left out, so that the result is not lost with them.
+    pub(super) async fn store_missing_logs(
+        &self,
+        run: &Run,
+        files: &[SpooledFile],
+    ) -> Result<Vec<String>, Fault> {
+        let uploaded: Vec<&str> = files.iter().map(|file| file.name.as_str()).collect();
+        let stored = self
+            .live_log
+            .collect(&run.id, &uploaded, async |missing| {
+                let names: Vec<String> = missing.iter().map(|file| file.name.clone()).collect();
+                if names.is_empty() {
+                    return names;
+                }
+                let run = Run {
+                    logfilenames: names.clone(),
+                    ..run.clone()
+                };
+                // A failure is logged where it happens.
+                let stored = self.store_logs(&run, &missing).await;
+                stored.map_or_else(|_| vec![], |()| names)
+            })
+            .await;
+        match stored {
+            Err(error) if !error.is_unavailable() => {
+                tracing::error!(
+                    run.id = %run.id,
+                    error = &error as &dyn std::error::Error,
+                    "the logs that a worker sent while its run was active cannot be read"
+                );
+                Ok(vec![])
+            }
+            stored => stored,
+        }
+    }
+
     /// Returns the run with the logs that its worker sent while it was active, stored.
     pub(super) async fn with_live_logs(&self, run: Run, files: Vec<SpooledFile>) -> Run {
         let logfilenames: Vec<String> = files.iter().map(|file| file.name.clone()).collect();

@@ -187,8 +187,9 @@ impl Finisher {
 
     async fn store(&self, held: Held, upload: &Upload) -> Result<Finished, ServiceError> {
         let mut stored = held.lock.lock().await;
-        // Only the mark in the lock makes a second look at the store necessary.
-        let earlier = if *stored {
+        // Only the mark in the lock, or that the run was abandoned, makes a second look at the store
+        // necessary.
+        let earlier = if *stored || held.late {
             self.runs.run(&held.run.id).await?
         } else {
             None
@@ -200,11 +201,20 @@ impl Finisher {
             });
         }
         let (run, report) = self.concluded(&held.run, upload);
-        let (logs, artifacts) = tokio::join!(
+        let (logs, artifacts, missing_logs) = tokio::join!(
             self.store_logs(&run, &upload.files),
-            self.store_artifacts(&run, &upload.files)
+            self.store_artifacts(&run, &upload.files),
+            self.store_missing_logs(&run, &upload.files)
         );
-        let run = with_stored(run, logs, artifacts);
+        let mut run = with_stored(run, logs, artifacts);
+        // What the worker sent before is kept, unless it uploaded a log of the same name. The logs
+        // of an abandoned run were stored when it was abandoned.
+        let known_logs = earlier.iter().flat_map(|run| run.logfilenames.clone());
+        for name in missing_logs?.into_iter().chain(known_logs) {
+            if !run.logfilenames.contains(&name) {
+                run.logfilenames.push(name);
+            }
+        }
         let finished = if held.late || earlier.is_some() {
             self.record(run, Some(&report), Recording::Late).await?
         } else {
@@ -267,7 +277,8 @@ impl Finisher {
     ///
     /// # Errors
     ///
-    /// `NotFound` when the worker has sent a heartbeat meanwhile, or the claim is lost.
+    /// `NotFound` when the worker has sent a heartbeat since `unless_seen_after`, or the claim is
+    /// lost.
     #[tracing::instrument(
         name = "services.finish.abandon",
         skip_all,
@@ -278,15 +289,16 @@ impl Finisher {
         active: &ActiveRun,
         code: &str,
         description: String,
+        unless_seen_after: Option<Time>,
     ) -> Result<Finished, ServiceError> {
         let run = vanished(active, code, description, self.clock.now());
         let run = self
             .live_log
-            .collect(&active.id, async |files| {
+            .collect(&active.id, &[], async |files| {
                 self.with_live_logs(run, files).await
             })
             .await?;
-        self.end_as(active, run, Some(active.keepalive)).await
+        self.end_as(active, run, unless_seen_after).await
     }
 
     async fn end_as(

@@ -79,7 +79,11 @@ impl Finisher {
             }
             Outcome::Stored => {
                 self.publish(&run);
-                self.retry_policy.quarantine(&run).await;
+                if let Recording::OnTime { active, .. } = recording
+                    && let Some(name) = counted_name(&run, active)
+                {
+                    self.retry_policy.quarantine(&run, &name).await;
+                }
             }
             Outcome::ReplacedAbandoned { requeued } => {
                 let kept = !requeued;
@@ -111,6 +115,7 @@ impl Finisher {
                 let new = NewRun {
                     disposition: self.retry_policy.of(&run).await?,
                     worker_at_fault: self.retry_policy.config.quarantine.worker_at_fault(&run),
+                    counted_name: counted_name(&run, active),
                     run,
                     token: active.token.clone(),
                     now: self.clock.now(),
@@ -143,6 +148,11 @@ impl Finisher {
         self.outbox_publisher.wake();
         self.status_publisher.queue_changed();
     }
+}
+
+/// Returns the name under which the failures of a run's worker are counted.
+fn counted_name(run: &Run, active: &ActiveRun) -> Option<String> {
+    run.worker.as_ref().and(active.claimant.counted_name())
 }
 
 /// Returns the run without its worker, which has no account any more.

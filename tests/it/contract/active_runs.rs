@@ -31,6 +31,7 @@ contract!(
     renewal_adds_no_lease_to_a_claim_without_one,
     ping_failures_are_reset_by_renewal,
     first_cancel_reason_is_kept,
+    first_response_is_remembered,
 );
 
 fn renewal(now: Time) -> Renewal {
@@ -429,4 +430,31 @@ async fn first_cancel_reason_is_kept<S: QueueStore + Catalog + ActiveRunStore>(s
         .await
         .unwrap();
     assert_eq!(renewed.cancel.as_deref(), Some("enough"));
+}
+
+async fn first_response_is_remembered<S: QueueStore + ActiveRunStore + Catalog>(store: &S) {
+    let run = active(store, "aa", "r1").await;
+    assert!(!run.claimant.has_responded);
+    for _ in 0..2 {
+        store
+            .update(&run.id, &run.token, ActiveRunUpdate::Responded)
+            .await
+            .unwrap();
+    }
+    let marked = store.get(&run.id).await.unwrap().unwrap();
+    assert!(marked.claimant.has_responded);
+    let unmarked = ActiveRun {
+        claimant: run.claimant.clone(),
+        ..marked
+    };
+    assert_eq!(unmarked, run);
+    let renewed = store
+        .renew(&run.id, &run.token, renewal(at(5)))
+        .await
+        .unwrap();
+    assert!(renewed.claimant.has_responded);
+    let stale = store
+        .update(&run.id, "other", ActiveRunUpdate::Responded)
+        .await;
+    assert!(matches!(stale, Err(ActiveRunStoreError::ClaimLost(_))));
 }

@@ -54,6 +54,7 @@ fn ping_kind(ping: &Ping) -> &'static str {
         Ping::Alive => "alive",
         Ping::Impossible => "impossible",
         Ping::Fatal(_) => "lost",
+        Ping::Refused(_) => "refused",
         Ping::Failed(_) => "failed",
     }
 }
@@ -130,7 +131,7 @@ async fn jenkins_ping_reports_the_state_of_the_job() {
 }
 
 #[tokio::test]
-async fn refused_connection_is_fatal_and_timeout_is_not() {
+async fn refused_connection_and_timeout_are_distinguished() {
     let closed = format!("http://127.0.0.1:{}/", crate::support::process::free_port());
     let kinds = |url: &str| -> [Box<dyn Backchannel>; 2] {
         [
@@ -139,7 +140,7 @@ async fn refused_connection_is_fatal_and_timeout_is_not() {
         ]
     };
     for kind in kinds(&closed) {
-        assert_eq!(ping_kind(&kind.ping(&run()).await), "lost");
+        assert_eq!(ping_kind(&kind.ping(&run()).await), "refused");
     }
     let fake = FakeWorker::start().await;
     for path in ["/log-id", "/api/json"] {
@@ -284,4 +285,41 @@ async fn endless_trickling_log_times_out() {
         "{:?}",
         began.elapsed()
     );
+}
+
+#[tokio::test]
+async fn logs_are_listed_with_and_without_a_slash() {
+    let fake = FakeWorker::start().await;
+    let names = || async { polling(&fake).list_logs(&run()).await };
+    assert_eq!(names().await.unwrap(), Vec::<String>::new());
+    for status in [404, 405, 301, 308] {
+        fake.respond_with("/logs", status, "");
+        fake.respond_with("/logs/", 200, r#"["w.log"]"#);
+        assert_eq!(names().await.unwrap(), ["w.log"], "{status}");
+    }
+    fake.respond_with("/logs", 500, "");
+    assert!(matches!(
+        names().await,
+        Err(BackchannelError::Unreachable(_))
+    ));
+}
+
+#[tokio::test]
+async fn large_jenkins_job_is_a_heartbeat() {
+    let fake = FakeWorker::start().await;
+    let job = |size: usize, building: bool| {
+        let actions = vec![format!(r#"{{"text": "{}"}}"#, "x".repeat(1000)); size / 1000];
+        format!(
+            r#"{{"actions": [{}], "building": {building}, "result": null}}"#,
+            actions.join(",")
+        )
+    };
+    fake.respond_with("/api/json", 200, &job(200_000, true));
+    assert_eq!(ping_kind(&jenkins(&fake).ping(&run()).await), "alive");
+    assert_eq!(
+        fake.last_query("/api/json").as_deref(),
+        Some("tree=building%2Cresult")
+    );
+    fake.respond_with("/api/json", 200, &job(20 << 20, true));
+    assert_eq!(ping_kind(&jenkins(&fake).ping(&run()).await), "failed");
 }

@@ -7,6 +7,7 @@ mod backchannel;
 mod catalog;
 mod credentials;
 mod event_bus;
+mod held_runs;
 mod host_backoff;
 mod late_results;
 mod leadership;

@@ -21,6 +21,7 @@ contract!(
     pauses_are_listed_until_ended,
     paused_items_are_skipped_in_place,
     paused_worker_claims_nothing,
+    paused_node_claims_nothing,
     pause_expires_at_its_end_time,
     limits_are_listed_until_removed,
     concurrency_limit_blocks_further_claims,
@@ -134,6 +135,32 @@ async fn paused_worker_claims_nothing<S: QueueStore + ActiveRunStore + Catalog +
     assert!(some.unwrap().is_some());
     store.unpause(&scope("worker", "w1")).await.unwrap();
     assert!(store.claim(by("w1", "r4")).await.unwrap().is_some());
+}
+
+async fn paused_node_claims_nothing<S: QueueStore + ActiveRunStore + Catalog + PauseStore>(
+    store: &S,
+) {
+    queued_at_hosts(store, &["aa", "bb", "cc"]).await;
+    let by = |node: Option<&str>, run: &str| ClaimRequest {
+        claimant: Claimant {
+            worker: Some("fleet".into()),
+            node: node.map(Into::into),
+            ..Claimant::default()
+        },
+        ..claim(run)
+    };
+    store.pause(pause("worker", "fleet/n1")).await.unwrap();
+    assert_eq!(store.claim(by(Some("n1"), "r1")).await.unwrap(), None);
+    assert!(store.claim(by(Some("n2"), "r2")).await.unwrap().is_some());
+    assert!(store.claim(by(None, "r3")).await.unwrap().is_some());
+    store.pause(pause("worker", "fleet")).await.unwrap();
+    assert_eq!(store.claim(by(Some("n2"), "r4")).await.unwrap(), None);
+    store.unpause(&scope("worker", "fleet")).await.unwrap();
+    store.unpause(&scope("worker", "fleet/n1")).await.unwrap();
+    let claimed = store.claim(by(Some("n1"), "r5")).await.unwrap().unwrap();
+    assert_eq!(claimed.run.claimant.node.as_deref(), Some("n1"));
+    let stored = store.get(&claimed.run.id).await.unwrap().unwrap();
+    assert_eq!(stored.claimant.node.as_deref(), Some("n1"));
 }
 
 async fn pause_expires_at_its_end_time<S: QueueStore + Catalog + PauseStore>(store: &S) {

@@ -18,6 +18,7 @@ use janitor_runner::{
 contract!(
     record_is_rejected_if_worker_was_seen_meanwhile,
     consecutive_worker_failures_are_counted,
+    failures_of_nodes_are_counted_apart,
     record_removes_item_and_claim,
     recording_twice_keeps_the_first_run,
     stale_token_records_nothing,
@@ -99,6 +100,53 @@ async fn consecutive_worker_failures_are_counted<
         );
     }
     assert_eq!(Credentials::list(store).await.unwrap()[0].failures, 1);
+}
+
+async fn failures_of_nodes_are_counted_apart<
+    S: QueueStore + ActiveRunStore + RunRecorder + Catalog + RunStore + Credentials,
+>(
+    store: &S,
+) {
+    store.add("fleet", "secret", None).await.unwrap();
+    store.add("fleet2", "secret", None).await.unwrap();
+    let counts = async || {
+        let mut counts = vec![];
+        for name in ["fleet", "fleet/n1", "fleet/n2", "fleet2/n1"] {
+            counts.push(store.failures(name).await.unwrap());
+        }
+        counts
+    };
+    for (id, counted_name, worker_at_fault, expected) in [
+        ("r1", "fleet/n1", true, [0, 1, 0, 0]),
+        ("r2", "fleet/n1", true, [0, 2, 0, 0]),
+        ("r3", "fleet/n2", true, [0, 2, 1, 0]),
+        ("r4", "fleet/n2", false, [0, 2, 0, 0]),
+        ("r5", "fleet", true, [1, 2, 0, 0]),
+        ("r6", "fleet2/n1", true, [1, 2, 0, 1]),
+    ] {
+        queued(store, &["aa"]).await;
+        let active = leased(store, id).await;
+        let run = Run {
+            worker: counted_name.split('/').next().map(Into::into),
+            ..full_run(&active)
+        };
+        store
+            .record(NewRun {
+                worker_at_fault: Some(worker_at_fault),
+                counted_name: Some(counted_name.into()),
+                ..new_run(&active, run)
+            })
+            .await
+            .unwrap();
+        assert_eq!(counts().await, expected, "{id}");
+    }
+    assert_eq!(
+        store.account("fleet").await.unwrap().unwrap().failures,
+        1,
+        "an account shows its own count"
+    );
+    assert!(Credentials::remove(store, "fleet").await.unwrap());
+    assert_eq!(counts().await, [0, 0, 0, 1]);
 }
 
 async fn record_removes_item_and_claim<

@@ -181,3 +181,44 @@ async fn kill_without_backchannel_returns_not_implemented() {
     assert_eq!(status, 501);
     assert_eq!(response, json!("kill not supported for this type of run"));
 }
+
+#[tokio::test]
+async fn unknown_kind_of_backchannel_means_none() {
+    let (_home, server) = server().await;
+    server.queue("kind-a", "gen").await;
+    let body = json!({ "worker": "w1", "codebase": "kind-a",
+        "backchannel": { "kind": "carrier-pigeon", "url": 5 } });
+    assert_eq!(server.post("/active-runs", &body).await.0, 422);
+    let body = json!({ "worker": "w1", "codebase": "kind-a",
+        "backchannel": { "kind": "carrier-pigeon", "url": "pigeon://loft" } });
+    let (status, run) = server.post("/active-runs", &body).await;
+    assert_eq!(status, 201);
+    let path = format!("/active-runs/{}", id_of(&run));
+    assert_eq!(server.get(&path).await.1["backchannel"], json!({}));
+}
+
+#[tokio::test]
+async fn peek_names_the_location_and_claims_nothing() {
+    let (_home, server) = server().await;
+    server.queue("peek-a", "gen").await;
+    let response = server
+        .request("GET", "/active-runs/+peek")
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(response.status(), 201);
+    let location = response.headers()["location"].to_str().unwrap().to_owned();
+    let peeked: Value = response.json().await.unwrap();
+    assert_eq!(location, format!("/active-runs/{}", id_of(&peeked)));
+    assert_eq!(server.get("/active-runs").await.1, json!([]));
+}
+
+#[tokio::test]
+async fn heartbeat_age_says_whether_a_run_is_missing() {
+    let (_home, server) = server().await;
+    server.queue("mia-a", "gen").await;
+    server.take("mia-a").await;
+    assert_eq!(server.get("/active-runs").await.1[0]["mia"], json!(false));
+    let (_, status) = server.get("/status").await;
+    assert_eq!(status["processing"][0]["mia"], json!(false));
+}

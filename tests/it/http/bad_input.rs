@@ -1,10 +1,11 @@
 //! Malformed requests: each gets a clear response, never a 500, and changes nothing.
 
+use super::server;
 use crate::support::{
     process::{Server, send},
     servers,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// A server with the workers w1 and w2 on each kind of store.
@@ -196,9 +197,9 @@ const INVALID_JSON: &[(&str, &str, u16, &str)] = &[
     ),
     (
         "/active-runs",
-        "{\"backchannel\": {\"kind\": \"pigeon\", \"url\": \"http://x/\"}}",
+        "{\"backchannel\": {\"kind\": \"http\"}}",
         422,
-        "backchannel.kind",
+        "backchannel.url",
     ),
     (
         "/active-runs",
@@ -313,11 +314,64 @@ async fn reject_wrong_paths(server: &Server) {
         let (actual, response) = send(server.request(method, path)).await;
         assert_eq!(actual, status, "{method} {path}: {response}");
     }
-    let typed = server
-        .request("POST", "/codebases")
-        .header("Content-Type", "text/xml")
-        .body("<a/>");
-    assert_eq!(send(typed).await.0, 415);
+}
+
+#[tokio::test]
+async fn json_of_any_type_is_accepted_where_the_python_runner_does() {
+    let (_home, server) = server().await;
+    server.queue("typed-a", "gen").await;
+    let with_type = |path: &str, body: &Value, headers: &[(&'static str, &str)]| {
+        let request = server
+            .request("POST", path)
+            .header("Content-Type", "application/x-www-form-urlencoded")
+            .body(body.to_string());
+        let request = headers.iter().fold(request, |request, (name, value)| {
+            request.header(*name, *value)
+        });
+        async move { send(request).await.0 }
+    };
+    let candidates = json!([{ "codebase": "typed-a", "campaign": "gen", "value": "7",
+        "success_chance": "0.5" }]);
+    let schedule = json!({ "codebase": "typed-a", "campaign": "gen", "offset": "12",
+        "estimated_duration": "3.5" });
+    let claim = json!({ "worker": "w1" });
+    for (path, body) in [
+        (
+            "/codebases",
+            json!([{ "name": "typed-b", "branch_url": "https://x.example/b" }]),
+        ),
+        ("/candidates", candidates),
+        ("/schedule", schedule.clone()),
+        (
+            "/schedule-control",
+            json!({ "codebase": "typed-a", "main_branch_revision": "r" }),
+        ),
+        ("/active-runs", claim.clone()),
+    ] {
+        let status = with_type(path, &body, &[]).await;
+        assert!((200..300).contains(&status), "{path}: {status}");
+    }
+    for path in ["/admin/workers", "/parked/unpark"] {
+        let body = json!({ "name": "w9", "kind": "all", "reason": "x" });
+        assert_eq!(with_type(path, &body, &[]).await, 415, "{path}");
+    }
+    let own = server.admin.clone();
+    for (name, value, expected) in [
+        ("Sec-Fetch-Site", "cross-site", 415),
+        ("Sec-Fetch-Site", "same-site", 415),
+        ("Origin", "https://elsewhere.example", 415),
+        ("Origin", "null", 415),
+        ("Sec-Fetch-Site", "same-origin", 200),
+        ("Sec-Fetch-Site", "none", 200),
+        ("Origin", own.as_str(), 200),
+    ] {
+        let status = with_type("/schedule", &schedule, &[(name, value)]).await;
+        assert_eq!(status, expected, "{name}: {value}");
+    }
+    for offset in [json!("many"), json!("nan"), json!([1])] {
+        let body = json!({ "codebase": "typed-a", "campaign": "gen", "offset": offset });
+        assert_eq!(with_type("/schedule", &body, &[]).await, 422, "{body}");
+    }
 }
 
 /// Requests with a NUL byte in the path or the query: method, path, and the field that the response

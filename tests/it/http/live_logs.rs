@@ -135,3 +135,37 @@ async fn live_log_is_followed_to_the_end() {
         410
     );
 }
+
+async fn events(server: &Server, log: &str) -> String {
+    let request = server
+        .request("GET", log)
+        .header("Accept", "text/event-stream");
+    request.send().await.unwrap().text().await.unwrap()
+}
+
+#[tokio::test]
+async fn events_without_follow_say_whether_the_run_has_ended() {
+    let (_home, server) = server().await;
+    server.queue("live-d", "gen").await;
+    let id = id_of(&leased(&server, "live-d").await);
+    append(&server, &id, "worker.log", "bytes 0-3/*", "one\n").await;
+    let log = format!("/log/{id}/worker.log");
+    let text = events(&server, &log).await;
+    assert!(text.contains("data: one\n"), "{text:?}");
+    assert!(
+        text.ends_with("event: active\ndata: the run is active\n\n"),
+        "{text:?}"
+    );
+    server.finish(&id, &json!({ "revision": "r" }), &[]).await;
+    let text = events(&server, &log).await;
+    assert!(
+        text.contains("data: one\n"),
+        "the live log was kept: {text:?}"
+    );
+    assert!(
+        text.ends_with("event: end\ndata: the run has ended\n\n"),
+        "{text:?}"
+    );
+    let names = server.get(&format!("/log/{id}")).await.1;
+    assert_eq!(names, json!(["worker.log"]));
+}

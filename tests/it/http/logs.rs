@@ -44,7 +44,35 @@ async fn worker_logs_are_served_through_the_backchannel() {
     let refusing = json!({ "worker": "w1", "codebase": "shown-c", "backchannel": { "kind": "http", "url": "http://127.0.0.1:1/" } });
     server.queue("shown-c", "gen").await;
     let id = id_of(&server.post("/active-runs", &refusing).await.1);
-    assert_eq!(server.get(&format!("/log/{id}")).await.0, 502);
+    for path in [format!("/log/{id}"), format!("/log/{id}/w.log")] {
+        let response = server.request("GET", &path).send().await.unwrap();
+        assert_eq!(response.status(), 504, "{path}");
+        let kind = response.headers()["content-type"].to_str().unwrap();
+        assert!(kind.starts_with("text/plain"), "{path}: {kind}");
+        // A page that takes any body for a list of names must fail to parse this one.
+        let body = response.text().await.unwrap();
+        assert!(serde_json::from_str::<serde_json::Value>(&body).is_err());
+    }
+}
+
+#[tokio::test]
+async fn worker_without_a_log_list_shows_its_live_logs() {
+    let (_home, server) = server().await;
+    let fake = FakeWorker::start().await;
+    server.queue("shown-d", "gen").await;
+    let body = json!({ "worker": "w1", "codebase": "shown-d", "lease": true,
+        "backchannel": { "kind": "http", "url": fake.url() } });
+    let id = id_of(&server.post("/active-runs", &body).await.1);
+    let log = format!("/log/{id}");
+    assert_eq!(server.get(&log).await, (200, json!([])));
+    let sent = server
+        .request("PATCH", &format!("/active-runs/{id}/logs/live.log"))
+        .header("Content-Range", "bytes 0-0/*")
+        .body("x");
+    assert_eq!(sent.send().await.unwrap().status(), 202);
+    assert_eq!(server.get(&log).await, (200, json!(["live.log"])));
+    fake.respond_with("/logs/", 200, r#"["w.log"]"#);
+    assert_eq!(server.get(&log).await, (200, json!(["live.log", "w.log"])));
 }
 
 #[tokio::test]

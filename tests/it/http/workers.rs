@@ -1,8 +1,9 @@
 //! Worker accounts and logins.
 
-use super::server;
+use super::{server, server_with};
 use crate::support::process::{client, send};
-use serde_json::json;
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
 
 #[tokio::test]
 async fn worker_accounts_are_managed_over_the_api() {
@@ -122,4 +123,51 @@ async fn wrong_login_is_rejected_before_the_body_is_read() {
         .header("Content-Type", "application/json")
         .body("{nonsense");
     assert_eq!(send(broken).await.0, 400);
+}
+
+#[tokio::test]
+async fn quarantined_worker_is_shown_the_reason() {
+    let (_home, server) = server().await;
+    let ask = async |node: &str| -> (u16, Value) {
+        send(
+            server
+                .public_request("POST", "/runner/active-runs")
+                .basic_auth("w1", Some("secret1"))
+                .json(&json!({ "node": node })),
+        )
+        .await
+    };
+    assert_eq!(ask("n1").await, (503, json!({ "reason": "queue empty" })));
+    let pause = json!({ "kind": "worker", "name": "w1/n1", "reason": "disk full" });
+    let paused = send(server.request("PUT", "/pauses").json(&pause)).await;
+    assert_eq!(paused.0, 200);
+    // What is known of the pauses may be half a second old.
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    let reason = json!({ "reason": "this worker is paused: disk full" });
+    assert_eq!(ask("n1").await, (503, reason));
+    assert_eq!(ask("n2").await, (503, json!({ "reason": "queue empty" })));
+}
+
+#[tokio::test]
+async fn refused_client_that_asks_again_at_once_is_delayed() {
+    let (_home, server) =
+        server_with("[workers]\nrefusal_delay_milliseconds = 700\nmax_delayed_refusals = 2\n")
+            .await;
+    let refused = async |password: &str| {
+        let asked = Instant::now();
+        let request = server
+            .public_request("POST", "/runner/active-runs")
+            .basic_auth("w1", Some(password))
+            .json(&json!({}));
+        assert_eq!(send(request).await.0, 401);
+        asked.elapsed()
+    };
+    let delay = Duration::from_millis(700);
+    assert!(refused("wrong").await < delay);
+    assert!(refused("wrong").await >= delay);
+    assert!(refused("other").await < delay, "another login");
+    // Beyond the limit, responses are sent at once.
+    let all = futures::future::join_all((0..5).map(|_| refused("wrong"))).await;
+    let delayed = all.iter().filter(|elapsed| **elapsed >= delay).count();
+    assert_eq!(delayed, 2, "{all:?}");
 }

@@ -3,7 +3,12 @@
 use crate::support::{fixture::*, start};
 use chrono::TimeDelta;
 use janitor_runner::{
-    domain::{codebase::Codebase, name::CampaignName, vcs::VcsType},
+    domain::{
+        active_run::{BackchannelAddress, Claimant},
+        codebase::Codebase,
+        name::CampaignName,
+        vcs::VcsType,
+    },
     ports::{
         ActiveRunStore, QueueStore, RunStore, Vcs,
         queue_store::ClaimFilter,
@@ -145,4 +150,36 @@ async fn disconnected_caller_leaves_nothing_claimed() {
     tokio::time::timeout(std::time::Duration::from_secs(5), free)
         .await
         .unwrap();
+}
+
+#[tokio::test]
+async fn worker_that_asks_again_has_lost_its_run() {
+    let fixture = Fixture::new();
+    fixture.queued(&["aa", "bb", "cc"]).await;
+    let mut vcs = MockVcs::new();
+    vcs.expect_probe().returning(|_| Probe::Unknown("x".into()));
+    vcs.expect_earlier_branch().returning(|_, _| None);
+    let assigner = fixture.assigner(fixture.store.clone(), Arc::new(vcs));
+    let ask = async |url: Option<&str>| {
+        let request = AssignRequest {
+            claimant: Claimant {
+                backchannel: url.map(|url| BackchannelAddress::Http { url: url.into() }),
+                ..Claimant::default()
+            },
+            ..AssignRequest::default()
+        };
+        assigner.assign(request).await.unwrap().run
+    };
+    let first = ask(Some("http://a/")).await;
+    let other = ask(Some("http://b/")).await;
+    let again = ask(Some("http://a/")).await;
+    assert_eq!(again.item.id, first.item.id, "it returned to its position");
+    let ended = fixture.store.run(&first.id).await.unwrap().unwrap();
+    assert_eq!(ended.code.as_str(), "run-disappeared");
+    assert!(ended.given_up);
+    let unnamed = ask(None).await;
+    assert_eq!(unnamed.item.key.codebase.as_str(), "cc");
+    for run in [other, again, unnamed] {
+        assert!(fixture.store.get(&run.id).await.unwrap().is_some());
+    }
 }

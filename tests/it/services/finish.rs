@@ -6,7 +6,7 @@ use janitor_runner::{
     adapters::backchannel::none::NoBackchannel,
     domain::caller::Caller,
     ports::{
-        QueueStore, RunStore, artifact_store::MockArtifactStore, log_store::MockLogStore,
+        LiveLogs, QueueStore, RunStore, artifact_store::MockArtifactStore, log_store::MockLogStore,
         run_recorder::MockRunRecorder,
     },
     services::{ServiceError, finish::Finishable},
@@ -122,4 +122,59 @@ async fn malformed_late_report_is_stored() {
     let late = finish(&finisher, &run.id, "nonsense").await.unwrap();
     assert!(late.first_time);
     assert_eq!(late.run.code.as_str(), "worker-invalid-result");
+}
+
+/// A log store that remembers the names that are stored in it.
+fn recording_logs() -> (Arc<MockLogStore>, Arc<std::sync::Mutex<Vec<String>>>) {
+    let names = Arc::<std::sync::Mutex<Vec<String>>>::default();
+    let mut logs = MockLogStore::new();
+    let stored = names.clone();
+    logs.expect_store().returning(move |_, files, _| {
+        let names = files.iter().map(|file| file.name.clone());
+        stored.lock().unwrap().extend(names);
+        Ok(())
+    });
+    (Arc::new(logs), names)
+}
+
+#[tokio::test]
+async fn live_logs_that_the_upload_lacks_become_logs_of_the_run() {
+    let fixture = Fixture::new();
+    let run = fixture.leased("aa", "r1").await;
+    for name in ["codemod.log", "w.log"] {
+        fixture
+            .store
+            .append(&run.id, name, 0, "live".into(), 99)
+            .await
+            .unwrap();
+    }
+    let (logs, stored) = recording_logs();
+    let finisher = fixture.finisher(fixture.store.clone(), working_artifacts(), logs);
+    let finished = finish(&finisher, &run.id, SUCCESS_REPORT).await.unwrap();
+    // The upload has a w.log of its own.
+    assert_eq!(finished.run.logfilenames, ["w.log", "codemod.log"]);
+    assert_eq!(finished.run.filenames, ["out", "w.log"]);
+    stored.lock().unwrap().sort();
+    assert_eq!(*stored.lock().unwrap(), ["codemod.log", "w.log"]);
+}
+
+#[tokio::test]
+async fn late_result_keeps_the_logs_of_the_abandoned_run() {
+    let fixture = Fixture::new();
+    let run = fixture.leased("aa", "r1").await;
+    fixture
+        .store
+        .append(&run.id, "codemod.log", 0, "live".into(), 99)
+        .await
+        .unwrap();
+    fixture.clock.advance(TimeDelta::seconds(200));
+    let finisher = fixture.working_finisher();
+    let watcher = fixture.watcher(Arc::new(NoBackchannel), finisher.clone());
+    watcher.clone().round().await.unwrap();
+    // The live logs of ended runs are removed in the next round.
+    watcher.round().await.unwrap();
+    let late = finish(&finisher, &run.id, SUCCESS_REPORT).await.unwrap();
+    assert_eq!(late.run.logfilenames, ["w.log", "codemod.log"]);
+    let stored = fixture.store.run(&run.id).await.unwrap().unwrap();
+    assert_eq!(stored.logfilenames, ["w.log", "codemod.log"]);
 }

@@ -120,3 +120,33 @@ async fn long_poll_ends_at_timeout_or_shutdown_and_skips_paused_workers() {
     ));
     notifying.abort();
 }
+
+#[tokio::test]
+async fn paused_worker_learns_why_it_is_assigned_nothing() {
+    let fixture = Fixture::new();
+    let refusal = async |worker: &str, wait: u64| {
+        let long_poll = fixture.long_poll(&CancellationToken::new());
+        let assigned = long_poll
+            .assign(request_by(worker), Duration::from_secs(wait))
+            .await;
+        assigned.unwrap_err().to_string()
+    };
+    let pause = |scope| Pause {
+        scope,
+        reason: "disk full".into(),
+        since: start(),
+        until: None,
+    };
+    assert_eq!(refusal("w1", 0).await, "queue empty");
+    fixture.queued(&["aa"]).await;
+    let of_w1 = pause(Scope::Worker("w1".into()));
+    fixture.store.pause(of_w1).await.unwrap();
+    for wait in [0, 1] {
+        assert_eq!(
+            refusal("w1", wait).await,
+            "this worker is paused: disk full"
+        );
+    }
+    fixture.store.pause(pause(Scope::All)).await.unwrap();
+    assert_eq!(refusal("w2", 0).await, "everything is paused: disk full");
+}

@@ -41,3 +41,47 @@ async fn repeatedly_failing_worker_is_quarantined() {
     fixture.queued(&["aa"]).await;
     assert_eq!(fixture.store.claim(by_w1("r5")).await.unwrap(), None);
 }
+
+#[tokio::test]
+async fn node_of_a_shared_account_is_quarantined_alone() {
+    let fixture = Fixture::new();
+    fixture.store.add("fleet", "secret", None).await.unwrap();
+    let finisher = fixture.working_finisher();
+    let by = |node: &str, run: &str| ClaimRequest {
+        claimant: Claimant {
+            worker: Some("fleet".into()),
+            node: Some(node.into()),
+            ..Claimant::default()
+        },
+        ..claim(run)
+    };
+    for (node, run, code) in [
+        ("bad", "r1", "worker-failure"),
+        ("good", "r2", "nothing-to-do"),
+        ("bad", "r3", "worker-failure"),
+    ] {
+        assert!(fixture.store.pauses(start()).await.unwrap().is_empty());
+        fixture.queued(&["aa"]).await;
+        let claimed = fixture.store.claim(by(node, run)).await.unwrap().unwrap();
+        finish(
+            &finisher,
+            &claimed.run.id,
+            &format!(r#"{{"code": "{code}"}}"#),
+        )
+        .await
+        .unwrap();
+    }
+    let pauses = fixture.store.pauses(start()).await.unwrap();
+    assert_eq!(pauses.len(), 1);
+    assert_eq!(pauses[0].scope, Scope::Worker("fleet/bad".into()));
+    fixture.queued(&["aa"]).await;
+    assert_eq!(fixture.store.claim(by("bad", "r4")).await.unwrap(), None);
+    assert!(
+        fixture
+            .store
+            .claim(by("good", "r5"))
+            .await
+            .unwrap()
+            .is_some()
+    );
+}

@@ -323,3 +323,70 @@ async fn items_of_dead_workers_are_free_within_three_minutes_by_default() {
         }
     }
 }
+
+#[tokio::test]
+async fn refused_connection_counts_only_after_a_response() {
+    let fixture = Fixture::new();
+    let id = fixture.claimed().await;
+    let finisher = fixture.working_finisher();
+    let with = |ping| fixture.watcher(backchannel_returning(ping), finisher.clone());
+    let refused = with(Ping::Refused("nobody listens".into()));
+    for _ in 0..10 {
+        fixture.clock.advance(TimeDelta::seconds(61));
+        refused.clone().round().await.unwrap();
+    }
+    let run = fixture.store.get(&id).await.unwrap().unwrap();
+    assert_eq!(run.failures, 0, "a worker behind a firewall may go on");
+    with(Ping::Alive).round().await.unwrap();
+    let run = fixture.store.get(&id).await.unwrap().unwrap();
+    assert!(run.claimant.has_responded);
+    for _ in 0..3 {
+        assert!(fixture.store.get(&id).await.unwrap().is_some());
+        fixture.clock.advance(TimeDelta::seconds(61));
+        refused.clone().round().await.unwrap();
+    }
+    let run = fixture.store.run(&id).await.unwrap().unwrap();
+    assert_eq!(run.code.as_str(), "run-disappeared");
+}
+
+#[tokio::test]
+async fn unreachable_worker_times_out_after_the_run_timeout() {
+    let fixture = Fixture::new();
+    let id = fixture.claimed().await;
+    let refused = fixture.watcher(
+        backchannel_returning(Ping::Refused("nobody listens".into())),
+        fixture.working_finisher(),
+    );
+    fixture.clock.advance(TimeDelta::minutes(61));
+    refused.round().await.unwrap();
+    let run = fixture.store.run(&id).await.unwrap().unwrap();
+    assert_eq!(run.code.as_str(), "worker-timeout");
+}
+
+#[tokio::test]
+async fn run_with_heartbeats_ends_after_the_maximum_duration() {
+    let fixture = Fixture::new();
+    let leased = fixture.leased("aa", "r1").await;
+    let watcher = fixture.watcher(
+        backchannel_returning(Ping::Alive),
+        fixture.working_finisher(),
+    );
+    for hours in [24, 23, 2] {
+        assert!(fixture.store.get(&leased.id).await.unwrap().is_some());
+        fixture.clock.advance(TimeDelta::hours(hours));
+        fixture
+            .keepalive
+            .renew(
+                &leased.id,
+                &janitor_runner::domain::caller::Caller::Operator,
+            )
+            .await
+            .unwrap();
+        watcher.clone().round().await.unwrap();
+    }
+    let run = fixture.store.run(&leased.id).await.unwrap().unwrap();
+    assert_eq!(run.code.as_str(), "worker-timeout");
+    assert_eq!(run.transient, Some(true));
+    let why = run.description.unwrap();
+    assert!(why.contains("2880 minutes"), "{why}");
+}

@@ -34,6 +34,8 @@ enum ResponseTemplate {
 struct Mocks {
     templates: HashMap<String, ResponseTemplate>,
     received: HashMap<String, usize>,
+    /// The query of the last request, by path.
+    queries: HashMap<String, String>,
 }
 
 /// The server; it stops when this is dropped. Paths without a mock respond with 404.
@@ -93,6 +95,8 @@ async fn respond(State(mocks): State<Arc<Mutex<Mocks>>>, request: Request) -> Re
     let template = {
         let mut mocks = mocks.lock().unwrap();
         *mocks.received.entry(path.clone()).or_default() += 1;
+        let query = request.uri().query().unwrap_or_default().to_owned();
+        mocks.queries.insert(path.clone(), query);
         mocks.templates.get(&path).cloned()
     };
     match template {
@@ -119,6 +123,11 @@ impl FakeWorker {
             mocks,
             _server: AbortOnDropHandle::new(server),
         }
+    }
+
+    /// Returns the query of the last request to a path.
+    pub fn last_query(&self, path: &str) -> Option<String> {
+        self.mocks.lock().unwrap().queries.get(path).cloned()
     }
 
     pub fn url(&self) -> String {

@@ -86,6 +86,7 @@ pub fn coordinator_config() -> CoordinatorConfig {
         skip_setup_validation: false,
         default_empty: true,
         build: Some(BuildTarget::Generic { chroot: None }),
+        max_run_duration_minutes: None,
     };
     CoordinatorConfig {
         campaigns: Campaigns {
@@ -101,6 +102,7 @@ pub fn coordinator_config() -> CoordinatorConfig {
             suspect_after: TimeDelta::seconds(30),
             run_timeout: TimeDelta::minutes(60),
             lease: TimeDelta::minutes(2),
+            max_duration: Some(TimeDelta::days(1)),
         },
         retries: RetryRules(vec![vanished_rule()]),
         quarantine: QuarantinePolicy {

@@ -113,6 +113,7 @@ pub fn claim(run: &str) -> ClaimRequest {
             backchannel: Some(BackchannelAddress::Jenkins {
                 url: "http://j/".into(),
             }),
+            ..Claimant::default()
         },
         run_id: RunId::new(run),
         token: format!("token-{run}"),
@@ -185,6 +186,7 @@ pub fn full_run(active: &ActiveRun) -> Run {
 /// A run of that claim to be recorded, which removes its item.
 pub fn new_run(active: &ActiveRun, run: Run) -> NewRun {
     NewRun {
+        counted_name: run.worker.clone(),
         run,
         token: active.token.clone(),
         now: start(),

@@ -4,7 +4,7 @@ use super::{ItemStatus, MemoryIndex, QueuePosition};
 use crate::{
     adapters::embedded::records::StoredItem,
     domain::{
-        active_run::ActiveRun,
+        active_run::{ActiveRun, Claimant},
         name::{CampaignName, CodebaseName, RunId},
         pause::{ConcurrencyLimit, Pause, Scope},
         queue::{Bucket, QueueId, QueueItem, QueueKey},
@@ -191,6 +191,20 @@ impl MemoryIndex {
     /// Returns all active runs, the oldest first.
     pub(in super::super) fn active_runs(&self) -> Vec<ActiveRun> {
         let mut runs: Vec<ActiveRun> = self.active_runs.values().cloned().collect();
+        runs.sort_by(|a, b| (a.start_time, &a.id).cmp(&(b.start_time, &b.id)));
+        runs
+    }
+
+    /// Returns the active runs of that worker with that backchannel, the oldest first.
+    pub(in super::super) fn held_by(&self, claimant: &Claimant) -> Vec<ActiveRun> {
+        if claimant.backchannel.is_none() {
+            return vec![];
+        }
+        let is_same = |run: &&ActiveRun| {
+            run.claimant.backchannel == claimant.backchannel
+                && run.claimant.worker == claimant.worker
+        };
+        let mut runs: Vec<ActiveRun> = self.active_runs.values().filter(is_same).cloned().collect();
         runs.sort_by(|a, b| (a.start_time, &a.id).cmp(&(b.start_time, &b.id)));
         runs
     }

@@ -98,6 +98,7 @@ fn claim_statement<'q>(
         .bind(column(requests, |request| {
             request.lease.map(|lease| (request.now + lease).naive_utc())
         }))
+        .bind(column(requests, |request| request.claimant.counted_name()))
 }
 
 /// Finds the request that a row was claimed for.

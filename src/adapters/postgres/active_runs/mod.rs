@@ -13,7 +13,11 @@ pub(super) use orphans::Orphans;
 
 use super::{Postgres, Tables, error::Abort, next_items::Statement, queue, records::write};
 use crate::{
-    domain::{active_run::ActiveRun, name::RunId, time::Time},
+    domain::{
+        active_run::{ActiveRun, Claimant},
+        name::RunId,
+        time::Time,
+    },
     ports::{
         ActiveRunStore, ActiveRunStoreError, Fault,
         active_runs::{ActiveRunUpdate, ClaimRequest, Claimed, Renewal},
@@ -129,6 +133,16 @@ impl ActiveRunStore for Postgres {
                 .bind(i32::try_from(failures).unwrap_or(i32::MAX));
                 ("store the result of a ping", statement)
             }
+            ActiveRunUpdate::Responded => {
+                let statement = sqlx::query(
+                    "UPDATE runner_active_run
+                     SET claimant = claimant || '{\"has_responded\": true}'
+                     WHERE run_id = $1 AND token = $2",
+                )
+                .bind(id.as_str())
+                .bind(token);
+                ("store that a worker has responded", statement)
+            }
         };
         let changed = statement.execute(self.tables.connections());
         let changed = self.tables.run(action, changed).await?;
@@ -155,6 +169,21 @@ impl ActiveRunStore for Postgres {
             rows.iter().map(rows::active_run).collect()
         };
         Ok(self.tables.run("list the claims", list).await?)
+    }
+
+    #[tracing::instrument(level = "debug", name = "postgres.active_runs.held_by", skip_all)]
+    async fn held_by(&self, claimant: &Claimant) -> Result<Vec<ActiveRun>, ActiveRunStoreError> {
+        let Some(backchannel) = &claimant.backchannel else {
+            return Ok(vec![]);
+        };
+        let query = sqlx::query(include_str!("../sql/list_runs_held_by.sql"))
+            .bind(&claimant.worker)
+            .bind(write(backchannel));
+        let list = async {
+            let rows = query.fetch_all(self.tables.connections()).await?;
+            rows.iter().map(rows::active_run).collect()
+        };
+        Ok(self.tables.run("list the claims of a worker", list).await?)
     }
 
     #[tracing::instrument(

@@ -20,6 +20,7 @@ fn new_run(late: LateRun) -> NewRun {
         disposition: Disposition::Complete,
         unless_seen_after: None,
         worker_at_fault: None,
+        counted_name: None,
     }
 }
 

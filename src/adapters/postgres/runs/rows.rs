@@ -220,5 +220,6 @@ fn row(new: &NewRun) -> Value {
         "requeue_parked": requeue.is_some_and(|state| state.parked.is_some()),
         "last_heartbeat": new.unless_seen_after.map(iso),
         "worker_at_fault": new.worker_at_fault,
+        "counted_name": new.counted_name,
     })
 }

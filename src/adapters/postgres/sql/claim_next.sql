@@ -2,7 +2,7 @@
 --
 -- $1 number of items, $2 now, $3 hosts to avoid, $4 campaign, $5 to $7 keys to leave out
 -- (codebases, campaigns, change sets), $8 codebase, $9 to $11 the queue position to start after,
--- $12 whether limits can be kept because the statement runs alone, $13 to $18 the requests.
+-- $12 whether limits can be kept because the statement runs alone, $13 to $19 the requests.
 --
 -- For one codebase there is `claim_next_of_codebase.sql`, so that each has a plan of its own: this
 -- one walks the index of the queue's order, the other sorts the few items of a codebase.
@@ -80,10 +80,13 @@ candidates AS MATERIALIZED (
 requests AS (
     SELECT request.*, row_number() OVER (ORDER BY place) AS slot
     FROM unnest(
-        $13::text[], $14::text[], $15::text[], $16::timestamp[], $17::text[], $18::timestamp[]
-    ) WITH ORDINALITY AS request (run_id, token, claimant, now, worker, lease_until, place)
+        $13::text[], $14::text[], $15::text[], $16::timestamp[], $17::text[], $18::timestamp[],
+        $19::text[]
+    ) WITH ORDINALITY AS request (
+        run_id, token, claimant, now, worker, lease_until, counted_name, place)
     WHERE NOT EXISTS (
-        SELECT FROM blocked_scopes WHERE kind = 'worker' AND name = request.worker)
+        SELECT FROM blocked_scopes
+        WHERE kind = 'worker' AND name IN (request.worker, request.counted_name))
 ),
 -- The candidates with the hosts of their codebases.
 with_host AS (

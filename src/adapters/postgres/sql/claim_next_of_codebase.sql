@@ -77,10 +77,13 @@ candidates AS MATERIALIZED (
 requests AS (
     SELECT request.*, row_number() OVER (ORDER BY place) AS slot
     FROM unnest(
-        $13::text[], $14::text[], $15::text[], $16::timestamp[], $17::text[], $18::timestamp[]
-    ) WITH ORDINALITY AS request (run_id, token, claimant, now, worker, lease_until, place)
+        $13::text[], $14::text[], $15::text[], $16::timestamp[], $17::text[], $18::timestamp[],
+        $19::text[]
+    ) WITH ORDINALITY AS request (
+        run_id, token, claimant, now, worker, lease_until, counted_name, place)
     WHERE NOT EXISTS (
-        SELECT FROM blocked_scopes WHERE kind = 'worker' AND name = request.worker)
+        SELECT FROM blocked_scopes
+        WHERE kind = 'worker' AND name IN (request.worker, request.counted_name))
 ),
 -- The candidates with the hosts of their codebases.
 with_host AS (

@@ -13,7 +13,7 @@ WITH given AS MATERIALIZED (
         publish_status publish_status, logfilenames text[], facts jsonb, branches json, tags json,
         build json, own_change_set text, stored timestamp, requeue_state jsonb,
         requeue_not_before timestamp, requeue_parked bool, last_heartbeat timestamp,
-        worker_at_fault bool)
+        worker_at_fault bool, counted_name text)
 ),
 -- All of it: whether it may be stored was checked before.
 new AS MATERIALIZED (SELECT * FROM given),

@@ -13,7 +13,7 @@ WITH given AS MATERIALIZED (
         publish_status publish_status, logfilenames text[], facts jsonb, branches json, tags json,
         build json, own_change_set text, stored timestamp, requeue_state jsonb,
         requeue_not_before timestamp, requeue_parked bool, last_heartbeat timestamp,
-        worker_at_fault bool)
+        worker_at_fault bool, counted_name text)
 ),
 -- Locks the items in the order of their ids, as all transactions do.
 locked AS MATERIALIZED (
@@ -120,14 +120,14 @@ released AS (
 cleared AS (
     UPDATE runner_worker SET failures = 0
     WHERE failures > 0
-        AND name = ANY (ARRAY(SELECT worker FROM new WHERE worker_at_fault IS FALSE))
+        AND name = ANY (ARRAY(SELECT counted_name FROM new WHERE worker_at_fault IS FALSE))
 ),
 -- Failures of workers that were at fault are counted.
 counted AS (
     INSERT INTO runner_worker AS known (name, failures)
-    SELECT worker, count(*) FROM new
-    WHERE worker_at_fault AND worker IS NOT NULL
-    GROUP BY worker ORDER BY worker
+    SELECT counted_name, count(*) FROM new
+    WHERE worker_at_fault AND counted_name IS NOT NULL
+    GROUP BY counted_name ORDER BY counted_name
     ON CONFLICT (name) DO UPDATE SET failures = known.failures + excluded.failures
 )
 SELECT id FROM new

@@ -110,6 +110,7 @@ async fn ping_responses_decide_runs_without_leases(store: &str) {
         watched.push(start_run(&harness, &format!("case-{number}"), case).await);
     }
     refused_connections_end_a_run(&harness, store).await;
+    let unreachable = unreachable_run(&harness).await;
     for (number, watched) in watched.iter().enumerate() {
         let outcome = outcome_of(&harness, watched).await;
         let name = match watched.case.kind {
@@ -121,6 +122,7 @@ async fn ping_responses_decide_runs_without_leases(store: &str) {
             &[name, watched.case.how, store, &outcome],
         );
     }
+    harness.wait_for_run(&unreachable, "worker-timeout").await;
     let (_, active) = harness.server.get("/active-runs").await;
     let active: Vec<&str> = active
         .as_array()
@@ -157,10 +159,29 @@ async fn claim(harness: &WorkerHarness, codebase: &str, backchannel: &Value) -> 
     run["id"].as_str().unwrap().to_owned()
 }
 
-async fn refused_connections_end_a_run(harness: &WorkerHarness, store: &str) {
-    // Nobody listens on this port any more.
+/// Claims a run for a worker behind a firewall: nobody ever listens at its address.
+async fn unreachable_run(harness: &WorkerHarness) -> String {
     let url = format!("http://127.0.0.1:{}/", free_port());
-    let id = claim(harness, "refused", &json!({ "kind": "http", "url": url })).await;
+    let backchannel = json!({ "kind": "http", "url": url });
+    claim(harness, "unreachable", &backchannel).await
+}
+
+async fn refused_connections_end_a_run(harness: &WorkerHarness, store: &str) {
+    let fake = FakeWorker::start().await;
+    let backchannel = json!({ "kind": "http", "url": fake.url() });
+    let id = claim(harness, "refused", &backchannel).await;
+    fake.respond_with("/log-id", 200, &id);
+    let began = Instant::now();
+    while fake.received_requests("/log-id") == 0 {
+        assert!(
+            began.elapsed() < Duration::from_secs(30),
+            "it is not pinged"
+        );
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    // Long enough for the runner to store that it has responded.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    drop(fake);
     let died = Instant::now();
     harness.wait_for_run(&id, "run-disappeared").await;
     let outcome = format!(
