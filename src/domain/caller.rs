@@ -42,14 +42,14 @@ impl Caller {
 
 impl ActiveRun {
     /// Returns whether `caller` may act on this run: the worker that holds it, or an operator.
-    pub fn is_held_by(&self, caller: &Caller) -> bool {
+    pub fn may_be_changed_by(&self, caller: &Caller) -> bool {
         caller.may_act_for(self.claimant.worker.as_deref())
     }
 }
 
 impl Run {
     /// Returns whether `caller` may act on this run: the worker that held it, or an operator.
-    pub fn was_held_by(&self, caller: &Caller) -> bool {
+    pub fn may_be_read_by(&self, caller: &Caller) -> bool {
         caller.may_act_for(self.worker.as_deref())
     }
 }

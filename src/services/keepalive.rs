@@ -49,7 +49,7 @@ impl Keepalive {
     )]
     pub async fn active(&self, id: &RunId, caller: &Caller) -> Result<ActiveRun, ServiceError> {
         match self.active_runs.get(id).await? {
-            Some(run) if run.is_held_by(caller) => Ok(run),
+            Some(run) if run.may_be_changed_by(caller) => Ok(run),
             Some(_) => Err(ServiceError::NotYours(id.clone())),
             None => Err(self.inactive(id, caller).await?),
         }
@@ -61,7 +61,7 @@ impl Keepalive {
         let Some(run) = self.runs.run(id).await? else {
             return Ok(ServiceError::not_found("active run", id));
         };
-        if !run.was_held_by(caller) {
+        if !run.may_be_read_by(caller) {
             return Ok(ServiceError::NotYours(id.clone()));
         }
         // The result of an abandoned run still counts, unless another worker has the item by now.

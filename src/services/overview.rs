@@ -106,7 +106,7 @@ impl Overview {
             .get(id)
             .await?
             .ok_or_else(|| ServiceError::not_found("active run", id))?;
-        if run.is_held_by(caller) {
+        if run.may_be_changed_by(caller) {
             Ok(run)
         } else {
             Err(ServiceError::NotYours(id.clone()))

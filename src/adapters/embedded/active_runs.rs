@@ -148,7 +148,7 @@ impl ActiveRunStore for Embedded {
         name = "embedded.active_runs.adopt", level = "debug", skip_all, fields(run.id = %run.id)
     )]
     async fn adopt(&self, run: ActiveRun) -> Result<bool, ActiveRunStoreError> {
-        self.write("take over a claim", move |txn, index| {
+        self.write("adopt a claim", move |txn, index| {
             let is_finished = txn.get_bytes(&keys::run(&run.id))?.is_some();
             let is_claimed = index.is_claimed(run.item.id);
             if is_finished || is_claimed || index.active_run(&run.id).is_some() {

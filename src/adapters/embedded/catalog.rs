@@ -297,7 +297,7 @@ impl Catalog for Embedded {
                 .list_all("list the candidates", keys::candidates())
                 .await;
         };
-        self.read("list a codebase's candidates", move |txn, _| {
+        self.read("list the candidates", move |txn, _| {
             Ok(candidates_of(txn, &codebase)?)
         })
         .await

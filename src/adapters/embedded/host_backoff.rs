@@ -14,7 +14,7 @@ impl HostBackoffs for Embedded {
         fields(host = %backoff.host)
     )]
     async fn back_off_host(&self, backoff: HostBackoff) -> Result<(), Fault> {
-        self.write("limit a host", move |txn, index| {
+        self.write("back off a host", move |txn, index| {
             let until = index
                 .host_backoff(&backoff.host)
                 .map_or(backoff.until, |earlier| earlier.max(backoff.until));

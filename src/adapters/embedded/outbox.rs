@@ -64,7 +64,7 @@ impl Outbox for Embedded {
         fields(limit)
     )]
     async fn pending(&self, limit: usize) -> Result<Vec<OutboxEntry>, Fault> {
-        self.read("read the outbox", move |txn, _| pending(txn, limit))
+        self.read("list outbox entries", move |txn, _| pending(txn, limit))
             .await
     }
 
@@ -74,7 +74,7 @@ impl Outbox for Embedded {
     )]
     async fn mark_published(&self, ids: &[OutboxId]) -> Result<(), Fault> {
         let ids = ids.to_vec();
-        self.write("clear the outbox", move |txn, _| {
+        self.write("delete outbox entries", move |txn, _| {
             for id in ids {
                 txn.delete(keys::outbox_entry(id));
             }

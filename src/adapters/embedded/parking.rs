@@ -65,7 +65,7 @@ impl Parking for Embedded {
     )]
     async fn unpark(&self, ids: &[QueueId]) -> Result<Vec<QueueId>, Fault> {
         let ids = ids.to_vec();
-        let unparked = self.write("release items", move |txn, index| unpark(txn, index, ids));
+        let unparked = self.write("unpark items", move |txn, index| unpark(txn, index, ids));
         let unparked: Vec<QueueId> = unparked.await?;
         self.availability.add(unparked.len());
         Ok(unparked)

@@ -62,7 +62,7 @@ fn stats(index: &MemoryIndex) -> QueueStats {
 #[async_trait]
 impl QueueStore for Embedded {
     #[tracing::instrument(
-        name = "embedded.queue.enqueue", level = "debug", skip_all,
+        name = "embedded.queue_store.enqueue", level = "debug", skip_all,
         fields(items = batch.items.len())
     )]
     async fn enqueue(&self, batch: EnqueueBatch) -> Result<Vec<Enqueued>, QueueStoreError> {
@@ -97,7 +97,7 @@ impl QueueStore for Embedded {
         Ok(enqueued)
     }
 
-    #[tracing::instrument(name = "embedded.queue.peek", level = "debug", skip_all)]
+    #[tracing::instrument(name = "embedded.queue_store.peek", level = "debug", skip_all)]
     async fn peek(
         &self,
         filter: &ClaimFilter,
@@ -110,13 +110,18 @@ impl QueueStore for Embedded {
         .await
     }
 
-    #[tracing::instrument(name = "embedded.queue.list", level = "debug", skip_all, fields(limit))]
+    #[tracing::instrument(
+        name = "embedded.queue_store.list",
+        level = "debug",
+        skip_all,
+        fields(limit)
+    )]
     async fn list(&self, limit: usize) -> Result<Vec<QueueItem>, QueueStoreError> {
         self.read_index(move |index| index.first_items(limit)).await
     }
 
     #[tracing::instrument(
-        name = "embedded.queue.position", level = "debug", skip_all,
+        name = "embedded.queue_store.position", level = "debug", skip_all,
         fields(codebase.name = %pair.codebase, campaign.name = %pair.campaign)
     )]
     async fn position(&self, pair: &Pair) -> Result<Option<Position>, QueueStoreError> {
@@ -129,7 +134,7 @@ impl QueueStore for Embedded {
     }
 
     #[tracing::instrument(
-        name = "embedded.queue.position_of", level = "debug", skip_all, fields(queue.id = id)
+        name = "embedded.queue_store.position_of", level = "debug", skip_all, fields(queue.id = id)
     )]
     async fn position_of(&self, id: QueueId) -> Result<Option<Position>, QueueStoreError> {
         self.read_index(move |index| index.item(id).map(|stored| position(index, &stored.item)))
@@ -137,7 +142,7 @@ impl QueueStore for Embedded {
     }
 
     #[tracing::instrument(
-        name = "embedded.queue.waiting", level = "debug", skip_all,
+        name = "embedded.queue_store.waiting", level = "debug", skip_all,
         fields(campaign.name = %campaign)
     )]
     async fn waiting(
@@ -151,11 +156,11 @@ impl QueueStore for Embedded {
     }
 
     #[tracing::instrument(
-        name = "embedded.queue.remove", level = "debug", skip_all, fields(items = ids.len())
+        name = "embedded.queue_store.remove", level = "debug", skip_all, fields(items = ids.len())
     )]
     async fn remove(&self, ids: &[QueueId]) -> Result<Vec<QueueId>, QueueStoreError> {
         let ids = ids.to_vec();
-        self.write("take items off the queue", move |txn, index| {
+        self.write("remove items from the queue", move |txn, index| {
             let unclaimed: Vec<QueueId> = ids
                 .into_iter()
                 .filter(|id| !index.is_claimed(*id))
@@ -169,7 +174,7 @@ impl QueueStore for Embedded {
         .await
     }
 
-    #[tracing::instrument(name = "embedded.queue.stats", level = "debug", skip_all)]
+    #[tracing::instrument(name = "embedded.queue_store.stats", level = "debug", skip_all)]
     async fn stats(&self) -> Result<QueueStats, QueueStoreError> {
         self.read_index(stats).await
     }

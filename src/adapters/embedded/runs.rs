@@ -65,7 +65,7 @@ fn finished_since(txn: &Txn<'_>, since: Time) -> Result<FinishedCounts, Fault> {
 #[async_trait]
 impl RunStore for Embedded {
     #[tracing::instrument(
-        name = "embedded.runs.run", level = "debug", skip_all,
+        name = "embedded.run_store.run", level = "debug", skip_all,
         fields(run.id = %id)
     )]
     async fn run(&self, id: &RunId) -> Result<Option<Run>, RunStoreError> {
@@ -75,7 +75,7 @@ impl RunStore for Embedded {
     }
 
     #[tracing::instrument(
-        name = "embedded.runs.latest",
+        name = "embedded.run_store.latest",
         level = "debug",
         skip_all,
         fields(limit)
@@ -86,7 +86,7 @@ impl RunStore for Embedded {
     }
 
     #[tracing::instrument(
-        name = "embedded.runs.set_publish_status", level = "debug", skip_all,
+        name = "embedded.run_store.set_publish_status", level = "debug", skip_all,
         fields(run.id = %id)
     )]
     async fn set_publish_status(
@@ -108,7 +108,7 @@ impl RunStore for Embedded {
     }
 
     #[tracing::instrument(
-        name = "embedded.runs.run_of_revision", level = "debug", skip_all,
+        name = "embedded.run_store.run_of_revision", level = "debug", skip_all,
         fields(codebase.name = %pair.codebase, campaign.name = %pair.campaign)
     )]
     async fn run_of_revision(
@@ -117,14 +117,14 @@ impl RunStore for Embedded {
         revision: &str,
     ) -> Result<Option<Run>, RunStoreError> {
         let (pair, revision) = (pair.clone(), revision.to_owned());
-        self.read("look for the run of a revision", move |txn, _| {
+        self.read("look up the run of a revision", move |txn, _| {
             Ok(run_of_revision(txn, &pair, &revision)?)
         })
         .await
     }
 
     #[tracing::instrument(
-        name = "embedded.runs.last_build_version", level = "debug", skip_all,
+        name = "embedded.run_store.last_build_version", level = "debug", skip_all,
         fields(codebase.name = %codebase)
     )]
     async fn last_build_version(
@@ -139,7 +139,7 @@ impl RunStore for Embedded {
         .await
     }
 
-    #[tracing::instrument(name = "embedded.runs.finished_since", level = "debug", skip_all)]
+    #[tracing::instrument(name = "embedded.run_store.finished_since", level = "debug", skip_all)]
     async fn finished_since(&self, since: Time) -> Result<FinishedCounts, RunStoreError> {
         self.read("count the finished runs", move |txn, _| {
             Ok(finished_since(txn, since)?)
@@ -147,7 +147,7 @@ impl RunStore for Embedded {
         .await
     }
 
-    #[tracing::instrument(name = "embedded.runs.health_check", level = "debug", skip_all)]
+    #[tracing::instrument(name = "embedded.run_store.health_check", level = "debug", skip_all)]
     async fn health_check(&self) -> Result<(), RunStoreError> {
         // A change rather than a read, so that the writer and the disk are checked, too.
         self.write("check the store", |txn, _| {

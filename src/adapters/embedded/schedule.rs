@@ -132,7 +132,7 @@ fn follow_ups(txn: &Txn<'_>, limit: usize) -> Result<Vec<FollowUp>, Fault> {
 #[async_trait]
 impl ScheduleStore for Embedded {
     #[tracing::instrument(
-        name = "embedded.schedule.facts", level = "debug", skip_all, fields(keys = keys.len())
+        name = "embedded.schedule_store.facts", level = "debug", skip_all, fields(keys = keys.len())
     )]
     async fn facts(&self, keys: &[QueueKey]) -> Result<Vec<ScheduleFacts>, Fault> {
         let keys = keys.to_vec();
@@ -144,7 +144,7 @@ impl ScheduleStore for Embedded {
     }
 
     #[tracing::instrument(
-        name = "embedded.schedule.last_effective_runs", level = "debug", skip_all,
+        name = "embedded.schedule_store.last_effective_runs", level = "debug", skip_all,
         fields(campaign.name = %campaign)
     )]
     async fn last_effective_runs(&self, campaign: &CampaignName) -> Result<Vec<Run>, Fault> {
@@ -156,7 +156,7 @@ impl ScheduleStore for Embedded {
     }
 
     #[tracing::instrument(
-        name = "embedded.schedule.follow_ups",
+        name = "embedded.schedule_store.follow_ups",
         level = "debug",
         skip_all,
         fields(limit)
@@ -167,7 +167,7 @@ impl ScheduleStore for Embedded {
     }
 
     #[tracing::instrument(
-        name = "embedded.schedule.drop_follow_ups", level = "debug", skip_all,
+        name = "embedded.schedule_store.drop_follow_ups", level = "debug", skip_all,
         fields(follow_ups = ids.len())
     )]
     async fn drop_follow_ups(&self, ids: &[FollowUpId]) -> Result<(), Fault> {

@@ -60,7 +60,7 @@ impl FallbackArtifacts {
 #[async_trait]
 impl ArtifactStore for FallbackArtifacts {
     #[tracing::instrument(
-        name = "fallback.artifacts.store", level = "debug", skip_all,
+        name = "fallback.artifact_store.store", level = "debug", skip_all,
         fields(run.id = %run, files = files.len())
     )]
     async fn store(&self, run: &RunId, files: &[SpooledFile]) -> Result<(), Fault> {
@@ -88,7 +88,7 @@ impl ArtifactStore for FallbackArtifacts {
     }
 
     #[tracing::instrument(
-        name = "fallback.artifacts.open", level = "debug", skip_all, fields(run.id = %run, name)
+        name = "fallback.artifact_store.open", level = "debug", skip_all, fields(run.id = %run, name)
     )]
     async fn open(&self, run: &RunId, name: &str) -> Result<Option<FileReader>, Fault> {
         // The spool first, so that spooled files are found while the store fails.

@@ -71,7 +71,7 @@ impl FallbackLogs {
 #[async_trait]
 impl LogStore for FallbackLogs {
     #[tracing::instrument(
-        name = "fallback.logs.store", level = "debug", skip_all,
+        name = "fallback.log_store.store", level = "debug", skip_all,
         fields(run.id = %folder.run, files = files.len())
     )]
     async fn store(
@@ -104,7 +104,7 @@ impl LogStore for FallbackLogs {
     }
 
     #[tracing::instrument(
-        name = "fallback.logs.open", level = "debug", skip_all,
+        name = "fallback.log_store.open", level = "debug", skip_all,
         fields(run.id = %folder.run, name)
     )]
     async fn open(&self, folder: &LogFolder, name: &str) -> Result<Option<FileReader>, Fault> {

@@ -70,7 +70,7 @@ fn link_in(from: &Path, base: &Path, to: &Path) -> io::Result<()> {
 #[async_trait]
 impl ArtifactStore for LocalArtifacts {
     #[tracing::instrument(
-        name = "local.artifacts.store", level = "debug", skip_all,
+        name = "local.artifact_store.store", level = "debug", skip_all,
         fields(run.id = %run, files = files.len())
     )]
     async fn store(&self, run: &RunId, files: &[SpooledFile]) -> Result<(), Fault> {
@@ -93,7 +93,7 @@ impl ArtifactStore for LocalArtifacts {
     }
 
     #[tracing::instrument(
-        name = "local.artifacts.open", level = "debug", skip_all, fields(run.id = %run, name)
+        name = "local.artifact_store.open", level = "debug", skip_all, fields(run.id = %run, name)
     )]
     async fn open(&self, run: &RunId, name: &str) -> Result<Option<FileReader>, Fault> {
         if validate_file_name(name).is_err() {

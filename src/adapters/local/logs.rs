@@ -69,7 +69,7 @@ fn create_folder(folder: &Path) -> io::Result<()> {
 #[async_trait]
 impl LogStore for LocalLogs {
     #[tracing::instrument(
-        name = "local.logs.store", level = "debug", skip_all,
+        name = "local.log_store.store", level = "debug", skip_all,
         fields(run.id = %folder.run, files = files.len())
     )]
     async fn store(
@@ -93,7 +93,7 @@ impl LogStore for LocalLogs {
     }
 
     #[tracing::instrument(
-        name = "local.logs.open", level = "debug", skip_all, fields(run.id = %folder.run, name)
+        name = "local.log_store.open", level = "debug", skip_all, fields(run.id = %folder.run, name)
     )]
     async fn open(&self, folder: &LogFolder, name: &str) -> Result<Option<FileReader>, Fault> {
         if validate_file_name(name).is_err() {

@@ -53,7 +53,7 @@ impl ObjectArtifacts {
 #[async_trait]
 impl ArtifactStore for ObjectArtifacts {
     #[tracing::instrument(
-        name = "objects.artifacts.store", level = "debug", skip_all,
+        name = "objects.artifact_store.store", level = "debug", skip_all,
         fields(run.id = %run, files = files.len())
     )]
     async fn store(&self, run: &RunId, files: &[SpooledFile]) -> Result<(), Fault> {
@@ -66,7 +66,7 @@ impl ArtifactStore for ObjectArtifacts {
     }
 
     #[tracing::instrument(
-        name = "objects.artifacts.open", level = "debug", skip_all, fields(run.id = %run, name)
+        name = "objects.artifact_store.open", level = "debug", skip_all, fields(run.id = %run, name)
     )]
     async fn open(&self, run: &RunId, name: &str) -> Result<Option<FileReader>, Fault> {
         if validate_file_name(name).is_err() {

@@ -136,7 +136,7 @@ impl ObjectLogs {
 #[async_trait]
 impl LogStore for ObjectLogs {
     #[tracing::instrument(
-        name = "objects.logs.store", level = "debug", skip_all,
+        name = "objects.log_store.store", level = "debug", skip_all,
         fields(run.id = %folder.run, files = files.len())
     )]
     async fn store(
@@ -154,7 +154,7 @@ impl LogStore for ObjectLogs {
     }
 
     #[tracing::instrument(
-        name = "objects.logs.open", level = "debug", skip_all, fields(run.id = %folder.run, name)
+        name = "objects.log_store.open", level = "debug", skip_all, fields(run.id = %folder.run, name)
     )]
     async fn open(&self, folder: &LogFolder, name: &str) -> Result<Option<FileReader>, Fault> {
         if validate_file_name(name).is_err() {

@@ -11,7 +11,7 @@ use chrono::NaiveDateTime;
 #[async_trait]
 impl HostBackoffs for Postgres {
     #[tracing::instrument(
-        level = "debug", name = "postgres.host_backoffs.back_off_host", skip_all,
+        level = "debug", name = "postgres.host_backoff.back_off_host", skip_all,
         fields(host = %backoff.host)
     )]
     async fn back_off_host(&self, backoff: HostBackoff) -> Result<(), Fault> {
@@ -24,7 +24,7 @@ impl HostBackoffs for Postgres {
 
     #[tracing::instrument(
         level = "debug",
-        name = "postgres.host_backoffs.backed_off_hosts",
+        name = "postgres.host_backoff.backed_off_hosts",
         skip_all
     )]
     async fn backed_off_hosts(&self, now: Time) -> Result<Vec<HostBackoff>, Fault> {

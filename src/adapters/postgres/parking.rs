@@ -40,7 +40,7 @@ impl Parking for Postgres {
         self.tables.run("look up an item", find).await
     }
 
-    #[tracing::instrument(level = "debug", name = "postgres.parking.list", skip_all)]
+    #[tracing::instrument(level = "debug", name = "postgres.parking.parked", skip_all)]
     async fn parked(&self, after: Option<QueueId>, limit: usize) -> Result<Vec<QueueEntry>, Fault> {
         let query = sqlx::query_as(include_str!("sql/list_parked_items.sql"))
             .bind(after.unwrap_or(i64::MIN))

@@ -83,7 +83,7 @@ impl PauseStore for Postgres {
         self.delete_scope("end a pause", delete, scope).await
     }
 
-    #[tracing::instrument(level = "debug", name = "postgres.pauses.list", skip_all)]
+    #[tracing::instrument(level = "debug", name = "postgres.pauses.pauses", skip_all)]
     async fn pauses(&self, now: Time) -> Result<Vec<Pause>, Fault> {
         let query = sqlx::query_as(include_str!("sql/list_pauses.sql")).bind(now.naive_utc());
         let rows = query.fetch_all(self.tables.connections());
@@ -92,7 +92,7 @@ impl PauseStore for Postgres {
     }
 
     #[tracing::instrument(
-        level = "debug", name = "postgres.limits.set", skip_all,
+        level = "debug", name = "postgres.pauses.set_limit", skip_all,
         fields(scope.kind = limit.scope.kind(), scope.name = limit.scope.name())
     )]
     async fn set_limit(&self, limit: ConcurrencyLimit) -> Result<(), Fault> {
@@ -109,7 +109,7 @@ impl PauseStore for Postgres {
     }
 
     #[tracing::instrument(
-        level = "debug", name = "postgres.limits.remove", skip_all,
+        level = "debug", name = "postgres.pauses.remove_limit", skip_all,
         fields(scope.kind = scope.kind(), scope.name = scope.name())
     )]
     async fn remove_limit(&self, scope: &Scope) -> Result<bool, Fault> {
@@ -117,7 +117,7 @@ impl PauseStore for Postgres {
         self.delete_scope("end a limit", delete, scope).await
     }
 
-    #[tracing::instrument(level = "debug", name = "postgres.limits.list", skip_all)]
+    #[tracing::instrument(level = "debug", name = "postgres.pauses.limits", skip_all)]
     async fn limits(&self) -> Result<Vec<ConcurrencyLimit>, Fault> {
         let query = sqlx::query_as(include_str!("sql/list_limits.sql"));
         let rows = query.fetch_all(self.tables.connections());

@@ -230,7 +230,7 @@ fn follow_up(row: FollowUpRow) -> Result<FollowUp, Fault> {
 #[async_trait]
 impl ScheduleStore for Postgres {
     #[tracing::instrument(
-        level = "debug", name = "postgres.schedule.facts", skip_all, fields(keys = keys.len())
+        level = "debug", name = "postgres.schedule_store.facts", skip_all, fields(keys = keys.len())
     )]
     async fn facts(&self, keys: &[QueueKey]) -> Result<Vec<ScheduleFacts>, Fault> {
         if keys.is_empty() {
@@ -243,7 +243,7 @@ impl ScheduleStore for Postgres {
     }
 
     #[tracing::instrument(
-        level = "debug", name = "postgres.schedule.last_effective_runs", skip_all,
+        level = "debug", name = "postgres.schedule_store.last_effective_runs", skip_all,
         fields(%campaign)
     )]
     async fn last_effective_runs(&self, campaign: &CampaignName) -> Result<Vec<Run>, Fault> {
@@ -255,7 +255,7 @@ impl ScheduleStore for Postgres {
 
     #[tracing::instrument(
         level = "debug",
-        name = "postgres.schedule.follow_ups",
+        name = "postgres.schedule_store.follow_ups",
         skip_all,
         fields(limit)
     )]
@@ -268,7 +268,7 @@ impl ScheduleStore for Postgres {
     }
 
     #[tracing::instrument(
-        level = "debug", name = "postgres.schedule.drop_follow_ups", skip_all,
+        level = "debug", name = "postgres.schedule_store.drop_follow_ups", skip_all,
         fields(follow_ups = ids.len())
     )]
     async fn drop_follow_ups(&self, ids: &[FollowUpId]) -> Result<(), Fault> {

@@ -233,7 +233,7 @@ fn fault_of_runs(error: RunStoreError) -> Fault {
 #[async_trait]
 impl ActiveRunStore for MirroredStores {
     #[tracing::instrument(
-        name = "redis.claim_mirror.claim", level = "debug", skip_all,
+        name = "redis.active_runs.claim", level = "debug", skip_all,
         fields(run.id = %request.run_id)
     )]
     async fn claim(&self, request: ClaimRequest) -> Result<Option<Claimed>, ActiveRunStoreError> {
@@ -247,7 +247,7 @@ impl ActiveRunStore for MirroredStores {
     }
 
     #[tracing::instrument(
-        name = "redis.claim_mirror.update", level = "debug", skip_all, fields(run.id = %id)
+        name = "redis.active_runs.update", level = "debug", skip_all, fields(run.id = %id)
     )]
     async fn update(
         &self,
@@ -277,7 +277,7 @@ impl ActiveRunStore for MirroredStores {
     }
 
     #[tracing::instrument(
-        name = "redis.claim_mirror.renew", level = "debug", skip_all, fields(run.id = %id)
+        name = "redis.active_runs.renew", level = "debug", skip_all, fields(run.id = %id)
     )]
     async fn renew(
         &self,
@@ -301,7 +301,7 @@ impl ActiveRunStore for MirroredStores {
     }
 
     #[tracing::instrument(
-        name = "redis.claim_mirror.release", level = "debug", skip_all, fields(run.id = %id)
+        name = "redis.active_runs.release", level = "debug", skip_all, fields(run.id = %id)
     )]
     async fn release(&self, id: &RunId, token: &str, now: Time) -> Result<(), ActiveRunStoreError> {
         // Before the release, after which nothing knows the item of the run any more.
@@ -331,7 +331,7 @@ impl ActiveRunStore for MirroredStores {
 #[async_trait]
 impl HostBackoffs for MirroredStores {
     #[tracing::instrument(
-        name = "redis.claim_mirror.back_off_host", level = "debug", skip_all,
+        name = "redis.host_backoff.back_off_host", level = "debug", skip_all,
         fields(host = %backoff.host)
     )]
     async fn back_off_host(&self, backoff: HostBackoff) -> Result<(), Fault> {
@@ -352,7 +352,7 @@ impl HostBackoffs for MirroredStores {
 #[async_trait]
 impl RunRecorder for MirroredStores {
     #[tracing::instrument(
-        name = "redis.claim_mirror.record", level = "debug", skip_all,
+        name = "redis.run_recorder.record", level = "debug", skip_all,
         fields(run.id = %new.run.id)
     )]
     async fn record(&self, new: NewRun) -> Result<Recorded, RunStoreError> {

@@ -46,7 +46,7 @@ impl RedisEvents {
 
 #[async_trait]
 impl EventBus for RedisEvents {
-    #[tracing::instrument(name = "redis.events.publish", level = "debug", skip_all)]
+    #[tracing::instrument(name = "redis.event_bus.publish", level = "debug", skip_all)]
     async fn publish(&self, event: Event) -> Result<(), Fault> {
         let (channel, message) = self
             .message(&event)

@@ -125,7 +125,7 @@ impl Finisher {
         // the run after the look leaves a mark in it, which `finish` then finds.
         let lock = self.run_locks.of(id);
         if let Some(run) = self.active_runs.get(id).await? {
-            return if run.is_held_by(caller) {
+            return if run.may_be_changed_by(caller) {
                 Ok(Finishable::Active(Box::new(Held {
                     run,
                     late: false,
@@ -140,7 +140,7 @@ impl Finisher {
             .run(id)
             .await?
             .ok_or_else(|| ServiceError::not_found("run", id))?;
-        if !run.was_held_by(caller) {
+        if !run.may_be_read_by(caller) {
             return Err(ServiceError::NotYours(id.clone()));
         }
         Ok(match run.given_up {

@@ -103,7 +103,7 @@ impl Tables {
 #[async_trait]
 impl QueueStore for Postgres {
     #[tracing::instrument(
-        level = "debug", name = "postgres.queue.enqueue", skip_all,
+        level = "debug", name = "postgres.queue_store.enqueue", skip_all,
         fields(items = batch.items.len())
     )]
     async fn enqueue(&self, batch: EnqueueBatch) -> Result<Vec<Enqueued>, QueueStoreError> {
@@ -120,7 +120,7 @@ impl QueueStore for Postgres {
         Ok(self.tables.publish_enqueued(outcome.await?))
     }
 
-    #[tracing::instrument(level = "debug", name = "postgres.queue.peek", skip_all)]
+    #[tracing::instrument(level = "debug", name = "postgres.queue_store.peek", skip_all)]
     async fn peek(
         &self,
         filter: &ClaimFilter,
@@ -129,7 +129,12 @@ impl QueueStore for Postgres {
         Ok(self.tables.peek(filter, now).await?)
     }
 
-    #[tracing::instrument(level = "debug", name = "postgres.queue.list", skip_all, fields(limit))]
+    #[tracing::instrument(
+        level = "debug",
+        name = "postgres.queue_store.list",
+        skip_all,
+        fields(limit)
+    )]
     async fn list(&self, limit: usize) -> Result<Vec<QueueItem>, QueueStoreError> {
         let query = sqlx::query_scalar(include_str!("../sql/list_queue.sql"));
         let query = query.bind(row_limit(limit));
@@ -138,7 +143,7 @@ impl QueueStore for Postgres {
     }
 
     #[tracing::instrument(
-        level = "debug", name = "postgres.queue.position", skip_all,
+        level = "debug", name = "postgres.queue_store.position", skip_all,
         fields(codebase = %pair.codebase, campaign = %pair.campaign)
     )]
     async fn position(&self, pair: &Pair) -> Result<Option<Position>, QueueStoreError> {
@@ -151,7 +156,7 @@ impl QueueStore for Postgres {
     }
 
     #[tracing::instrument(
-        level = "debug", name = "postgres.queue.position_of", skip_all, fields(queue.id = id)
+        level = "debug", name = "postgres.queue_store.position_of", skip_all, fields(queue.id = id)
     )]
     async fn position_of(&self, id: QueueId) -> Result<Option<Position>, QueueStoreError> {
         let find = async {
@@ -163,7 +168,7 @@ impl QueueStore for Postgres {
     }
 
     #[tracing::instrument(
-        level = "debug", name = "postgres.queue.waiting", skip_all, fields(%campaign)
+        level = "debug", name = "postgres.queue_store.waiting", skip_all, fields(%campaign)
     )]
     async fn waiting(
         &self,
@@ -178,7 +183,7 @@ impl QueueStore for Postgres {
     }
 
     #[tracing::instrument(
-        level = "debug", name = "postgres.queue.remove", skip_all, fields(items = ids.len())
+        level = "debug", name = "postgres.queue_store.remove", skip_all, fields(items = ids.len())
     )]
     async fn remove(&self, ids: &[QueueId]) -> Result<Vec<QueueId>, QueueStoreError> {
         self.tables
@@ -189,7 +194,7 @@ impl QueueStore for Postgres {
             .await
     }
 
-    #[tracing::instrument(level = "debug", name = "postgres.queue.stats", skip_all)]
+    #[tracing::instrument(level = "debug", name = "postgres.queue_store.stats", skip_all)]
     async fn stats(&self) -> Result<QueueStats, QueueStoreError> {
         let count =
             async { position::stats(&mut *self.tables.connections().acquire().await?).await };

@@ -97,14 +97,14 @@ impl Tables {
 #[async_trait]
 impl RunRecorder for Postgres {
     #[tracing::instrument(
-        level = "debug", name = "postgres.runs.record", skip_all, fields(run.id = %new.run.id)
+        level = "debug", name = "postgres.run_recorder.record", skip_all, fields(run.id = %new.run.id)
     )]
     async fn record(&self, new: NewRun) -> Result<Recorded, RunStoreError> {
         self.recordings.submit("store a run", new).await?
     }
 
     #[tracing::instrument(
-        level = "debug", name = "postgres.runs.record_late", skip_all,
+        level = "debug", name = "postgres.run_recorder.record_late", skip_all,
         fields(run.id = %late.run.id)
     )]
     async fn record_late(&self, late: LateRun) -> Result<LateOutcome, RunStoreError> {
@@ -115,7 +115,7 @@ impl RunRecorder for Postgres {
 #[async_trait]
 impl RunStore for Postgres {
     #[tracing::instrument(
-        level = "debug", name = "postgres.runs.get", skip_all, fields(run.id = %id)
+        level = "debug", name = "postgres.run_store.run", skip_all, fields(run.id = %id)
     )]
     async fn run(&self, id: &RunId) -> Result<Option<Run>, RunStoreError> {
         Ok(self.tables.find_run(id).await?)
@@ -123,7 +123,7 @@ impl RunStore for Postgres {
 
     #[tracing::instrument(
         level = "debug",
-        name = "postgres.runs.latest",
+        name = "postgres.run_store.latest",
         skip_all,
         fields(limit)
     )]
@@ -135,7 +135,7 @@ impl RunStore for Postgres {
     }
 
     #[tracing::instrument(
-        level = "debug", name = "postgres.runs.set_publish_status", skip_all,
+        level = "debug", name = "postgres.run_store.set_publish_status", skip_all,
         fields(run.id = %id, status = status.as_str())
     )]
     async fn set_publish_status(
@@ -157,7 +157,7 @@ impl RunStore for Postgres {
     }
 
     #[tracing::instrument(
-        level = "debug", name = "postgres.runs.of_revision", skip_all,
+        level = "debug", name = "postgres.run_store.run_of_revision", skip_all,
         fields(codebase = %pair.codebase, campaign = %pair.campaign, revision)
     )]
     async fn run_of_revision(
@@ -180,7 +180,7 @@ impl RunStore for Postgres {
     }
 
     #[tracing::instrument(
-        level = "debug", name = "postgres.runs.last_build_version", skip_all,
+        level = "debug", name = "postgres.run_store.last_build_version", skip_all,
         fields(%codebase, distribution)
     )]
     async fn last_build_version(
@@ -199,7 +199,7 @@ impl RunStore for Postgres {
         Ok(changes::highest(versions.iter().map(String::as_str)).map(str::to_owned))
     }
 
-    #[tracing::instrument(level = "debug", name = "postgres.runs.finished_since", skip_all)]
+    #[tracing::instrument(level = "debug", name = "postgres.run_store.finished_since", skip_all)]
     async fn finished_since(&self, since: Time) -> Result<FinishedCounts, RunStoreError> {
         let query =
             sqlx::query_as(include_str!("../sql/count_finished_runs.sql")).bind(since.naive_utc());
@@ -212,7 +212,7 @@ impl RunStore for Postgres {
         Ok(rows.into_iter().map(count).collect())
     }
 
-    #[tracing::instrument(level = "debug", name = "postgres.runs.health_check", skip_all)]
+    #[tracing::instrument(level = "debug", name = "postgres.run_store.health_check", skip_all)]
     async fn health_check(&self) -> Result<(), RunStoreError> {
         // Needs a connection, and finds out without writing whether writing is possible.
         let action = "check the database";
