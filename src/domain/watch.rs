@@ -212,7 +212,7 @@ mod tests {
             suspect_after: TimeDelta::seconds(30),
             run_timeout: minutes(60),
             lease: minutes(2),
-            max_duration: Some(minutes(24 * 60)),
+            max_duration: Some(minutes(48 * 60)),
         }
     }
 
@@ -302,11 +302,11 @@ mod tests {
             max_duration: None,
             ..rules()
         };
-        assert!(!is_overdue(rules(), None, 24));
-        assert!(is_overdue(rules(), None, 25));
+        assert!(!is_overdue(rules(), None, 48));
+        assert!(is_overdue(rules(), None, 49));
         assert!(is_overdue(rules(), Some(hours(2)), 3));
-        assert!(!is_overdue(rules(), Some(hours(72)), 25));
-        assert!(!is_overdue(rules(), Some(TimeDelta::zero()), 25));
+        assert!(!is_overdue(rules(), Some(hours(72)), 49));
+        assert!(!is_overdue(rules(), Some(TimeDelta::zero()), 49));
         assert!(!is_overdue(unlimited, None, 1000));
         assert!(is_overdue(unlimited, Some(hours(2)), 3));
     }

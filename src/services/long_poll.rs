@@ -56,6 +56,15 @@ pub struct LongPoll {
     ending: CancellationToken,
 }
 
+/// Returns which of the pauses keeps a worker from being assigned anything, and its reason.
+fn pause_among(pauses: &[Pause], claimant: &Claimant) -> Option<String> {
+    let own = pauses.iter().find(|pause| pause.is_of(claimant));
+    let everything = || pauses.iter().find(|pause| pause.scope == Scope::All);
+    let paused = |what: &str, pause: &Pause| format!("{what} is paused: {}", pause.reason);
+    own.map(|pause| paused("this worker", pause))
+        .or_else(|| everything().map(|pause| paused("everything", pause)))
+}
+
 impl LongPoll {
     /// Creates a long poll that is not notified yet; see [`LongPoll::run`].
     pub fn new(
@@ -147,22 +156,25 @@ impl LongPoll {
     /// Returns why a worker is assigned nothing: a pause of its own or of everything, or an empty
     /// queue.
     async fn reason_for_nothing(&self, claimant: &Claimant) -> ServiceError {
-        let pauses = match self.pauses_of_now().await {
-            Ok(pauses) => pauses,
-            Err(fault) => return fault.into(),
-        };
-        let paused = pauses.iter().find_map(|pause| match &pause.scope {
-            Scope::All => Some(("everything", pause)),
-            Scope::Worker(_) if pause.is_of(claimant) => Some(("this worker", pause)),
-            _ => None,
-        });
-        paused.map_or(ServiceError::QueueEmpty, |(what, pause)| {
-            ServiceError::WorkerPaused(format!("{what} is paused: {}", pause.reason))
-        })
+        match self.pause_of(claimant).await {
+            Ok(Some(reason)) => ServiceError::WorkerPaused(reason),
+            Ok(None) => ServiceError::QueueEmpty,
+            Err(fault) => fault.into(),
+        }
     }
 
-    /// Returns the pauses, at most [`PAUSES_MAX_AGE`] old: thousands of idle workers ask for them.
-    async fn pauses_of_now(&self) -> Result<Arc<[Pause]>, Fault> {
+    /// Returns which pause keeps a worker from being assigned anything, and its reason.
+    async fn pause_of(&self, claimant: &Claimant) -> Result<Option<String>, Fault> {
+        if pause_among(&self.recent_pauses().await?, claimant).is_none() {
+            return Ok(None);
+        }
+        // Not from what is known from before: the pause may have ended since.
+        let pauses = self.pauses.pauses(self.clock.now()).await?;
+        Ok(pause_among(&pauses, claimant))
+    }
+
+    /// Returns the pauses, at most [`PAUSES_MAX_AGE`] old: thousands of idle workers need them.
+    async fn recent_pauses(&self) -> Result<Arc<[Pause]>, Fault> {
         let mut known = self.known_pauses.lock().await;
         if let Some((since, pauses)) = known.as_ref()
             && since.elapsed() < PAUSES_MAX_AGE

@@ -162,7 +162,7 @@ pub(super) struct RawWatch {
     /// Sets how many workers are pinged at the same time. Default: `256`.
     pub(super) max_concurrent_pings: u32,
     /// Sets how many minutes a run may take, however alive its worker is, before it is ended; 0
-    /// means for ever. A campaign may have a limit of its own. Default: `1440`, a day.
+    /// means for ever. A campaign may have a limit of its own. Default: `2880`, two days.
     pub(super) max_run_duration_minutes: u32,
 }
 
@@ -345,7 +345,7 @@ pub(super) struct RawCampaign {
     #[serde(default)]
     pub(super) default_empty: bool,
     /// Sets how many minutes a run may take; 0 means for ever. Default: none, that of
-    /// `watch.max_run_duration_minutes`. Example: `2880`.
+    /// `watch.max_run_duration_minutes`. Example: `4320`.
     pub(super) max_run_duration_minutes: Option<u32>,
     /// Builds with a command of the worker's; excludes `debian_build`. Default: none.
     /// Example: `{ chroot = "stable" }`.

@@ -4,7 +4,7 @@
 use super::RequestLimits;
 use axum::{
     extract::{Request, State},
-    http::{HeaderMap, StatusCode, header},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
     middleware::Next,
     response::Response,
 };
@@ -32,13 +32,10 @@ impl Refusals {
     /// Creates the delay that the limits describe.
     pub fn new(limits: &RequestLimits) -> Self {
         let delay = Duration::from_millis(limits.refusal_delay_milliseconds);
+        let max_delayed = usize::try_from(limits.max_delayed_refusals).unwrap_or(usize::MAX);
         Self {
             delay,
-            permits: Semaphore::new(
-                limits
-                    .max_delayed_refusals
-                    .min(Semaphore::MAX_PERMITS as u64) as usize,
-            ),
+            permits: Semaphore::new(max_delayed.min(Semaphore::MAX_PERMITS)),
             recent: Cache::builder()
                 .max_capacity(MAX_CLIENTS)
                 .time_to_live(delay * 2)
@@ -51,7 +48,7 @@ impl Refusals {
     /// that this is the login; those without one are the same client.
     fn client(&self, headers: &HeaderMap) -> u64 {
         let login = headers.get(header::AUTHORIZATION);
-        self.hasher.hash_one(login.map(|login| login.as_bytes()))
+        self.hasher.hash_one(login.map(HeaderValue::as_bytes))
     }
 
     /// Waits, if the client was refused a moment ago. Only so many wait at a time, so that nobody
@@ -147,7 +144,7 @@ mod tests {
     fn client_is_known_by_its_login() {
         let refusals = refusals(1000, 2);
         let with = |login: &'static str| {
-            let login = header::HeaderValue::from_static(login);
+            let login = HeaderValue::from_static(login);
             refusals.client(&HeaderMap::from_iter([(header::AUTHORIZATION, login)]))
         };
         assert_eq!(with("Basic a"), with("Basic a"));

@@ -102,7 +102,7 @@ pub fn coordinator_config() -> CoordinatorConfig {
             suspect_after: TimeDelta::seconds(30),
             run_timeout: TimeDelta::minutes(60),
             lease: TimeDelta::minutes(2),
-            max_duration: Some(TimeDelta::days(1)),
+            max_duration: Some(TimeDelta::days(2)),
         },
         retries: RetryRules(vec![vanished_rule()]),
         quarantine: QuarantinePolicy {

@@ -109,8 +109,8 @@ async fn ping_responses_decide_runs_without_leases(store: &str) {
     for (number, case) in PING_CASES.iter().enumerate() {
         watched.push(start_run(&harness, &format!("case-{number}"), case).await);
     }
-    refused_connections_end_a_run(&harness, store).await;
     let unreachable = unreachable_run(&harness).await;
+    refused_connections_end_a_run(&harness, store).await;
     for (number, watched) in watched.iter().enumerate() {
         let outcome = outcome_of(&harness, watched).await;
         let name = match watched.case.kind {
