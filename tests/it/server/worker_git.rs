@@ -88,7 +88,7 @@ async fn configuration_of_the_user_changes_nothing() {
     let revision = run["revision"].as_str().unwrap();
     assert_eq!(
         git(&pushed, &["log", "-2", "--format=%an: %s", revision]),
-        "janitor-runner: Add\njanitor-runner: own"
+        "Janitor Bot: Add\nJanitor Bot: own"
     );
     assert!(!home.join("ran").exists());
     let patch = |run| String::from_utf8(fixture.artifact(run, "gen.patch")).unwrap();
