@@ -13,7 +13,7 @@ use std::{
 ///
 /// Returns an error when it cannot be opened, or is a link, folder, pipe, socket or device.
 pub(super) fn open(path: &Path) -> io::Result<File> {
-    // Opening a device may have effects, so its kind is looked at first; the flags are for what
+    // To open a device may have effects, so its kind is looked at first; the flags are for what
     // takes its place meanwhile.
     let kind = fs::symlink_metadata(path)?.file_type();
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
