@@ -19,6 +19,30 @@ pub struct Changes {
     pub files: Vec<String>,
 }
 
+/// The fields that list files, and the column of the name in each of their lines.
+const FILE_LISTS: &[(&str, usize)] =
+    &[("Files", 4), ("Checksums-Sha256", 2), ("Checksums-Sha1", 2)];
+
+/// Returns the names of the packages among the files. The field `Binary` names more: whatever the
+/// source package could build.
+fn binary_packages(files: &[String]) -> Vec<String> {
+    let mut packages: Vec<String> = vec![];
+    for file in files {
+        let is_package = std::path::Path::new(file)
+            .extension()
+            .is_some_and(|extension| {
+                ["deb", "udeb", "ddeb"]
+                    .iter()
+                    .any(|known| extension == *known)
+            });
+        let package = file.split('_').next().unwrap_or(file);
+        if is_package && !packages.iter().any(|known| known == package) {
+            packages.push(package.to_owned());
+        }
+    }
+    packages
+}
+
 /// Returns a signed file without its PGP armour.
 fn unarmoured(text: &str) -> String {
     let Some(signed) = text
@@ -47,8 +71,7 @@ fn unarmoured(text: &str) -> String {
 /// path.
 pub fn read(name: &str, text: &str) -> Result<Changes, Invalid> {
     let wrong = |reason: String| Invalid::new(name, reason);
-    let parsed: Deb822 = unarmoured(text)
-        .replace("\r\n", "\n")
+    let parsed: Deb822 = unarmoured(&text.replace("\r\n", "\n"))
         .parse()
         .map_err(|e| wrong(format!("cannot be read: {e}")))?;
     let paragraph = parsed
@@ -64,17 +87,22 @@ pub fn read(name: &str, text: &str) -> Result<Changes, Invalid> {
     let needed = |key: &str| field(key).ok_or_else(|| wrong(format!("has no field {key}")));
     let version = needed("Version")?;
     parse_version(&version).ok_or_else(|| wrong(format!("{version:?} is not a Debian version")))?;
-    let listed = field("Files").unwrap_or_default();
-    let files: Vec<String> = listed
-        .lines()
-        .filter_map(|line| line.split_whitespace().nth(4))
-        .map(str::to_owned)
-        .collect();
+    let mut files: Vec<String> = vec![];
+    for (key, column) in FILE_LISTS {
+        let listed = field(key).unwrap_or_default();
+        for name in listed
+            .lines()
+            .filter_map(|line| line.split_whitespace().nth(*column))
+        {
+            if !files.iter().any(|known| known == name) {
+                files.push(name.to_owned());
+            }
+        }
+    }
     files
         .iter()
         .try_for_each(|file| validate_file_name(file))
         .map_err(|e| wrong(e.to_string()))?;
-    let binary = field("Binary").unwrap_or_default();
     let source = needed("Source")?;
     Ok(Changes {
         source: source
@@ -84,7 +112,7 @@ pub fn read(name: &str, text: &str) -> Result<Changes, Invalid> {
             .to_owned(),
         version,
         distribution: needed("Distribution")?,
-        binary_packages: binary.split_whitespace().map(str::to_owned).collect(),
+        binary_packages: binary_packages(&files),
         files,
     })
 }
@@ -179,7 +207,7 @@ Files:
             changes.files,
             ["hello_2.10-3+jan1_amd64.deb", "hello_2.10-3+jan1.dsc"]
         );
-        assert_eq!(changes.binary_packages, ["hello", "hello-doc"]);
+        assert_eq!(changes.binary_packages, ["hello"]);
     }
 
     #[test]
@@ -192,6 +220,32 @@ Files:
             read("x.changes", &signed).unwrap(),
             read("x.changes", CHANGES).unwrap()
         );
+    }
+
+    #[test]
+    fn signed_file_may_have_lines_that_end_in_crlf() {
+        let signed = format!(
+            "-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA256\n\n{CHANGES}\n\
+             -----BEGIN PGP SIGNATURE-----\n\nxxx\n-----END PGP SIGNATURE-----\n"
+        );
+        assert_eq!(
+            read("x.changes", &signed.replace('\n', "\r\n")).unwrap(),
+            read("x.changes", CHANGES).unwrap()
+        );
+    }
+
+    #[test]
+    fn binary_packages_are_those_of_the_listed_files() {
+        let text = "Source: hello\nBinary: hello hello-data hello-udeb\nVersion: 1\n\
+                    Distribution: sid\nChecksums-Sha256:\n a 1 hello_1_amd64.deb\n \
+                    b 2 hello-udeb_1_amd64.udeb\n c 3 hello-dbgsym_1_amd64.ddeb\n \
+                    d 4 hello_1_i386.deb\n e 5 hello_1.dsc\n";
+        let changes = read("x.changes", text).unwrap();
+        assert_eq!(
+            changes.binary_packages,
+            ["hello", "hello-udeb", "hello-dbgsym"]
+        );
+        assert_eq!(changes.files.len(), 5);
     }
 
     #[test]

@@ -1,39 +1,30 @@
 //! How an active run becomes a run: by the report of its worker, or because the runner ends it.
 
+pub use super::{
+    termination::{NOT_IN_VCS, UNKNOWN_CAMPAIGN, UNSUPPORTED_BUILD_TARGET},
+    uploaded::UploadedFiles,
+};
+
 use super::{
     Invalid,
     active_run::ActiveRun,
-    changes::Changes,
     publish::PublishStatus,
-    report::{Report, ReportTarget},
-    run::{DebianPackage, ResultCode, Run, Target, WORKER_INVALID_RESULT},
-    time::{Time, micros},
+    report::Report,
+    run::{ReportFacts, ResultCode, Run, WORKER_INVALID_RESULT},
+    termination::{Termination, TerminationReason},
+    time::{Time, iso, micros},
+    uploaded::resolve_target,
+    worker_clock,
 };
 use serde_json::{Value, json};
 
-/// The code of a run whose campaign is not configured.
-pub const UNKNOWN_CAMPAIGN: &str = "unknown-campaign";
-/// The code of a run whose codebase has no branch, in a campaign that needs one.
-pub const NOT_IN_VCS: &str = "not-in-vcs";
-/// The code of a run whose build target the runner does not support.
-pub const UNSUPPORTED_BUILD_TARGET: &str = "unsupported-build-target";
 /// The code of a run whose artifacts could not be stored.
 pub const ARTIFACT_UPLOAD_FAILED: &str = "artifact-upload-failed";
+/// The code of a run some of whose artifacts cannot be accepted; the others are kept.
+pub const ARTIFACT_INVALID: &str = "artifact-invalid";
 
-/// The names of the uploaded files, by kind.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct UploadedFiles {
-    /// The logs.
-    pub logs: Vec<String>,
-    /// The files that are not logs.
-    pub others: Vec<String>,
-    /// All files, in the order of the upload.
-    pub all: Vec<String>,
-    /// The contents of the `.changes` files, merged.
-    pub changes: Option<Changes>,
-    /// The names of the `.changes` files.
-    pub changes_filenames: Vec<String>,
-}
+/// The number of reasons that the description of a failed run lists.
+const MAX_REASONS: usize = 10;
 
 impl Run {
     /// Creates a run that ended at `now` and of which nothing was reported.
@@ -75,15 +66,18 @@ impl Run {
             logfilenames: vec![],
             artifacts: None,
             given_up: false,
+            report: ReportFacts::default(),
         }
     }
 }
 
 /// Returns the run that an active run becomes when the runner itself ends it.
 pub fn end(run: &ActiveRun, code: &str, description: String, transient: bool, now: Time) -> Run {
+    let reason = TerminationReason::of(run, code, now);
     Run {
         description: Some(description),
         transient: Some(transient),
+        failure_details: Some(Termination::new(run, reason, now).details()),
         ..Run::empty(run, ResultCode::new(code), now)
     }
 }
@@ -97,96 +91,15 @@ pub fn vanished(run: &ActiveRun, code: &str, description: String, now: Time) -> 
     }
 }
 
-/// What a report and its files say about the build target.
-#[derive(Default)]
-struct TargetOutcome {
-    /// What was built.
-    target: Option<Target>,
-    /// The artifacts to keep.
-    artifacts: Option<Vec<String>>,
-    /// Why the target is not supported.
-    unsupported: Option<String>,
-    /// The rule that the files break.
-    problem: Option<Invalid>,
-}
-
-fn resolve_target(target: Option<&ReportTarget>, files: &UploadedFiles) -> TargetOutcome {
-    let Some(target) = target else {
-        return TargetOutcome::default();
-    };
-    match target.name.as_str() {
-        "generic" => TargetOutcome {
-            target: Some(Target::Generic {
-                details: target.details.clone(),
-            }),
-            artifacts: Some(files.others.clone()),
-            ..TargetOutcome::default()
-        },
-        "debian" => debian(target, files),
-        other => TargetOutcome {
-            unsupported: Some(format!(
-                "the runner does not accept results for the target {other:?}"
-            )),
-            ..TargetOutcome::default()
-        },
-    }
-}
-
-fn debian(target: &ReportTarget, files: &UploadedFiles) -> TargetOutcome {
-    let Some(changes) = &files.changes else {
-        return TargetOutcome {
-            artifacts: Some(vec![]),
-            ..TargetOutcome::default()
-        };
-    };
-    let missing = changes
-        .files
-        .iter()
-        .find(|file| !files.others.contains(file));
-    if let Some(missing) = missing {
-        return TargetOutcome {
-            problem: Some(Invalid::new(
-                "target",
-                format!(".changes lists {missing:?}, which was not uploaded"),
-            )),
-            ..TargetOutcome::default()
-        };
-    }
-    let lintian = target
-        .details
-        .get("lintian")
-        .filter(|l| !l.is_null())
-        .cloned();
-    let package = DebianPackage {
-        source: changes.source.clone(),
-        version: changes.version.clone(),
-        distribution: changes.distribution.clone(),
-        changes_filenames: files.changes_filenames.clone(),
-        binary_packages: changes.binary_packages.clone(),
-        lintian,
-    };
-    let artifacts = changes
-        .files
-        .iter()
-        .chain(&files.changes_filenames)
-        .cloned()
-        .collect();
-    TargetOutcome {
-        target: Some(Target::Debian(package)),
-        artifacts: Some(artifacts),
-        ..TargetOutcome::default()
-    }
-}
-
-/// Returns the run that an active run becomes by the report of its worker. A report that breaks a
-/// rule becomes a failed run with the original report in its failure details, so that nothing is
-/// lost.
+/// Returns the run that an active run becomes by the report of its worker. A report whose code,
+/// revision or branches cannot be trusted becomes a failed run with the original report in its
+/// failure details, so that nothing is lost.
 pub fn conclude(active: &ActiveRun, mut report: Report, files: &UploadedFiles, now: Time) -> Run {
     report.validate_against(active.key().codebase.as_str(), active.resume_from.as_ref());
     let outcome = resolve_target(report.target.as_ref(), files);
     report.problems.extend(outcome.problem);
-    let broken = !report.problems.is_empty();
     let base = Run::empty(active, report.code.clone(), now);
+    let notes = notes_of(&report, files);
     let mut run = Run {
         description: report.description,
         context: report.context,
@@ -211,20 +124,81 @@ pub fn conclude(active: &ActiveRun, mut report: Report, files: &UploadedFiles, n
         artifacts: outcome.artifacts,
         ..base
     };
-    // The times of a broken report are not trusted: they may be what is broken.
-    if !broken {
-        run.start_time = report.start_time.unwrap_or(run.start_time);
-        run.finish_time = report
-            .finish_time
-            .unwrap_or(run.finish_time)
-            .max(run.start_time);
-    }
+    let said = (report.start_time, report.finish_time);
+    run = with_times(run, said, report.said_times, active.start_time, now);
     if let Some(why) = outcome.unsupported {
         run = failed(run, UNSUPPORTED_BUILD_TARGET, why);
+    } else if !files.left_out.is_empty() && !run.code.is_failure() {
+        run = failed(run, ARTIFACT_INVALID, sentence(&files.left_out));
     }
-    if broken {
+    if run.code.is_failure() && run.failure_details.is_none() && active.cancel.is_some() {
+        let killed = Termination::new(active, TerminationReason::Killed, now);
+        run.failure_details = Some(killed.details());
+    }
+    run = with_notes(run, notes);
+    if !report.problems.is_empty() {
         run = invalid(run, &report.problems, &report.original);
     }
+    run
+}
+
+/// Returns all that is to be noted about a report and its files.
+fn notes_of(report: &Report, files: &UploadedFiles) -> Vec<String> {
+    let all = report
+        .notes
+        .iter()
+        .chain(&files.notes)
+        .chain(&files.left_out);
+    all.map(ToString::to_string).collect()
+}
+
+fn sentence(problems: &[Invalid]) -> String {
+    let reasons: Vec<String> = problems
+        .iter()
+        .take(MAX_REASONS)
+        .map(ToString::to_string)
+        .collect();
+    match problems.len().saturating_sub(MAX_REASONS) {
+        0 => reasons.join("; "),
+        more => format!("{}; and {more} more", reasons.join("; ")),
+    }
+}
+
+/// Returns the run with the times that its worker reported, as far as they are believed.
+fn with_times(
+    mut run: Run,
+    (start, finish): (Option<Time>, Option<Time>),
+    (said_start, said_finish): (Option<String>, Option<String>),
+    claim: Time,
+    receipt: Time,
+) -> Run {
+    let period = worker_clock::fit(start, finish, claim, receipt);
+    if period.is_replayed {
+        run.report.repeated_times = start
+            .zip(finish)
+            .map(|(start, finish)| (iso(start), iso(finish)));
+    }
+    // Kept only where they differ from what is stored.
+    run.report.start_time = said_start.filter(|_| start != Some(period.start));
+    run.report.finish_time = said_finish.filter(|_| finish != Some(period.finish));
+    run.start_time = period.start;
+    run.finish_time = period.finish;
+    run
+}
+
+/// Returns the run with notes about its report; those about a failure are in its details too, where
+/// everybody reads them.
+fn with_notes(mut run: Run, notes: Vec<String>) -> Run {
+    if run.code.is_failure() && !notes.is_empty() {
+        let mut details = match run.failure_details.take() {
+            Some(Value::Object(details)) => details,
+            None => serde_json::Map::new(),
+            Some(other) => [("details".to_owned(), other)].into_iter().collect(),
+        };
+        details.insert("report_notes".to_owned(), json!(notes));
+        run.failure_details = Some(Value::Object(details));
+    }
+    run.report.notes = notes;
     run
 }
 
@@ -240,10 +214,10 @@ pub fn failed(run: Run, code: &str, description: String) -> Run {
 /// Returns the run of a report that broke rules, with the problems and the report in its details.
 pub fn invalid(run: Run, problems: &[Invalid], original: &Value) -> Run {
     let reasons: Vec<String> = problems.iter().map(ToString::to_string).collect();
-    // Stores cannot keep NUL bytes, not even inside JSON.
-    let original: Value = serde_json::from_str(&original.to_string().replace("\\u0000", "\\ufffd"))
-        .unwrap_or(Value::Null);
-    let details = json!({ "problems": reasons, "report": original });
+    let mut details = json!({ "problems": reasons, "report": original });
+    if !run.report.notes.is_empty() {
+        details["report_notes"] = json!(run.report.notes);
+    }
     Run {
         failure_details: Some(details),
         ..failed(run, WORKER_INVALID_RESULT, reasons.join("; "))
@@ -255,9 +229,12 @@ pub(crate) mod tests {
     use super::*;
     use crate::domain::{
         active_run::Claimant,
+        changes::Changes,
         name::{CampaignName, CodebaseName, RunId},
         queue::{Bucket, QueueItem, QueueKey},
-        report, time,
+        report,
+        run::Target,
+        time,
     };
 
     pub(crate) fn item() -> QueueItem {
@@ -345,23 +322,75 @@ pub(crate) mod tests {
     #[test]
     fn broken_report_is_kept_whole() {
         let original = json!({
-            "code": "success",
-            "start_time": "2026-01-02T03:05:00",
-            "finish_time": "2026-01-02T03:04:00",
+            "code": "nothing-new-to-do",
+            "refreshed": true,
             "revision": "r",
             "description": "a\0"
         });
         let run = concluded(&original, &UploadedFiles::default());
         assert_eq!(run.code.as_str(), WORKER_INVALID_RESULT);
         let details = run.failure_details.unwrap();
-        assert!(
-            details["problems"][0]
-                .as_str()
-                .unwrap()
-                .starts_with("finish_time")
-        );
+        assert!(details["problems"][0].as_str().unwrap().starts_with("code"));
         assert_eq!(details["report"]["description"], "a\u{fffd}");
-        assert!(run.finish_time >= run.start_time);
+        assert_eq!(run.revision.as_deref(), Some("r"));
+    }
+
+    #[test]
+    fn clock_of_a_worker_is_not_believed_but_kept() {
+        let report = json!({
+            "code": "success",
+            "start_time": "1970-01-01T00:00:00",
+            "finish_time": "2099-01-01T00:00:00",
+            "value": "high"
+        });
+        let run = concluded(&report, &UploadedFiles::default());
+        assert_eq!(run.start_time, start());
+        assert!((run.duration() - 300.0).abs() < 1e-9);
+        assert_eq!(
+            run.report.start_time.as_deref(),
+            Some("1970-01-01T00:00:00")
+        );
+        assert_eq!(
+            run.report.finish_time.as_deref(),
+            Some("2099-01-01T00:00:00")
+        );
+        assert_eq!(run.report.notes.len(), 1);
+        assert!(run.code.is_success());
+        assert_eq!(run.failure_details, None);
+    }
+
+    #[test]
+    fn notes_are_among_the_details_of_a_failure() {
+        let of = |details: Value| {
+            let report = json!({"code": "failed", "value": "high", "details": details});
+            concluded(&report, &UploadedFiles::default())
+                .failure_details
+                .unwrap()
+        };
+        assert!(of(Value::Null)["report_notes"][0].is_string());
+        assert_eq!(of(json!({"why": 1}))["why"], 1);
+        assert_eq!(of(json!(["x"]))["details"], json!(["x"]));
+    }
+
+    #[test]
+    fn artifacts_that_are_left_out_fail_the_run_and_keep_its_report() {
+        let files = UploadedFiles {
+            others: vec!["a.tar".into()],
+            left_out: vec![Invalid::new("b.tar", "is too large")],
+            ..Default::default()
+        };
+        let target = json!({"name": "generic"});
+        let run = concluded(
+            &json!({"code": "success", "revision": "r", "target": target}),
+            &files,
+        );
+        assert_eq!(run.code.as_str(), ARTIFACT_INVALID);
+        assert_eq!(run.description.as_deref(), Some("b.tar: is too large"));
+        assert_eq!(run.revision.as_deref(), Some("r"));
+        assert_eq!(run.artifacts.unwrap(), ["a.tar"]);
+        let failed = concluded(&json!({"code": "failed"}), &files);
+        assert_eq!(failed.code.as_str(), "failed");
+        assert!(failed.failure_details.unwrap()["report_notes"][0].is_string());
     }
 
     #[test]

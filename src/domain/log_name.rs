@@ -4,6 +4,8 @@ use super::Invalid;
 
 /// The length of the longest file name that file systems store, in bytes.
 const MAX_LENGTH: usize = 255;
+/// The length of the longest part of a name that counts as its extensions, in bytes.
+const MAX_EXTENSION: usize = 20;
 /// The name of the report among the files of an upload.
 pub const REPORT: &str = "result.json";
 
@@ -36,6 +38,51 @@ pub fn validate_file_name(name: &str) -> Result<(), Invalid> {
     };
     let shown: String = name.chars().take(60).collect();
     Err(Invalid::new("filename", format!("{shown:?} {reason}")))
+}
+
+/// Returns a name under which a file can be stored, made of any name, that none of `taken` has.
+///
+/// ```
+/// use janitor_runner::domain::log_name::storable_name;
+///
+/// assert_eq!(storable_name("hello.deb", |_| false), "hello.deb");
+/// assert_eq!(storable_name("../../etc/passwd", |_| false), "passwd");
+/// assert_eq!(storable_name("out.tar.gz", |name| name == "out.tar.gz"), "out-2.tar.gz");
+/// ```
+pub fn storable_name(name: &str, taken: impl Fn(&str) -> bool) -> String {
+    let base: String = name
+        .rsplit(['/', '\\'])
+        .find(|part| !part.is_empty())
+        .unwrap_or_default()
+        .chars()
+        .map(|c| if c.is_control() { '_' } else { c })
+        .collect();
+    let base = match base.as_str() {
+        "" | "." | ".." => "file",
+        base => base,
+    };
+    let whole = with_length(base, "");
+    if !taken(&whole) {
+        return whole;
+    }
+    // There are at most as many names taken as files in the upload.
+    (2..=u64::MAX)
+        .map(|number| with_length(base, &format!("-{number}")))
+        .find(|candidate| !taken(candidate))
+        .unwrap_or(whole)
+}
+
+/// Returns a name with a suffix before its extensions, cut so that file systems store it.
+fn with_length(name: &str, suffix: &str) -> String {
+    let dot = name
+        .match_indices('.')
+        .map(|(index, _)| index)
+        .find(|index| *index > 0 && name.len() - index <= MAX_EXTENSION)
+        .unwrap_or(name.len());
+    let (stem, extension) = name.split_at(dot);
+    let max = MAX_LENGTH - ".gz".len() - extension.len() - suffix.len();
+    let stem = &stem[..stem.floor_char_boundary(max.min(stem.len()))];
+    format!("{stem}{suffix}{extension}")
 }
 
 /// Returns whether a file is a log: its name ends in `.log`, or is `x.log.N` with N digits.
@@ -88,7 +135,46 @@ mod tests {
         }
     }
 
+    #[test]
+    fn names_that_cannot_be_stored_are_changed() {
+        let free = |name: &str| storable_name(name, |_| false);
+        for (name, expected) in [
+            ("a/b.deb", "b.deb"),
+            ("C:\\out\\b.deb", "b.deb"),
+            ("a\nb\0.log", "a_b_.log"),
+            ("", "file"),
+            ("..", "file"),
+            ("a/", "a"),
+            (".log", ".log"),
+        ] {
+            assert_eq!(free(name), expected, "{name:?}");
+        }
+        let long = free(&format!("{}.tar.gz", "ä".repeat(200)));
+        assert!(long.len() <= 252 && long.ends_with("ä.tar.gz"), "{long}");
+    }
+
+    #[test]
+    fn names_that_are_taken_get_a_number() {
+        let taken = ["x.log", "x-2.log", "x.log.1"];
+        let of = |name: &str| storable_name(name, |name| taken.contains(&name));
+        assert_eq!(of("x.log"), "x-3.log");
+        assert_eq!(of("x.log.1"), "x-2.log.1");
+        assert_eq!(
+            storable_name("result.json", |name| name == REPORT),
+            "result-2.json"
+        );
+    }
+
     proptest! {
+        #[test]
+        fn every_name_can_be_made_storable(name in "\\PC{0,40}|[./a\\\\\n]{0,9}|[a-z.ä]{200,400}") {
+            let first = storable_name(&name, |_| false);
+            prop_assert!(validate_file_name(&first).is_ok(), "{:?}", first);
+            let second = storable_name(&name, |other| other == first);
+            prop_assert!(validate_file_name(&second).is_ok(), "{:?}", second);
+            prop_assert_ne!(first, second);
+        }
+
         #[test]
         fn accepted_name_stays_in_its_folder(name in "\\PC{0,40}|[./a]{0,6}") {
             if validate_file_name(&name).is_ok() {

@@ -29,8 +29,11 @@ pub mod resume;
 pub mod retry;
 pub mod run;
 pub mod schedule;
+pub mod termination;
 pub mod time;
+pub mod uploaded;
 pub mod vcs;
 pub mod watch;
+pub mod worker_clock;
 
 pub use invalid::Invalid;

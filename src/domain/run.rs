@@ -245,6 +245,23 @@ pub struct Run {
     /// replace it. The name is that of the stored field.
     #[serde(default)]
     pub given_up: bool,
+    /// What its report said that is stored otherwise, or not at all.
+    #[serde(default)]
+    pub report: ReportFacts,
+}
+
+/// What a report said that is stored otherwise, or not at all.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ReportFacts {
+    /// The start of the run by the worker's clock, as it was reported.
+    pub start_time: Option<String>,
+    /// The end of the run by the worker's clock, as it was reported.
+    pub finish_time: Option<String>,
+    /// Start and end as reported, when the response to the worker repeats them.
+    pub repeated_times: Option<(String, String)>,
+    /// What of the report and its files was not understood, was changed or left out.
+    pub notes: Vec<String>,
 }
 
 impl Run {

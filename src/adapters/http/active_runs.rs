@@ -204,9 +204,12 @@ async fn finish_run(
     };
     match app.finisher.find(id, caller).await {
         Ok(Finishable::Active(held)) => {
-            let upload = receive(app, &held.run, request).await?;
+            let mut upload = receive(app, &held.run, request).await?;
+            let refusal = upload.refusal.take();
             let finished = app.finisher.finish(*held, upload).await;
-            finished.map_err(no_such_run())
+            let finished = finished.map_err(no_such_run())?;
+            // The worker would send the same again: what has arrived is stored first.
+            refusal.map_or(Ok(finished), Err)
         }
         Ok(Finishable::Finished(run)) => {
             drain(app, request).await;

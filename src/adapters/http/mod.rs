@@ -16,6 +16,7 @@ mod keepalive;
 mod limits;
 mod live_logs;
 mod logs;
+mod multipart;
 mod observe;
 mod page;
 mod parked;

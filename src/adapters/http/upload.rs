@@ -1,32 +1,41 @@
 //! Receives a worker's upload, part by part, into the spool. Only the report is kept in memory.
+//!
+//! A result is worth more than the rules for files: files that cannot be accepted are renamed, cut
+//! or left out, which is noted with the run.
 
-use super::{AppState, error::ApiError};
+use super::{
+    AppState,
+    error::ApiError,
+    multipart::{MultipartError, PartHeaders, Parts},
+};
 use crate::{
     adapters::local::SpoolFolder,
     domain::{
+        Invalid,
         active_run::ActiveRun,
-        log_name::{REPORT, is_log, validate_file_name},
+        log_name::{REPORT, is_log, storable_name},
     },
     ports::{Fault, artifact_store::Content},
     services::finish::Upload,
 };
-use axum::{
-    extract::{
-        FromRequest, Multipart, Request,
-        multipart::{Field, MultipartError},
-    },
-    http::StatusCode,
-};
+use axum::{extract::Request, http::StatusCode};
 use bytes::Bytes;
 use std::{io, sync::Arc, time::Duration};
 use tokio::time::{Instant, timeout};
 
-/// The maximum size of a `.changes` file, which is read into memory.
-const MAX_CHANGES_SIZE: u64 = 1 << 20;
+/// The maximum size of the `.changes` files of an upload, which are read into memory.
+const MAX_CHANGES_SIZE: u64 = 16 << 20;
+/// The maximum number of files of one upload about which something is noted.
+const MAX_NOTES: usize = 50;
+/// The number of characters of a name that a note shows.
+const MAX_SHOWN: usize = 100;
 
 /// An upload, and the folder of its files, which is deleted when this is dropped.
 pub struct Received {
     upload: Upload,
+    /// The response to the worker when the upload was not accepted completely. What was accepted of
+    /// it is stored nevertheless, with the reason.
+    pub refusal: Option<ApiError>,
     _folder: SpoolFolder,
 }
 
@@ -41,11 +50,8 @@ fn bad_request(detail: impl Into<String>) -> ApiError {
     ApiError::text(StatusCode::BAD_REQUEST, detail)
 }
 
-fn too_large(what: &str, limit: u64) -> ApiError {
-    ApiError::problem(
-        StatusCode::PAYLOAD_TOO_LARGE,
-        format!("{what} is larger than {limit} bytes"),
-    )
+fn larger_than(limit: u64) -> String {
+    format!("is larger than {limit} bytes")
 }
 
 fn spool_failed(error: io::Error) -> ApiError {
@@ -55,12 +61,17 @@ fn spool_failed(error: io::Error) -> ApiError {
 /// An upload that is being received.
 struct Receiver<'a> {
     app: &'a AppState,
+    parts: Parts,
     /// The folder of the files that have arrived.
     folder: SpoolFolder,
     /// The content of `result.json`, once it has arrived.
     report: Option<Vec<u8>>,
-    /// The bytes that have arrived.
-    received: u64,
+    /// The artifacts that are not accepted.
+    left_out: Vec<Invalid>,
+    /// What was changed of the files.
+    notes: Vec<Invalid>,
+    /// Whether more was sent than is accepted.
+    is_too_large: bool,
     /// The run that the upload finishes.
     run: &'a ActiveRun,
     /// When the upload last counted as a heartbeat.
@@ -71,27 +82,57 @@ fn stalled() -> ApiError {
     ApiError::problem(StatusCode::REQUEST_TIMEOUT, "the upload has stalled")
 }
 
-fn broken(error: &MultipartError) -> ApiError {
-    bad_request(format!("the upload is broken: {}", error.body_text()))
-}
-
 impl Receiver<'_> {
     fn idle_timeout(&self) -> Duration {
         Duration::from_secs(self.app.request_limits.upload_idle_seconds)
     }
 
-    /// Receives the next chunk of a part; none at its end.
-    async fn chunk(&mut self, field: &mut Field<'_>) -> Result<Option<Bytes>, ApiError> {
-        let chunk = timeout(self.idle_timeout(), field.chunk()).await;
-        let chunk = chunk
-            .map_err(|_| stalled())?
-            .map_err(|error| broken(&error))?;
-        self.received += chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
-        if self.received > self.app.request_limits.upload {
-            return Err(too_large("the upload", self.app.request_limits.upload));
+    fn broken(&mut self, error: &MultipartError) -> ApiError {
+        match error {
+            MultipartError::TooLarge => {
+                self.is_too_large = true;
+                let reason = larger_than(self.app.request_limits.upload);
+                ApiError::problem(
+                    StatusCode::PAYLOAD_TOO_LARGE,
+                    format!("the upload {reason}"),
+                )
+            }
+            error => bad_request(format!("the upload is broken: {error}")),
         }
+    }
+
+    /// Notes what was changed or left out, also in the log: whoever looks for the file finds it.
+    fn note(&mut self, name: &str, reason: String) {
+        tracing::warn!(run.id = %self.run.id, file = name, reason, "a file was not stored as sent");
+        if self.notes.len() < MAX_NOTES {
+            self.notes.push(Invalid::new(name, reason));
+        }
+    }
+
+    /// Notes that a file is not accepted. Without a log, a run is still what its report says.
+    fn leave_out(&mut self, name: &str, reason: String) {
+        if is_log(name) {
+            return self.note(name, reason);
+        }
+        tracing::warn!(run.id = %self.run.id, file = name, reason, "an artifact was left out");
+        if self.left_out.len() < MAX_NOTES {
+            self.left_out.push(Invalid::new(name, reason));
+        }
+    }
+
+    /// Receives the next chunk of a part; none at its end.
+    async fn chunk(&mut self) -> Result<Option<Bytes>, ApiError> {
+        let chunk = timeout(self.idle_timeout(), self.parts.chunk()).await;
+        let chunk = chunk.map_err(|_| stalled())?;
+        let chunk = chunk.map_err(|error| self.broken(&error))?;
         self.touch().await;
         Ok(chunk)
+    }
+
+    async fn next_part(&mut self) -> Result<Option<PartHeaders>, ApiError> {
+        let part = timeout(self.idle_timeout(), self.parts.next()).await;
+        let part = part.map_err(|_| stalled())?;
+        part.map_err(|error| self.broken(&error))
     }
 
     /// Records a heartbeat now and then, so that a lease does not end during a large upload.
@@ -112,80 +153,119 @@ impl Receiver<'_> {
         }
     }
 
-    /// Receives `result.json`.
-    async fn report(&mut self, mut field: Field<'_>) -> Result<(), ApiError> {
+    /// Receives `result.json`. The rest of one that is too large is skipped: what remains is no
+    /// JSON, and is stored with the run as an invalid report.
+    async fn report(&mut self) -> Result<(), ApiError> {
+        let limit = self.app.request_limits.json_body;
         let mut report = vec![];
-        while let Some(chunk) = self.chunk(&mut field).await? {
-            report.extend_from_slice(&chunk);
-            if report.len() as u64 > self.app.request_limits.json_body {
-                return Err(too_large(REPORT, self.app.request_limits.json_body));
-            }
+        let mut is_cut = false;
+        while let Some(chunk) = self.chunk().await? {
+            let left = usize::try_from(limit).unwrap_or(usize::MAX) - report.len();
+            report.extend_from_slice(&chunk[..chunk.len().min(left)]);
+            is_cut |= chunk.len() > left;
         }
-        if self.report.replace(report).is_some() {
-            return Err(bad_request("two parts are named result.json"));
+        if is_cut {
+            self.note(REPORT, format!("{}, and was cut", larger_than(limit)));
         }
+        self.report = Some(report);
         Ok(())
     }
 
+    async fn skip(&mut self) -> Result<(), ApiError> {
+        while self.chunk().await?.is_some() {}
+        Ok(())
+    }
+
+    /// Returns the name under which a file is stored.
+    fn name(&mut self, sent: &str) -> String {
+        let files = self.folder.files();
+        let name = storable_name(sent, |name| {
+            name == REPORT || files.iter().any(|file| file.name == name)
+        });
+        if name != sent {
+            let shown: String = sent.chars().take(MAX_SHOWN).collect();
+            self.note(
+                &name,
+                format!("was sent as {shown:?}, which cannot be stored"),
+            );
+        }
+        name
+    }
+
     /// Receives a log or an artifact.
-    async fn file(&mut self, name: &str, mut field: Field<'_>) -> Result<(), ApiError> {
-        validate_file_name(name).map_err(|e| bad_request(e.to_string()))?;
-        if self.folder.files().iter().any(|file| file.name == name) {
-            return Err(bad_request(format!("two parts are named {name}")));
+    async fn file(&mut self, sent: &str) -> Result<(), ApiError> {
+        let limits = self.app.request_limits;
+        let name = self.name(sent);
+        if self.folder.files().len() as u64 >= limits.upload_files {
+            self.leave_out(
+                &name,
+                format!("is one of more than {} files", limits.upload_files),
+            );
+            return self.skip().await;
         }
-        if self.folder.files().len() as u64 >= self.app.request_limits.upload_files {
-            return Err(too_large(
-                "the number of files",
-                self.app.request_limits.upload_files,
-            ));
-        }
-        let mut file = self.folder.create(name);
-        while let Some(chunk) = self.chunk(&mut field).await? {
+        let mut file = self.folder.create(&name);
+        let mut is_cut = false;
+        while let Some(chunk) = self.chunk().await? {
+            let left = usize::try_from(limits.upload_file - file.size()).unwrap_or(usize::MAX);
+            is_cut |= chunk.len() > left;
+            let kept = &chunk[..chunk.len().min(left)];
             self.folder
-                .write(&mut file, &chunk)
+                .write(&mut file, kept)
                 .await
                 .map_err(spool_failed)?;
-            if file.size() > self.app.request_limits.upload_file {
-                return Err(too_large(name, self.app.request_limits.upload_file));
-            }
         }
-        self.app
-            .metrics
-            .uploaded(if is_log(name) { "logs" } else { "artifacts" }, file.size());
+        let reason = larger_than(limits.upload_file);
+        if is_cut && !is_log(&name) {
+            self.leave_out(&name, reason);
+            return self.folder.discard(file).await.map_err(spool_failed);
+        }
+        if is_cut {
+            self.note(&name, format!("{reason}, and was cut"));
+        }
+        self.app.metrics.uploaded(
+            if is_log(&name) { "logs" } else { "artifacts" },
+            file.size(),
+        );
         self.folder.keep(file).await.map_err(spool_failed)
     }
 
     /// Receives a part, by its file name.
-    async fn part(&mut self, field: Field<'_>) -> Result<(), ApiError> {
-        if field
-            .content_type()
-            .is_some_and(|kind| kind.to_ascii_lowercase().starts_with("multipart/"))
-        {
+    async fn part(&mut self, headers: PartHeaders) -> Result<(), ApiError> {
+        if headers.is_multipart {
             return Err(bad_request("nested multi-part"));
         }
-        let name = field
-            .file_name()
-            .ok_or_else(|| bad_request("Part without filename"))?
-            .to_owned();
-        if name == REPORT {
-            self.report(field).await
+        let name = headers
+            .file_name
+            .ok_or_else(|| bad_request("Part without filename"))?;
+        if name == REPORT && self.report.is_none() {
+            self.report().await
         } else {
-            self.file(&name, field).await
+            self.file(&name).await
         }
     }
 
+    async fn all_parts(&mut self) -> Result<(), ApiError> {
+        while let Some(headers) = self.next_part().await? {
+            self.part(headers).await?;
+        }
+        Ok(())
+    }
+
     /// Returns the text of the `.changes` files that have arrived, by name.
-    async fn changes(&self) -> Result<Vec<(String, String)>, ApiError> {
-        let mut changes = vec![];
+    async fn changes(&mut self) -> Result<Vec<(String, String)>, ApiError> {
+        let (mut changes, mut too_large) = (vec![], vec![]);
+        let mut left = MAX_CHANGES_SIZE;
         for file in self
             .folder
             .files()
             .iter()
             .filter(|file| file.name.ends_with(".changes"))
         {
-            if file.size > MAX_CHANGES_SIZE {
-                return Err(too_large(&file.name, MAX_CHANGES_SIZE));
-            }
+            let Some(rest) = left.checked_sub(file.size) else {
+                too_large.push(file.name.clone());
+                continue;
+            };
+            left = rest;
             let bytes = match &file.content {
                 Content::Memory(bytes) => bytes.to_vec(),
                 Content::File(path) => tokio::fs::read(path).await.map_err(spool_failed)?,
@@ -195,52 +275,72 @@ impl Receiver<'_> {
                 String::from_utf8_lossy(&bytes).into_owned(),
             ));
         }
+        for name in too_large {
+            self.leave_out(
+                &name,
+                format!("{}, and is not read", larger_than(MAX_CHANGES_SIZE)),
+            );
+        }
         Ok(changes)
     }
 }
 
-/// Receives an upload completely.
+/// Receives an upload.
+///
+/// An upload that exceeds the limit for all of it, but brings the report before that, is returned
+/// as far as it has arrived, with [`Received::refusal`].
 ///
 /// # Errors
 ///
-/// 400 when it is not a valid upload, 408 when it stalls, 413 when it exceeds a limit.
+/// 400 when it is not a valid upload, 408 when it stalls, 413 when it is too large.
 pub async fn receive(
     app: &Arc<AppState>,
     run: &ActiveRun,
     request: Request,
 ) -> Result<Received, ApiError> {
-    let multipart = Multipart::from_request(request, app).await;
-    let mut parts = multipart.map_err(|e| {
-        bad_request(format!(
-            "not a multipart/form-data upload: {}",
-            e.body_text()
-        ))
-    })?;
+    let (head, body) = request.into_parts();
+    let parts = Parts::new(&head.headers, body, app.request_limits.upload)
+        .map_err(|error| bad_request(format!("not a multipart/form-data upload: {error}")))?;
     let mut receiver = Receiver {
         app,
+        parts,
         folder: app.spool.folder(),
         report: None,
-        received: 0,
+        left_out: vec![],
+        notes: vec![],
+        is_too_large: false,
         run,
         touched: Instant::now(),
     };
-    loop {
-        let next = timeout(receiver.idle_timeout(), parts.next_field()).await;
-        let next = next.map_err(|_| stalled())?;
-        let Some(field) = next.map_err(|error| broken(&error))? else {
-            break;
-        };
-        receiver.part(field).await?;
+    let refusal = receiver.all_parts().await.err();
+    if let Some(error) = refusal {
+        if !receiver.is_too_large || receiver.report.is_none() {
+            return Err(error);
+        }
+        let reason = larger_than(app.request_limits.upload);
+        receiver.leave_out("the upload", reason);
+        return received(receiver, Some(error)).await;
     }
+    received(receiver, None).await
+}
+
+async fn received(
+    mut receiver: Receiver<'_>,
+    refusal: Option<ApiError>,
+) -> Result<Received, ApiError> {
     let changes = receiver.changes().await?;
-    let Receiver { folder, report, .. } = receiver;
-    let report = report.ok_or_else(|| bad_request("Missing result JSON"))?;
+    let report = receiver
+        .report
+        .ok_or_else(|| bad_request("Missing result JSON"))?;
     Ok(Received {
         upload: Upload {
             report,
-            files: folder.files().to_vec(),
+            files: receiver.folder.files().to_vec(),
             changes,
+            left_out: receiver.left_out,
+            notes: receiver.notes,
         },
-        _folder: folder,
+        refusal,
+        _folder: receiver.folder,
     })
 }

@@ -186,6 +186,19 @@ impl SpoolFolder {
         Ok(())
     }
 
+    /// Drops a file that is not wanted after all.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of the file system.
+    pub async fn discard(&mut self, writer: SpoolWriter) -> io::Result<()> {
+        match writer.disk {
+            // The next file gets its number.
+            Some((path, _)) => tokio::fs::remove_file(path).await,
+            None => Ok(()),
+        }
+    }
+
     /// Returns the accepted files, in order of arrival.
     pub fn files(&self) -> &[SpooledFile] {
         &self.files

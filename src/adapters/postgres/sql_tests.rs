@@ -91,7 +91,7 @@ fn stored_and_replaced_runs_have_the_same_parts() {
     let store = include_str!("sql/store_runs.sql");
     let replace = include_str!("sql/replace_run.sql");
     for (start, end) in [
-        ("SELECT array_agg(ROW(actual_name", "subpath"),
+        ("SELECT coalesce(array_agg(ROW(actual_name", "subpath"),
         (" branches AS (", "follow_ups AS"),
     ] {
         let stored = section(store, start, end).unwrap();

@@ -140,12 +140,17 @@ pub struct FinishResponse {
 impl From<&Finished> for FinishResponse {
     fn from(finished: &Finished) -> Self {
         let run = &finished.run;
+        let mut result = ResultResponse::from(run);
+        if let Some((start, finish)) = &run.report.repeated_times {
+            result.start_time.clone_from(start);
+            result.finish_time.clone_from(finish);
+        }
         Self {
             id: run.id.to_string(),
             filenames: run.filenames.clone(),
             logs: run.logfilenames.clone(),
             artifacts: run.artifacts.clone(),
-            result: run.into(),
+            result,
         }
     }
 }
@@ -229,6 +234,15 @@ pub struct RunResponse {
     pub(crate) filenames: Vec<String>,
     /// The names of the stored artifacts; null when nothing was built.
     pub(crate) artifacts: Option<Vec<String>>,
+    /// The start by the worker's clock as it was reported, where another time is stored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) reported_start_time: Option<String>,
+    /// The end by the worker's clock as it was reported, where another time is stored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) reported_finish_time: Option<String>,
+    /// What of the report and its files was not understood, was changed or left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) report_notes: Vec<String>,
     #[serde(flatten)]
     pub(crate) result: ResultResponse,
 }
@@ -248,6 +262,9 @@ impl From<&Run> for RunResponse {
             target_branch_url: run.target_branch_url.clone(),
             filenames: run.filenames.clone(),
             artifacts: run.artifacts.clone(),
+            reported_start_time: run.report.start_time.clone(),
+            reported_finish_time: run.report.finish_time.clone(),
+            report_notes: run.report.notes.clone(),
             result: run.into(),
         }
     }

@@ -1,6 +1,6 @@
 //! The files of an upload: which there are, and storing them.
 
-use super::Finisher;
+use super::{Finisher, Upload};
 use crate::{
     domain::{
         Invalid, changes,
@@ -10,12 +10,11 @@ use crate::{
     },
     ports::{Fault, SpooledFile, log_store::LogFolder},
 };
+use serde_json::Value;
 
 /// Returns the names of the uploaded files by kind, and what is wrong with the `.changes` files.
-pub(super) fn described(
-    files: &[SpooledFile],
-    changes: &[(String, String)],
-) -> (UploadedFiles, Option<Invalid>) {
+pub(super) fn described(upload: &Upload) -> (UploadedFiles, Option<Invalid>) {
+    let (files, changes) = (&upload.files, &upload.changes);
     let names = |logs: bool| {
         files
             .iter()
@@ -34,6 +33,8 @@ pub(super) fn described(
         all: files.iter().map(|f| f.name.clone()).collect(),
         changes: merged.clone().ok().flatten(),
         changes_filenames: changes.iter().map(|(name, _)| name.clone()).collect(),
+        left_out: upload.left_out.clone(),
+        notes: upload.notes.clone(),
     };
     (described, merged.err())
 }
@@ -132,6 +133,11 @@ impl Finisher {
     /// Returns the run with the logs that its worker sent while it was active, stored.
     pub(super) async fn with_live_logs(&self, run: Run, files: Vec<SpooledFile>) -> Run {
         let logfilenames: Vec<String> = files.iter().map(|file| file.name.clone()).collect();
+        let log_bytes: u64 = files.iter().map(|file| file.size).sum();
+        let mut run = run;
+        if let Some(Value::Object(details)) = &mut run.failure_details {
+            details.insert("log_bytes".to_owned(), log_bytes.into());
+        }
         let run = Run {
             filenames: logfilenames.clone(),
             logfilenames,

@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     domain::{
+        Invalid,
         active_run::ActiveRun,
         caller::Caller,
         finish::{conclude, end, vanished},
@@ -44,6 +45,10 @@ pub struct Upload {
     pub files: Vec<SpooledFile>,
     /// The text of the `.changes` files among them, by name.
     pub changes: Vec<(String, String)>,
+    /// The artifacts that were not accepted, each with the reason.
+    pub left_out: Vec<Invalid>,
+    /// What was changed of the names and contents of the files.
+    pub notes: Vec<Invalid>,
 }
 
 impl AsRef<Upload> for Upload {
@@ -240,7 +245,7 @@ impl Finisher {
 
     /// Returns the run that an upload makes of an active run, and the report in it.
     fn concluded(&self, active: &ActiveRun, upload: &Upload) -> (Run, Report) {
-        let (files, problem) = described(&upload.files, &upload.changes);
+        let (files, problem) = described(upload);
         let mut report = report::read(&upload.report);
         if report
             .target

@@ -193,6 +193,7 @@ fn bare(active: &ActiveRun, run: Run, rule: &str, report: Option<&Report>) -> Ru
         filenames: run.filenames,
         logfilenames: run.logfilenames,
         artifacts: run.artifacts,
+        report: run.report,
         ..ended
     };
     let mut problems = report

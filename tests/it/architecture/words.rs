@@ -55,6 +55,7 @@ const ALLOWED: &[&str] = &[
     // Fields of stored runs and requests, in JSON.
     "given_up",
     "can_be_handed_out",
+    "last_sign_of_life_seconds",
     // The variant that the glossary itself proposes.
     "NotGivenUp",
     // Columns and tables of earlier migrations.

@@ -1,8 +1,11 @@
 //! Finishing a run.
 
 use super::server;
-use crate::support::process::{send, upload};
-use serde_json::json;
+use crate::support::{
+    process::{Server, send, upload},
+    servers,
+};
+use serde_json::{Value, json};
 
 #[tokio::test]
 async fn finishing_again_returns_the_stored_result() {
@@ -145,4 +148,117 @@ async fn newer_worker_gets_no_nulls_and_needs_no_code() {
         finished["result"]["start_time"],
         "2026-01-02T03:04:05.500000"
     );
+}
+
+/// Reports with odd clocks: the start and the end that they say.
+fn odd_clocks() -> Vec<(Value, Value)> {
+    vec![
+        (json!("1970-01-01T00:00:00"), json!("2026-01-01T00:00:00")),
+        (json!("1970-01-01T00:00:00"), json!("1970-01-01T00:01:00")),
+        (json!("2099-01-01T00:00:00"), json!("2099-01-01T00:01:00")),
+        (json!("2099-01-01T00:00:00"), json!("1970-01-01T00:00:00")),
+        (json!("0001-01-01T00:00:00Z"), json!("9999-12-31T23:59:59Z")),
+        (json!(0), json!("Thu Nov 26 10:00:00 UTC 2020")),
+        (Value::Null, Value::Null),
+        (json!("noon"), json!([])),
+    ]
+}
+
+async fn clocks_are_not_believed(store: &str) {
+    let home = tempfile::tempdir().unwrap();
+    let store = store.replace("HOME", home.path().to_str().unwrap());
+    let server = Server::start(home.path(), &store, "").await;
+    server.add_worker("w1", "secret1").await;
+    for (number, (start, finish)) in odd_clocks().into_iter().enumerate() {
+        let codebase = format!("clk-{number}");
+        server.queue(&codebase, "gen").await;
+        let id = server.claim_of(&codebase).await;
+        let (_, active) = server.get(&format!("/active-runs/{id}")).await;
+        let report = json!({ "code": "failed", "start_time": start, "finish_time": finish });
+        let (status, finished) = server.finish(&id, &report, &[]).await;
+        assert_eq!(status, 201, "{finished}");
+        assert_eq!(finished["result"]["code"], "failed", "{start} {finish}");
+        let duration = finished["result"]["duration"].as_f64().unwrap();
+        assert!(
+            (0.0..60.0).contains(&duration),
+            "{start} {finish}: {duration}"
+        );
+        let (_, full) = server.get(&format!("/runs/{id}?full=1")).await;
+        let claimed = active["start_time"].as_str().unwrap();
+        let (started, ended) = (&full["start_time"], &full["finish_time"]);
+        // Times of this form are in the order of their text.
+        assert!(started.as_str().unwrap() >= claimed, "{start}: {full}");
+        assert!(ended.as_str() >= started.as_str(), "{finish}: {full}");
+        assert!(ended.as_str().unwrap() < "2090", "{finish}: {full}");
+        if start.is_string() {
+            assert_eq!(full["reported_start_time"], start);
+        }
+        // The next run is the last effective one, whatever the clock of this one said.
+        server.queued_are(&[&codebase]).await;
+        let next = server.claim_of(&codebase).await;
+        let success = json!({ "code": "success", "revision": "r" });
+        assert_eq!(server.finish(&next, &success, &[]).await.0, 201);
+        let failed = json!({ "action": "reschedule", "campaign": "gen", "codebase": codebase, "result_code": "failed", "dry_run": true });
+        let (status, again) = server.post("/schedule-control", &failed).await;
+        assert_eq!(
+            (status, &again["affected_count"]),
+            (200, &json!(0)),
+            "{start}: {again}"
+        );
+    }
+    server
+        .post("/codebases", &json!([{ "name": "clk-new" }]))
+        .await;
+    let candidate = json!([{ "codebase": "clk-new", "campaign": "gen" }]);
+    let (_, uploaded) = server.post("/candidates", &candidate).await;
+    let estimate = &uploaded["success"][0]["estimated_duration"];
+    assert!(
+        (0.0..60.0).contains(&estimate.as_f64().unwrap()),
+        "{uploaded}"
+    );
+}
+
+#[tokio::test]
+async fn clock_of_a_worker_is_not_believed_in_memory() {
+    clocks_are_not_believed("memory:").await;
+}
+
+#[tokio::test]
+async fn clock_of_a_worker_is_not_believed_on_sled() {
+    clocks_are_not_believed("sled:HOME/db").await;
+}
+
+#[tokio::test]
+async fn clock_of_a_worker_is_not_believed_on_postgres() {
+    clocks_are_not_believed(&servers::database().await).await;
+}
+
+#[tokio::test]
+async fn nearly_right_report_keeps_its_result() {
+    let (_home, server) = server().await;
+    server.queue("near-a", "gen").await;
+    let id = server.claim_of("near-a").await;
+    let report = r#"{"code": "success", "revision": "r2", "value": "7.9", "description": "a\ud800b",
+        "context": {"applied": 1}, "transient": "perhaps", "tags": ["t1"], "stage": 3,
+        "branches": [["main", "gen", "r2"]], "codemod": {}, "start_time": "noon"}"#;
+    let part = reqwest::multipart::Part::bytes(report.as_bytes()).file_name("result.json");
+    let form = reqwest::multipart::Form::new().part("metadata", part);
+    let request = server.request("POST", &format!("/active-runs/{id}/finish"));
+    let (status, finished) = send(request.multipart(form)).await;
+    assert_eq!(status, 201, "{finished}");
+    let result = &finished["result"];
+    assert_eq!(result["code"], "success", "{finished}");
+    assert_eq!(result["revision"], "r2");
+    assert_eq!(result["value"], json!(7));
+    assert_eq!(result["description"], "a\u{fffd}b");
+    assert_eq!(result["tags"], json!([["t1", "r2"]]));
+    assert_eq!(result["branches"], json!([["main", "gen", null, "r2"]]));
+    assert_eq!(result["codemod"], Value::Null);
+    assert_eq!(result["failure_details"], Value::Null);
+    let (_, full) = server.get(&format!("/runs/{id}?full=1")).await;
+    assert_eq!(full["context"], r#"{"applied":1}"#);
+    let notes = full["report_notes"].to_string();
+    for field in ["result.json", "transient", "branches", "start_time"] {
+        assert!(notes.contains(field), "{field} in {notes}");
+    }
 }

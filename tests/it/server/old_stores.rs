@@ -20,6 +20,13 @@ use std::{
 
 /// What a request brings about in the background is there by then.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// The times of runs that finish here: that version believed the clocks of workers, others do not.
+const TIMES_OF_RUNS: &[&str] = &[
+    "start_time",
+    "finish_time",
+    "reported_start_time",
+    "reported_finish_time",
+];
 const RETRY_DELAY: Duration = Duration::from_millis(50);
 /// So many differences are enough to see what is wrong.
 const MAX_SHOWN: usize = 40;
@@ -152,7 +159,7 @@ async fn compare(server: &Server, exchange: &Value, left_out: &[String]) -> Vec<
     );
     let mut found = differences(
         &format!("{request}: answer"),
-        &exchange["answer"],
+        &without(&exchange["answer"], &left_out),
         &without(&actual, &left_out),
     );
     if exchange["status"] != status {
@@ -170,9 +177,13 @@ async fn compare(server: &Server, exchange: &Value, left_out: &[String]) -> Vec<
 /// Lists what differs in the answers to all requests.
 async fn compare_all(server: &Server, expected: &Expected) -> Vec<String> {
     let (mut found, mut last_write) = (vec![], Instant::now());
+    let mut left_out = expected.left_out.clone();
     for exchange in &expected.exchanges {
         let reads = exchange["method"] == "GET";
-        let mut differing = compare(server, exchange, &expected.left_out).await;
+        if exchange["parts"].is_array() {
+            left_out.extend(TIMES_OF_RUNS.iter().copied().map(str::to_owned));
+        }
+        let mut differing = compare(server, exchange, &left_out).await;
         // What was pending when the store was written, or follows from a write, is done in the
         // background. Once something is wrong, nobody needs to wait that long again.
         let timeout = if found.is_empty() {
@@ -182,7 +193,7 @@ async fn compare_all(server: &Server, expected: &Expected) -> Vec<String> {
         };
         while reads && !differing.is_empty() && last_write.elapsed() < timeout {
             tokio::time::sleep(RETRY_DELAY).await;
-            differing = compare(server, exchange, &expected.left_out).await;
+            differing = compare(server, exchange, &left_out).await;
         }
         if !reads {
             last_write = Instant::now();

@@ -6,11 +6,12 @@ use janitor_runner::{
     adapters::backchannel::none::NoBackchannel,
     domain::caller::Caller,
     ports::{
-        LiveLogs, QueueStore, RunStore, artifact_store::MockArtifactStore, log_store::MockLogStore,
-        run_recorder::MockRunRecorder,
+        ActiveRunStore, LiveLogs, QueueStore, RunStore, artifact_store::MockArtifactStore,
+        log_store::MockLogStore, run_recorder::MockRunRecorder,
     },
     services::{ServiceError, finish::Finishable},
 };
+use serde_json::json;
 use std::sync::Arc;
 
 #[tokio::test]
@@ -177,4 +178,48 @@ async fn late_result_keeps_the_logs_of_the_abandoned_run() {
     assert_eq!(late.run.logfilenames, ["w.log", "codemod.log"]);
     let stored = fixture.store.run(&run.id).await.unwrap().unwrap();
     assert_eq!(stored.logfilenames, ["w.log", "codemod.log"]);
+}
+
+#[tokio::test]
+async fn abandoned_run_says_why_it_ended() {
+    let fixture = Fixture::new();
+    let run = fixture.leased("aa", "r1").await;
+    fixture
+        .live_log
+        .append(&run.id, &Caller::Operator, "w.log", 0, "12345".into())
+        .await
+        .unwrap();
+    fixture.clock.advance(TimeDelta::seconds(200));
+    let finisher = fixture.working_finisher();
+    fixture
+        .watcher(Arc::new(NoBackchannel), finisher)
+        .round()
+        .await
+        .unwrap();
+    let ended = fixture.store.run(&run.id).await.unwrap().unwrap();
+    assert_eq!(ended.code.as_str(), "worker-timeout");
+    assert_eq!(
+        ended.failure_details.unwrap(),
+        json!({
+            "termination_reason": "lease-expired", "run_duration_seconds": 200.0,
+            "last_sign_of_life_seconds": 200.0, "backchannel": "jenkins", "log_bytes": 5,
+            "by": "runner"
+        })
+    );
+}
+
+#[tokio::test]
+async fn failure_of_a_killed_run_says_that_it_was_killed() {
+    let fixture = Fixture::new();
+    let run = fixture.leased("aa", "r1").await;
+    ActiveRunStore::cancel(fixture.store.as_ref(), &run.id, "killed by an operator")
+        .await
+        .unwrap();
+    let finisher = fixture.working_finisher();
+    let finished = finish(&finisher, &run.id, r#"{"code": "cancelled"}"#)
+        .await
+        .unwrap();
+    let details = finished.run.failure_details.unwrap();
+    assert_eq!(details["termination_reason"], "killed");
+    assert_eq!(details["by"], "operator");
 }

@@ -312,7 +312,7 @@ pub fn upload(report: &str) -> Upload {
     Upload {
         report: report.as_bytes().to_vec(),
         files: vec![file, log],
-        changes: vec![],
+        ..Upload::default()
     }
 }
 

@@ -11,7 +11,7 @@ use janitor_runner::{
         publish::PublishStatus,
         queue::{Bucket, EnqueueRequest, QueueKey},
         retry::Disposition,
-        run::{DebianPackage, ResultBranch, ResultCode, ResultTag, Run, Target},
+        run::{DebianPackage, ReportFacts, ResultBranch, ResultCode, ResultTag, Run, Target},
         schedule::Pair,
         vcs::VcsType,
     },
@@ -122,6 +122,15 @@ pub fn claim(run: &str) -> ClaimRequest {
     }
 }
 
+fn report_facts() -> ReportFacts {
+    ReportFacts {
+        start_time: Some("1970-01-01T00:00:00".into()),
+        finish_time: None,
+        repeated_times: None,
+        notes: vec!["value: \"high\" is not a number".into()],
+    }
+}
+
 /// A run with every field set.
 pub fn full_run(active: &ActiveRun) -> Run {
     Run {
@@ -180,6 +189,7 @@ pub fn full_run(active: &ActiveRun) -> Run {
         logfilenames: vec!["w.log".into()],
         artifacts: Some(vec!["h.changes".into()]),
         given_up: false,
+        report: report_facts(),
     }
 }
 

@@ -8,7 +8,7 @@ use crate::{
         name::{CampaignName, CodebaseName, RunId},
         publish::PublishStatus,
         retry::Disposition,
-        run::{ResultBranch, ResultCode, ResultTag, Run, Target},
+        run::{ReportFacts, ResultBranch, ResultCode, ResultTag, Run, Target},
         time::{self, Time, iso},
         vcs::VcsType,
     },
@@ -28,6 +28,8 @@ struct Facts {
     tags: Option<Vec<ResultTag>>,
     #[serde(default)]
     given_up: bool,
+    #[serde(default)]
+    report: ReportFacts,
 }
 
 /// A run as the statements of `sql/*_run*.sql` make it.
@@ -80,6 +82,7 @@ pub(in crate::adapters::postgres) fn run(json: &str) -> sqlx::Result<Run> {
         branches: Some(row.branches),
         tags: Some(row.tags),
         given_up: false,
+        report: ReportFacts::default(),
     });
     Ok(Run {
         id: row.id,
@@ -117,6 +120,7 @@ pub(in crate::adapters::postgres) fn run(json: &str) -> sqlx::Result<Run> {
         logfilenames: row.logfilenames,
         artifacts: facts.artifacts,
         given_up: facts.given_up,
+        report: facts.report,
     })
 }
 
@@ -170,6 +174,7 @@ fn facts(run: &Run) -> Facts {
         branches: run.branches.clone(),
         tags: run.tags.clone(),
         given_up: run.given_up,
+        report: run.report.clone(),
     }
 }
 

@@ -26,7 +26,7 @@ replaced AS (
         result = new.result, vcs_type = new.vcs_type, branch_url = new.branch_url,
         logfilenames = new.logfilenames, value = new.value,
         result_tags = (
-            SELECT array_agg(ROW(actual_name, tag.revision)::result_tag)
+            SELECT coalesce(array_agg(ROW(actual_name, tag.revision)::result_tag), '{}')
             FROM json_to_recordset(tags) AS tag (actual_name text, revision text)
         ),
         subpath = new.subpath, failure_stage = new.failure_stage,

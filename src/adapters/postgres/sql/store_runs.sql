@@ -57,7 +57,7 @@ runs AS (
         context, main_branch_revision, revision, result, suite, vcs_type, branch_url, logfilenames,
         publish_status, value, worker, worker_link,
         (
-            SELECT array_agg(ROW(actual_name, tag.revision)::result_tag)
+            SELECT coalesce(array_agg(ROW(actual_name, tag.revision)::result_tag), '{}')
             FROM json_to_recordset(tags) AS tag (actual_name text, revision text)
         ),
         subpath, failure_stage, failure_details, target_branch_url, failure_transient, resume_from,

@@ -1,0 +1,180 @@
+//! Why a run ended that did not end by the report of its worker.
+
+use super::{
+    active_run::{ActiveRun, BackchannelAddress},
+    time::Time,
+    watch::{RUN_DISAPPEARED, WORKER_TIMEOUT},
+};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// The code of a run whose campaign is not configured.
+pub const UNKNOWN_CAMPAIGN: &str = "unknown-campaign";
+/// The code of a run whose codebase has no branch, in a campaign that needs one.
+pub const NOT_IN_VCS: &str = "not-in-vcs";
+/// The code of a run whose build target the runner does not support.
+pub const UNSUPPORTED_BUILD_TARGET: &str = "unsupported-build-target";
+
+/// The reason for which a run was ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TerminationReason {
+    /// An operator killed it.
+    Killed,
+    /// Its worker did not renew the lease.
+    LeaseExpired,
+    /// Its worker was silent for too long.
+    Timeout,
+    /// It took longer than runs may take.
+    MaxDuration,
+    /// Its worker does not know it any more, or is gone.
+    Disappeared,
+    /// Its Jenkins job has failed, or is gone.
+    JenkinsFailure,
+    /// Its campaign is not configured.
+    UnknownCampaign,
+    /// Its codebase has no branch.
+    NotInVcs,
+    /// Its build target is not supported.
+    UnsupportedBuildTarget,
+    /// Another reason; the code of the run says which.
+    Other,
+}
+
+impl TerminationReason {
+    /// Returns the reason for which an active run is ended with a code.
+    pub fn of(active: &ActiveRun, code: &str, now: Time) -> Self {
+        let is_jenkins = matches!(
+            active.claimant.backchannel,
+            Some(BackchannelAddress::Jenkins { .. })
+        );
+        match code {
+            UNKNOWN_CAMPAIGN => Self::UnknownCampaign,
+            NOT_IN_VCS => Self::NotInVcs,
+            UNSUPPORTED_BUILD_TARGET => Self::UnsupportedBuildTarget,
+            _ if active.cancel.is_some() => Self::Killed,
+            WORKER_TIMEOUT if active.lease_until.is_some_and(|until| until < now) => {
+                Self::LeaseExpired
+            }
+            WORKER_TIMEOUT => Self::Timeout,
+            RUN_DISAPPEARED if is_jenkins => Self::JenkinsFailure,
+            RUN_DISAPPEARED => Self::Disappeared,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// Who ended a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EndedBy {
+    /// The runner itself.
+    Runner,
+    /// An operator, through the API.
+    Operator,
+}
+
+/// The failure details of a run that did not end by the report of its worker. The names are those
+/// of the stored JSON.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Termination {
+    /// Why it was ended.
+    pub termination_reason: TerminationReason,
+    /// The seconds since it was assigned.
+    pub run_duration_seconds: f64,
+    /// The seconds since the last heartbeat of its worker.
+    #[serde(rename = "last_sign_of_life_seconds")]
+    pub last_heartbeat_seconds: f64,
+    /// The kind of its backchannel: `http` or `jenkins`; null without one.
+    pub backchannel: Option<String>,
+    /// The bytes of its logs that the worker sent before.
+    pub log_bytes: u64,
+    /// Who ended it.
+    pub by: EndedBy,
+}
+
+impl Termination {
+    /// Describes the end of an active run at `now`.
+    pub fn new(active: &ActiveRun, reason: TerminationReason, now: Time) -> Self {
+        let backchannel = active.claimant.backchannel.as_ref();
+        Self {
+            termination_reason: reason,
+            run_duration_seconds: active.age(now).max(0.0),
+            last_heartbeat_seconds: active.keepalive_age(now).max(0.0),
+            backchannel: backchannel.map(|address| {
+                match address {
+                    BackchannelAddress::Http { .. } => "http",
+                    BackchannelAddress::Jenkins { .. } => "jenkins",
+                }
+                .to_owned()
+            }),
+            log_bytes: 0,
+            by: match reason {
+                TerminationReason::Killed => EndedBy::Operator,
+                _ => EndedBy::Runner,
+            },
+        }
+    }
+
+    /// Returns the details as JSON.
+    pub fn details(&self) -> Value {
+        serde_json::to_value(self).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{active_run::Claimant, finish::tests::item, name::RunId, time};
+    use chrono::TimeDelta;
+    use serde_json::json;
+
+    fn run() -> ActiveRun {
+        let start = time::parse("t", "2026-01-01T00:00:00").unwrap();
+        let id = RunId::new("r");
+        ActiveRun::new(id, "t".into(), item(), Claimant::default(), start)
+    }
+
+    #[test]
+    fn details_have_the_names_that_readers_expect() {
+        let mut run = run();
+        run.keepalive = run.start_time + TimeDelta::seconds(30);
+        run.lease_until = Some(run.start_time + TimeDelta::seconds(150));
+        let now = run.start_time + TimeDelta::seconds(200);
+        let reason = TerminationReason::of(&run, WORKER_TIMEOUT, now);
+        assert_eq!(
+            Termination::new(&run, reason, now).details(),
+            json!({
+                "termination_reason": "lease-expired", "run_duration_seconds": 200.0,
+                "last_sign_of_life_seconds": 170.0, "backchannel": null, "log_bytes": 0,
+                "by": "runner"
+            })
+        );
+    }
+
+    #[test]
+    fn reason_depends_on_code_backchannel_and_cancellation() {
+        let now = run().start_time + TimeDelta::days(2);
+        let reason = |run: &ActiveRun, code| TerminationReason::of(run, code, now);
+        assert_eq!(reason(&run(), WORKER_TIMEOUT), TerminationReason::Timeout);
+        assert_eq!(
+            reason(&run(), RUN_DISAPPEARED),
+            TerminationReason::Disappeared
+        );
+        assert_eq!(
+            reason(&run(), UNKNOWN_CAMPAIGN),
+            TerminationReason::UnknownCampaign
+        );
+        let mut jenkins = run();
+        jenkins.claimant.backchannel = Some(BackchannelAddress::Jenkins { url: "u".into() });
+        assert_eq!(
+            reason(&jenkins, RUN_DISAPPEARED),
+            TerminationReason::JenkinsFailure
+        );
+        jenkins.cancel = Some("killed by an operator".into());
+        assert_eq!(reason(&jenkins, WORKER_TIMEOUT), TerminationReason::Killed);
+        let killed = Termination::new(&jenkins, TerminationReason::Killed, now).details();
+        assert_eq!(killed["by"], "operator");
+        assert_eq!(killed["backchannel"], "jenkins");
+    }
+}
