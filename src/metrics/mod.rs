@@ -346,8 +346,8 @@ impl Metrics {
     }
 
     /// Sets the number of runs whose files wait in the fallback directory for their store, and the
-    /// age of the oldest, in seconds.
-    pub fn waits_in_backup(&self, store: &str, runs: usize, oldest: f64) {
+    /// age of the oldest, in seconds; and the number of entries there that cannot be moved.
+    pub fn waits_in_backup(&self, store: &str, runs: usize, oldest: f64, set_aside: usize) {
         let label = OfStore {
             store: store.to_owned(),
         };
@@ -355,16 +355,9 @@ impl Metrics {
             .get_or_create(&label)
             .set(runs.try_into().unwrap_or(i64::MAX));
         self.backup_oldest.get_or_create(&label).set(oldest);
-    }
-
-    /// Sets the number of files and folders in the fallback directory that were set aside, since
-    /// they cannot be moved to their store.
-    pub fn set_aside_in_backup(&self, store: &str, entries: usize) {
         self.backup_set_aside
-            .get_or_create(&OfStore {
-                store: store.to_owned(),
-            })
-            .set(entries.try_into().unwrap_or(i64::MAX));
+            .get_or_create(&label)
+            .set(set_aside.try_into().unwrap_or(i64::MAX));
     }
 
     /// Counts a run that the watcher ended.

@@ -148,6 +148,35 @@ fn janitor_conf_locations_choose_the_stores() {
 }
 
 #[test]
+fn logs_at_an_https_endpoint_are_signed_and_public() {
+    let conf = "logs_location: \"https://s3.example.com\"\n";
+    let FileStore::S3(logs) = load_text(conf).unwrap().settings.logs else {
+        panic!("not S3");
+    };
+    assert_eq!(logs.endpoint.as_deref(), Some("https://s3.example.com"));
+    assert_eq!(logs.credentials, S3Credentials::Default);
+    assert_eq!(logs.acl.as_deref(), Some("public-read"));
+    let text =
+        "logs = \"https://s3.example.com\"\n[s3]\nlog_acl = \"\"\ncredentials = \"anonymous\"\n";
+    let FileStore::S3(logs) = load_text(text).unwrap().settings.logs else {
+        panic!("not S3");
+    };
+    assert_eq!(logs.credentials, S3Credentials::Anonymous);
+    assert_eq!(logs.acl, None);
+}
+
+#[test]
+fn half_a_key_of_s3_is_an_error() {
+    for (text, key) in [
+        ("[s3]\naccess_key_id = \"AKIA\"", "s3.access_key_id"),
+        ("[s3]\ncredentials = \"none\"", "s3.credentials"),
+    ] {
+        let error = error_of(&format!("logs = \"s3://b/\"\n{text}\n"));
+        assert!(error.contains(key), "{error}");
+    }
+}
+
+#[test]
 fn janitor_conf_campaigns_are_read() {
     let loaded = load_text(include_str!("../../tests/golden/campaigns.conf")).unwrap();
     let coordinator = loaded.settings.coordinator;

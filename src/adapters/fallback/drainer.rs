@@ -136,9 +136,7 @@ impl Drainer {
         let age = |folder: &PathBuf| modified(folder).elapsed().unwrap_or_default().as_secs_f64();
         let oldest = folders.first().map(age).unwrap_or_default();
         self.metrics
-            .waits_in_backup(spooled.name(), folders.len(), oldest);
-        self.metrics
-            .set_aside_in_backup(spooled.name(), spooled.set_aside());
+            .waits_in_backup(spooled.name(), folders.len(), oldest, spooled.set_aside());
     }
 
     /// Moves spooled files for ever, with growing delays while a store fails.

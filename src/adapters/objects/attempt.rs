@@ -5,7 +5,10 @@
 //! task-local [`Attempt`]: the body of an upload counts the bytes that the connection takes, and
 //! the HTTP client below notes status and `Retry-After`.
 
-use crate::ports::{Fault, artifact_store::Content};
+use crate::ports::{
+    Fault,
+    artifact_store::{Content, FileReader},
+};
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use bytes::Bytes;
 use futures::{Stream, StreamExt, TryStreamExt};
@@ -291,12 +294,9 @@ pub async fn body(content: &Content) -> io::Result<Chunks> {
 }
 
 /// Makes a reader of a download, which fails when it stalls. How slowly it is read does not matter.
-pub fn reader<E: Into<Cause>>(
+pub fn reader<E: Into<Cause> + 'static>(
     download: impl Stream<Item = Result<Bytes, E>> + Send + Unpin + 'static,
-) -> crate::ports::artifact_store::FileReader
-where
-    E: 'static,
-{
+) -> FileReader {
     let chunks = futures::stream::unfold(download, |mut download| async move {
         let next = tokio::time::timeout(STALL_TIMEOUT, download.next()).await;
         let chunk = match next {
@@ -367,7 +367,7 @@ mod tests {
     async fn upload_stalls_only_when_no_byte_moves() {
         let slow = async {
             for _ in 0..20 {
-                sleep(STALL_TIMEOUT - Duration::from_secs(1)).await;
+                sleep(STALL_TIMEOUT / 2).await;
                 Attempt::current().sent(1);
             }
             Ok(())

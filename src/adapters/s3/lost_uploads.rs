@@ -1,12 +1,11 @@
-//! Finds the uploads of an object whose ids are not known, since the response that had them was
-//! lost.
+//! Aborts uploads, also those whose ids are not known, since the response that had them was lost.
 
-use super::parts::abort;
 use crate::adapters::objects::attempt::{Rejection, with_retries};
 use futures::StreamExt;
 use object_store::{
     MultipartId,
     aws::AmazonS3,
+    multipart::MultipartStore,
     path::Path,
     signer::{SignedUrlOptions, Signer},
 };
@@ -22,6 +21,27 @@ fn rejection(error: impl std::error::Error + Send + Sync + 'static) -> Rejection
     Rejection {
         status: None,
         source: Box::new(error),
+    }
+}
+
+/// Aborts an upload; a failure is logged.
+pub(super) async fn abort(store: &AmazonS3, path: &Path, id: &MultipartId) {
+    let aborted = with_retries("abort an upload", || async {
+        store
+            .abort_multipart(path, id)
+            .await
+            .map_err(super::rejection)
+    });
+    match aborted.await {
+        Ok(()) => {}
+        // It is gone, which is what we want.
+        Err(failure) if failure.status == Some(404) => {}
+        Err(failure) => tracing::warn!(
+            object = %path,
+            upload = id,
+            error = &failure.fault as &dyn std::error::Error,
+            "an upload stays open in the bucket"
+        ),
     }
 }
 

@@ -1,7 +1,10 @@
 //! Uploads in parts. The bucket keeps the parts of one that is never completed, and charges for
 //! them, so each that does not complete is aborted.
 
-use super::{lost_uploads::abort_lost, rejection};
+use super::{
+    lost_uploads::{abort, abort_lost},
+    rejection,
+};
 use crate::{
     adapters::objects::{
         PutError,
@@ -44,24 +47,6 @@ impl Drop for OpenUpload {
         let (store, path, id) = (self.store.clone(), self.path.clone(), self.id.clone());
         // A task of its own, since the caller is gone or goes on; its attempts are bounded.
         runtime.spawn(async move { abort(&store, &path, &id).await });
-    }
-}
-
-/// Aborts an upload; a failure is logged.
-pub(super) async fn abort(store: &AmazonS3, path: &Path, id: &MultipartId) {
-    let aborted = with_retries("abort an upload", || async {
-        store.abort_multipart(path, id).await.map_err(rejection)
-    });
-    match aborted.await {
-        Ok(()) => {}
-        // It is gone, which is what we want.
-        Err(failure) if failure.status == Some(404) => {}
-        Err(failure) => tracing::warn!(
-            object = %path,
-            upload = id,
-            error = &failure.fault as &dyn std::error::Error,
-            "an upload stays open in the bucket"
-        ),
     }
 }
 

@@ -56,15 +56,14 @@ impl HttpService for CountingClient {
             .map_err(|e| HttpError::new(HttpErrorKind::Unknown, e))?;
         let mut request = reqwest::Request::new(parts.method, url);
         *request.headers_mut() = parts.headers;
-        *request.body_mut() = Some(match body.as_bytes() {
-            Some(bytes) => bytes.clone().into(),
-            None => {
-                let sent = attempt.clone();
-                reqwest::Body::wrap(body.map_frame(move |frame| {
-                    sent.sent(frame.data_ref().map_or(0, Bytes::len));
-                    frame
-                }))
-            }
+        *request.body_mut() = Some(if let Some(bytes) = body.as_bytes() {
+            bytes.clone().into()
+        } else {
+            let sent = attempt.clone();
+            reqwest::Body::wrap(body.map_frame(move |frame| {
+                sent.sent(frame.data_ref().map_or(0, Bytes::len));
+                frame
+            }))
         });
         let response: http::Response<reqwest::Body> =
             self.0.execute(request).await.map_err(failed)?.into();

@@ -1,48 +1,23 @@
 //! Buckets that refuse, crawl, cut connections and lose their temper.
 
+use super::bucket_steps::{Stores, files_below, folder, on_both, uploads_are_closed};
 use crate::support::{
     fake_bucket::{FakeBucket, Kind, Mood},
     files::{memory_file, read, spooled_file},
+    process::Server,
     start,
-    values::codebase_name,
 };
 use bytes::Bytes;
 use janitor_runner::{
     adapters::{
-        fallback::{Drainer, FallbackArtifacts, FallbackLogs},
         objects::{ObjectArtifacts, ObjectLogs, Objects},
         s3::S3Bucket,
     },
     domain::name::RunId,
-    metrics::Metrics,
-    ports::{
-        ArtifactStore, Fault, LogStore, SpooledFile, artifact_store::Content, log_store::LogFolder,
-    },
+    ports::{ArtifactStore, Fault, LogStore, artifact_store::Content},
 };
-use std::{
-    fs,
-    path::Path,
-    sync::Arc,
-    time::{Duration, Instant},
-};
-
-/// Runs each case with S3 and with GCS.
-macro_rules! on_both {
-    ($($case:ident),+ $(,)?) => {
-        mod s3 {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $case() {
-                super::$case(super::Kind::S3).await;
-            })+
-        }
-        mod gcs {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $case() {
-                super::$case(super::Kind::Gcs).await;
-            })+
-        }
-    };
-}
+use serde_json::json;
+use std::time::{Duration, Instant};
 
 on_both!(
     forbidden_write_is_not_stored,
@@ -54,30 +29,7 @@ on_both!(
     download_that_is_cut_is_an_error,
     absent_object_of_an_unlisted_bucket_is_refused,
     hanging_bucket_is_given_up,
-    moody_bucket_loses_nothing,
 );
-
-fn folder(run: &str) -> LogFolder {
-    LogFolder {
-        codebase: codebase_name("aa"),
-        run: RunId::new(run),
-    }
-}
-
-/// The files below a directory, without those whose names begin with a dot.
-fn files_below(base: &Path) -> usize {
-    let Ok(entries) = fs::read_dir(base) else {
-        return 0;
-    };
-    entries
-        .flatten()
-        .filter(|entry| !entry.file_name().to_string_lossy().starts_with('.'))
-        .map(|entry| match entry.file_type().unwrap().is_dir() {
-            true => files_below(&entry.path()),
-            false => 1,
-        })
-        .sum()
-}
 
 async fn forbidden_write_is_not_stored(kind: Kind) {
     let bucket = FakeBucket::start().await;
@@ -143,7 +95,10 @@ async fn refused_overwrite_is_decided_by_a_look(kind: Kind) {
     for size in [3, 9 << 20] {
         let name = format!("a{size}");
         let same = memory_file(&name, &vec![1; size]);
-        artifacts.store(&run, &[same.clone()]).await.unwrap();
+        artifacts
+            .store(&run, std::slice::from_ref(&same))
+            .await
+            .unwrap();
         artifacts.store(&run, &[same]).await.unwrap();
         let mut other = vec![1; size];
         *other.last_mut().unwrap() = 2;
@@ -181,7 +136,7 @@ async fn slow_transfers_succeed(kind: Kind) {
     let transfers = sizes.map(|size: usize| {
         let (objects, spool) = (objects.clone(), spool.path().to_owned());
         async move {
-            let bytes: Vec<u8> = (0..size).map(|n| (n % 251) as u8).collect();
+            let bytes: Vec<u8> = (0..=250).cycle().take(size).collect();
             let file = spooled_file(&spool, &format!("f{size}"), &bytes);
             objects
                 .put(&file.name, &file.content, file.size)
@@ -290,16 +245,6 @@ async fn hanging_bucket_is_given_up(kind: Kind) {
     );
 }
 
-async fn uploads_are_closed(bucket: &FakeBucket) {
-    for _ in 0..200 {
-        if bucket.open_uploads() == 0 {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    panic!("{} uploads stay open", bucket.open_uploads());
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn upload_that_does_not_complete_is_aborted() {
     let bucket = FakeBucket::start().await;
@@ -391,189 +336,53 @@ async fn acl_is_sent_and_signed_where_objects_are_created() {
     }
 }
 
-/// Stores with a backup directory below `home`.
-struct Stores {
-    artifacts: FallbackArtifacts,
-    logs: FallbackLogs,
-    drainer: Drainer,
-}
-
-impl Stores {
-    fn new(objects: Arc<dyn Objects>, home: &Path) -> Self {
-        let backup = home.join("backup");
-        let artifacts = Arc::new(ObjectArtifacts::new(objects.clone()));
-        let (artifacts, spooled) = FallbackArtifacts::new(artifacts, backup.join("artifacts"));
-        let logs = Arc::new(ObjectLogs::new(objects, ""));
-        let (logs, spooled_logs) = FallbackLogs::new(logs, backup.join("logs"));
-        let spooled: Vec<Arc<dyn janitor_runner::adapters::fallback::SpooledFiles>> =
-            vec![Arc::new(spooled_logs), Arc::new(spooled)];
-        let drainer = Drainer::new(&backup, spooled, Arc::new(Metrics::new())).unwrap();
-        Self {
-            artifacts,
-            logs,
-            drainer,
-        }
-    }
-}
-
-/// The numbers of a seed, one after the other.
-struct Numbers(u64);
-
-impl Numbers {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % limit
-    }
-
-    fn mood(&mut self) -> Mood {
-        match self.below(100) {
-            0..8 => Mood::Status(403),
-            8..13 => Mood::Status(429),
-            13..15 => Mood::RetryAfter(429, 1),
-            15..21 => Mood::Status(500),
-            21..27 => Mood::Status(503),
-            27..32 => Mood::CutBefore,
-            32..37 => Mood::CutAfter,
-            37..40 => Mood::Crawl(4 << 20),
-            _ => Mood::Normal,
-        }
-    }
-}
-
-/// The files of a run: an artifact and a log, few of them large.
-fn files_of(number: u64) -> (SpooledFile, SpooledFile) {
-    let mut numbers = Numbers(number);
-    let mut content = |large: bool| -> Vec<u8> {
-        let size = if large {
-            (1 << 20) + numbers.below(8 << 20)
-        } else {
-            numbers.below(4096)
-        };
-        let mut bytes = vec![0; size as usize];
-        for chunk in bytes.chunks_mut(8) {
-            let random = numbers.below(u64::MAX).to_le_bytes();
-            chunk.copy_from_slice(&random[..chunk.len()]);
-        }
-        bytes
-    };
-    let (artifact, log) = (content(number % 50 == 7), content(number % 100 == 9));
-    (
-        memory_file("out.bin", &artifact),
-        memory_file("w.log", &log),
-    )
-}
-
-fn bytes_of(file: &SpooledFile) -> &[u8] {
-    match &file.content {
-        Content::Memory(bytes) => bytes,
-        Content::File(_) => panic!("not in memory"),
-    }
-}
-
-/// 200 runs, or as many as `MOODY_RUNS` says. Those with odd numbers have no backup directory.
-async fn moody_bucket_loses_nothing(kind: Kind) {
-    let runs: u64 = std::env::var("MOODY_RUNS").map_or(200, |runs| runs.parse().unwrap());
-    let (bucket, home) = (FakeBucket::start().await, tempfile::tempdir().unwrap());
-    let objects = bucket.objects_of(kind).await;
-    let stores = Arc::new(Stores::new(objects.clone(), home.path()));
-    let artifacts = Arc::new(ObjectArtifacts::new(objects.clone()));
-    let logs = Arc::new(ObjectLogs::new(objects, ""));
-    let mut numbers = Numbers(1);
-    bucket.decide(move |_| numbers.mood());
-    let started = Instant::now();
-    let next = Arc::new(std::sync::atomic::AtomicU64::new(0));
-    let client = || {
-        let (stores, artifacts, logs, next) = (
-            stores.clone(),
-            artifacts.clone(),
-            logs.clone(),
-            next.clone(),
-        );
-        tokio::spawn(async move {
-            let mut stored = vec![];
-            loop {
-                let number = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                if number >= runs {
-                    return stored;
-                }
-                let (artifact, log) = files_of(number);
-                let (run, folder) = (
-                    RunId::new(format!("r{number}")),
-                    folder(&format!("r{number}")),
-                );
-                let with_backup = number % 2 == 0;
-                let (a, l): (&dyn ArtifactStore, &dyn LogStore) = match with_backup {
-                    true => (&stores.artifacts, &stores.logs),
-                    false => (artifacts.as_ref(), logs.as_ref()),
-                };
-                let artifact = a.store(&run, &[artifact]).await.is_ok();
-                let log = l.store(&folder, &[log], start()).await.is_ok();
-                assert!(
-                    artifact && log || !with_backup,
-                    "the backup directory takes all"
-                );
-                stored.push((number, artifact, log));
-            }
-        })
-    };
-    let clients: Vec<_> = (0..16).map(|_| client()).collect();
-    let drainer = async {
-        loop {
-            stores.drainer.drain().await;
-            tokio::time::sleep(Duration::from_millis(500)).await;
-        }
-    };
-    let mut stored = vec![];
-    tokio::select! {
-        () = drainer => {}
-        done = futures::future::join_all(clients) => {
-            for of_client in done {
-                stored.extend(of_client.unwrap());
-            }
-        }
-    }
-    let (moody, waiting) = (started.elapsed(), files_below(home.path()));
-    // What counts as stored is in the bucket, or waits.
-    bucket.always(Mood::Normal);
-    check(&stored, &stores.artifacts, &stores.logs).await;
-    while !stores.drainer.drain().await {
-        assert!(
-            started.elapsed() < Duration::from_secs(300),
-            "files still wait"
-        );
-    }
-    assert_eq!(files_below(home.path()), 0);
-    check(&stored, artifacts.as_ref(), logs.as_ref()).await;
-    uploads_are_closed(&bucket).await;
-    println!(
-        "{kind:?}: {runs} runs in {moody:?}, {} requests; {} artifacts and {} logs count as stored, {waiting} files waited, {} uploads in parts",
-        bucket.asked().len(),
-        stored.iter().filter(|(_, artifact, _)| *artifact).count(),
-        stored.iter().filter(|(_, _, log)| *log).count(),
-        bucket.begun_uploads(),
+/// A server without a backup directory, whose artifacts and logs are in the bucket.
+async fn server_of(bucket: &FakeBucket, home: &std::path::Path) -> Server {
+    let settings = format!(
+        "artifacts = \"s3://bucket/\"\nlogs = \"{0}\"\ns3 = {{ endpoint = \"{0}\", log_bucket = \"bucket\", access_key_id = \"key\", secret_access_key = \"secret\" }}\n",
+        bucket.url
     );
-    assert_eq!(stored.len() as u64, runs);
-    assert!(waiting > 0, "the bucket was not moody enough");
+    Server::start(home, "memory:", &settings).await
 }
 
-/// Whatever counts as stored can be read, byte for byte.
-async fn check(stored: &[(u64, bool, bool)], artifacts: &dyn ArtifactStore, logs: &dyn LogStore) {
-    for (number, artifact_stored, log_stored) in stored {
-        let (artifact, log) = files_of(*number);
-        let run = format!("r{number}");
-        if *artifact_stored {
-            let found = read(artifacts.open(&RunId::new(&run), "out.bin").await.unwrap()).await;
-            assert!(
-                found.as_deref() == Some(bytes_of(&artifact)),
-                "artifact of {run}"
-            );
-        }
-        if *log_stored {
-            let found = read(logs.open(&folder(&run), "w.log").await.unwrap()).await;
-            assert!(found.as_deref() == Some(bytes_of(&log)), "log of {run}");
-        }
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn run_whose_bucket_forbids_writes_is_stored_as_failed() {
+    let (bucket, home) = (FakeBucket::start().await, tempfile::tempdir().unwrap());
+    let server = server_of(&bucket, home.path()).await;
+    server.add_worker("w1", "secret1").await;
+    assert_eq!(server.get("/ready").await.0, 200);
+    bucket.decide(|asked| match asked.method.as_str() {
+        "PUT" => Mood::Status(403),
+        _ => Mood::Normal,
+    });
+    server.queue("foo", "gen").await;
+    let run = server.claim_of("foo").await;
+    let report = json!({ "code": "success", "target": { "name": "generic" } });
+    let files: [(&str, &[u8]); 2] = [("out.bin", b"o"), ("w.log", b"w")];
+    let (status, body) = server.finish(&run, &report, &files).await;
+    assert_eq!(status, 201, "{body}");
+    let (_, stored) = server.get(&format!("/runs/{run}")).await;
+    assert_eq!(stored["code"], "artifact-upload-failed", "{stored}");
+    assert_eq!(stored["logfilenames"], json!([]), "{stored}");
+    let (status, text) = server.get("/ready").await;
+    assert_eq!(status, 503, "{text}");
+    let (_, metrics) = server.get("/metrics").await;
+    let metrics = metrics.as_str().unwrap();
+    for line in [
+        "artifact_upload_failed_total 1",
+        "primary_logfile_upload_failed_total 1",
+    ] {
+        assert!(metrics.contains(line), "{metrics}");
     }
+    assert!(server.log().contains("ERROR"), "{}", server.log());
+    bucket.always(Mood::Normal);
+    assert_eq!(server.get("/ready").await.0, 200);
+    // Absent and refused are the same to an account that may not list the bucket.
+    bucket.forbid_listing();
+    let (status, text) = server.get(&format!("/log/{run}/w.log")).await;
+    assert_eq!(status, 404, "{text}");
+    assert!(
+        text.as_str().unwrap_or_default().contains("does not allow"),
+        "{text}"
+    );
 }

@@ -1,5 +1,7 @@
 //! What happens when something that the runner needs fails: real servers, real processes, signals.
 
+mod backup_directory;
+mod bucket_steps;
 mod buckets;
 mod coordination;
 mod existing;
@@ -7,6 +9,7 @@ mod files;
 mod foreign_writes;
 mod hosts;
 mod last_runs;
+mod moody_bucket;
 mod orphans;
 mod plans;
 mod replicas;

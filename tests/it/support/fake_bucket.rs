@@ -354,6 +354,20 @@ fn gcs(state: &mut State, asked: &Asked, content: Vec<u8>) -> Plain {
     }
 }
 
+fn open_uploads(state: &State, asked: &Asked) -> String {
+    let prefix = asked.query.get("prefix").cloned().unwrap_or_default();
+    let open: String = state
+        .uploads
+        .iter()
+        .filter(|(_, upload)| upload.key.starts_with(&prefix))
+        .map(|(id, upload)| {
+            let key = &upload.key;
+            format!("<Upload><Key>{key}</Key><UploadId>{id}</UploadId></Upload>")
+        })
+        .collect();
+    format!("<ListMultipartUploadsResult>{open}</ListMultipartUploadsResult>")
+}
+
 fn s3(state: &mut State, asked: &Asked, content: Vec<u8>) -> Plain {
     let key = asked.path.strip_prefix(&format!("/{NAME}")).unwrap_or("");
     let key = key.trim_start_matches('/');
@@ -362,19 +376,7 @@ fn s3(state: &mut State, asked: &Asked, content: Vec<u8>) -> Plain {
     let upload = asked.query.get("uploadId");
     match (asked.method.as_str(), upload) {
         ("GET", _) if key.is_empty() && asked.query.contains_key("uploads") => {
-            let prefix = asked.query.get("prefix").cloned().unwrap_or_default();
-            let open = state
-                .uploads
-                .iter()
-                .filter(|(_, upload)| upload.key.starts_with(&prefix))
-                .map(|(id, upload)| {
-                    let key = &upload.key;
-                    format!("<Upload><Key>{key}</Key><UploadId>{id}</UploadId></Upload>")
-                });
-            let open: String = open.collect();
-            xml(format!(
-                "<ListMultipartUploadsResult>{open}</ListMultipartUploadsResult>"
-            ))
+            xml(open_uploads(state, asked))
         }
         ("GET", _) if key.is_empty() && state.no_list => status(403),
         ("GET", _) if key.is_empty() => xml("<ListBucketResult></ListBucketResult>".into()),
