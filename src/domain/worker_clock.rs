@@ -23,8 +23,9 @@ pub struct Period {
 
 /// Fits the times that a worker reports between the claim of its run and the receipt of the report.
 ///
-/// A period that is wholly outside of these comes from a clock that is set wrongly: its length is
-/// kept as far as it fits, and it ends with the receipt.
+/// A period that is wholly outside of these comes from a clock that is set wrongly: it begins with
+/// the claim, as runs do, and its length is kept as far as it fits. A late result thus remains older
+/// than a run that was claimed after it.
 pub fn fit(start: Option<Time>, finish: Option<Time>, claim: Time, receipt: Time) -> Period {
     let claim = micros(claim);
     let receipt = micros(receipt).max(claim);
@@ -46,14 +47,14 @@ pub fn fit(start: Option<Time>, finish: Option<Time>, claim: Time, receipt: Time
         && claim - said_start <= MAX_AGE
         && length > active
         && length <= active + MAX_EXCESS;
+    let (start, finish) = if is_replayed {
+        (receipt - length, receipt)
+    } else {
+        (claim, claim + length.min(active))
+    };
     Period {
-        start: receipt
-            - if is_replayed {
-                length
-            } else {
-                length.min(active)
-            },
-        finish: receipt,
+        start,
+        finish,
         is_replayed,
     }
 }
@@ -124,7 +125,7 @@ mod tests {
                 Some(&format!("{day}T00:00:00")),
                 Some(&format!("{day}T00:04:00")),
             );
-            assert_eq!(period, (at("2026-11-26T10:06:00"), receipt()), "{day}");
+            assert_eq!(period, (claim(), at("2026-11-26T10:04:00")), "{day}");
         }
         let year = fitted(Some("1970-01-01T00:00:00"), Some("1971-01-01T00:00:00"));
         assert_eq!(year, (claim(), receipt()));
