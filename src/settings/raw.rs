@@ -276,7 +276,7 @@ pub(super) struct RawS3 {
     pub(super) log_acl: String,
     /// Sets how requests are signed without an access key here: `"default"` (with the key in
     /// `AWS_ACCESS_KEY_ID` and its like, else with that of `AWS_PROFILE` in the shared files below
-    /// `~/.aws`), `"metadata"` (with the key that the machine's metadata address hands out) or
+    /// `~/.aws`), `"metadata"` (with the key that the machine's metadata address provides) or
     /// `"anonymous"` (not at all). Default: `"default"`.
     pub(super) credentials: String,
     /// Sets the id of the access key. Default: none, see `credentials`. Example:

@@ -107,7 +107,7 @@ pub enum S3Credentials {
     },
     /// With the key that the environment or the shared files have.
     Default,
-    /// With the key that the metadata service of the host hands out.
+    /// With the key that the metadata service of the host provides.
     Metadata,
 }
 

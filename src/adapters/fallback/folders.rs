@@ -57,6 +57,8 @@ impl Odd {
 pub(super) struct Found<T> {
     pub(super) good: Vec<T>,
     pub(super) odd: Vec<Odd>,
+    /// Folders of runs' folders with nothing in them: a process that was killed left them.
+    pub(super) empty: Vec<PathBuf>,
 }
 
 impl<T> Default for Found<T> {
@@ -64,6 +66,7 @@ impl<T> Default for Found<T> {
         Self {
             good: vec![],
             odd: vec![],
+            empty: vec![],
         }
     }
 }
@@ -115,6 +118,9 @@ pub(super) fn below(base: &Path, levels: u32) -> io::Result<Found<PathBuf>> {
             found.odd.push(Odd::new(&entry.path(), "not a folder"));
         } else if levels > 1 {
             let inner = below(&entry.path(), levels - 1)?;
+            if inner.good.is_empty() && inner.odd.is_empty() {
+                found.empty.push(entry.path());
+            }
             found.good.extend(inner.good);
             found.odd.extend(inner.odd);
         } else {
@@ -141,7 +147,7 @@ pub(super) fn oldest_first(folders: &mut [PathBuf]) {
 pub(super) struct Spooled {
     pub(super) path: PathBuf,
     pub(super) size: u64,
-    /// Tells this file from one that has taken its name since.
+    /// Distinguishes this file from one that has taken its name since.
     identity: (u64, u64, i64, i64),
 }
 
@@ -178,7 +184,7 @@ pub(super) fn files_in(folder: &Path) -> io::Result<Found<Spooled>> {
     for entry in entries {
         let path = entry.path();
         let file = Spooled::of(&path).and_then(|file| {
-            // Opening it does not show whether the disk can read it.
+            // To open it does not show whether the disk can read it.
             File::open(&path)?.take(1).read_to_end(&mut vec![])?;
             Ok(file)
         });

@@ -205,7 +205,11 @@ impl SpooledLogs {
             Ok(plain) => plain,
             Err(NotPlain::Odd(error)) => {
                 let odd = vec![Odd::new(&file.path, error)];
-                self.good(Found::<()> { good: vec![], odd }).await;
+                let found = Found::<()> {
+                    odd,
+                    ..Found::default()
+                };
+                self.good(found).await;
                 return Ok(());
             }
             Err(NotPlain::Disk(error)) => {
@@ -241,6 +245,14 @@ impl SpooledFiles for SpooledLogs {
         // Every run of such a codebase names it.
         odd.dedup();
         found.odd.extend(odd);
+        if !found.empty.is_empty() {
+            let _exclusive = self.remove_lock.write().await;
+            // This fails when something is in it by now.
+            found
+                .empty
+                .iter()
+                .for_each(|folder| drop(std::fs::remove_dir(folder)));
+        }
         let mut folders = self.good(found).await;
         folders::oldest_first(&mut folders);
         Ok(folders)

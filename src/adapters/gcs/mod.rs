@@ -73,7 +73,14 @@ impl Middleware for Observer {
         extensions: &mut http::Extensions,
         next: Next<'_>,
     ) -> reqwest_middleware::Result<reqwest::Response> {
-        let response = next.run(request, extensions).await?;
+        let response = next.run(request, extensions).await;
+        if response
+            .as_ref()
+            .is_err_and(reqwest_middleware::Error::is_connect)
+        {
+            Attempt::current().unreached();
+        }
+        let response = response?;
         let retry_after = response
             .headers()
             .get(reqwest::header::RETRY_AFTER)

@@ -19,7 +19,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicU16, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -42,6 +42,9 @@ const MAX_BUFFERED: u64 = 8 << 20;
 const MIN_RATE: u64 = 256 << 10;
 /// How often a request is sent before it fails.
 const MAX_ATTEMPTS: usize = 5;
+/// How often a bucket is sent a request that it does not even accept a connection for: it is likely
+/// to be away for longer, and the backup directory can take the files at once.
+const MAX_CONNECT_ATTEMPTS: usize = 3;
 /// The delay before the second attempt; later ones grow, each with jitter.
 const MIN_BACKOFF: Duration = Duration::from_millis(100);
 /// The longest delay between two attempts, unless the bucket asks for a longer one.
@@ -69,6 +72,8 @@ pub struct Attempt {
     sent: AtomicU64,
     /// The status of the last response; 0 while there is none.
     status: AtomicU16,
+    /// Whether there was no connection.
+    unreached: AtomicBool,
     /// The seconds that the bucket asks to wait, plus one; 0 when it asks for none.
     retry_after: AtomicU64,
 }
@@ -88,6 +93,11 @@ impl Attempt {
     /// Notes that a part of the response has arrived.
     pub fn received(&self) {
         self.moved.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Notes that no connection could be made.
+    pub fn unreached(&self) {
+        self.unreached.store(true, Ordering::Relaxed);
     }
 
     /// Notes the head of the response.
@@ -113,8 +123,8 @@ impl Attempt {
                 continue;
             }
             let buffered = self.sent.load(Ordering::Relaxed).min(MAX_BUFFERED);
-            let patience = STALL_TIMEOUT + Duration::from_millis(buffered * 1000 / MIN_RATE);
-            if last.1.elapsed() >= patience {
+            let limit = STALL_TIMEOUT + Duration::from_millis(buffered * 1000 / MIN_RATE);
+            if last.1.elapsed() >= limit {
                 return;
             }
         }
@@ -148,6 +158,8 @@ pub struct Failure {
     pub fault: Fault,
     /// Whether another attempt may succeed soon.
     transient: bool,
+    /// Whether there was no connection.
+    unreached: bool,
     /// How long the bucket asks to wait.
     retry_after: Option<Duration>,
 }
@@ -169,6 +181,7 @@ impl Failure {
             status,
             fault,
             transient,
+            unreached: attempt.unreached.load(Ordering::Relaxed),
             retry_after: retry_after.map(Duration::from_secs),
         }
     }
@@ -180,6 +193,7 @@ impl Failure {
             fault: Fault::unavailable(action, format!("nothing moved for {seconds} s or more")),
             // Another attempt would take as long; callers wait.
             transient: false,
+            unreached: false,
             retry_after: None,
         }
     }
@@ -231,7 +245,9 @@ where
         .with_jitter()
         .build();
     let mut first_failure = None;
+    let mut attempts = 0;
     loop {
+        attempts += 1;
         let failure = match once(action, request()).await {
             Ok(done) => return Ok(done),
             Err(failure) => failure,
@@ -240,6 +256,7 @@ where
         // may be sent again, too.
         let since: Instant = *first_failure.get_or_insert_with(Instant::now);
         match failure.delay(&mut delays) {
+            _ if failure.unreached && attempts >= MAX_CONNECT_ATTEMPTS => return Err(failure),
             Some(delay) if since.elapsed() + delay <= RETRY_TIMEOUT => {
                 tracing::debug!(
                     error = &failure.fault as &dyn Error,

@@ -1,5 +1,5 @@
 //! Finds the key that signs requests, as the usual clients of S3 do: in the environment, then in
-//! the shared files. Nothing asks the link-local address that hands out keys on some hosts, unless
+//! the shared files. Nothing asks the link-local address that provides keys on some hosts, unless
 //! the settings say so.
 
 use crate::ports::Fault;
@@ -32,7 +32,7 @@ pub enum S3Credentials {
     },
     /// With the key that the environment or the shared files have.
     Default,
-    /// With the key that the metadata service of the host or container hands out.
+    /// With the key that the metadata service of the host or container provides.
     Metadata,
 }
 

@@ -103,7 +103,7 @@ impl OpenUpload {
                 self.completed = true;
                 Ok(())
             }
-            // An attempt whose response was lost may have completed it: a look will tell.
+            // An attempt whose response was lost may have completed it: a look will show.
             Err(Failure {
                 status: Some(404),
                 fault,

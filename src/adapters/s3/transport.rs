@@ -65,8 +65,11 @@ impl HttpService for CountingClient {
                 frame
             }))
         });
-        let response: http::Response<reqwest::Body> =
-            self.0.execute(request).await.map_err(failed)?.into();
+        let response = self.0.execute(request).await;
+        if response.as_ref().is_err_and(reqwest::Error::is_connect) {
+            attempt.unreached();
+        }
+        let response: http::Response<reqwest::Body> = response.map_err(failed)?.into();
         let (parts, body) = response.into_parts();
         let retry_after = parts
             .headers

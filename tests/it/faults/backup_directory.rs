@@ -57,6 +57,7 @@ async fn spool_odd_entries(home: &Path) {
     fs::write(home.join("secret"), "s").unwrap();
     symlink(home.join("secret"), backup.join("artifacts/r1/link")).unwrap();
     fs::write(backup.join("artifacts/file"), "f").unwrap();
+    fs::create_dir(backup.join("logs/bb")).unwrap();
     let cut = fs::read(backup.join("logs/aa/r1/w.log.gz")).unwrap();
     fs::write(backup.join("logs/aa/r1/w.log.gz"), &cut[..cut.len() / 2]).unwrap();
     fs::create_dir_all(backup.join("logs/not a codebase/r3")).unwrap();
@@ -102,6 +103,18 @@ async fn odd_entries_are_set_aside_and_all_others_are_moved() {
         let path = backup.join("set-aside").join(aside);
         assert!(fs::symlink_metadata(path).is_ok(), "{aside}");
     }
+    assert_eq!(
+        fs::read_dir(backup.join("logs"))
+            .unwrap()
+            .filter(|e| !e
+                .as_ref()
+                .unwrap()
+                .file_name()
+                .to_string_lossy()
+                .starts_with('.'))
+            .count(),
+        0
+    );
     let text = metrics.text(&BTreeMap::new(), &BTreeMap::new()).unwrap();
     for line in [
         "janitor_runner_backup_set_aside{store=\"artifacts\"} 3",

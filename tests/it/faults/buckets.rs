@@ -361,9 +361,9 @@ async fn run_whose_bucket_forbids_writes_is_stored_as_failed() {
     let files: [(&str, &[u8]); 2] = [("out.bin", b"o"), ("w.log", b"w")];
     let (status, body) = server.finish(&run, &report, &files).await;
     assert_eq!(status, 201, "{body}");
-    let (_, stored) = server.get(&format!("/runs/{run}")).await;
-    assert_eq!(stored["code"], "artifact-upload-failed", "{stored}");
-    assert_eq!(stored["logfilenames"], json!([]), "{stored}");
+    assert_eq!(body["result"]["code"], "artifact-upload-failed", "{body}");
+    assert_eq!(body["artifacts"], json!([]), "{body}");
+    assert_eq!(body["logs"], json!([]), "{body}");
     let (status, text) = server.get("/ready").await;
     assert_eq!(status, 503, "{text}");
     let (_, metrics) = server.get("/metrics").await;
