@@ -141,83 +141,87 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// Branch URLs, with the URL and the branch that they name.
+    const SPLIT: &[(&str, &str, Option<&str>)] = &[
+        ("https://h/x.git", "https://h/x.git", None),
+        (
+            "https://h/x.git,branch=main",
+            "https://h/x.git",
+            Some("main"),
+        ),
+        (
+            "https://h/x.git,branch=main/",
+            "https://h/x.git",
+            Some("main"),
+        ),
+        (
+            "https://h/x.git,branch=dev/x",
+            "https://h/x.git",
+            Some("dev/x"),
+        ),
+        (
+            "https://h/x.git,branch=a%2Cb",
+            "https://h/x.git",
+            Some("a,b"),
+        ),
+        (
+            "https://h/x.git,branch=100%",
+            "https://h/x.git",
+            Some("100%"),
+        ),
+        ("https://h/x.git,branch=%+1", "https://h/x.git", Some("%+1")),
+        ("https://h/x.git,branch=", "https://h/x.git", None),
+        (
+            "https://h/x,ref=refs%2Fheads%2Fdev",
+            "https://h/x",
+            Some("dev"),
+        ),
+        ("https://h/x,ref=refs/heads/dev", "https://h/x", Some("dev")),
+        (
+            "https://h/x,ref=refs%2Ftags%2Fv1",
+            "https://h/x",
+            Some("v1"),
+        ),
+        (
+            "https://h/x,ref=refs%2Fmr%2F1",
+            "https://h/x",
+            Some("refs/mr/1"),
+        ),
+        ("https://h/x,a=1,branch=b,c=2", "https://h/x", Some("b")),
+        (
+            "https://h/x,branch=b,ref=refs%2Ftags%2Fv1",
+            "https://h/x",
+            Some("b"),
+        ),
+        ("https://h/x,depth=1", "https://h/x", None),
+        ("https://h/a,b/x.git", "https://h/a,b/x.git", None),
+        ("https://h/a,b=c/x", "https://h/a,b=c/x", None),
+        (
+            "https://h/a,branch=c/x.git",
+            "https://h/a,branch=c/x.git",
+            None,
+        ),
+        (
+            "https://h/a,branch=c/x,branch=d",
+            "https://h/a,branch=c/x",
+            Some("d"),
+        ),
+        ("https://h/lib,x", "https://h/lib,x", None),
+        (
+            "https://h/lib,x,branch=dev/y",
+            "https://h/lib,x",
+            Some("dev/y"),
+        ),
+        ("git@h:x.git,branch=b", "git@h:x.git", Some("b")),
+        ("https://h/x/", "https://h/x/", None),
+    ];
+
     #[test]
     fn parameters_belong_to_the_last_segment() {
-        for (branch_url, url, branch) in [
-            ("https://h/x.git", "https://h/x.git", None),
-            (
-                "https://h/x.git,branch=main",
-                "https://h/x.git",
-                Some("main"),
-            ),
-            (
-                "https://h/x.git,branch=main/",
-                "https://h/x.git",
-                Some("main"),
-            ),
-            (
-                "https://h/x.git,branch=dev/x",
-                "https://h/x.git",
-                Some("dev/x"),
-            ),
-            (
-                "https://h/x.git,branch=a%2Cb",
-                "https://h/x.git",
-                Some("a,b"),
-            ),
-            (
-                "https://h/x.git,branch=100%",
-                "https://h/x.git",
-                Some("100%"),
-            ),
-            ("https://h/x.git,branch=%+1", "https://h/x.git", Some("%+1")),
-            ("https://h/x.git,branch=", "https://h/x.git", None),
-            (
-                "https://h/x,ref=refs%2Fheads%2Fdev",
-                "https://h/x",
-                Some("dev"),
-            ),
-            ("https://h/x,ref=refs/heads/dev", "https://h/x", Some("dev")),
-            (
-                "https://h/x,ref=refs%2Ftags%2Fv1",
-                "https://h/x",
-                Some("v1"),
-            ),
-            (
-                "https://h/x,ref=refs%2Fmr%2F1",
-                "https://h/x",
-                Some("refs/mr/1"),
-            ),
-            ("https://h/x,a=1,branch=b,c=2", "https://h/x", Some("b")),
-            (
-                "https://h/x,branch=b,ref=refs%2Ftags%2Fv1",
-                "https://h/x",
-                Some("b"),
-            ),
-            ("https://h/x,depth=1", "https://h/x", None),
-            ("https://h/a,b/x.git", "https://h/a,b/x.git", None),
-            ("https://h/a,b=c/x", "https://h/a,b=c/x", None),
-            (
-                "https://h/a,branch=c/x.git",
-                "https://h/a,branch=c/x.git",
-                None,
-            ),
-            (
-                "https://h/a,branch=c/x,branch=d",
-                "https://h/a,branch=c/x",
-                Some("d"),
-            ),
-            ("https://h/lib,x", "https://h/lib,x", None),
-            (
-                "https://h/lib,x,branch=dev/y",
-                "https://h/lib,x",
-                Some("dev/y"),
-            ),
-            ("git@h:x.git,branch=b", "git@h:x.git", Some("b")),
-            ("https://h/x/", "https://h/x/", None),
-        ] {
+        for (branch_url, url, branch) in SPLIT {
             let split = split_branch_url(branch_url).unwrap();
-            assert_eq!(split, (url.into(), branch.map(Into::into)), "{branch_url}");
+            assert_eq!(split.0, *url, "{branch_url}");
+            assert_eq!(split.1.as_deref(), *branch, "{branch_url}");
         }
         assert!(split_branch_url("https://h/x,branch=%ff").is_err());
     }

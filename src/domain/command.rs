@@ -266,7 +266,7 @@ mod tests {
         ) {
             let mut command = String::new();
             for (index, value) in values.iter().enumerate() {
-                command += &format!("A{index}={value}{between}");
+                command += &["A", &index.to_string(), "=", value, between].concat();
             }
             command += rest;
             let (environment, left) = split_environment(&command).unwrap();

@@ -157,7 +157,9 @@ line"; echo 3 > "$(printf 'latin\351')"; echo 4 > '{long}.deb'; echo 5 > worker.
         );
     }
     let cut = names.iter().find(|name| name.starts_with("yyy")).unwrap();
-    assert!(cut.len() <= 200 && cut.ends_with(".deb"), "{cut}");
+    assert!(cut.len() <= 200, "{cut}");
+    let extension = std::path::Path::new(cut).extension();
+    assert_eq!(extension.unwrap(), "deb", "{cut}");
     let logs = run["logfilenames"].as_array().unwrap();
     assert!(logs.contains(&json!("artifact-worker.log")), "{logs:?}");
     assert!(fixture.log(&run).await.contains("latin%E9"));

@@ -356,7 +356,7 @@ fn gcs(state: &mut State, asked: &Asked, content: Vec<u8>) -> Plain {
 
 fn open_uploads(state: &State, asked: &Asked) -> String {
     let prefix = asked.query.get("prefix").cloned().unwrap_or_default();
-    let open: String = state
+    let open: Vec<String> = state
         .uploads
         .iter()
         .filter(|(_, upload)| upload.key.starts_with(&prefix))
@@ -365,6 +365,7 @@ fn open_uploads(state: &State, asked: &Asked) -> String {
             format!("<Upload><Key>{key}</Key><UploadId>{id}</UploadId></Upload>")
         })
         .collect();
+    let open = open.concat();
     format!("<ListMultipartUploadsResult>{open}</ListMultipartUploadsResult>")
 }
 
