@@ -161,6 +161,11 @@ impl Assigner {
     /// [`ServiceError::Fault`] when a store fails.
     async fn end_lost_runs(&self, claimant: &Claimant) -> Result<(), ServiceError> {
         for run in self.active_runs.held_by(claimant).await? {
+            // A lease ends by itself soon. A worker that never received its assignment, because
+            // the runner was killed, would have a failure counted otherwise.
+            if run.lease_until.is_some() {
+                continue;
+            }
             tracing::info!(run.id = %run.id, "ending a run whose worker asks for another");
             let why = "its worker asked for another run".to_owned();
             // Only if nothing was heard of it since: two requests of one worker may overlap.
