@@ -1,6 +1,6 @@
 //! Aborts uploads, also those whose ids are not known, since the response that had them was lost.
 
-use crate::adapters::objects::attempt::{Rejection, with_retries};
+use crate::adapters::objects::attempt::{Failure, Rejection, with_retries};
 use futures::StreamExt;
 use object_store::{
     MultipartId,
@@ -11,11 +11,34 @@ use object_store::{
 };
 use reqwest::Method;
 use std::{io, sync::Arc, time::Duration};
+use tokio::time::sleep;
 
+/// The delays between the rounds of attempts to abort an upload, before it is left open.
+const ROUND_DELAYS: [Duration; 4] = [
+    Duration::from_secs(1),
+    Duration::from_secs(5),
+    Duration::from_secs(30),
+    Duration::from_secs(120),
+];
 /// How long the request may be under way.
 const VALID: Duration = Duration::from_secs(60);
 /// The most bytes of the list that are read; it has 1000 uploads at most.
 const MAX_LIST_SIZE: usize = 2 << 20;
+
+/// Makes a request again after growing delays, whatever its failure: nobody waits for it, and a
+/// bucket that refuses for a while would charge for the parts without end.
+async fn in_rounds<T, F>(action: &'static str, mut request: impl FnMut() -> F) -> Result<T, Failure>
+where
+    F: Future<Output = Result<T, Rejection>>,
+{
+    for delay in ROUND_DELAYS {
+        if let Ok(done) = with_retries(action, &mut request).await {
+            return Ok(done);
+        }
+        sleep(delay).await;
+    }
+    with_retries(action, &mut request).await
+}
 
 fn rejection(error: impl std::error::Error + Send + Sync + 'static) -> Rejection {
     Rejection {
@@ -26,16 +49,15 @@ fn rejection(error: impl std::error::Error + Send + Sync + 'static) -> Rejection
 
 /// Aborts an upload; a failure is logged.
 pub(super) async fn abort(store: &AmazonS3, path: &Path, id: &MultipartId) {
-    let aborted = with_retries("abort an upload", || async {
-        store
-            .abort_multipart(path, id)
-            .await
-            .map_err(super::rejection)
+    let aborted = in_rounds("abort an upload", || async {
+        match store.abort_multipart(path, id).await {
+            // It is gone, which is what we want.
+            Err(object_store::Error::NotFound { .. }) => Ok(()),
+            aborted => aborted.map_err(super::rejection),
+        }
     });
     match aborted.await {
         Ok(()) => {}
-        // It is gone, which is what we want.
-        Err(failure) if failure.status == Some(404) => {}
         Err(failure) => tracing::warn!(
             object = %path,
             upload = id,
@@ -108,7 +130,7 @@ pub(super) fn abort_lost(
     known: Option<MultipartId>,
 ) {
     tokio::spawn(async move {
-        let listed = with_retries("list open uploads", || open_uploads(&http, &store, &path));
+        let listed = in_rounds("list open uploads", || open_uploads(&http, &store, &path));
         match listed.await {
             Ok(ids) => {
                 for id in ids.iter().filter(|id| known.as_ref() != Some(*id)) {

@@ -268,6 +268,18 @@ async fn upload_that_does_not_complete_is_aborted() {
             uploads_are_closed(&bucket).await;
         }
     }
+    // Aborting is refused, too, for a while.
+    let mut refusals = 2;
+    bucket.decide(move |asked| match asked.method.as_str() {
+        "PUT" => Mood::Status(403),
+        "DELETE" if refusals > 0 => {
+            refusals -= 1;
+            Mood::Status(403)
+        }
+        _ => Mood::Normal,
+    });
+    assert!(objects.put("o", &content, 20 << 20).await.is_err());
+    uploads_are_closed(&bucket).await;
     // Nobody waits for it any more.
     fails("PUT", "partNumber", Mood::Crawl(1 << 20));
     let dropped = tokio::time::timeout(
@@ -291,7 +303,7 @@ async fn upload_that_does_not_complete_is_aborted() {
         assert_eq!(stored.is_ok(), times == 1);
         uploads_are_closed(&bucket).await;
     }
-    assert_eq!(bucket.begun_uploads(), 6 + 1 + 2 + 5);
+    assert_eq!(bucket.begun_uploads(), 6 + 1 + 1 + 2 + 5);
     assert_eq!(bucket.objects()["o"].len(), 20 << 20);
 }
 
