@@ -9,7 +9,7 @@ pub(super) struct Remote {
     login: Option<(String, String)>,
 }
 
-/// Returns git's request for a user and password, from variables that only git's own processes
+/// Responds to git's request for a user and password, from variables that only git's own processes
 /// get.
 const CREDENTIAL_HELPER: &str = "!f() { test \"$1\" = get && printf 'username=%s\\npassword=%s\\n' \
      \"$JANITOR_GIT_USER\" \"$JANITOR_GIT_PASSWORD\"; }; f";
