@@ -70,6 +70,7 @@ const OUTPUTS: [&str; 12] = [
     "head -c 2000000 /dev/urandom; rm -f \"$OUTPUT_DIRECTORY/../logs/worker.log\"",
     "rm -rf .git",
 ];
+/// How a codemod ends. What a worker leaves that is killed itself ends within a minute.
 const ENDS: [&str; 8] = [
     "",
     "",
@@ -77,8 +78,8 @@ const ENDS: [&str; 8] = [
     "exit 77",
     "kill -9 $$",
     "sleep 1",
-    "setsid sleep 4321 & sleep 0.3",
-    "(setsid sh -c 'sleep 4322; sleep 4322' &) ; sleep 0.1",
+    "setsid sleep 31 & sleep 0.3",
+    "(setsid sh -c 'sleep 32; sleep 32' &) ; sleep 0.1",
 ];
 /// What happens to the worker or the server while a life goes on.
 const EVENTS: [&str; 8] = [
