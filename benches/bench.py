@@ -10,9 +10,12 @@ Start time and idle memory on an empty store; then N items queued over HTTP, cyc
 cycle.lua; an upload of 10,000 candidates in one request; a 1 GiB upload and the memory that it takes.
 Everything runs on this machine, the client too: compare figures of one run, not of different machines.
 """
-import argparse, contextlib, http.client, json, os, pathlib, re, shutil, socket, subprocess, tempfile, time
+import argparse, contextlib, http.client, json, os, pathlib, re, shutil, subprocess, sys, tempfile, time
 
 HERE = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent / "tests"))
+from servers import free_port
+
 SETTINGS = """
 [publish_policies]
 default-policy = [{ role = "main", mode = "propose" }]
@@ -22,12 +25,6 @@ command = "true"
 default_empty = true
 generic_build = {}
 """
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 class Database:

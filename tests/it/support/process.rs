@@ -5,21 +5,35 @@ use std::{
     net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::Mutex,
     time::{Duration, Instant},
 };
 
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_janitor-runner");
 
+const TEST_PORTS: std::ops::Range<u16> = 20_000..28_000;
+
 pub fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
+/// A port that nobody listens on, and that no other test gets while this process runs: the lock of a
+/// file named after it is held until then. The ports lie below those that the kernel gives to
+/// connections, so that none of these takes it meanwhile. `tests/servers.py` has the same rule.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
+    static HELD: Mutex<Vec<std::fs::File>> = Mutex::new(Vec::new());
+    let locks = std::env::temp_dir().join("janitor-test-ports");
+    std::fs::create_dir_all(&locks).unwrap();
+    let random = uuid::Uuid::new_v4().as_fields().0 % u32::from(TEST_PORTS.end - TEST_PORTS.start);
+    let first = TEST_PORTS.start + u16::try_from(random).unwrap();
+    for port in (first..TEST_PORTS.end).chain(TEST_PORTS.start..first) {
+        let lock = std::fs::File::create(locks.join(port.to_string())).unwrap();
+        if lock.try_lock().is_ok() && TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            HELD.lock().unwrap().push(lock);
+            return port;
+        }
+    }
+    panic!("no port of {TEST_PORTS:?} is free");
 }
 
 /// A client with the settings of the bundled worker.
