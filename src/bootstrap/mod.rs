@@ -94,7 +94,9 @@ pub async fn start(settings: &Settings) -> anyhow::Result<Running> {
     );
     let servers = std::iter::once((admin, http::admin(app.clone())))
         .chain(public.map(|public| (public, http::public(app))))
-        .map(|(listener, router)| tokio::spawn(http::serve(listener, router, ending.clone())))
+        .map(|(listener, router)| {
+            tokio::spawn(http::serve(listener, router, tasks.clone(), ending.clone()))
+        })
         .collect();
     Ok(Running {
         admin: addresses.0,

@@ -100,6 +100,8 @@ pub fn conclude(active: &ActiveRun, mut report: Report, files: &UploadedFiles, n
     report.problems.extend(outcome.problem);
     let base = Run::empty(active, report.code.clone(), now);
     let notes = notes_of(&report, files);
+    // Without a build, no artifact is kept anyway.
+    let lost_artifacts = report.target.is_some() && !files.left_out.is_empty();
     let mut run = Run {
         description: report.description,
         context: report.context,
@@ -128,7 +130,7 @@ pub fn conclude(active: &ActiveRun, mut report: Report, files: &UploadedFiles, n
     run = with_times(run, said, report.said_times, active.start_time, now);
     if let Some(why) = outcome.unsupported {
         run = failed(run, UNSUPPORTED_BUILD_TARGET, why);
-    } else if !files.left_out.is_empty() && !run.code.is_failure() {
+    } else if lost_artifacts && !run.code.is_failure() {
         run = failed(run, ARTIFACT_INVALID, sentence(&files.left_out));
     }
     if run.code.is_failure() && run.failure_details.is_none() && active.cancel.is_some() {
@@ -391,6 +393,8 @@ pub(crate) mod tests {
         let failed = concluded(&json!({"code": "failed"}), &files);
         assert_eq!(failed.code.as_str(), "failed");
         assert!(failed.failure_details.unwrap()["report_notes"][0].is_string());
+        let nothing = concluded(&json!({"code": "nothing-to-do"}), &files);
+        assert_eq!(nothing.code.as_str(), "nothing-to-do");
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod active_runs;
 mod caller;
 mod catalog;
 mod describe;
+mod detached;
 mod error;
 mod extract;
 mod health;

@@ -1,16 +1,16 @@
 //! Connections. Thousands of workers may wait, so that a waiting connection must be small: HTTP/1
 //! without the parts that other versions and upgrades would need, which are a third of its memory.
 
+use super::detached::Detached;
 use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     server::graceful::GracefulShutdown,
-    service::TowerToHyperService,
 };
 use std::{io, time::Duration};
 use tokio::net::{TcpListener, TcpStream};
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// The delay after a failure to accept connections, for want of file descriptors for example.
 const RETRY_DELAY: Duration = Duration::from_millis(100);
@@ -43,9 +43,14 @@ async fn accept(listener: &TcpListener) -> TcpStream {
 }
 
 /// Serves until `end` is cancelled; then accepts no connection any more, and waits until every
-/// request has its response.
-pub async fn serve(listener: TcpListener, router: Router, end: CancellationToken) {
-    let (connections, service) = (GracefulShutdown::new(), TowerToHyperService::new(router));
+/// request has its response. Uploads run on `tasks`, and go on when their clients have left.
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    tasks: TaskTracker,
+    end: CancellationToken,
+) {
+    let (connections, service) = (GracefulShutdown::new(), Detached::new(router, tasks));
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(None);
     loop {
