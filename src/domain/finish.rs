@@ -11,7 +11,7 @@ use super::{
     publish::PublishStatus,
     report::Report,
     run::{ReportFacts, ResultCode, Run, WORKER_INVALID_RESULT},
-    termination::{Termination, TerminationReason},
+    termination::{Abandonment, Termination, TerminationReason},
     time::{Time, iso, micros},
     uploaded::resolve_target,
     worker_clock,
@@ -84,10 +84,12 @@ pub fn end(run: &ActiveRun, code: &str, description: String, transient: bool, no
 
 /// Returns the run of a worker that vanished: a failure that a repeat may cure, and that a late
 /// result may replace.
-pub fn vanished(run: &ActiveRun, code: &str, description: String, now: Time) -> Run {
+pub fn vanished(run: &ActiveRun, how: Abandonment, now: Time) -> Run {
+    let details = Termination::new(run, how.reason, now).details();
     Run {
         given_up: true,
-        ..end(run, code, description, true, now)
+        failure_details: Some(details),
+        ..end(run, how.code, how.description, true, now)
     }
 }
 

@@ -26,7 +26,10 @@ use crate::{
     services::CoordinatorConfig,
 };
 use chrono::TimeDelta;
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 /// The default limit of the delay between two attempts, which grows exponentially.
 const MAX_RETRY_DELAY: TimeDelta = TimeDelta::hours(6);
@@ -85,8 +88,9 @@ fn distribution(raw: RawDistribution) -> Distribution {
 fn campaigns(
     raw: Vec<RawCampaign>,
     distributions: Vec<RawDistribution>,
+    max_durations: &BTreeMap<String, u32>,
 ) -> Result<Campaigns, Invalid> {
-    let campaigns = raw
+    let mut campaigns = raw
         .into_iter()
         .enumerate()
         .map(|(index, raw)| campaign(index, raw))
@@ -100,6 +104,16 @@ fn campaigns(
             "campaign",
             format!("{} is there twice", duplicate.name),
         ));
+    }
+    for (name, minutes) in max_durations {
+        let campaign = campaigns
+            .iter_mut()
+            .find(|campaign| campaign.name.as_str() == name);
+        let campaign = campaign.ok_or_else(|| {
+            let field = format!("watch.max_run_duration_minutes_by_campaign.{name}");
+            Invalid::new(field, "there is no such campaign")
+        })?;
+        campaign.max_run_duration_minutes = Some(*minutes);
     }
     Ok(Campaigns {
         campaigns,
@@ -258,6 +272,7 @@ fn coordinator(raw: &mut Raw) -> Result<CoordinatorConfig, Invalid> {
         campaigns: campaigns(
             std::mem::take(&mut raw.campaign),
             std::mem::take(&mut raw.distribution),
+            &raw.watch.max_run_duration_minutes_by_campaign,
         )?,
         build: BuildSettings {
             dep_server_url: filled(take(&mut raw.dep_server_url)),

@@ -164,6 +164,10 @@ pub(super) struct RawWatch {
     /// Sets how many minutes a run may take, however alive its worker is, before it is ended; 0
     /// means for ever. A campaign may have a limit of its own. Default: `2880`, two days.
     pub(super) max_run_duration_minutes: u32,
+    /// Sets the same for campaigns by their names, those of a `janitor.conf` too. Default: none.
+    /// Example: `{ lintian-fixes = 240 }`.
+    #[serde(default)]
+    pub(super) max_run_duration_minutes_by_campaign: BTreeMap<String, u32>,
 }
 
 /// How requests to workers are made.

@@ -22,6 +22,7 @@ use crate::{
         name::RunId,
         report::{self, Report},
         run::Run,
+        termination::Abandonment,
         time::Time,
     },
     metrics::Metrics,
@@ -287,16 +288,15 @@ impl Finisher {
     #[tracing::instrument(
         name = "services.finish.abandon",
         skip_all,
-        fields(run.id = %active.id, run.code = code)
+        fields(run.id = %active.id, run.code = how.code)
     )]
     pub async fn abandon(
         &self,
         active: &ActiveRun,
-        code: &str,
-        description: String,
+        how: Abandonment,
         unless_seen_after: Option<Time>,
     ) -> Result<Finished, ServiceError> {
-        let run = vanished(active, code, description, self.clock.now());
+        let run = vanished(active, how, self.clock.now());
         let run = self
             .live_log
             .collect(&active.id, &[], async |files| {

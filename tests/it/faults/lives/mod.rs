@@ -24,7 +24,7 @@ use std::{
 
 const ACCOUNTS: [(&str, &str); 2] = [("older", "secret1"), ("newer", "secret2")];
 /// How long a worker goes on trying to upload.
-const PATIENCE: Duration = Duration::from_secs(60);
+const UPLOAD_TIMEOUT: Duration = Duration::from_secs(60);
 /// Larger files are left out.
 const SETTINGS: &str = "[limits]\nupload_file = \"150 KiB\"\n";
 const MAX_FILE: usize = 150 << 10;
@@ -84,7 +84,7 @@ async fn persistently(client: &Client, id: &str, life: &Life) -> Response {
             .await;
         match sent {
             Some(response) if response.0 < 500 => return response,
-            other => assert!(started.elapsed() < PATIENCE, "{other:?}"),
+            other => assert!(started.elapsed() < UPLOAD_TIMEOUT, "{other:?}"),
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
