@@ -102,8 +102,11 @@ pub fn conclude(active: &ActiveRun, mut report: Report, files: &UploadedFiles, n
     report.problems.extend(outcome.problem);
     let base = Run::empty(active, report.code.clone(), now);
     let notes = notes_of(&report, files);
+    let mut lost: Vec<Invalid> = files.refused.clone().into_iter().collect();
     // Without a build, no artifact is kept anyway.
-    let lost_artifacts = report.target.is_some() && !files.left_out.is_empty();
+    if report.target.is_some() {
+        lost.extend(files.left_out.iter().cloned());
+    }
     let mut run = Run {
         description: report.description,
         context: report.context,
@@ -132,8 +135,8 @@ pub fn conclude(active: &ActiveRun, mut report: Report, files: &UploadedFiles, n
     run = with_times(run, said, report.said_times, active.start_time, now);
     if let Some(why) = outcome.unsupported {
         run = failed(run, UNSUPPORTED_BUILD_TARGET, why);
-    } else if lost_artifacts && !run.code.is_failure() {
-        run = failed(run, ARTIFACT_INVALID, sentence(&files.left_out));
+    } else if !lost.is_empty() && !run.code.is_failure() {
+        run = failed(run, ARTIFACT_INVALID, sentence(&lost));
     }
     if run.code.is_failure() && run.failure_details.is_none() && active.cancel.is_some() {
         let killed = Termination::new(active, TerminationReason::Killed, now);
@@ -152,7 +155,8 @@ fn notes_of(report: &Report, files: &UploadedFiles) -> Vec<String> {
         .notes
         .iter()
         .chain(&files.notes)
-        .chain(&files.left_out);
+        .chain(&files.left_out)
+        .chain(&files.refused);
     all.map(ToString::to_string).collect()
 }
 

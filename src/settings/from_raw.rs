@@ -8,7 +8,9 @@ use super::{
     },
     stores,
     validate::{at_least_one, filled},
-    values::{GuardedHttpSettings, LogFormat, PollSettings, RequestLimits, Settings},
+    values::{
+        ConnectionSettings, GuardedHttpSettings, LogFormat, PollSettings, RequestLimits, Settings,
+    },
 };
 use crate::{
     domain::{
@@ -26,6 +28,7 @@ use crate::{
     services::CoordinatorConfig,
 };
 use chrono::TimeDelta;
+use ipnet::IpNet;
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
@@ -182,6 +185,28 @@ fn retry(index: usize, raw: RawRetry) -> Result<RetryRule, Invalid> {
     })
 }
 
+fn networks(field: &str, texts: &[String]) -> Result<Vec<IpNet>, Invalid> {
+    let network = |text: &String| {
+        text.parse().map_err(|_| {
+            let why = format!("{text:?} is not a network such as 10.0.0.0/8");
+            Invalid::new(field, why)
+        })
+    };
+    texts.iter().map(network).collect()
+}
+
+fn connections(
+    limits: &RawLimits,
+    trusted_proxies: &[String],
+) -> Result<ConnectionSettings, Invalid> {
+    let limit = |number: u32| Some(number as usize).filter(|limit| *limit > 0);
+    Ok(ConnectionSettings {
+        total: limit(limits.connections),
+        per_address: limit(limits.connections_per_address),
+        trusted_proxies: networks("trusted_proxies", trusted_proxies)?,
+    })
+}
+
 fn guarded_http(
     raw: &RawBackchannel,
     user_agent: Option<String>,
@@ -189,23 +214,11 @@ fn guarded_http(
     let seconds = |field: &str, number| {
         at_least_one(field, number).map(|seconds| Duration::from_secs(seconds.into()))
     };
-    let network = |text: &String| {
-        text.parse().map_err(|_| {
-            Invalid::new(
-                "backchannel.allowed_networks",
-                format!("{text:?} is not a network such as 10.0.0.0/8"),
-            )
-        })
-    };
     Ok(GuardedHttpSettings {
         timeout: seconds("backchannel.timeout_seconds", raw.timeout_seconds)?,
         log_stall: seconds("backchannel.log_stall_seconds", raw.log_stall_seconds)?,
         log_total: seconds("backchannel.log_total_seconds", raw.log_total_seconds)?,
-        allowed_networks: raw
-            .allowed_networks
-            .iter()
-            .map(network)
-            .collect::<Result<_, _>>()?,
+        allowed_networks: networks("backchannel.allowed_networks", &raw.allowed_networks)?,
         user_agent: user_agent
             .unwrap_or_else(|| concat!("janitor-runner/", env!("CARGO_PKG_VERSION")).to_owned()),
     })
@@ -330,6 +343,7 @@ pub(super) fn settings(mut raw: Raw) -> Result<Settings, Invalid> {
             .map(|(name, branches)| publish_policy(name, branches))
             .collect(),
         limits: request_limits(&raw.limits, &raw.workers),
+        connections: connections(&raw.limits, &raw.trusted_proxies)?,
         log: raw.telemetry.log,
         log_format,
         coordinator,

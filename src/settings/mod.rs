@@ -24,8 +24,9 @@ pub use error::SettingsError;
 pub use schema::schema;
 pub use show::lines;
 pub use values::{
-    FileStore, GcsCredentials, GcsSettings, GuardedHttpSettings, LogFormat, PollSettings,
-    PostgresSettings, RequestLimits, S3Credentials, S3Settings, Settings, StoreChoice,
+    ConnectionSettings, FileStore, GcsCredentials, GcsSettings, GuardedHttpSettings, LogFormat,
+    PollSettings, PostgresSettings, RequestLimits, S3Credentials, S3Settings, Settings,
+    StoreChoice,
 };
 
 use crate::domain::Invalid;

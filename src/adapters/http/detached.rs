@@ -1,27 +1,27 @@
 //! Uploads on tasks of their own: what was sent whole is stored, though its client left right after.
 
-use super::error::ApiError;
+use super::{
+    connections::{Connection, OfRequest},
+    error::ApiError,
+};
 use axum::{
     Router,
+    body::Body,
     extract::Request,
     response::{IntoResponse, Response},
 };
-use futures::future::{BoxFuture, Either};
+use futures::future::BoxFuture;
 use hyper::{body::Incoming, service::Service};
-use hyper_util::service::{TowerToHyperService, TowerToHyperServiceFuture};
-use std::convert::Infallible;
+use hyper_util::service::TowerToHyperService;
+use std::{convert::Infallible, sync::Arc};
 use tokio_util::task::TaskTracker;
 
 /// How the paths that finish runs end, on both listeners.
 const FINISH: [&str; 2] = ["/finish", "/finish-multipart"];
 
 /// A router whose uploads go on when their clients have left.
-///
-/// The server reads the next bytes of a small upload, sees that the client has left and drops the
-/// request before it has polled it even once. So this is not a layer of the router, whose futures
-/// do nothing until they are polled.
 #[derive(Clone)]
-pub struct Detached {
+pub(super) struct Detached {
     router: TowerToHyperService<Router>,
     /// The tasks that the process waits for at its end.
     tasks: TaskTracker,
@@ -29,33 +29,53 @@ pub struct Detached {
 
 impl Detached {
     /// Runs the uploads to a router on these tasks.
-    pub fn new(router: Router, tasks: TaskTracker) -> Self {
+    pub(super) fn new(router: Router, tasks: TaskTracker) -> Self {
         let router = TowerToHyperService::new(router);
         Self { router, tasks }
     }
+
+    /// Returns the service of one connection.
+    pub(super) fn of(&self, connection: Arc<Connection>) -> OfConnection {
+        OfConnection {
+            service: self.clone(),
+            connection,
+        }
+    }
 }
 
-impl Service<Request<Incoming>> for Detached {
+/// The service of one connection, to which its requests belong.
+///
+/// The server reads the next bytes of a small upload, sees that the client has left and drops the
+/// request before it has polled it even once. So this is not a layer of the router, whose futures
+/// do nothing until they are polled.
+pub(super) struct OfConnection {
+    service: Detached,
+    connection: Arc<Connection>,
+}
+
+impl Service<Request<Incoming>> for OfConnection {
     type Response = Response;
     type Error = Infallible;
-    type Future = Either<
-        TowerToHyperServiceFuture<Router, Request<Incoming>>,
-        BoxFuture<'static, Result<Response, Infallible>>,
-    >;
+    type Future = BoxFuture<'static, Result<Response, Infallible>>;
 
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        let busy = self.connection.begin();
+        request.extensions_mut().insert(self.connection.clone());
         let path = request.uri().path();
         let is_upload = FINISH.iter().any(|end| path.ends_with(end));
-        let response = self.router.call(request);
+        let response = self.service.router.call(request);
+        let with_request =
+            |response: Response| response.map(|body| Body::new(OfRequest::new(body, busy)));
         if !is_upload {
-            return Either::Left(response);
+            return Box::pin(async move { response.await.map(with_request) });
         }
-        let task = self.tasks.spawn(response);
-        Either::Right(Box::pin(async move {
-            task.await.unwrap_or_else(|error| {
+        let task = self.service.tasks.spawn(response);
+        Box::pin(async move {
+            let response = task.await.unwrap_or_else(|error| {
                 tracing::error!(error = &error as &dyn std::error::Error, "an upload failed");
                 Ok(ApiError::defect().into_response())
-            })
-        }))
+            });
+            response.map(with_request)
+        })
     }
 }

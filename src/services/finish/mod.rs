@@ -50,6 +50,8 @@ pub struct Upload {
     pub left_out: Vec<Invalid>,
     /// What was changed of the names and contents of the files.
     pub notes: Vec<Invalid>,
+    /// Why the rest of the upload was refused, if it was.
+    pub refused: Option<Invalid>,
 }
 
 impl AsRef<Upload> for Upload {
