@@ -310,13 +310,13 @@ pub(super) struct RawLimits {
     pub(super) upload_memory: Size,
     /// Limits the number of files in an upload. Default: `10000`.
     pub(super) upload_files: u64,
-    /// Sets the seconds without a byte after which an upload, or another body, is given up, at least
+    /// Sets the seconds without a byte after which an upload, or another body, is aborted, at least
     /// 1. Default: `60`.
     pub(super) upload_idle_seconds: u64,
     /// Limits how much is kept of the logs of a run while it is active. Default: `"16 MiB"`.
     pub(super) live_logs: Size,
     /// Limits the connections to the public API; 0 means as many as the process may have files
-    /// open, less those kept back, and at most 16384. Connections without a request make room for
+    /// open, less those kept back, and at most 16384. Connections without a request are closed for
     /// others. Default: `0`.
     pub(super) connections: u32,
     /// Limits the connections of one address that have not logged in; 0 means no limit. Default:

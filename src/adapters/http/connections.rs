@@ -1,4 +1,4 @@
-//! The connections of a listener: how many there may be, and which make room for others.
+//! The connections of a listener: how many there may be, and which are closed for others.
 //!
 //! A connection without a request may be closed at any time. So it is closed when it has waited for
 //! too long, and before that when its place is needed: whoever opens connections and says nothing
@@ -119,8 +119,8 @@ impl State {
 pub(super) struct Connections {
     limits: ConnectionLimits,
     state: Mutex<State>,
-    /// Notified when a connection may have made room.
-    room: Notify,
+    /// Notified when a connection may have freed a place.
+    freed: Notify,
 }
 
 impl Connections {
@@ -128,7 +128,7 @@ impl Connections {
         Arc::new(Self {
             limits,
             state: Mutex::default(),
-            room: Notify::new(),
+            freed: Notify::new(),
         })
     }
 
@@ -136,10 +136,10 @@ impl Connections {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until there is room for a connection, or one without a request that can make room.
-    pub(super) async fn has_room(&self) {
+    /// Waits until there is a place for a connection, or one without a request that can be closed for it.
+    pub(super) async fn has_place(&self) {
         loop {
-            let changed = self.room.notified();
+            let changed = self.freed.notified();
             {
                 let state = self.state();
                 if state.open.len() < self.limits.total || !state.idle.is_empty() {
@@ -150,7 +150,7 @@ impl Connections {
         }
     }
 
-    /// Takes in a connection, for which others without a request make room; `None` when there are
+    /// Takes in a connection, for which others without a request are closed; `None` when there are
     /// too many with one.
     pub(super) fn admit(self: &Arc<Self>, address: IpAddr) -> Option<Arc<Connection>> {
         let is_limited = |limit: &usize| {
@@ -212,7 +212,7 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Waits until the connection has to make room.
+    /// Waits until the connection is closed for another.
     pub(super) async fn closed(&self) {
         self.close.notified().await;
     }
@@ -232,7 +232,7 @@ impl Connection {
 impl Drop for Connection {
     fn drop(&mut self) {
         self.all.state().remove(self.id);
-        self.all.room.notify_one();
+        self.all.freed.notify_one();
     }
 }
 
@@ -243,7 +243,7 @@ impl Drop for Request {
     fn drop(&mut self) {
         let until = Instant::now() + IDLE_TIMEOUT;
         self.0.all.state().set_idle(self.0.id, Some(until));
-        self.0.all.room.notify_one();
+        self.0.all.freed.notify_one();
     }
 }
 
@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn oldest_without_a_request_makes_room() {
+    async fn oldest_without_a_request_is_closed_first() {
         let all = connections(3, 0);
         let open: Vec<_> = (1..4).map(|n| all.admit(there(n)).unwrap()).collect();
         let request = open[0].begin();
@@ -321,12 +321,12 @@ mod tests {
         let requests = [next.begin(), open[2].begin()];
         assert!(all.admit(there(10)).is_none());
         assert!(
-            tokio::time::timeout(Duration::from_millis(1), all.has_room())
+            tokio::time::timeout(Duration::from_millis(1), all.has_place())
                 .await
                 .is_err()
         );
         drop(request);
-        all.has_room().await;
+        all.has_place().await;
         assert!(all.admit(there(10)).is_some());
         assert!(is_closed(&open[0]).await);
         drop(requests);

@@ -81,7 +81,7 @@ pub struct RequestLimits {
     pub upload: u64,
     /// The maximum number of files in an upload.
     pub upload_files: u64,
-    /// Seconds without a byte after which a body is given up.
+    /// Seconds without a byte after which a body is aborted.
     pub upload_idle_seconds: u64,
     /// Milliseconds by which a response to a client is delayed that is refused again at once.
     pub refusal_delay_milliseconds: u64,

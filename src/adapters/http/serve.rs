@@ -44,7 +44,7 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 async fn accept(listener: &TcpListener, connections: &Connections) -> (TcpStream, SocketAddr) {
     loop {
         // Those that come too early wait in the listener's backlog, and none is refused.
-        connections.has_room().await;
+        connections.has_place().await;
         match listener.accept().await {
             Ok(accepted) => return accepted,
             Err(error) if is_of_one_connection(&error) => {}

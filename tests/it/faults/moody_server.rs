@@ -77,6 +77,54 @@ fn stored(objects: &BTreeMap<String, Vec<u8>>, id: &str, name: &str) -> Option<V
     }
 }
 
+/// Every log can be read, wherever it is; returns how many are not in the bucket.
+async fn logs_are_shown(server: &Server, bucket: &FakeBucket, answered: &Answered) -> usize {
+    let objects = bucket.objects();
+    let mut waited = 0;
+    for (id, number) in answered {
+        let [_, log] = files_of(*number);
+        waited += usize::from(stored(&objects, id, "w.log").is_none());
+        let shown = server.request("GET", &format!("/log/{id}/w.log"));
+        let shown = shown.send().await.unwrap();
+        assert!(
+            shown.bytes().await.unwrap() == log.as_slice(),
+            "log of {number}"
+        );
+    }
+    waited
+}
+
+/// Waits until every file is in the bucket, byte for byte.
+async fn everything_arrives(bucket: &FakeBucket, answered: &Answered) {
+    let started = Instant::now();
+    let complete = |objects: &BTreeMap<String, Vec<u8>>| {
+        answered.keys().all(|id| {
+            ["out.bin", "w.log"]
+                .iter()
+                .all(|name| stored(objects, id, name).is_some())
+        })
+    };
+    while !complete(&bucket.objects()) {
+        assert!(
+            started.elapsed() < Duration::from_secs(60),
+            "files still wait"
+        );
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let objects = bucket.objects();
+    for (id, number) in answered {
+        let [artifact, log] = files_of(*number);
+        assert!(
+            stored(&objects, id, "out.bin") == Some(artifact),
+            "artifact of {number}"
+        );
+        assert!(
+            stored(&objects, id, "w.log") == Some(log),
+            "log of {number}"
+        );
+    }
+}
+
 /// 100 runs, or as many as `MOODY_RUNS` says.
 async fn what_a_server_calls_stored_is_stored(kind: Kind) {
     let runs: u64 = std::env::var("MOODY_RUNS").map_or(100, |runs| runs.parse().unwrap());
@@ -100,49 +148,12 @@ async fn what_a_server_calls_stored_is_stored(kind: Kind) {
     assert_eq!(answered.len() as u64, runs);
     // Whatever is not in the bucket yet can be read all the same.
     bucket.always(Mood::Normal);
-    let objects = bucket.objects();
-    let mut waited = 0;
-    for (id, number) in &answered {
-        let [_, log] = files_of(*number);
-        waited += usize::from(stored(&objects, id, "w.log").is_none());
-        let shown = server.request("GET", &format!("/log/{id}/w.log"));
-        let shown = shown.send().await.unwrap();
-        assert!(
-            shown.bytes().await.unwrap() == log.as_slice(),
-            "log of {number}"
-        );
-    }
+    let waited = logs_are_shown(&server, &bucket, &answered).await;
     assert!(waited > 0, "the bucket was not moody enough");
     // The next process moves what waits.
     server.kill();
     server.run().await;
-    let started = Instant::now();
-    let complete = |objects: &BTreeMap<String, Vec<u8>>| {
-        answered.keys().all(|id| {
-            ["out.bin", "w.log"]
-                .iter()
-                .all(|name| stored(objects, id, name).is_some())
-        })
-    };
-    while !complete(&bucket.objects()) {
-        assert!(
-            started.elapsed() < Duration::from_secs(60),
-            "files still wait"
-        );
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    let objects = bucket.objects();
-    for (id, number) in &answered {
-        let [artifact, log] = files_of(*number);
-        assert!(
-            stored(&objects, id, "out.bin") == Some(artifact),
-            "artifact of {number}"
-        );
-        assert!(
-            stored(&objects, id, "w.log") == Some(log),
-            "log of {number}"
-        );
-    }
+    everything_arrives(&bucket, &answered).await;
     assert_eq!(server.get("/ready").await.0, 200);
     println!(
         "{kind:?}: {runs} runs, {} requests, {waited} logs waited",

@@ -102,7 +102,7 @@ async fn without_body(server: &Server, method: &str, path: &str, kind: &str) -> 
 }
 
 #[tokio::test]
-async fn bodies_that_never_arrive_are_given_up() {
+async fn bodies_that_never_arrive_are_aborted() {
     let home = tempfile::tempdir().unwrap();
     let settings = "[limits]\nupload_idle_seconds = 1\n";
     let server = Server::start(home.path(), "memory:", settings).await;

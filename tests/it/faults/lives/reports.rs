@@ -3,6 +3,7 @@
 use super::client::Generation;
 use crate::support::random::Random;
 use chrono::{DateTime, TimeDelta, Utc};
+use janitor_runner::{adapters::clock::SystemClock, ports::Clock};
 use serde_json::{Value, json};
 
 /// A report, and the code under which its run must be stored.
@@ -24,7 +25,7 @@ const CODES: [&str; 6] = [
 
 /// When the worker believes that it began and ended.
 fn period(random: &mut Random) -> (DateTime<Utc>, DateTime<Utc>) {
-    let now = Utc::now();
+    let now = SystemClock.now();
     let day = TimeDelta::days(1);
     match random.below(6) {
         0 => (DateTime::UNIX_EPOCH, now),
