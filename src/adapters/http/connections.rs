@@ -150,7 +150,7 @@ impl Connections {
         }
     }
 
-    /// Takes in a connection, for which others without a request are closed; `None` when there are
+    /// Admits a connection, for which others without a request are closed; `None` when there are
     /// too many with one.
     pub(super) fn admit(self: &Arc<Self>, address: IpAddr) -> Option<Arc<Connection>> {
         let is_limited = |limit: &usize| {
