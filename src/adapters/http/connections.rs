@@ -136,7 +136,8 @@ impl Connections {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until there is a place for a connection, or one without a request that can be closed for it.
+    /// Waits until there is a place for a connection, or another without a request that can be
+    /// closed for it.
     pub(super) async fn has_place(&self) {
         loop {
             let changed = self.freed.notified();

@@ -1,4 +1,5 @@
-//! Uploads on tasks of their own: what was sent whole is stored, though its client left right after.
+//! Uploads on tasks of their own: what was sent whole is stored, though its client left right
+//! after.
 
 use super::{
     connections::{Connection, OfRequest},

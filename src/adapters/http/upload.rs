@@ -105,7 +105,8 @@ impl Receiver<'_> {
         }
     }
 
-    /// Notes what was changed or left out, also in the log: whoever looks for the file finds it.
+    /// Notes what was changed or left out, also in the log: whoever looks for the file finds it. Of
+    /// an upload with thousands of such files, the first are noted.
     fn note(&mut self, name: &str, reason: String) {
         if self.notes.len() < MAX_NOTES {
             tracing::warn!(run.id = %self.run.id, file = name, reason, "a file was not stored as sent");

@@ -4,7 +4,7 @@ use super::bucket_steps::{Stores, files_below, folder, on_both, uploads_are_clos
 use crate::support::{
     fake_bucket::{FakeBucket, Kind, Mood},
     files::{memory_file, read},
-    start,
+    random, start,
 };
 use janitor_runner::{
     adapters::objects::{ObjectArtifacts, ObjectLogs},
@@ -129,7 +129,7 @@ impl Both {
 
 /// 100 runs, or as many as `MOODY_RUNS` says.
 async fn moody_bucket_loses_nothing(kind: Kind) {
-    let runs: u64 = std::env::var("MOODY_RUNS").map_or(100, |runs| runs.parse().unwrap());
+    let runs = random::number("MOODY_RUNS", 100);
     let (bucket, home) = (FakeBucket::start().await, tempfile::tempdir().unwrap());
     let objects = bucket.objects_of(kind).await;
     let both = Arc::new(Both {

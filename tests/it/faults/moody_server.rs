@@ -8,6 +8,7 @@ use super::{
 use crate::support::{
     fake_bucket::{FakeBucket, Kind, Mood, NAME},
     process::Server,
+    random,
 };
 use flate2::read::GzDecoder;
 use serde_json::json;
@@ -127,7 +128,7 @@ async fn everything_arrives(bucket: &FakeBucket, answered: &Answered) {
 
 /// 100 runs, or as many as `MOODY_RUNS` says.
 async fn what_a_server_calls_stored_is_stored(kind: Kind) {
-    let runs: u64 = std::env::var("MOODY_RUNS").map_or(100, |runs| runs.parse().unwrap());
+    let runs = random::number("MOODY_RUNS", 100);
     let (bucket, home) = (FakeBucket::start().await, tempfile::tempdir().unwrap());
     let backup = home.path().join("backup");
     let settings = settings(kind, &bucket, &backup);
