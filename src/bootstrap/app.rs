@@ -2,7 +2,7 @@
 
 use super::{background::Background, ports::Ports};
 use crate::{
-    adapters::http::AppState,
+    adapters::http::{AppState, Uploads},
     metrics::Metrics,
     ports::HealthCheck,
     services::{
@@ -293,6 +293,7 @@ impl Builder {
             config: self.config,
             spool: self.ports.spool,
             request_limits: settings.limits.into(),
+            uploads: Uploads::new(settings.limits.uploads, settings.limits.uploads_of_worker),
         };
         let background = Background {
             status_publisher: shared.status_publisher,

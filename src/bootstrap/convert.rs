@@ -80,6 +80,8 @@ impl From<settings::RequestLimits> for http::RequestLimits {
             json_body: limits.json_body,
             upload_file: limits.upload_file,
             upload: limits.upload,
+            uploads: limits.uploads,
+            uploads_of_worker: limits.uploads_of_worker,
             upload_files: limits.upload_files,
             upload_idle_seconds: limits.upload_idle_seconds,
             refusal_delay_milliseconds: limits.refusal_delay_milliseconds,

@@ -8,7 +8,7 @@ use crate::{
         name::RunId,
         queue::{Bucket, QueueItem},
         schedule::Pair,
-        time::seconds_between,
+        time::{Time, seconds_between},
     },
     ports::{
         ActiveRunStore, Clock, HostBackoffs, QueueStore, RunStore, event_bus::Status,
@@ -17,6 +17,10 @@ use crate::{
 };
 use chrono::TimeDelta;
 use std::{collections::BTreeMap, sync::Arc};
+use tokio::sync::Mutex;
+
+/// For how long figures count as recent.
+const RECENT: TimeDelta = TimeDelta::seconds(5);
 
 /// The position of a pair in the queue, and how long it will wait.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -56,6 +60,8 @@ pub struct Overview {
     runs: Arc<dyn RunStore>,
     clock: Arc<dyn Clock>,
     config: Arc<CoordinatorConfig>,
+    /// The figures that strangers see, with the time at which they were read.
+    recent: Mutex<Option<(Time, QueueFigures)>>,
 }
 
 impl Overview {
@@ -75,6 +81,7 @@ impl Overview {
             runs,
             clock,
             config,
+            recent: Mutex::default(),
         }
     }
 
@@ -145,6 +152,26 @@ impl Overview {
             wait_time: found.wait_time / busy,
             cumulative_wait_time: found.wait_time,
         }))
+    }
+
+    /// Returns the figures of a moment ago. However many ask, the store is read once in that time.
+    ///
+    /// # Errors
+    ///
+    /// When a store fails.
+    #[tracing::instrument(name = "services.overview.recent_figures", skip_all)]
+    pub async fn recent_figures(&self) -> Result<QueueFigures, ServiceError> {
+        // Held while the store is read, so that all others wait for the one that reads it.
+        let mut recent = self.recent.lock().await;
+        let now = self.clock.now();
+        if let Some((read, figures)) = recent.as_ref()
+            && (TimeDelta::zero()..RECENT).contains(&(now - *read))
+        {
+            return Ok(figures.clone());
+        }
+        let figures = self.figures().await?;
+        *recent = Some((now, figures.clone()));
+        Ok(figures)
     }
 
     /// Returns figures about the queue and the runs that were finished lately.

@@ -241,6 +241,8 @@ fn request_limits(raw: &RawLimits, workers: &RawWorkers) -> RequestLimits {
         json_body: raw.json_body.0,
         upload_file: raw.upload_file.0,
         upload: raw.upload.0,
+        uploads: raw.uploads.0,
+        uploads_of_worker: raw.uploads_of_worker.0,
         upload_files: raw.upload_files,
         upload_idle_seconds: raw.upload_idle_seconds.max(1),
         refusal_delay_milliseconds: workers.refusal_delay_milliseconds.into(),

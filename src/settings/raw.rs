@@ -308,6 +308,11 @@ pub(super) struct RawLimits {
     /// Sets how much of each upload is buffered in memory rather than in the spool. Default:
     /// `"64 KiB"`.
     pub(super) upload_memory: Size,
+    /// Limits the size of all uploads that are being received at the same time. Default:
+    /// `"128 GiB"`.
+    pub(super) uploads: Size,
+    /// Limits the same of one worker. Default: `"64 GiB"`.
+    pub(super) uploads_of_worker: Size,
     /// Limits the number of files in an upload. Default: `10000`.
     pub(super) upload_files: u64,
     /// Sets the seconds without a byte after which an upload, or another body, is aborted, at least

@@ -50,6 +50,10 @@ pub struct RequestLimits {
     pub upload_file: u64,
     /// The size of a whole upload in bytes.
     pub upload: u64,
+    /// The size of all uploads that are being received, in bytes.
+    pub uploads: u64,
+    /// The same of one worker.
+    pub uploads_of_worker: u64,
     /// The number of files in an upload.
     pub upload_files: u64,
     /// How long an upload may send nothing, in seconds.

@@ -5,7 +5,7 @@ use super::{
     error::{ApiError, map_not_found},
     extract::{AnyTypeJson, ApiResult, AppPath, AppQuery},
     logs::no_current_run,
-    upload::receive,
+    upload::{drain, receive},
 };
 use crate::{
     adapters::wire::{ActiveRunResponse, AssignmentRequest, AssignmentResponse, FinishResponse},
@@ -21,10 +21,8 @@ use axum::{
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
-use futures::StreamExt;
 use serde::Deserialize;
 use std::{sync::Arc, time::Duration};
-use tokio::time::timeout;
 use utoipa::IntoParams;
 
 fn no_such_run(id: &RunId) -> impl FnOnce(ServiceError) -> ApiError {
@@ -174,22 +172,6 @@ pub async fn kill(
 ) -> ApiResult<ActiveRunResponse> {
     let run = app.logs.kill(&id).await.map_err(no_current_run(&id))?;
     Ok(Json(ActiveRunResponse::new(&run, app.clock.now())))
-}
-
-/// Reads the rest of a body.
-///
-/// A client that is still sending does not read the response before it has sent all: were the
-/// connection closed now, it would see that, and not the response.
-async fn drain(app: &AppState, request: Request) {
-    let mut body = request.into_body().into_data_stream();
-    let mut left = app.request_limits.upload;
-    let idle = app.request_limits.idle();
-    while let Ok(Some(Ok(chunk))) = timeout(idle, body.next()).await {
-        left = left.saturating_sub(chunk.len() as u64);
-        if left == 0 {
-            return;
-        }
-    }
 }
 
 async fn finish_run(

@@ -29,11 +29,13 @@ mod refusals;
 mod runs;
 mod serve;
 mod upload;
+mod uploads;
 mod watchdog;
 mod workers;
 
 pub use connections::ConnectionLimits;
 pub use serve::serve;
+pub use uploads::Uploads;
 
 use crate::{
     adapters::{local::Spool, wire::StatusResponse},
@@ -79,6 +81,10 @@ pub struct RequestLimits {
     pub upload_file: u64,
     /// The maximum size of an upload, in bytes.
     pub upload: u64,
+    /// The maximum size of all uploads that are being received, in bytes.
+    pub uploads: u64,
+    /// The same of one worker.
+    pub uploads_of_worker: u64,
     /// The maximum number of files in an upload.
     pub upload_files: u64,
     /// Seconds without a byte after which a body is aborted.
@@ -142,6 +148,8 @@ pub struct AppState {
     pub spool: Spool,
     /// The limits on what clients may send.
     pub request_limits: RequestLimits,
+    /// The uploads that are being received.
+    pub uploads: Arc<Uploads>,
 }
 
 impl AppState {

@@ -104,7 +104,7 @@ pub async fn stats(State(app): State<Arc<AppState>>) -> ApiResult<QueueStatsResp
 )]
 pub async fn stats_public(State(app): State<Arc<AppState>>) -> ApiResult<QueueStatsResponse> {
     Ok(Json(QueueStatsResponse::new(
-        app.overview.figures().await?,
+        app.overview.recent_figures().await?,
         false,
     )))
 }

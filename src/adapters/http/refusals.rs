@@ -102,6 +102,8 @@ mod tests {
             json_body: 0,
             upload_file: 0,
             upload: 0,
+            uploads: 0,
+            uploads_of_worker: 0,
             upload_files: 0,
             upload_idle_seconds: 0,
             refusal_delay_milliseconds: delay,

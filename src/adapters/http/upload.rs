@@ -7,6 +7,7 @@ use super::{
     AppState,
     error::ApiError,
     multipart::{MultipartError, PartHeaders, Parts},
+    uploads::Receiving,
 };
 use crate::{
     adapters::local::SpoolFolder,
@@ -20,6 +21,7 @@ use crate::{
 };
 use axum::{extract::Request, http::StatusCode};
 use bytes::Bytes;
+use futures::StreamExt;
 use std::{io, sync::Arc, time::Duration};
 use tokio::time::{Instant, timeout};
 
@@ -58,12 +60,29 @@ fn spool_failed(error: io::Error) -> ApiError {
     Fault::unavailable("receive an upload", error).into()
 }
 
+/// Reads what is left of a request that has its response already, up to the limit of an upload.
+///
+/// A client that is still sending does not read the response before it has sent all: were the
+/// connection closed now, it would see that, and not the response.
+pub async fn drain(app: &AppState, request: Request) {
+    let mut body = request.into_body().into_data_stream();
+    let (mut left, idle) = (app.request_limits.upload, app.request_limits.idle());
+    while let Ok(Some(Ok(chunk))) = timeout(idle, body.next()).await {
+        left = left.saturating_sub(chunk.len() as u64);
+        if left == 0 {
+            return;
+        }
+    }
+}
+
 /// An upload that is being received.
 struct Receiver<'a> {
     app: &'a AppState,
     parts: Parts,
     /// The folder of the files that have arrived.
     folder: SpoolFolder,
+    /// That the upload is being received, and how much of it.
+    receiving: Receiving,
     /// The names of the files that have arrived.
     names: FileNames,
     /// The content of `result.json`, once it has arrived.
@@ -130,6 +149,8 @@ impl Receiver<'_> {
         let chunk = timeout(self.idle_timeout(), self.parts.chunk()).await;
         let chunk = chunk.map_err(|_| stalled())?;
         let chunk = chunk.map_err(|error| self.broken(&error))?;
+        let size = chunk.as_ref().map_or(0, Bytes::len);
+        self.receiving.add(size as u64)?;
         self.touch().await;
         Ok(chunk)
     }
@@ -301,6 +322,13 @@ pub async fn receive(
     run: &ActiveRun,
     request: Request,
 ) -> Result<Received, ApiError> {
+    let receiving = match app.uploads.begin(run, app.request_limits.idle()).await {
+        Ok(receiving) => receiving,
+        Err(error) => {
+            drain(app, request).await;
+            return Err(error);
+        }
+    };
     let (head, body) = request.into_parts();
     let parts = Parts::new(&head.headers, body, app.request_limits.upload)
         .map_err(|error| bad_request(format!("not a multipart/form-data upload: {error}")))?;
@@ -308,6 +336,7 @@ pub async fn receive(
         app,
         parts,
         folder: app.spool.folder(),
+        receiving,
         names: FileNames::default(),
         report: None,
         left_out: vec![],
