@@ -293,6 +293,7 @@ impl Builder {
             config: self.config,
             spool: self.ports.spool,
             request_limits: settings.limits.into(),
+            admin_access: settings.into(),
         };
         let background = Background {
             status_publisher: shared.status_publisher,

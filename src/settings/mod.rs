@@ -6,6 +6,7 @@
 //! `from_raw.rs` and `config/default.toml`; then `config/settings.schema.json` is renewed, as its
 //! test says.
 
+mod admin;
 mod defaults;
 mod error;
 mod from_raw;
@@ -20,6 +21,7 @@ mod stores;
 mod validate;
 mod values;
 
+pub use admin::{AdminSettings, AdminToken, ListenAddress};
 pub use error::SettingsError;
 pub use schema::schema;
 pub use show::lines;
@@ -88,6 +90,7 @@ pub fn load(files: &[PathBuf], flags: Flags) -> Result<Loaded, SettingsError> {
     let layers = layers.merge(Env::prefixed(PREFIX).split("__")).merge(flags);
     let raw: Raw = layers.extract().map_err(|e| SettingsError::from(&e))?;
     let settings = from_raw::settings(raw).map_err(|invalid| invalid_value(&layers, &invalid))?;
+    warnings.extend(admin::warnings(&settings));
     Ok(Loaded {
         layers,
         settings,

@@ -298,7 +298,7 @@ fn listen_address_may_be_a_name() {
     let settings = load_text("listen_address = \"runner.internal\"")
         .unwrap()
         .settings;
-    assert_eq!(settings.listen_address, "runner.internal");
+    assert_eq!(settings.listen_address.to_string(), "runner.internal");
     let error = error_of("listen_address = \"\"");
     assert!(error.contains("listen_address"), "{error}");
 }

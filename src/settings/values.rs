@@ -1,6 +1,7 @@
 //! The values that the program works with, checked and in its own types. `bootstrap::convert` makes
 //! an adapter's configuration of each, so that neither settings nor adapters know each other.
 
+use super::admin::{AdminSettings, ListenAddress};
 use crate::{domain::publish::PublishPolicy, services::CoordinatorConfig};
 use ipnet::IpNet;
 use std::{fmt, path::PathBuf, time::Duration};
@@ -201,8 +202,8 @@ pub struct Settings {
     pub spool: PathBuf,
     /// The bytes of each upload that may be buffered in memory.
     pub upload_memory: usize,
-    /// The IP address, or the name of the host, that both APIs listen on.
-    pub listen_address: String,
+    /// Where the public API listens.
+    pub listen_address: ListenAddress,
     /// The port of the admin API.
     pub port: u16,
     /// The port of the public API for workers; none: there is no such API.
@@ -224,4 +225,6 @@ pub struct Settings {
     /// What the use cases depend on. It consists of domain values only; a copy of it in this module
     /// would have the same 10 fields and no other meaning, so the services' own type is used.
     pub coordinator: CoordinatorConfig,
+    /// Where the admin API listens, and who may use it.
+    pub admin: AdminSettings,
 }
