@@ -1,106 +1,15 @@
 //! Where the admin API listens, and who may use it.
 
-use super::{raw::layered, secrets::with_secrets, values::Settings};
-use crate::domain::{Invalid, access::Role};
-use schemars::JsonSchema;
-use serde::Deserialize;
-use std::{collections::BTreeSet, fmt, net::IpAddr, path::PathBuf};
+use super::{
+    raw_admin::{RawAdmin, RawToken},
+    secrets::with_secrets,
+    values::{AdminSettings, AdminToken, ListenAddress, Settings},
+};
+use crate::domain::Invalid;
+use std::collections::BTreeSet;
 
 /// What the hash of a token begins with.
 const HASH_PREFIX: &str = "sha256:";
-
-/// Who may use the admin API.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[schemars(transform = layered)]
-#[serde(deny_unknown_fields)]
-pub(super) struct RawAdmin {
-    /// Lists the names by which the admin API is reached, besides addresses, `localhost`, names of
-    /// one label and those of the machine; `*.` at the start stands for any names below. Requests
-    /// for other names are refused. Default: `[]`. Example: `["janitor.example.com"]`.
-    pub(super) hosts: Vec<String>,
-    /// Allows an admin API without tokens at an address that others can reach. Default: `false`.
-    pub(super) open: bool,
-    /// Lists the tokens; with one, each request to the admin API needs a token. Default: `[]`.
-    #[serde(default)]
-    pub(super) token: Vec<RawToken>,
-}
-
-/// A token of the admin API.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct RawToken {
-    /// Names who has the token, for the audit log. Example: `"anna"`.
-    pub(super) name: String,
-    /// Sets what the token is good for: `viewer` reads, `operator` also changes the queue and runs,
-    /// `admin` also manages workers. Example: `"operator"`.
-    pub(super) role: String,
-    /// Sets the hash of the token, as `janitor-runner token add` prints it. Example:
-    /// `"{file:/etc/janitor-runner/anna.hash}"`.
-    pub(super) secret: String,
-}
-
-/// What an API listens on.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ListenAddress {
-    /// An IP address, or the name of a host.
-    Host(String),
-    /// The Unix socket at this path.
-    Unix(PathBuf),
-}
-
-impl fmt::Display for ListenAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Host(host) => f.write_str(host),
-            Self::Unix(path) => write!(f, "unix:{}", path.display()),
-        }
-    }
-}
-
-impl ListenAddress {
-    /// Returns whether other machines may reach the address, as far as can be said without looking
-    /// a name up.
-    fn is_beyond_this_machine(&self) -> bool {
-        match self {
-            Self::Unix(_) => false,
-            Self::Host(host) => match host.parse::<IpAddr>() {
-                Ok(address) => !address.is_loopback(),
-                Err(_) => host != "localhost",
-            },
-        }
-    }
-}
-
-/// A token of the admin API.
-#[derive(Clone, PartialEq, Eq)]
-pub struct AdminToken {
-    /// The name of who has it.
-    pub name: String,
-    /// What it is good for.
-    pub role: Role,
-    /// Its SHA-256 hash.
-    pub hash: [u8; 32],
-}
-
-/// Leaves the hash out.
-impl fmt::Debug for AdminToken {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "AdminToken({}, {})", self.name, self.role)
-    }
-}
-
-/// Where the admin API listens, and who may use it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AdminSettings {
-    /// Where it listens.
-    pub listen_address: ListenAddress,
-    /// The names by which it is reached, besides those that are allowed anyway.
-    pub hosts: Vec<String>,
-    /// Whether it may be open to other machines without tokens.
-    pub open: bool,
-    /// The tokens.
-    pub tokens: Vec<AdminToken>,
-}
 
 /// Reads an address to listen on.
 ///

@@ -11,8 +11,10 @@ mod defaults;
 mod error;
 mod from_raw;
 mod janitor_conf;
+mod layered;
 mod origin;
 mod raw;
+mod raw_admin;
 mod schema;
 mod secrets;
 mod show;
@@ -21,13 +23,13 @@ mod stores;
 mod validate;
 mod values;
 
-pub use admin::{AdminSettings, AdminToken, ListenAddress};
 pub use error::SettingsError;
 pub use schema::schema;
 pub use show::lines;
 pub use values::{
-    FileStore, GcsCredentials, GcsSettings, GuardedHttpSettings, LogFormat, PollSettings,
-    PostgresSettings, RequestLimits, S3Credentials, S3Settings, Settings, StoreChoice,
+    AdminSettings, AdminToken, FileStore, GcsCredentials, GcsSettings, GuardedHttpSettings,
+    ListenAddress, LogFormat, PollSettings, PostgresSettings, RequestLimits, S3Credentials,
+    S3Settings, Settings, StoreChoice,
 };
 
 use crate::domain::Invalid;

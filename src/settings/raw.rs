@@ -4,16 +4,11 @@
 //! Every table that `config/default.toml` has is `layered`: a file needs to name only the keys that
 //! it changes.
 
-use super::{admin::RawAdmin, size::Size};
+use super::{layered::layered, raw_admin::RawAdmin, size::Size};
 use crate::domain::{publish::PublishMode, retry::Afterwards};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 use std::{collections::BTreeMap, path::PathBuf};
-
-/// Makes all keys of a table optional in the schema: lower layers have those that a file lacks.
-pub(super) fn layered(schema: &mut Schema) {
-    schema.remove("required");
-}
 
 /// The schema of [`PublishMode`], which as a domain type does not know schemas.
 fn publish_mode(_: &mut SchemaGenerator) -> Schema {

@@ -1,10 +1,12 @@
 //! The values that the program works with, checked and in its own types. `bootstrap::convert` makes
 //! an adapter's configuration of each, so that neither settings nor adapters know each other.
 
-use super::admin::{AdminSettings, ListenAddress};
-use crate::{domain::publish::PublishPolicy, services::CoordinatorConfig};
+use crate::{
+    domain::{access::Role, publish::PublishPolicy},
+    services::CoordinatorConfig,
+};
 use ipnet::IpNet;
-use std::{fmt, path::PathBuf, time::Duration};
+use std::{fmt, net::IpAddr, path::PathBuf, time::Duration};
 use url::Url;
 
 /// The format of log lines.
@@ -181,6 +183,69 @@ impl fmt::Display for FileStore {
             Self::S3(settings) => write!(f, "s3://{}", settings.bucket),
         }
     }
+}
+
+/// What an API listens on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ListenAddress {
+    /// An IP address, or the name of a host.
+    Host(String),
+    /// The Unix socket at this path.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Host(host) => f.write_str(host),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+impl ListenAddress {
+    /// Returns whether other machines may reach the address, as far as can be said without looking
+    /// a name up.
+    pub(super) fn is_beyond_this_machine(&self) -> bool {
+        match self {
+            Self::Unix(_) => false,
+            Self::Host(host) => match host.parse::<IpAddr>() {
+                Ok(address) => !address.is_loopback(),
+                Err(_) => host != "localhost",
+            },
+        }
+    }
+}
+
+/// A token of the admin API.
+#[derive(Clone, PartialEq, Eq)]
+pub struct AdminToken {
+    /// The name of who has it.
+    pub name: String,
+    /// What it is good for.
+    pub role: Role,
+    /// Its SHA-256 hash.
+    pub hash: [u8; 32],
+}
+
+/// Leaves the hash out.
+impl fmt::Debug for AdminToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "AdminToken({}, {})", self.name, self.role)
+    }
+}
+
+/// Where the admin API listens, and who may use it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdminSettings {
+    /// Where it listens.
+    pub listen_address: ListenAddress,
+    /// The names by which it is reached, besides those that are allowed anyway.
+    pub hosts: Vec<String>,
+    /// Whether it may be open to other machines without tokens.
+    pub open: bool,
+    /// The tokens.
+    pub tokens: Vec<AdminToken>,
 }
 
 /// Every setting, checked.

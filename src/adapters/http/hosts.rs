@@ -6,7 +6,9 @@
 //! `Origin` and `Sec-Fetch-Site` say which page sends. Tools send none of the last two.
 
 use super::error::ApiError;
-use axum::http::{HeaderMap, HeaderName, Method, StatusCode, Uri, header, uri::Authority};
+use axum::http::{
+    HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header, uri::Authority,
+};
 use std::net::IpAddr;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
@@ -108,7 +110,7 @@ impl Hosts {
         let named = headers
             .get_all(header::HOST)
             .iter()
-            .map(|host| host.as_bytes())
+            .map(HeaderValue::as_bytes)
             .filter(|host| !host.is_empty());
         for name in named.chain(in_line) {
             let is_allowed = HostPort::parse(name).is_some_and(|name| self.allows(&name.host));
@@ -175,7 +177,7 @@ mod tests {
 
     fn with(headers: &[(HeaderName, &'static str)]) -> HeaderMap {
         let header = |(name, value): &(HeaderName, &'static str)| {
-            (name.clone(), axum::http::HeaderValue::from_static(value))
+            (name.clone(), HeaderValue::from_static(value))
         };
         headers.iter().map(header).collect()
     }
