@@ -12,7 +12,7 @@ CARGO ?= cargo
 # binary, which needs three of them, would have to name all others.
 LINT_TOOLS = deny machete
 
-.PHONY: test lint tools bench faults demo demo-production
+.PHONY: test lint tools bench faults lives demo demo-production
 
 test:
 	@command -v git >/dev/null && command -v python3 >/dev/null || { echo "the tests need git and python3"; exit 1; }
@@ -42,6 +42,10 @@ faults:
 	rm -rf target/fault-rows
 	@if $(CARGO) nextest --version >/dev/null 2>&1; then $(CARGO) nextest run --locked -E 'test(faults::workers)'; else $(CARGO) test --locked --test it faults::workers; fi; \
 	status=$$?; python3 tests/servers.py stop; [ $$status = 0 ] && python3 tests/faults_table.py
+
+lives:
+	@python3 tests/servers.py install
+	LIVES=200 WORKER_LIVES=200 $(CARGO) nextest run --locked -E 'test(lives::)'; status=$$?; python3 tests/servers.py stop; exit $$status
 
 demo:
 	$(CARGO) run --release --locked -- demo

@@ -4,6 +4,7 @@
 mod app;
 mod background;
 mod convert;
+mod descriptors;
 mod listeners;
 mod machine_names;
 mod ports;
@@ -91,9 +92,14 @@ pub async fn start(settings: &Settings) -> anyhow::Result<Running> {
         admin.address()?,
         public.as_ref().map(http::Listener::address).transpose()?,
     );
-    let servers = std::iter::once((admin, http::admin(app.clone())))
-        .chain(public.map(|public| (public, http::public(app))))
-        .map(|(listener, router)| tokio::spawn(http::serve(listener, router, ending.clone())))
+    let (of_admin, of_public) =
+        descriptors::limits(descriptors::raise_limit(), &settings.connections);
+    let servers = std::iter::once((admin, http::admin(app.clone()), of_admin))
+        .chain(public.map(|public| (public, http::public(app), of_public)))
+        .map(|(listener, router, limits)| {
+            let served = http::serve(listener, router, limits, tasks.clone(), ending.clone());
+            tokio::spawn(served)
+        })
         .collect();
     Ok(Running {
         admin: addresses.0,

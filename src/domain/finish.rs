@@ -11,7 +11,7 @@ use super::{
     publish::PublishStatus,
     report::Report,
     run::{ReportFacts, ResultCode, Run, WORKER_INVALID_RESULT},
-    termination::{Termination, TerminationReason},
+    termination::{Abandonment, Termination, TerminationReason},
     time::{Time, iso, micros},
     uploaded::resolve_target,
     worker_clock,
@@ -84,10 +84,12 @@ pub fn end(run: &ActiveRun, code: &str, description: String, transient: bool, no
 
 /// Returns the run of a worker that vanished: a failure that a repeat may cure, and that a late
 /// result may replace.
-pub fn vanished(run: &ActiveRun, code: &str, description: String, now: Time) -> Run {
+pub fn vanished(run: &ActiveRun, how: Abandonment, now: Time) -> Run {
+    let details = Termination::new(run, how.reason, now).details();
     Run {
         given_up: true,
-        ..end(run, code, description, true, now)
+        failure_details: Some(details),
+        ..end(run, how.code, how.description, true, now)
     }
 }
 
@@ -100,6 +102,11 @@ pub fn conclude(active: &ActiveRun, mut report: Report, files: &UploadedFiles, n
     report.problems.extend(outcome.problem);
     let base = Run::empty(active, report.code.clone(), now);
     let notes = notes_of(&report, files);
+    let mut lost: Vec<Invalid> = files.refused.clone().into_iter().collect();
+    // Without a build, no artifact is kept anyway.
+    if report.target.is_some() {
+        lost.extend(files.left_out.iter().cloned());
+    }
     let mut run = Run {
         description: report.description,
         context: report.context,
@@ -128,8 +135,8 @@ pub fn conclude(active: &ActiveRun, mut report: Report, files: &UploadedFiles, n
     run = with_times(run, said, report.said_times, active.start_time, now);
     if let Some(why) = outcome.unsupported {
         run = failed(run, UNSUPPORTED_BUILD_TARGET, why);
-    } else if !files.left_out.is_empty() && !run.code.is_failure() {
-        run = failed(run, ARTIFACT_INVALID, sentence(&files.left_out));
+    } else if !lost.is_empty() && !run.code.is_failure() {
+        run = failed(run, ARTIFACT_INVALID, sentence(&lost));
     }
     if run.code.is_failure() && run.failure_details.is_none() && active.cancel.is_some() {
         let killed = Termination::new(active, TerminationReason::Killed, now);
@@ -148,7 +155,8 @@ fn notes_of(report: &Report, files: &UploadedFiles) -> Vec<String> {
         .notes
         .iter()
         .chain(&files.notes)
-        .chain(&files.left_out);
+        .chain(&files.left_out)
+        .chain(&files.refused);
     all.map(ToString::to_string).collect()
 }
 
@@ -391,6 +399,8 @@ pub(crate) mod tests {
         let failed = concluded(&json!({"code": "failed"}), &files);
         assert_eq!(failed.code.as_str(), "failed");
         assert!(failed.failure_details.unwrap()["report_notes"][0].is_string());
+        let nothing = concluded(&json!({"code": "nothing-to-do"}), &files);
+        assert_eq!(nothing.code.as_str(), "nothing-to-do");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! File names in an upload: which are acceptable, and which are logs.
 
 use super::Invalid;
+use std::collections::{HashMap, HashSet};
 
 /// The length of the longest file name that file systems store, in bytes.
 const MAX_LENGTH: usize = 255;
@@ -40,36 +41,54 @@ pub fn validate_file_name(name: &str) -> Result<(), Invalid> {
     Err(Invalid::new("filename", format!("{shown:?} {reason}")))
 }
 
-/// Returns a name under which a file can be stored, made of any name, that none of `taken` has.
+/// The names of the files of an upload.
 ///
 /// ```
-/// use janitor_runner::domain::log_name::storable_name;
+/// use janitor_runner::domain::log_name::FileNames;
 ///
-/// assert_eq!(storable_name("hello.deb", |_| false), "hello.deb");
-/// assert_eq!(storable_name("../../etc/passwd", |_| false), "passwd");
-/// assert_eq!(storable_name("out.tar.gz", |name| name == "out.tar.gz"), "out-2.tar.gz");
+/// let mut names = FileNames::default();
+/// assert_eq!(names.storable("hello.deb"), "hello.deb");
+/// assert_eq!(names.storable("../../etc/passwd"), "passwd");
+/// assert_eq!(names.storable("out.tar.gz"), "out.tar.gz");
+/// assert_eq!(names.storable("out.tar.gz"), "out-2.tar.gz");
 /// ```
-pub fn storable_name(name: &str, taken: impl Fn(&str) -> bool) -> String {
-    let base: String = name
+#[derive(Debug, Default)]
+pub struct FileNames {
+    taken: HashSet<String>,
+    /// The last number that was tried for a name, so that a thousand files of one name do not try
+    /// each number again.
+    numbers: HashMap<String, u64>,
+}
+
+impl FileNames {
+    /// Returns a name under which a file can be stored, made of any name. None is returned twice,
+    /// and never that of the report.
+    pub fn storable(&mut self, name: &str) -> String {
+        let base = file_part(name);
+        let mut candidate = with_length(&base, "");
+        while candidate == REPORT || self.taken.contains(&candidate) {
+            let number = self.numbers.entry(base.clone()).or_insert(1);
+            *number += 1;
+            candidate = with_length(&base, &format!("-{number}"));
+        }
+        self.taken.insert(candidate.clone());
+        candidate
+    }
+}
+
+/// Returns the last part of a path, without control characters.
+fn file_part(name: &str) -> String {
+    let part: String = name
         .rsplit(['/', '\\'])
         .find(|part| !part.is_empty())
         .unwrap_or_default()
         .chars()
         .map(|c| if c.is_control() { '_' } else { c })
         .collect();
-    let base = match base.as_str() {
-        "" | "." | ".." => "file",
-        base => base,
-    };
-    let whole = with_length(base, "");
-    if !taken(&whole) {
-        return whole;
+    match part.as_str() {
+        "" | "." | ".." => "file".to_owned(),
+        _ => part,
     }
-    // There are at most as many names taken as files in the upload.
-    (2..=u64::MAX)
-        .map(|number| with_length(base, &format!("-{number}")))
-        .find(|candidate| !taken(candidate))
-        .unwrap_or(whole)
 }
 
 /// Returns a name with a suffix before its extensions, cut so that file systems store it.
@@ -137,7 +156,7 @@ mod tests {
 
     #[test]
     fn names_that_cannot_be_stored_are_changed() {
-        let free = |name: &str| storable_name(name, |_| false);
+        let free = |name: &str| FileNames::default().storable(name);
         for (name, expected) in [
             ("a/b.deb", "b.deb"),
             ("C:\\out\\b.deb", "b.deb"),
@@ -155,22 +174,27 @@ mod tests {
 
     #[test]
     fn names_that_are_taken_get_a_number() {
-        let taken = ["x.log", "x-2.log", "x.log.1"];
-        let of = |name: &str| storable_name(name, |name| taken.contains(&name));
-        assert_eq!(of("x.log"), "x-3.log");
-        assert_eq!(of("x.log.1"), "x-2.log.1");
-        assert_eq!(
-            storable_name("result.json", |name| name == REPORT),
-            "result-2.json"
-        );
+        let mut names = FileNames::default();
+        for (sent, stored) in [
+            ("x.log", "x.log"),
+            ("x-2.log", "x-2.log"),
+            ("x.log", "x-3.log"),
+            ("x.log.1", "x.log.1"),
+            ("x.log.1", "x-2.log.1"),
+            ("result.json", "result-2.json"),
+            ("result.json", "result-3.json"),
+        ] {
+            assert_eq!(names.storable(sent), stored);
+        }
     }
 
     proptest! {
         #[test]
         fn every_name_can_be_made_storable(name in "\\PC{0,40}|[./a\\\\\n]{0,9}|[a-z.ä]{200,400}") {
-            let first = storable_name(&name, |_| false);
+            let mut names = FileNames::default();
+            let first = names.storable(&name);
             prop_assert!(validate_file_name(&first).is_ok(), "{:?}", first);
-            let second = storable_name(&name, |other| other == first);
+            let second = names.storable(&name);
             prop_assert!(validate_file_name(&second).is_ok(), "{:?}", second);
             prop_assert_ne!(first, second);
         }

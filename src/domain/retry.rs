@@ -170,6 +170,7 @@ pub fn matches_code(pattern: &str, code: &ResultCode) -> bool {
 ///     name::{CampaignName, CodebaseName, RunId},
 ///     queue::{Bucket, QueueItem, QueueKey},
 ///     retry::{Afterwards, Attempts, Disposition, RetryRule, RetryRules},
+///     termination::Abandonment,
 ///     time,
 /// };
 ///
@@ -202,7 +203,8 @@ pub fn matches_code(pattern: &str, code: &ResultCode) -> bool {
 /// # };
 /// let now = time::parse("now", "2026-11-23T10:00:00")?;
 /// let active = ActiveRun::new(RunId::new("r"), "token".into(), item, Claimant::default(), now);
-/// let run = finish::vanished(&active, "worker-timeout", "silent".into(), now);
+/// let silent = Abandonment::new(&active, "worker-timeout", "silent".into(), now);
+/// let run = finish::vanished(&active, silent, now);
 ///
 /// let Disposition::Requeue(state) = rules.decide(&run, Attempts::new(), 0.5, now) else {
 ///     unreachable!("the first attempt is not the last");
@@ -245,6 +247,7 @@ mod tests {
         active_run::{ActiveRun, Claimant},
         finish::{end, tests::item, vanished},
         name::RunId,
+        termination::Abandonment,
         time,
     };
     use proptest::prelude::*;
@@ -341,7 +344,8 @@ mod tests {
             Claimant::default(),
             now(),
         );
-        let gone = vanished(&active, "worker-timeout", "silent".into(), now());
+        let silent = Abandonment::new(&active, "worker-timeout", "silent".into(), now());
+        let gone = vanished(&active, silent, now());
         let mut attempts = Attempts::new();
         for _ in 0..2 {
             let requeued = state(retries.decide(&gone, attempts, 0.5, now()));

@@ -3,11 +3,15 @@
 use super::{
     active_run::{ActiveRun, BackchannelAddress},
     time::Time,
-    watch::{RUN_DISAPPEARED, WORKER_TIMEOUT},
 };
+use chrono::TimeDelta;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+/// The code of a run that is certainly lost.
+pub const RUN_DISAPPEARED: &str = "run-disappeared";
+/// The code of a run whose worker sent no heartbeat for too long, or that took too long.
+pub const WORKER_TIMEOUT: &str = "worker-timeout";
 /// The code of a run whose campaign is not configured.
 pub const UNKNOWN_CAMPAIGN: &str = "unknown-campaign";
 /// The code of a run whose codebase has no branch, in a campaign that needs one.
@@ -60,6 +64,43 @@ impl TerminationReason {
             RUN_DISAPPEARED if is_jenkins => Self::JenkinsFailure,
             RUN_DISAPPEARED => Self::Disappeared,
             _ => Self::Other,
+        }
+    }
+}
+
+/// How the runner ends a run whose worker is gone, or that takes too long.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Abandonment {
+    /// The result code.
+    pub code: &'static str,
+    /// The reason among the failure details.
+    pub reason: TerminationReason,
+    /// The reason, in words.
+    pub description: String,
+}
+
+impl Abandonment {
+    /// Describes the end of an active run at `now`, with the reason that its code stands for.
+    pub fn new(active: &ActiveRun, code: &'static str, description: String, now: Time) -> Self {
+        Self {
+            code,
+            reason: TerminationReason::of(active, code, now),
+            description,
+        }
+    }
+
+    /// Describes the end of an active run that takes longer than it may.
+    pub fn overdue(active: &ActiveRun, limit: TimeDelta) -> Self {
+        let minutes = limit.num_minutes();
+        Self {
+            code: WORKER_TIMEOUT,
+            reason: match active.cancel {
+                Some(_) => TerminationReason::Killed,
+                None => TerminationReason::MaxDuration,
+            },
+            description: format!(
+                "the run took longer than {minutes} minutes, the maximum duration"
+            ),
         }
     }
 }
@@ -126,7 +167,6 @@ impl Termination {
 mod tests {
     use super::*;
     use crate::domain::{active_run::Claimant, finish::tests::item, name::RunId, time};
-    use chrono::TimeDelta;
     use serde_json::json;
 
     fn run() -> ActiveRun {

@@ -24,6 +24,8 @@ pub struct UploadedFiles {
     pub left_out: Vec<Invalid>,
     /// What was changed of the names and contents of the files.
     pub notes: Vec<Invalid>,
+    /// Why the rest of the upload was refused, if it was.
+    pub refused: Option<Invalid>,
 }
 
 /// What a report and its files say about the build target.

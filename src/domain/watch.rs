@@ -2,14 +2,10 @@
 
 use super::{
     active_run::ActiveRun,
+    termination::{Abandonment, RUN_DISAPPEARED, WORKER_TIMEOUT},
     time::{Time, seconds_between},
 };
 use chrono::TimeDelta;
-
-/// The code of a run that is certainly lost.
-pub const RUN_DISAPPEARED: &str = "run-disappeared";
-/// The code of a run whose worker sent no heartbeat for too long.
-pub const WORKER_TIMEOUT: &str = "worker-timeout";
 
 /// The outcome of a ping.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,12 +32,7 @@ pub enum Verdict {
     /// Count one more ping that said the run is lost.
     Suspect,
     /// End the run, as a transient failure.
-    End {
-        /// The result code.
-        code: &'static str,
-        /// The reason, in words.
-        description: String,
-    },
+    End(Abandonment),
 }
 
 /// The rules by which active runs are watched.
@@ -126,34 +117,26 @@ impl WatchRules {
         run.lease_until.filter(|until| *until < now).map(|until| {
             let silent = seconds_between(run.keepalive, now);
             let late = seconds_between(until, now);
-            Verdict::End {
-                code: WORKER_TIMEOUT,
-                description: format!(
-                    "the lease ran out {late:.0} s ago; \
-                     the worker's last heartbeat was {silent:.0} s ago"
-                ),
-            }
+            let description = format!(
+                "the lease ran out {late:.0} s ago; \
+                 the worker's last heartbeat was {silent:.0} s ago"
+            );
+            Verdict::End(Abandonment::new(run, WORKER_TIMEOUT, description, now))
         })
     }
 
-    /// Returns [`Verdict::End`] when a run has taken longer than it may. `of_campaign` is the limit
-    /// of its campaign, if that has one of its own; zero means no limit.
+    /// Returns how a run ends that has taken longer than it may. `of_campaign` is the limit of its
+    /// campaign, if that has one of its own; zero means no limit.
     pub fn overdue(
         &self,
         run: &ActiveRun,
         of_campaign: Option<TimeDelta>,
         now: Time,
-    ) -> Option<Verdict> {
+    ) -> Option<Abandonment> {
         let limit = of_campaign
             .or(self.max_duration)
             .filter(|limit| *limit > TimeDelta::zero())?;
-        (now - run.start_time > limit).then(|| Verdict::End {
-            code: WORKER_TIMEOUT,
-            description: format!(
-                "the run took longer than {} minutes, the maximum duration",
-                limit.num_minutes()
-            ),
-        })
+        (now - run.start_time > limit).then(|| Abandonment::overdue(run, limit))
     }
 
     /// Returns the verdict on a run after a ping.
@@ -166,27 +149,28 @@ impl WatchRules {
             Ping::Refused(why) => Ping::Failed(why),
             ping => ping,
         };
+        let end = |code, why| Verdict::End(Abandonment::new(run, code, why, now));
         match ping {
             Ping::Alive => Verdict::Alive,
-            Ping::Impossible if silent > UNREACHABLE_TIMEOUT => Verdict::End {
-                code: RUN_DISAPPEARED,
-                description: "no heartbeat for a day, and no way to ask the worker".to_owned(),
-            },
+            Ping::Impossible if silent > UNREACHABLE_TIMEOUT => end(
+                RUN_DISAPPEARED,
+                "no heartbeat for a day, and no way to ask the worker".to_owned(),
+            ),
             Ping::Fatal(why)
                 if run.failures + 1 >= MAX_FATAL_PINGS || silent > self.run_timeout =>
             {
-                Verdict::End {
-                    code: RUN_DISAPPEARED,
-                    description: format!("asked {} times: {why}", run.failures + 1),
-                }
+                end(
+                    RUN_DISAPPEARED,
+                    format!("asked {} times: {why}", run.failures + 1),
+                )
             }
             Ping::Fatal(_) => Verdict::Suspect,
             Ping::Failed(why) if silent > self.run_timeout => {
                 let minutes = silent.num_minutes();
-                Verdict::End {
-                    code: WORKER_TIMEOUT,
-                    description: format!("no heartbeat for {minutes} minutes: {why}"),
-                }
+                end(
+                    WORKER_TIMEOUT,
+                    format!("no heartbeat for {minutes} minutes: {why}"),
+                )
             }
             Ping::Impossible | Ping::Failed(_) | Ping::Refused(_) => Verdict::Wait,
         }
@@ -234,7 +218,7 @@ mod tests {
             rules().judge(&run, ping, run.keepalive + TimeDelta::minutes(minutes))
         };
         let code = |verdict| match verdict {
-            Verdict::End { code, .. } => code,
+            Verdict::End(Abandonment { code, .. }) => code,
             Verdict::Alive => "alive",
             Verdict::Wait => "wait",
             Verdict::Suspect => "suspect",
@@ -269,17 +253,17 @@ mod tests {
         assert_eq!(after(true, 0, 2), Verdict::Suspect);
         assert!(matches!(
             after(true, 2, 2),
-            Verdict::End {
+            Verdict::End(Abandonment {
                 code: RUN_DISAPPEARED,
                 ..
-            }
+            })
         ));
         assert!(matches!(
             after(false, 0, 61),
-            Verdict::End {
+            Verdict::End(Abandonment {
                 code: WORKER_TIMEOUT,
                 ..
-            }
+            })
         ));
     }
 
@@ -337,10 +321,10 @@ mod tests {
         assert_eq!(rules().lease_expired(&leased, at(120)), None);
         assert!(matches!(
             rules().lease_expired(&leased, at(121)),
-            Some(Verdict::End {
+            Some(Verdict::End(Abandonment {
                 code: WORKER_TIMEOUT,
                 ..
-            })
+            }))
         ));
         assert_eq!(rules().lease_expired(&run(), at(100_000)), None);
     }

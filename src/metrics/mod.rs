@@ -3,10 +3,12 @@
 //! `janitor_runner_`.
 
 mod http;
+mod labels;
 mod process;
 
 use crate::domain::{queue::Bucket, run::Run};
 use http::HttpMetrics;
+use labels::Values;
 use process::ProcessMetrics;
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
@@ -93,6 +95,10 @@ pub struct Metrics {
     backup_set_aside: Family<OfStore, Gauge>,
     errors: Counts<OfError>,
     process: ProcessMetrics,
+    /// The result codes, workers and hosts that have series of their own.
+    codes: Values,
+    workers: Values,
+    hosts: Values,
 }
 
 impl fmt::Debug for Metrics {
@@ -145,6 +151,9 @@ impl Metrics {
             backup_set_aside: Family::default(),
             errors: Family::default(),
             process: ProcessMetrics::default(),
+            codes: Values::default(),
+            workers: Values::default(),
+            hosts: Values::default(),
         };
         metrics.register_python_names();
         metrics.register_operations();
@@ -297,7 +306,7 @@ impl Metrics {
         self.result
             .get_or_create(&OfResult {
                 campaign,
-                result_code: code_label(run),
+                result_code: self.codes.label(ordinary_code(run)),
             })
             .inc();
         if run.code.is_success() {
@@ -309,7 +318,7 @@ impl Metrics {
     pub fn assigned(&self, worker: Option<&str>) {
         self.assignments
             .get_or_create(&OfWorker {
-                worker: worker.unwrap_or_default().to_owned(),
+                worker: self.workers.label(worker.unwrap_or_default()),
             })
             .inc();
     }
@@ -318,7 +327,7 @@ impl Metrics {
     pub fn host_rate_limited(&self, host: &str) {
         self.rate_limited_host
             .get_or_create(&OfHost {
-                host: host.to_owned(),
+                host: self.hosts.label(host),
             })
             .inc();
     }
@@ -461,15 +470,14 @@ impl Metrics {
     }
 }
 
-/// Returns the result code as a label. Codes come from workers: all with unusual characters or
-/// length share one series, so that a broken worker cannot create any number of them.
-fn code_label(run: &Run) -> String {
+/// Returns the result code of a run. Those with unusual characters or length are `other`.
+fn ordinary_code(run: &Run) -> &str {
     let code = run.code.as_str();
     let ordinary = code.len() <= 64
         && code
             .bytes()
             .all(|b| b.is_ascii_alphanumeric() || b"-_.:/+".contains(&b));
-    if ordinary { code } else { "other" }.to_owned()
+    if ordinary { code } else { labels::OTHER }
 }
 
 #[cfg(test)]

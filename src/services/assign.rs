@@ -18,8 +18,8 @@ use crate::{
         name::{CampaignName, CodebaseName, RunId},
         resume::Resume,
         schedule::Pair,
+        termination::{Abandonment, RUN_DISAPPEARED},
         time::Time,
-        watch::RUN_DISAPPEARED,
     },
     metrics::Metrics,
     ports::{
@@ -168,11 +168,9 @@ impl Assigner {
             }
             tracing::info!(run.id = %run.id, "ending a run whose worker asks for another");
             let why = "its worker asked for another run".to_owned();
+            let how = Abandonment::new(&run, RUN_DISAPPEARED, why, self.clock.now());
             // Only if nothing was heard of it since: two requests of one worker may overlap.
-            let ended = self
-                .finisher
-                .abandon(&run, RUN_DISAPPEARED, why, Some(run.keepalive))
-                .await;
+            let ended = self.finisher.abandon(&run, how, Some(run.keepalive)).await;
             match ended {
                 Ok(_) => self.metrics.watchdog_ended(RUN_DISAPPEARED),
                 Err(ServiceError::NotFound { .. }) => {}

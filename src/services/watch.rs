@@ -8,8 +8,9 @@ use crate::{
     domain::{
         active_run::ActiveRun,
         name::RunId,
+        termination::{Abandonment, WORKER_TIMEOUT},
         time::Time,
-        watch::{Ping, Verdict, WORKER_TIMEOUT},
+        watch::{Ping, Verdict},
     },
     metrics::Metrics,
     ports::{
@@ -197,9 +198,10 @@ impl Watcher {
     /// Returns what to do with a run in this round, if anything.
     fn task(&self, run: ActiveRun, now: Time) -> Option<Task> {
         let rules = &self.ports.config.watch;
-        let known = rules
-            .lease_expired(&run, now)
-            .or_else(|| rules.overdue(&run, self.max_duration_of(&run), now));
+        let known = rules.lease_expired(&run, now).or_else(|| {
+            let overdue = rules.overdue(&run, self.max_duration_of(&run), now);
+            overdue.map(Verdict::End)
+        });
         if let Some(verdict) = known {
             return Some(Task {
                 run,
@@ -262,9 +264,7 @@ impl Watcher {
                     )
                     .await
             }
-            Verdict::End { code, description } => {
-                return self.abandon(run, code, description).await;
-            }
+            Verdict::End(how) => return self.abandon(run, how).await,
         };
         match result {
             // The run ended in the meantime.
@@ -288,12 +288,8 @@ impl Watcher {
     }
 
     /// Ends a run as abandoned.
-    async fn abandon(
-        &self,
-        run: ActiveRun,
-        code: &'static str,
-        description: String,
-    ) -> Result<(), ServiceError> {
+    async fn abandon(&self, run: ActiveRun, how: Abandonment) -> Result<(), ServiceError> {
+        let (code, description) = (how.code, how.description.as_str());
         tracing::info!(run.id = %run.id, code, description, "ending a run whose worker is gone");
         // A run that takes too long ends although its worker goes on sending heartbeats.
         let is_overdue = self.ports.config.watch.overdue(
@@ -305,7 +301,7 @@ impl Watcher {
         let abandoned = self
             .ports
             .finisher
-            .abandon(&run, code, description, unless_seen_after)
+            .abandon(&run, how, unless_seen_after)
             .await;
         match abandoned {
             // The worker sent a heartbeat or its result in the meantime.

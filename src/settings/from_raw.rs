@@ -9,7 +9,9 @@ use super::{
     },
     stores,
     validate::{at_least_one, filled},
-    values::{GuardedHttpSettings, LogFormat, PollSettings, RequestLimits, Settings},
+    values::{
+        ConnectionSettings, GuardedHttpSettings, LogFormat, PollSettings, RequestLimits, Settings,
+    },
 };
 use crate::{
     domain::{
@@ -27,7 +29,11 @@ use crate::{
     services::CoordinatorConfig,
 };
 use chrono::TimeDelta;
-use std::{collections::BTreeSet, time::Duration};
+use ipnet::IpNet;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 /// The default limit of the delay between two attempts, which grows exponentially.
 const MAX_RETRY_DELAY: TimeDelta = TimeDelta::hours(6);
@@ -86,8 +92,9 @@ fn distribution(raw: RawDistribution) -> Distribution {
 fn campaigns(
     raw: Vec<RawCampaign>,
     distributions: Vec<RawDistribution>,
+    max_durations: &BTreeMap<String, u32>,
 ) -> Result<Campaigns, Invalid> {
-    let campaigns = raw
+    let mut campaigns = raw
         .into_iter()
         .enumerate()
         .map(|(index, raw)| campaign(index, raw))
@@ -101,6 +108,16 @@ fn campaigns(
             "campaign",
             format!("{} is there twice", duplicate.name),
         ));
+    }
+    for (name, minutes) in max_durations {
+        let campaign = campaigns
+            .iter_mut()
+            .find(|campaign| campaign.name.as_str() == name);
+        let campaign = campaign.ok_or_else(|| {
+            let field = format!("watch.max_run_duration_minutes_by_campaign.{name}");
+            Invalid::new(field, "there is no such campaign")
+        })?;
+        campaign.max_run_duration_minutes = Some(*minutes);
     }
     Ok(Campaigns {
         campaigns,
@@ -169,6 +186,28 @@ fn retry(index: usize, raw: RawRetry) -> Result<RetryRule, Invalid> {
     })
 }
 
+fn networks(field: &str, texts: &[String]) -> Result<Vec<IpNet>, Invalid> {
+    let network = |text: &String| {
+        text.parse().map_err(|_| {
+            let why = format!("{text:?} is not a network such as 10.0.0.0/8");
+            Invalid::new(field, why)
+        })
+    };
+    texts.iter().map(network).collect()
+}
+
+fn connections(
+    limits: &RawLimits,
+    trusted_proxies: &[String],
+) -> Result<ConnectionSettings, Invalid> {
+    let limit = |number: u32| Some(number as usize).filter(|limit| *limit > 0);
+    Ok(ConnectionSettings {
+        total: limit(limits.connections),
+        per_address: limit(limits.connections_per_address),
+        trusted_proxies: networks("trusted_proxies", trusted_proxies)?,
+    })
+}
+
 fn guarded_http(
     raw: &RawBackchannel,
     user_agent: Option<String>,
@@ -176,23 +215,11 @@ fn guarded_http(
     let seconds = |field: &str, number| {
         at_least_one(field, number).map(|seconds| Duration::from_secs(seconds.into()))
     };
-    let network = |text: &String| {
-        text.parse().map_err(|_| {
-            Invalid::new(
-                "backchannel.allowed_networks",
-                format!("{text:?} is not a network such as 10.0.0.0/8"),
-            )
-        })
-    };
     Ok(GuardedHttpSettings {
         timeout: seconds("backchannel.timeout_seconds", raw.timeout_seconds)?,
         log_stall: seconds("backchannel.log_stall_seconds", raw.log_stall_seconds)?,
         log_total: seconds("backchannel.log_total_seconds", raw.log_total_seconds)?,
-        allowed_networks: raw
-            .allowed_networks
-            .iter()
-            .map(network)
-            .collect::<Result<_, _>>()?,
+        allowed_networks: networks("backchannel.allowed_networks", &raw.allowed_networks)?,
         user_agent: user_agent
             .unwrap_or_else(|| concat!("janitor-runner/", env!("CARGO_PKG_VERSION")).to_owned()),
     })
@@ -259,6 +286,7 @@ fn coordinator(raw: &mut Raw) -> Result<CoordinatorConfig, Invalid> {
         campaigns: campaigns(
             std::mem::take(&mut raw.campaign),
             std::mem::take(&mut raw.distribution),
+            &raw.watch.max_run_duration_minutes_by_campaign,
         )?,
         build: BuildSettings {
             dep_server_url: filled(take(&mut raw.dep_server_url)),
@@ -315,6 +343,7 @@ pub(super) fn settings(mut raw: Raw) -> Result<Settings, Invalid> {
             .map(|(name, branches)| publish_policy(name, branches))
             .collect(),
         limits: request_limits(&raw.limits, &raw.workers),
+        connections: connections(&raw.limits, &raw.trusted_proxies)?,
         log: raw.telemetry.log,
         log_format,
         coordinator,

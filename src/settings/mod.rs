@@ -27,9 +27,9 @@ pub use error::SettingsError;
 pub use schema::schema;
 pub use show::lines;
 pub use values::{
-    AdminSettings, AdminToken, FileStore, GcsCredentials, GcsSettings, GuardedHttpSettings,
-    ListenAddress, LogFormat, PollSettings, PostgresSettings, RequestLimits, S3Credentials,
-    S3Settings, Settings, StoreChoice,
+    AdminSettings, AdminToken, ConnectionSettings, FileStore, GcsCredentials, GcsSettings,
+    GuardedHttpSettings, ListenAddress, LogFormat, PollSettings, PostgresSettings, RequestLimits,
+    S3Credentials, S3Settings, Settings, StoreChoice,
 };
 
 use crate::domain::Invalid;

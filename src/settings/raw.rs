@@ -64,6 +64,9 @@ pub(super) struct Raw {
     pub(super) port: u16,
     /// Sets the port of the public API for workers; 0 means no public API. Default: `9919`.
     pub(super) public_port: u16,
+    /// Lists the networks of proxies before the public API, whose connections are those of many
+    /// clients. Default: `[]`. Example: `["10.0.0.7/32"]`.
+    pub(super) trusted_proxies: Vec<String>,
     /// Sets how many minutes a worker may send no heartbeat and respond to no ping before its run
     /// is ended. Default: `60`.
     pub(super) run_timeout_minutes: u32,
@@ -166,6 +169,10 @@ pub(super) struct RawWatch {
     /// Sets how many minutes a run may take, however alive its worker is, before it is ended; 0
     /// means for ever. A campaign may have a limit of its own. Default: `2880`, two days.
     pub(super) max_run_duration_minutes: u32,
+    /// Sets the same for campaigns by their names, those of a `janitor.conf` too. Default: none.
+    /// Example: `{ lintian-fixes = 240 }`.
+    #[serde(default)]
+    pub(super) max_run_duration_minutes_by_campaign: BTreeMap<String, u32>,
 }
 
 /// How requests to workers are made.
@@ -305,10 +312,18 @@ pub(super) struct RawLimits {
     pub(super) upload_memory: Size,
     /// Limits the number of files in an upload. Default: `10000`.
     pub(super) upload_files: u64,
-    /// Sets the seconds without a byte after which an upload is aborted, at least 1. Default: `60`.
+    /// Sets the seconds without a byte after which an upload, or another body, is given up, at least
+    /// 1. Default: `60`.
     pub(super) upload_idle_seconds: u64,
     /// Limits how much is kept of the logs of a run while it is active. Default: `"16 MiB"`.
     pub(super) live_logs: Size,
+    /// Limits the connections to the public API; 0 means as many as the process may have files
+    /// open, less those kept back, and at most 16384. Connections without a request make room for
+    /// others. Default: `0`.
+    pub(super) connections: u32,
+    /// Limits the connections of one address that have not logged in; 0 means no limit. Default:
+    /// `256`.
+    pub(super) connections_per_address: u32,
 }
 
 /// What is logged.

@@ -191,6 +191,31 @@ fn janitor_conf_campaigns_are_read() {
 }
 
 #[test]
+fn campaigns_of_janitor_conf_have_limits_of_their_own() {
+    let limits = |text: &str| {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        std::io::Write::write_all(&mut file, text.as_bytes()).unwrap();
+        let conf = PathBuf::from("tests/golden/campaigns.conf");
+        let loaded = load(&[conf, file.path().to_owned()], no_flags());
+        loaded.map(|loaded| {
+            let campaigns = loaded.settings.coordinator.campaigns.campaigns;
+            let limits = campaigns
+                .into_iter()
+                .map(|campaign| (campaign.name.to_string(), campaign.max_run_duration_minutes));
+            limits.filter(|(_, limit)| limit.is_some()).collect()
+        })
+    };
+    let text = "[watch]\nmax_run_duration_minutes_by_campaign = { gen = 5 }\n";
+    let limited: Vec<_> = limits(text).unwrap();
+    assert_eq!(limited, [("gen".to_owned(), Some(5))]);
+    let unknown = limits(&text.replace("gen", "gne")).unwrap_err().to_string();
+    assert!(
+        unknown.contains("max_run_duration_minutes_by_campaign.gne"),
+        "{unknown}"
+    );
+}
+
+#[test]
 fn unknown_fields_of_janitor_conf_are_warnings() {
     let text = "committer: 'A <a@b>' # x\n\
                 novelty: 5\n\

@@ -63,6 +63,17 @@ pub struct RequestLimits {
     pub max_delayed_refusals: u64,
 }
 
+/// How many connections clients may have to the public API.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConnectionSettings {
+    /// The number of connections in all; none: as many as the process may have.
+    pub total: Option<usize>,
+    /// The number of connections of one address without login; none: any number.
+    pub per_address: Option<usize>,
+    /// The networks of proxies, whose connections are those of many clients.
+    pub trusted_proxies: Vec<IpNet>,
+}
+
 /// How a Postgres server is used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PostgresSettings {
@@ -283,6 +294,8 @@ pub struct Settings {
     pub publish_policies: Vec<PublishPolicy>,
     /// What clients of the HTTP API may send.
     pub limits: RequestLimits,
+    /// How many connections there may be.
+    pub connections: ConnectionSettings,
     /// The filter of log lines, such as `info` or `janitor_runner=debug,warn`.
     pub log: String,
     /// The format of log lines.

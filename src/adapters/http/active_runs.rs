@@ -24,6 +24,7 @@ use axum::{
 use futures::StreamExt;
 use serde::Deserialize;
 use std::{sync::Arc, time::Duration};
+use tokio::time::timeout;
 use utoipa::IntoParams;
 
 fn no_such_run(id: &RunId) -> impl FnOnce(ServiceError) -> ApiError {
@@ -182,7 +183,8 @@ pub async fn kill(
 async fn drain(app: &AppState, request: Request) {
     let mut body = request.into_body().into_data_stream();
     let mut left = app.request_limits.upload;
-    while let Some(Ok(chunk)) = body.next().await {
+    let idle = app.request_limits.idle();
+    while let Ok(Some(Ok(chunk))) = timeout(idle, body.next()).await {
         left = left.saturating_sub(chunk.len() as u64);
         if left == 0 {
             return;

@@ -8,14 +8,15 @@ use axum::{
     extract::{FromRequest, FromRequestParts, Path, Query, RawPathParams, Request},
     http::{StatusCode, header, request::Parts},
 };
+use bytes::BytesMut;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Value;
-use std::{sync::Arc, time::Duration};
+use std::{error::Error, sync::Arc, time::Duration};
 use tokio::time::timeout;
 
-/// The time within which a body must arrive.
-const BODY_TIMEOUT: Duration = Duration::from_secs(60);
+/// The time within which a whole body must arrive.
+const BODY_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// The size in bytes from which on a body is parsed off the async threads.
 const MIN_OFF_THREAD_SIZE: usize = 64 << 10;
@@ -42,38 +43,46 @@ fn is_json(request: &Request) -> bool {
     essence.is_none_or(|kind| kind == "application/json" || kind.ends_with("+json"))
 }
 
-/// Reads a body of at most `limit` bytes.
+fn late() -> ApiError {
+    ApiError::problem(
+        StatusCode::REQUEST_TIMEOUT,
+        "the body did not arrive in time",
+    )
+}
+
+fn unreadable(error: &(dyn Error + Send + Sync + 'static), limit: u64) -> ApiError {
+    if error.downcast_ref::<LengthLimitError>().is_some() {
+        return ApiError::problem(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!("the body is larger than {limit} bytes"),
+        );
+    }
+    ApiError::problem(
+        StatusCode::BAD_REQUEST,
+        format!("the body cannot be read: {error}"),
+    )
+}
+
+/// Reads a body of at most `limit` bytes, which pauses for at most `idle`.
 ///
 /// # Errors
 ///
 /// 408 when it does not arrive in time, 413 when it is larger, 400 when it breaks off.
-pub async fn read_body(request: Request, limit: u64) -> Result<Bytes, ApiError> {
+pub async fn read_body(request: Request, limit: u64, idle: Duration) -> Result<Bytes, ApiError> {
     let limit_size = usize::try_from(limit).unwrap_or(usize::MAX);
-    let collected = timeout(
-        BODY_TIMEOUT,
-        Limited::new(request.into_body(), limit_size).collect(),
-    )
-    .await;
-    let collected = collected.map_err(|_| {
-        ApiError::problem(
-            StatusCode::REQUEST_TIMEOUT,
-            "the body did not arrive in time",
-        )
-    })?;
-    collected
-        .map(http_body_util::Collected::to_bytes)
-        .map_err(|error| {
-            if error.downcast_ref::<LengthLimitError>().is_some() {
-                return ApiError::problem(
-                    StatusCode::PAYLOAD_TOO_LARGE,
-                    format!("the body is larger than {limit} bytes"),
-                );
+    let mut body = Limited::new(request.into_body(), limit_size);
+    let mut bytes = BytesMut::new();
+    let read = async {
+        while let Some(frame) = timeout(idle, body.frame()).await.map_err(|_| late())? {
+            let frame = frame.map_err(|error| unreadable(error.as_ref(), limit))?;
+            if let Ok(data) = frame.into_data() {
+                bytes.extend_from_slice(&data);
             }
-            ApiError::problem(
-                StatusCode::BAD_REQUEST,
-                format!("the body cannot be read: {error}"),
-            )
-        })
+        }
+        Ok::<_, ApiError>(())
+    };
+    timeout(BODY_TIMEOUT, read).await.map_err(|_| late())??;
+    Ok(bytes.freeze())
 }
 
 /// Rejects text with NUL bytes: Postgres cannot store them, and no other store should accept what
@@ -176,8 +185,9 @@ async fn read_json<T: DeserializeOwned + Send + 'static>(
     request: Request,
     app: &Arc<AppState>,
 ) -> Result<T, ApiError> {
+    let limits = app.request_limits;
     // Boxed, so that the memory is free again while the handler runs, which may wait for long.
-    let bytes = Box::pin(read_body(request, app.request_limits.json_body)).await?;
+    let bytes = Box::pin(read_body(request, limits.json_body, limits.idle())).await?;
     // Parsing tens of thousands of entries would block the thread, and the requests on it.
     if bytes.len() < MIN_OFF_THREAD_SIZE {
         return parse(&bytes);

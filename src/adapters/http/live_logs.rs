@@ -72,7 +72,7 @@ pub async fn append(
     request: Request,
 ) -> Result<(StatusCode, Json<SizeResponse>), ApiError> {
     let (first, length) = content_range(request.headers())?;
-    let bytes = read_body(request, MAX_CHUNK_SIZE).await?;
+    let bytes = read_body(request, MAX_CHUNK_SIZE, app.request_limits.idle()).await?;
     // A body that was cut off must not be taken for a shorter one: the worker would go on behind
     // what it believes to be stored.
     if bytes.len() as u64 != length {

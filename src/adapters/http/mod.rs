@@ -8,7 +8,9 @@
 mod active_runs;
 mod caller;
 mod catalog;
+mod connections;
 mod describe;
+mod detached;
 mod error;
 mod extract;
 mod guard;
@@ -34,6 +36,7 @@ mod upload;
 mod watchdog;
 mod workers;
 
+pub use connections::ConnectionLimits;
 pub use listener::{Address, Listener};
 pub use serve::serve;
 pub use tokens::AdminToken;
@@ -63,7 +66,7 @@ use error::ApiError;
 use guard::Guard;
 use refusals::Refusals;
 use serde::{Deserialize, Serialize};
-use std::{any::Any, sync::Arc};
+use std::{any::Any, sync::Arc, time::Duration};
 use tower_http::{
     catch_panic::CatchPanicLayer,
     request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer},
@@ -85,12 +88,19 @@ pub struct RequestLimits {
     pub upload: u64,
     /// The maximum number of files in an upload.
     pub upload_files: u64,
-    /// Seconds without a byte after which an upload is aborted.
+    /// Seconds without a byte after which a body is given up.
     pub upload_idle_seconds: u64,
     /// Milliseconds by which a response to a client is delayed that is refused again at once.
     pub refusal_delay_milliseconds: u64,
     /// The maximum number of responses that are delayed at the same time.
     pub max_delayed_refusals: u64,
+}
+
+impl RequestLimits {
+    /// Returns how long a body may pause.
+    fn idle(&self) -> Duration {
+        Duration::from_secs(self.upload_idle_seconds)
+    }
 }
 
 /// The use cases, and whatever else handlers work with.

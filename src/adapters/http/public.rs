@@ -1,7 +1,7 @@
 //! The login of workers on the public listener: HTTP Basic authentication, before anything else of
 //! a request is read.
 
-use super::{AppState, error::ApiError};
+use super::{AppState, connections::Connection, error::ApiError};
 use crate::domain::caller::Caller;
 use axum::{
     extract::{Request, State},
@@ -45,6 +45,9 @@ pub async fn require_login(
     let (name, password) = credentials(request.headers()).ok_or_else(unauthorized)?;
     if !app.workers.log_in(&name, &password).await? {
         return Err(unauthorized());
+    }
+    if let Some(connection) = request.extensions().get::<Arc<Connection>>() {
+        connection.logged_in();
     }
     request.extensions_mut().insert(Caller::Worker(name));
     Ok(next.run(request).await)

@@ -1,23 +1,31 @@
 //! Connections. Thousands of workers may wait, so that a waiting connection must be small: HTTP/1
 //! without the parts that other versions and upgrades would need, which are a third of its memory.
 
-use super::listener::{Listener, Stream};
-use axum::{Router, extract::ConnectInfo};
-use hyper::{
-    body::Incoming,
-    server::conn::http1,
-    service::{Service, service_fn},
+use super::{
+    connections::{ConnectionLimits, Connections, SWEEP_INTERVAL},
+    detached::Detached,
+    listener::{Listener, Stream},
 };
+use axum::Router;
+use hyper::server::conn::http1;
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     server::graceful::GracefulShutdown,
-    service::TowerToHyperService,
 };
-use std::{io, net::SocketAddr, time::Duration};
-use tokio_util::sync::CancellationToken;
+use std::{
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio_io_timeout::TimeoutWriter;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// The delay after a failure to accept connections, for want of file descriptors for example.
 const RETRY_DELAY: Duration = Duration::from_millis(100);
+
+/// How long a client may read nothing of a response before its connection is closed.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long connections that were accepted last have to send their request, before those without one
 /// are closed.
@@ -33,8 +41,10 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     )
 }
 
-async fn accept(listener: &Listener) -> (Stream, Option<SocketAddr>) {
+async fn accept(listener: &Listener, connections: &Connections) -> (Stream, Option<SocketAddr>) {
     loop {
+        // Those that come too early wait in the listener's backlog, and none is refused.
+        connections.has_room().await;
         match listener.accept().await {
             Ok(accepted) => return accepted,
             Err(error) if is_of_one_connection(&error) => {}
@@ -46,27 +56,48 @@ async fn accept(listener: &Listener) -> (Stream, Option<SocketAddr>) {
     }
 }
 
+/// Closes connections that wait for a request for too long, until it is dropped.
+async fn sweep(connections: Arc<Connections>) {
+    loop {
+        tokio::time::sleep(SWEEP_INTERVAL).await;
+        connections.sweep(Instant::now());
+    }
+}
+
 /// Serves until `end` is cancelled; then accepts no connection any more, and waits until every
-/// request has its response.
-pub async fn serve(listener: Listener, router: Router, end: CancellationToken) {
-    let (connections, service) = (GracefulShutdown::new(), TowerToHyperService::new(router));
+/// request has its response. Uploads run on `tasks`, and go on when their clients have left.
+pub async fn serve(
+    listener: Listener,
+    router: Router,
+    limits: ConnectionLimits,
+    tasks: TaskTracker,
+    end: CancellationToken,
+) {
+    let (graceful, service) = (GracefulShutdown::new(), Detached::new(router, tasks));
+    let connections = Connections::new(limits);
+    let sweeper = tokio::spawn(sweep(connections.clone()));
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(None);
     loop {
         let (stream, peer) = tokio::select! {
-            accepted = accept(&listener) => accepted,
+            accepted = accept(&listener, &connections) => accepted,
             () = end.cancelled() => break,
         };
-        let service = service.clone();
-        let with_peer = service_fn(move |mut request: hyper::Request<Incoming>| {
-            if let Some(peer) = peer {
-                request.extensions_mut().insert(ConnectInfo(peer));
-            }
-            service.call(request)
-        });
-        let connection = connections.watch(http.serve_connection(TokioIo::new(stream), with_peer));
+        let Some(connection) = connections.admit(peer.map(|peer| peer.ip())) else {
+            tracing::debug!(address = ?peer, "a connection is one too many of its address");
+            continue;
+        };
+        let mut stream = TimeoutWriter::new(stream);
+        stream.set_timeout(Some(WRITE_TIMEOUT));
+        let io = TokioIo::new(Box::pin(stream));
+        let served =
+            graceful.watch(http.serve_connection(io, service.of(connection.clone(), peer)));
         tokio::spawn(async move {
-            if let Err(error) = connection.await {
+            let served = tokio::select! {
+                served = served => served,
+                () = connection.closed() => return,
+            };
+            if let Err(error) = served {
                 tracing::debug!(%error, "a connection failed");
             }
         });
@@ -75,5 +106,6 @@ pub async fn serve(listener: Listener, router: Router, end: CancellationToken) {
     // Shutting down closes connections that have sent nothing yet. To a client that has just
     // connected that is the same as being refused, and some throw a result away then.
     tokio::time::sleep(LAST_REQUEST_DELAY).await;
-    connections.shutdown().await;
+    graceful.shutdown().await;
+    sweeper.abort();
 }

@@ -13,7 +13,7 @@ use crate::{
     domain::{
         Invalid,
         active_run::ActiveRun,
-        log_name::{REPORT, is_log, storable_name},
+        log_name::{FileNames, REPORT, is_log},
     },
     ports::{Fault, artifact_store::Content},
     services::finish::Upload,
@@ -64,12 +64,16 @@ struct Receiver<'a> {
     parts: Parts,
     /// The folder of the files that have arrived.
     folder: SpoolFolder,
+    /// The names of the files that have arrived.
+    names: FileNames,
     /// The content of `result.json`, once it has arrived.
     report: Option<Vec<u8>>,
     /// The artifacts that are not accepted.
     left_out: Vec<Invalid>,
     /// What was changed of the files.
     notes: Vec<Invalid>,
+    /// Why the rest of the upload is refused, if it is.
+    refused: Option<Invalid>,
     /// Whether more was sent than is accepted.
     is_too_large: bool,
     /// The run that the upload finishes.
@@ -84,7 +88,7 @@ fn stalled() -> ApiError {
 
 impl Receiver<'_> {
     fn idle_timeout(&self) -> Duration {
-        Duration::from_secs(self.app.request_limits.upload_idle_seconds)
+        self.app.request_limits.idle()
     }
 
     fn broken(&mut self, error: &MultipartError) -> ApiError {
@@ -103,8 +107,8 @@ impl Receiver<'_> {
 
     /// Notes what was changed or left out, also in the log: whoever looks for the file finds it.
     fn note(&mut self, name: &str, reason: String) {
-        tracing::warn!(run.id = %self.run.id, file = name, reason, "a file was not stored as sent");
         if self.notes.len() < MAX_NOTES {
+            tracing::warn!(run.id = %self.run.id, file = name, reason, "a file was not stored as sent");
             self.notes.push(Invalid::new(name, reason));
         }
     }
@@ -114,8 +118,8 @@ impl Receiver<'_> {
         if is_log(name) {
             return self.note(name, reason);
         }
-        tracing::warn!(run.id = %self.run.id, file = name, reason, "an artifact was left out");
         if self.left_out.len() < MAX_NOTES {
+            tracing::warn!(run.id = %self.run.id, file = name, reason, "an artifact was left out");
             self.left_out.push(Invalid::new(name, reason));
         }
     }
@@ -178,10 +182,7 @@ impl Receiver<'_> {
 
     /// Returns the name under which a file is stored.
     fn name(&mut self, sent: &str) -> String {
-        let files = self.folder.files();
-        let name = storable_name(sent, |name| {
-            name == REPORT || files.iter().any(|file| file.name == name)
-        });
+        let name = self.names.storable(sent);
         if name != sent {
             let shown: String = sent.chars().take(MAX_SHOWN).collect();
             self.note(
@@ -195,14 +196,15 @@ impl Receiver<'_> {
     /// Receives a log or an artifact.
     async fn file(&mut self, sent: &str) -> Result<(), ApiError> {
         let limits = self.app.request_limits;
-        let name = self.name(sent);
         if self.folder.files().len() as u64 >= limits.upload_files {
+            let shown: String = sent.chars().take(MAX_SHOWN).collect();
             self.leave_out(
-                &name,
+                &shown,
                 format!("is one of more than {} files", limits.upload_files),
             );
             return self.skip().await;
         }
+        let name = self.name(sent);
         let mut file = self.folder.create(&name);
         let mut is_cut = false;
         while let Some(chunk) = self.chunk().await? {
@@ -305,9 +307,11 @@ pub async fn receive(
         app,
         parts,
         folder: app.spool.folder(),
+        names: FileNames::default(),
         report: None,
         left_out: vec![],
         notes: vec![],
+        refused: None,
         is_too_large: false,
         run,
         touched: Instant::now(),
@@ -318,7 +322,7 @@ pub async fn receive(
             return Err(error);
         }
         let reason = larger_than(app.request_limits.upload);
-        receiver.leave_out("the upload", reason);
+        receiver.refused = Some(Invalid::new("the upload", reason));
         return received(receiver, Some(error)).await;
     }
     received(receiver, None).await
@@ -339,6 +343,7 @@ async fn received(
             changes,
             left_out: receiver.left_out,
             notes: receiver.notes,
+            refused: receiver.refused,
         },
         refusal,
         _folder: receiver.folder,

@@ -108,7 +108,7 @@ impl LogStore for LocalLogs {
             })
         });
         Ok(found.await?.map(|(file, gzip)| match gzip {
-            true => gzip::uncompressed(file),
+            true => gzip::uncompressed(tokio::fs::File::from_std(file)),
             false => Box::new(tokio::fs::File::from_std(file)) as FileReader,
         }))
     }

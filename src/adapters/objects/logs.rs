@@ -17,7 +17,6 @@ use crate::{
 use async_trait::async_trait;
 use std::{io, sync::Arc};
 use tempfile::TempPath;
-use tokio_util::io::SyncIoBridge;
 
 /// Logs in a bucket.
 #[derive(Clone)]
@@ -165,7 +164,7 @@ impl LogStore for ObjectLogs {
             .get(&self.name(folder, &format!("{name}.gz")))
             .await
         {
-            Ok(Some(reader)) => Ok(Some(gzip::uncompressed(SyncIoBridge::new(reader)))),
+            Ok(Some(reader)) => Ok(Some(gzip::uncompressed(reader))),
             // A bucket that may not be listed refuses absent objects as it refuses others.
             Ok(None) | Err(Fault::Refused { .. }) => {
                 self.objects.get(&self.name(folder, name)).await

@@ -2,14 +2,15 @@
 //! matter.
 
 use crate::ports::artifact_store::{Content, FileReader};
-use flate2::{Compression, GzBuilder, read::MultiGzDecoder};
+use async_compression::tokio::bufread::GzipDecoder;
+use flate2::{Compression, GzBuilder};
 use std::{
     fs::File,
     io::{self, Read, Write},
 };
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncRead, BufReader};
 
-/// How many bytes are uncompressed at a time.
+/// How many compressed bytes are read at a time.
 const CHUNK_SIZE: usize = 64 << 10;
 
 /// Compresses content; `finished` is the time in the header, in seconds since 1970.
@@ -31,28 +32,9 @@ pub fn compress(content: &Content, finished: u32, out: &mut impl Write) -> io::R
     gzip.finish().map(drop)
 }
 
-/// Returns a reader of the uncompressed content. A blocking thread uncompresses as fast as it is
-/// read.
-pub fn uncompressed(compressed: impl Read + Send + 'static) -> FileReader {
-    let (reader, mut writer) = tokio::io::duplex(CHUNK_SIZE);
-    let handle = tokio::runtime::Handle::current();
-    tokio::task::spawn_blocking(move || {
-        let mut gzip = MultiGzDecoder::new(compressed);
-        let mut chunk = vec![0; CHUNK_SIZE];
-        loop {
-            let read = match gzip.read(&mut chunk) {
-                Ok(0) => return,
-                Ok(read) => read,
-                Err(error) => {
-                    tracing::warn!(%error, "a stored log cannot be uncompressed");
-                    return;
-                }
-            };
-            let sent = chunk.get(..read).unwrap_or_default();
-            if handle.block_on(writer.write_all(sent)).is_err() {
-                return; // The reader was dropped.
-            }
-        }
-    });
+/// Returns a reader of the uncompressed content. It fails where the content is damaged.
+pub fn uncompressed(compressed: impl AsyncRead + Send + Unpin + 'static) -> FileReader {
+    let mut reader = GzipDecoder::new(BufReader::with_capacity(CHUNK_SIZE, compressed));
+    reader.multiple_members(true);
     Box::new(reader)
 }

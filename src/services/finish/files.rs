@@ -35,6 +35,7 @@ pub(super) fn described(upload: &Upload) -> (UploadedFiles, Option<Invalid>) {
         changes_filenames: changes.iter().map(|(name, _)| name.clone()).collect(),
         left_out: upload.left_out.clone(),
         notes: upload.notes.clone(),
+        refused: upload.refused.clone(),
     };
     (described, merged.err())
 }

@@ -22,6 +22,7 @@ use crate::{
         name::RunId,
         report::{self, Report},
         run::Run,
+        termination::Abandonment,
         time::Time,
     },
     metrics::Metrics,
@@ -49,6 +50,8 @@ pub struct Upload {
     pub left_out: Vec<Invalid>,
     /// What was changed of the names and contents of the files.
     pub notes: Vec<Invalid>,
+    /// Why the rest of the upload was refused, if it was.
+    pub refused: Option<Invalid>,
 }
 
 impl AsRef<Upload> for Upload {
@@ -287,16 +290,15 @@ impl Finisher {
     #[tracing::instrument(
         name = "services.finish.abandon",
         skip_all,
-        fields(run.id = %active.id, run.code = code)
+        fields(run.id = %active.id, run.code = how.code)
     )]
     pub async fn abandon(
         &self,
         active: &ActiveRun,
-        code: &str,
-        description: String,
+        how: Abandonment,
         unless_seen_after: Option<Time>,
     ) -> Result<Finished, ServiceError> {
-        let run = vanished(active, code, description, self.clock.now());
+        let run = vanished(active, how, self.clock.now());
         let run = self
             .live_log
             .collect(&active.id, &[], async |files| {

@@ -9,7 +9,7 @@ use crate::support::{
 use janitor_runner::{
     adapters::objects::{ObjectArtifacts, ObjectLogs},
     domain::name::RunId,
-    ports::{ArtifactStore, LogStore, SpooledFile, artifact_store::Content},
+    ports::{ArtifactStore, LogStore},
 };
 use std::{
     sync::{
@@ -22,7 +22,7 @@ use std::{
 on_both!(moody_bucket_loses_nothing);
 
 /// The numbers of a seed, one after the other.
-struct Numbers(u64);
+pub struct Numbers(pub u64);
 
 impl Numbers {
     fn below(&mut self, limit: u64) -> u64 {
@@ -33,7 +33,7 @@ impl Numbers {
         (mixed ^ (mixed >> 31)) % limit
     }
 
-    fn mood(&mut self) -> Mood {
+    pub fn mood(&mut self) -> Mood {
         match self.below(100) {
             0..8 => Mood::Status(403),
             8..13 => Mood::Status(429),
@@ -48,8 +48,8 @@ impl Numbers {
     }
 }
 
-/// The files of a run: an artifact and a log, few of them large.
-fn files_of(number: u64) -> (SpooledFile, SpooledFile) {
+/// The contents of a run's files: an artifact and a log, few of them large.
+pub fn files_of(number: u64) -> [Vec<u8>; 2] {
     let mut numbers = Numbers(number);
     let mut content = |large: bool| -> Vec<u8> {
         let size = match large {
@@ -65,18 +65,7 @@ fn files_of(number: u64) -> (SpooledFile, SpooledFile) {
         }
         bytes
     };
-    let (artifact, log) = (content(number % 50 == 7), content(number % 100 == 9));
-    (
-        memory_file("out.bin", &artifact),
-        memory_file("w.log", &log),
-    )
-}
-
-fn bytes_of(file: &SpooledFile) -> &[u8] {
-    match &file.content {
-        Content::Memory(bytes) => bytes,
-        Content::File(_) => panic!("not in memory"),
-    }
+    [content(number % 50 == 7), content(number % 100 == 9)]
 }
 
 /// What a run's store operations returned: its number, and whether artifact and log count as stored.
@@ -99,7 +88,11 @@ impl Both {
             if number >= runs {
                 return stored;
             }
-            let (artifact, log) = files_of(number);
+            let [artifact, log] = files_of(number);
+            let (artifact, log) = (
+                memory_file("out.bin", &artifact),
+                memory_file("w.log", &log),
+            );
             let (name, has_backup) = (format!("r{number}"), number.is_multiple_of(2));
             let (artifacts, logs): (&dyn ArtifactStore, &dyn LogStore) = match has_backup {
                 true => (&self.with_backup.artifacts, &self.with_backup.logs),
@@ -134,9 +127,9 @@ impl Both {
     }
 }
 
-/// 200 runs, or as many as `MOODY_RUNS` says.
+/// 100 runs, or as many as `MOODY_RUNS` says.
 async fn moody_bucket_loses_nothing(kind: Kind) {
-    let runs: u64 = std::env::var("MOODY_RUNS").map_or(200, |runs| runs.parse().unwrap());
+    let runs: u64 = std::env::var("MOODY_RUNS").map_or(100, |runs| runs.parse().unwrap());
     let (bucket, home) = (FakeBucket::start().await, tempfile::tempdir().unwrap());
     let objects = bucket.objects_of(kind).await;
     let both = Arc::new(Both {
@@ -177,18 +170,15 @@ async fn moody_bucket_loses_nothing(kind: Kind) {
 /// Whatever counts as stored can be read, byte for byte.
 async fn check(stored: &[Stored], artifacts: &dyn ArtifactStore, logs: &dyn LogStore) {
     for (number, artifact_stored, log_stored) in stored {
-        let (artifact, log) = files_of(*number);
+        let [artifact, log] = files_of(*number);
         let run = format!("r{number}");
         if *artifact_stored {
             let found = read(artifacts.open(&RunId::new(&run), "out.bin").await.unwrap()).await;
-            assert!(
-                found.as_deref() == Some(bytes_of(&artifact)),
-                "artifact of {run}"
-            );
+            assert!(found == Some(artifact), "artifact of {run}");
         }
         if *log_stored {
             let found = read(logs.open(&folder(&run), "w.log").await.unwrap()).await;
-            assert!(found.as_deref() == Some(bytes_of(&log)), "log of {run}");
+            assert!(found == Some(log), "log of {run}");
         }
     }
 }

@@ -1,5 +1,9 @@
-//! What nobody may do, shown with real processes: `shared/spec/security.md`, point by point.
+//! What strangers, workers, web pages and hostile codemods can do to the service: real processes,
+//! attacked.
 
 mod admin_addresses;
 mod admin_tokens;
+mod bodies;
+mod connections;
+mod labels;
 mod web_pages;

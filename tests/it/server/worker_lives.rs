@@ -4,7 +4,10 @@
 //! `WORKER_LIVES` is the number of lives, `WORKER_LIVES_SEED` what they are made of.
 
 use super::worker_fixture::WorkerFixture;
-use crate::support::worker_harness::Worker;
+use crate::support::{
+    random::{Random, number},
+    worker_harness::Worker,
+};
 use serde_json::Value;
 use std::{
     collections::BTreeMap,
@@ -15,24 +18,6 @@ use std::{
 const SETTINGS: &str = "keepalive_interval_seconds = 1\nrun_timeout_minutes = 1\n[watch]\n\
     lease_seconds = 4\nping_after_seconds = 1\nsuspect_after_seconds = 1\n[backchannel]\n\
     timeout_seconds = 1\n[limits]\nupload_file = \"2500 KiB\"\n";
-
-/// A generator of random numbers that can be repeated.
-struct Random(u64);
-
-impl Random {
-    /// Returns a number below `end` (`xorshift64*`).
-    fn below(&mut self, end: usize) -> usize {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        let number = self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33;
-        usize::try_from(number).unwrap() % end
-    }
-
-    fn pick<'a>(&mut self, choices: &[&'a str]) -> &'a str {
-        choices[self.below(choices.len())]
-    }
-}
 
 const CHANGES: [&str; 6] = [
     "echo two >> file.txt",
@@ -94,12 +79,6 @@ const EVENTS: [&str; 8] = [
 ];
 /// The codes with which a worker or the runner may end a run for reasons of its own.
 const CODES_OF_KILLED_RUNS: [&str; 3] = ["killed", "worker-timeout", "run-disappeared"];
-
-fn number(variable: &str, default: u64) -> u64 {
-    std::env::var(variable)
-        .ok()
-        .map_or(default, |text| text.parse().unwrap())
-}
 
 /// One life: what the codemod does, and what happens meanwhile.
 struct Life {
@@ -217,7 +196,7 @@ async fn every_life_ends_in_one_stored_run() {
         number("WORKER_LIVES_SEED", 20_261),
     );
     let mut fixture = WorkerFixture::with_store("sled", SETTINGS).await;
-    let mut random = Random(seed | 1);
+    let mut random = Random::new(seed);
     let mut codes: BTreeMap<String, usize> = BTreeMap::new();
     for number in 0..lives {
         let life = Life::random(&mut random);

@@ -389,4 +389,6 @@ async fn run_with_heartbeats_ends_after_the_maximum_duration() {
     assert_eq!(run.transient, Some(true));
     let why = run.description.unwrap();
     assert!(why.contains("2880 minutes"), "{why}");
+    let details = run.failure_details.unwrap();
+    assert_eq!(details["termination_reason"], "max-duration");
 }

@@ -6,6 +6,7 @@ pub mod files;
 pub mod fixture;
 pub mod load;
 pub mod process;
+pub mod random;
 pub mod servers;
 pub mod values;
 pub mod worker_harness;

@@ -107,6 +107,27 @@ impl Server {
         .await
     }
 
+    /// Starts a server that may have so many files open.
+    pub async fn with_descriptors(home: &Path, store: &str, descriptors: u32) -> Self {
+        let limit = format!("ulimit -n {descriptors} && exec \"$@\"");
+        Self::launch(home, store, "", &["sh", "-c", &limit, "sh"]).await
+    }
+
+    /// The resident memory of the process, in bytes.
+    pub fn memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status
+            .lines()
+            .find(|line| line.starts_with("VmRSS:"))
+            .unwrap();
+        line.split_whitespace()
+            .nth(1)
+            .unwrap()
+            .parse::<u64>()
+            .unwrap()
+            * 1024
+    }
+
     async fn launch(home: &Path, store: &str, settings: &str, before: &[&str]) -> Self {
         let (port, public_port) = (free_port(), free_port());
         let file = home.join("settings.toml");
