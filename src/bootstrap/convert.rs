@@ -7,6 +7,15 @@ use crate::{
     settings,
 };
 
+impl From<&settings::TlsSettings> for http::TlsFiles {
+    fn from(settings: &settings::TlsSettings) -> Self {
+        Self {
+            certificate: settings.certificate.clone(),
+            key: settings.key.clone(),
+        }
+    }
+}
+
 impl From<&settings::AdminToken> for http::AdminToken {
     fn from(token: &settings::AdminToken) -> Self {
         Self {

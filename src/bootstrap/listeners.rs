@@ -5,8 +5,8 @@
 
 use super::unix_socket;
 use crate::{
-    adapters::http::{Address, Listener},
-    settings::{ListenAddress, Settings},
+    adapters::http::{Address, Listener, Socket, TlsFiles},
+    settings::{ListenAddress, Settings, TlsSettings},
 };
 use anyhow::{Context, ensure};
 use listenfd::ListenFd;
@@ -52,7 +52,7 @@ fn places(names: &str, count: usize) -> anyhow::Result<Vec<usize>> {
 }
 
 /// Takes the sockets that systemd has passed on, if any.
-fn inherited() -> anyhow::Result<[Option<Listener>; 2]> {
+fn inherited() -> anyhow::Result<[Option<Socket>; 2]> {
     let mut passed = ListenFd::from_env();
     let mut sockets = [None, None];
     if passed.len() == 0 {
@@ -70,12 +70,12 @@ fn inherited() -> anyhow::Result<[Option<Listener>; 2]> {
 }
 
 /// Takes a passed socket; a Unix socket is left where it is when a TCP socket is asked for.
-fn take(passed: &mut ListenFd, index: usize) -> anyhow::Result<Option<Listener>> {
+fn take(passed: &mut ListenFd, index: usize) -> anyhow::Result<Option<Socket>> {
     if let Ok(socket) = passed.take_unix_listener(index) {
         return socket
             .map(|socket| {
                 socket.set_nonblocking(true)?;
-                Ok(Listener::Unix(UnixListener::from_std(socket)?))
+                Ok(Socket::Unix(UnixListener::from_std(socket)?))
             })
             .transpose();
     }
@@ -83,7 +83,7 @@ fn take(passed: &mut ListenFd, index: usize) -> anyhow::Result<Option<Listener>>
         .take_tcp_listener(index)?
         .map(|socket| {
             socket.set_nonblocking(true)?;
-            Ok(Listener::Tcp(TcpListener::from_std(socket)?))
+            Ok(Socket::Tcp(TcpListener::from_std(socket)?))
         })
         .transpose()
 }
@@ -118,19 +118,29 @@ impl Listeners {
             None
         } else {
             let port = public_port.unwrap_or_default();
-            Some(listen(public, ("listen_address", &settings.listen_address), port).await?)
+            let socket = listen(public, ("listen_address", &settings.listen_address), port).await?;
+            Some(with_tls(socket, ("tls", settings.tls.as_ref()))?)
         };
         let address = ("admin_listen_address", &settings.admin.listen_address);
         let admin = listen(admin, address, settings.port).await?;
+        let admin = with_tls(admin, ("admin.tls", settings.admin.tls.as_ref()))?;
         ensure_login(settings, &admin.address()?)?;
         Ok(Self { admin, public })
     }
 }
 
+fn with_tls(
+    socket: Socket,
+    (setting, files): (&str, Option<&TlsSettings>),
+) -> anyhow::Result<Listener> {
+    let files = files.map(TlsFiles::from);
+    Listener::new(socket, files.as_ref()).with_context(|| format!("{setting}: read the files"))
+}
+
 /// Refuses an admin API that others can reach without a login, unless the settings want that.
 fn ensure_login(settings: &Settings, address: &Address) -> anyhow::Result<()> {
     let is_beyond_this_machine = match address {
-        Address::Tcp(address) => !address.ip().to_canonical().is_loopback(),
+        Address::Tcp { address, .. } => !address.ip().to_canonical().is_loopback(),
         Address::Unix(_) => false,
     };
     let admin = &settings.admin;
@@ -144,12 +154,12 @@ fn ensure_login(settings: &Settings, address: &Address) -> anyhow::Result<()> {
 }
 
 async fn listen(
-    passed: Option<Listener>,
+    passed: Option<Socket>,
     (setting, address): (&str, &ListenAddress),
     port: u16,
-) -> anyhow::Result<Listener> {
-    if let Some(listener) = passed {
-        return Ok(listener);
+) -> anyhow::Result<Socket> {
+    if let Some(socket) = passed {
+        return Ok(socket);
     }
     let host = match address {
         ListenAddress::Host(host) => host,
@@ -157,14 +167,14 @@ async fn listen(
             let listener = unix_socket::listen(path)
                 .await
                 .with_context(|| format!("{setting}: listen on unix:{}", path.display()))?;
-            return Ok(Listener::Unix(listener));
+            return Ok(Socket::Unix(listener));
         }
     };
     let address = SocketAddr::new(resolve(setting, host).await?, port);
     let listener = TcpListener::bind(address)
         .await
         .with_context(|| format!("listen on {address}"))?;
-    Ok(Listener::Tcp(listener))
+    Ok(Socket::Tcp(listener))
 }
 
 #[cfg(test)]

@@ -115,6 +115,7 @@ pub(super) fn settings(address: &str, raw: RawAdmin) -> Result<AdminSettings, In
             .collect::<Result<_, _>>()?,
         open: raw.open,
         tokens,
+        tls: raw.tls.map(Into::into),
     })
 }
 
@@ -122,27 +123,29 @@ pub(super) fn settings(address: &str, raw: RawAdmin) -> Result<AdminSettings, In
 pub(super) fn warnings(settings: &Settings) -> Vec<String> {
     let (admin, mut warnings) = (&settings.admin, vec![]);
     let address = &admin.listen_address;
-    if address.is_beyond_this_machine() {
-        let text = match (admin.tokens.is_empty(), admin.open) {
-            (true, true) => {
-                "the admin API has no login, and whoever reaches it can run commands on workers: \
-                 add an [[admin.token]] (janitor-runner token add)"
-            }
-            (true, false) => {
-                "the service does not start with an admin API there that has no login: add an \
-                 [[admin.token]] (janitor-runner token add), or set admin.open = true"
-            }
-            (false, _) => {
-                "the tokens of the admin API are sent in the clear, unless a proxy before it has TLS"
-            }
-        };
-        warnings.push(format!("admin_listen_address {address}: {text}"));
+    let mut warn = |text: &str| warnings.push(format!("admin_listen_address {address}: {text}"));
+    match (admin.tokens.is_empty(), admin.open) {
+        _ if !address.is_beyond_this_machine() => {}
+        (true, true) => warn(
+            "the admin API has no login, and whoever reaches it can run commands on workers: add \
+             an [[admin.token]] (janitor-runner token add)",
+        ),
+        (true, false) => warn(
+            "the service does not start with an admin API there that has no login: add an \
+             [[admin.token]] (janitor-runner token add), or set admin.open = true",
+        ),
+        (false, _) if admin.tls.is_none() => warn(
+            "the tokens of the admin API are sent in the clear, unless a proxy before it has TLS: \
+             set admin.tls",
+        ),
+        (false, _) => {}
     }
     let address = &settings.listen_address;
-    if settings.public_port.is_some() && address.is_beyond_this_machine() {
+    let is_public = settings.public_port.is_some() && address.is_beyond_this_machine();
+    if is_public && settings.tls.is_none() {
         warnings.push(format!(
             "listen_address {address}: the passwords of workers are sent in the clear, unless a \
-             proxy before the public API has TLS"
+             proxy before the public API has TLS: set tls"
         ));
     }
     warnings

@@ -348,5 +348,6 @@ pub(super) fn settings(mut raw: Raw) -> Result<Settings, Invalid> {
         log_format,
         coordinator,
         admin: admin::settings(&raw.admin_listen_address, raw.admin)?,
+        tls: raw.tls.map(Into::into),
     })
 }

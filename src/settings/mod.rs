@@ -29,7 +29,7 @@ pub use show::lines;
 pub use values::{
     AdminSettings, AdminToken, ConnectionSettings, FileStore, GcsCredentials, GcsSettings,
     GuardedHttpSettings, ListenAddress, LogFormat, PollSettings, PostgresSettings, RequestLimits,
-    S3Credentials, S3Settings, Settings, StoreChoice,
+    S3Credentials, S3Settings, Settings, StoreChoice, TlsSettings,
 };
 
 use crate::domain::Invalid;

@@ -4,7 +4,11 @@
 //! Every table that `config/default.toml` has is `layered`: a file needs to name only the keys that
 //! it changes.
 
-use super::{layered::layered, raw_admin::RawAdmin, size::Size};
+use super::{
+    layered::layered,
+    raw_admin::{RawAdmin, RawTls},
+    size::Size,
+};
 use crate::domain::{publish::PublishMode, retry::Afterwards};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
@@ -133,6 +137,9 @@ pub(super) struct Raw {
     pub(super) admin_listen_address: String,
     /// Sets who may use the admin API.
     pub(super) admin: RawAdmin,
+    /// Sets the certificate of the public API. Default: none, it has no TLS. Example:
+    /// `{ certificate = "/etc/janitor-runner/public.pem", key = "/etc/janitor-runner/public.key" }`.
+    pub(super) tls: Option<RawTls>,
 }
 
 /// A rule for publishing the branches of one role.

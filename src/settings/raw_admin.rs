@@ -1,8 +1,9 @@
 //! The settings of the admin API as they are written.
 
-use super::layered::layered;
+use super::{layered::layered, values::TlsSettings};
 use schemars::JsonSchema;
 use serde::Deserialize;
+use std::path::PathBuf;
 
 /// Who may use the admin API.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -18,6 +19,29 @@ pub(super) struct RawAdmin {
     /// Lists the tokens; with one, each request to the admin API needs a token. Default: `[]`.
     #[serde(default)]
     pub(super) token: Vec<RawToken>,
+    /// Sets the certificate of the admin API. Default: none, it has no TLS. Example:
+    /// `{ certificate = "/etc/janitor-runner/admin.pem", key = "/etc/janitor-runner/admin.key" }`.
+    pub(super) tls: Option<RawTls>,
+}
+
+/// A certificate, whose files are read again when they change.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawTls {
+    /// Names the file of the certificate and of those that lead to the authority, in PEM. Example:
+    /// `"/etc/janitor-runner/public.pem"`.
+    pub(super) certificate: PathBuf,
+    /// Names the file of the private key, in PEM. Example: `"/etc/janitor-runner/public.key"`.
+    pub(super) key: PathBuf,
+}
+
+impl From<RawTls> for TlsSettings {
+    fn from(raw: RawTls) -> Self {
+        Self {
+            certificate: raw.certificate,
+            key: raw.key,
+        }
+    }
 }
 
 /// A token of the admin API.

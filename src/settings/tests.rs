@@ -114,9 +114,15 @@ fn compose_example_sets_known_variables() {
     let lines: Vec<String> = compose
         .lines()
         .filter_map(|line| line.trim().strip_prefix(PREFIX)?.split_once(": "))
-        .map(|(key, value)| format!("{} = {value:?}", key.to_lowercase()))
+        .map(|(key, value)| {
+            let key = key.to_lowercase().replace("__", ".");
+            match value.trim_matches('"') {
+                "true" => format!("{key} = true"),
+                value => format!("{key} = {value:?}"),
+            }
+        })
         .collect();
-    assert_eq!(lines.len(), 7);
+    assert_eq!(lines.len(), 9);
     let settings = load_text(&lines.join("\n")).unwrap().settings;
     assert!(
         matches!(settings.store, StoreChoice::Postgres(_)),

@@ -246,6 +246,15 @@ impl fmt::Debug for AdminToken {
     }
 }
 
+/// The files of a certificate, in PEM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsSettings {
+    /// The certificate, and those that lead from it to the authority.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+}
+
 /// Where the admin API listens, and who may use it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AdminSettings {
@@ -257,6 +266,8 @@ pub struct AdminSettings {
     pub open: bool,
     /// The tokens.
     pub tokens: Vec<AdminToken>,
+    /// The certificate; none: the API has no TLS.
+    pub tls: Option<TlsSettings>,
 }
 
 /// Every setting, checked.
@@ -305,4 +316,6 @@ pub struct Settings {
     pub coordinator: CoordinatorConfig,
     /// Where the admin API listens, and who may use it.
     pub admin: AdminSettings,
+    /// The certificate of the public API; none: it has no TLS.
+    pub tls: Option<TlsSettings>,
 }

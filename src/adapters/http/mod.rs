@@ -31,14 +31,16 @@ mod queue;
 mod refusals;
 mod runs;
 mod serve;
+mod tls;
 mod tokens;
 mod upload;
 mod watchdog;
 mod workers;
 
 pub use connections::ConnectionLimits;
-pub use listener::{Address, Listener};
+pub use listener::{Address, Listener, Socket};
 pub use serve::serve;
+pub use tls::TlsFiles;
 pub use tokens::AdminToken;
 
 use crate::{

@@ -4,7 +4,7 @@
 use super::{
     connections::{ConnectionLimits, Connections, SWEEP_INTERVAL},
     detached::Detached,
-    listener::{Listener, Stream},
+    listener::{Listener, Stream, encrypt},
 };
 use axum::Router;
 use hyper::server::conn::http1;
@@ -13,6 +13,7 @@ use hyper_util::{
     server::graceful::GracefulShutdown,
 };
 use std::{
+    error::Error,
     io,
     net::SocketAddr,
     sync::Arc,
@@ -87,12 +88,17 @@ pub async fn serve(
             tracing::debug!(address = ?peer, "a connection is one too many of its address");
             continue;
         };
-        let mut stream = TimeoutWriter::new(stream);
-        stream.set_timeout(Some(WRITE_TIMEOUT));
-        let io = TokioIo::new(Box::pin(stream));
-        let served =
-            graceful.watch(http.serve_connection(io, service.of(connection.clone(), peer)));
+        let service = service.of(connection.clone(), peer);
+        let (watcher, http, tls) = (graceful.watcher(), http.clone(), listener.tls());
         tokio::spawn(async move {
+            let served = async {
+                let stream = encrypt(stream, tls).await?;
+                let mut stream = TimeoutWriter::new(stream);
+                stream.set_timeout(Some(WRITE_TIMEOUT));
+                let io = TokioIo::new(Box::pin(stream));
+                watcher.watch(http.serve_connection(io, service)).await?;
+                Ok::<(), Box<dyn Error + Send + Sync>>(())
+            };
             let served = tokio::select! {
                 served = served => served,
                 () = connection.closed() => return,

@@ -6,4 +6,5 @@ mod admin_tokens;
 mod bodies;
 mod connections;
 mod labels;
+mod tls;
 mod web_pages;
