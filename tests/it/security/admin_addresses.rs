@@ -196,3 +196,47 @@ async fn both_apis_listen_on_unix_sockets() {
     assert!(text.contains("another process listens there"), "{text}");
     drop(service);
 }
+
+/// Opens a Unix socket, passes it on as systemd does, and becomes the program.
+const PASS_ON: &str = "import os, socket, sys
+s = socket.socket(socket.AF_UNIX)
+s.bind(sys.argv[1])
+s.listen()
+os.dup2(s.fileno(), 3)
+os.set_inheritable(3, True)
+os.environ.update(LISTEN_FDS='1', LISTEN_FDNAMES='admin', LISTEN_PID=str(os.getpid()))
+os.execv(sys.argv[2], sys.argv[2:])
+";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unix_socket_of_systemd_is_used() {
+    let home = tempfile::tempdir().unwrap();
+    let socket = home.path().join("passed.sock");
+    let child = Command::new("python3")
+        .args(["-c", PASS_ON])
+        .arg(&socket)
+        .args([PROGRAM, "serve", "--store", "memory:", "--public-port", "0"])
+        .current_dir(home.path())
+        .stderr(std::fs::File::create(home.path().join("log")).unwrap())
+        .spawn()
+        .unwrap();
+    let service = Service {
+        child,
+        home,
+        port: 0,
+        public_port: 0,
+    };
+    let client = janitor_runner::http_client::http_client_builder()
+        .unix_socket(socket.as_path())
+        .build()
+        .unwrap();
+    // The socket is there before the service; it responds once it has started.
+    for _ in 0..500 {
+        if let Ok(response) = client.get("http://localhost/status").send().await {
+            assert_eq!(response.status(), 200);
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("it does not serve: {}", service.log());
+}

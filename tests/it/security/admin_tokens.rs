@@ -217,3 +217,38 @@ fn token_that_is_no_hash_is_refused_without_being_shown() {
         assert!(!text.contains("jrt_plain"), "{text}");
     }
 }
+
+#[test]
+fn token_is_appended_to_the_settings() {
+    let home = tempfile::tempdir().unwrap();
+    let settings = home.path().join("settings.toml");
+    std::fs::write(&settings, "[admin]\nhosts = [\"a.example\"]").unwrap();
+    for name in ["anna", "the \"site\" \\ é"] {
+        let output = Command::new(PROGRAM)
+            .args(["token", "add", name, "--role", "viewer", "--append-to"])
+            .arg(&settings)
+            .output()
+            .unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success() && text.contains("jrt_"), "{text}");
+        assert!(!text.contains("sha256:"), "{text}");
+    }
+    let config = Command::new(PROGRAM)
+        .args(["config", "--config"])
+        .arg(&settings)
+        .output()
+        .unwrap();
+    let text = String::from_utf8(config.stdout).unwrap();
+    for part in ["\"anna\"", "\"the \\\"site\\\" \\\\ é\"", "a.example"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let written = std::fs::read_to_string(&settings).unwrap();
+    assert!(!written.contains("jrt_"), "{written}");
+    for wrong in [["", "viewer"], ["a\nb", "viewer"], ["a", "root"]] {
+        let output = Command::new(PROGRAM)
+            .args(["token", "add", wrong[0], "--role", wrong[1]])
+            .output()
+            .unwrap();
+        assert!(!output.status.success(), "{wrong:?}");
+    }
+}
