@@ -294,6 +294,7 @@ impl Builder {
             spool: self.ports.spool,
             request_limits: settings.limits.into(),
             uploads: Uploads::new(settings.limits.uploads, settings.limits.uploads_of_worker),
+            admin_access: settings.into(),
         };
         let background = Background {
             status_publisher: shared.status_publisher,

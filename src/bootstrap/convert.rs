@@ -1,10 +1,51 @@
 //! The configuration of each adapter and service, made of the values that the settings own.
 
+use super::machine_names::machine_names;
 use crate::{
     adapters::{gcs, http, postgres, s3, support::guarded_http},
     services::watch::PollConfig,
     settings,
 };
+
+impl From<&settings::TlsSettings> for http::TlsFiles {
+    fn from(settings: &settings::TlsSettings) -> Self {
+        Self {
+            certificate: settings.certificate.clone(),
+            key: settings.key.clone(),
+        }
+    }
+}
+
+impl From<&settings::AdminToken> for http::AdminToken {
+    fn from(token: &settings::AdminToken) -> Self {
+        Self {
+            name: token.name.clone(),
+            role: token.role,
+            hash: token.hash,
+        }
+    }
+}
+
+impl From<&settings::Settings> for http::AdminAccess {
+    fn from(settings: &settings::Settings) -> Self {
+        let addresses = [&settings.admin.listen_address, &settings.listen_address];
+        let named = addresses.into_iter().filter_map(|address| match address {
+            settings::ListenAddress::Host(host) => Some(host.clone()),
+            settings::ListenAddress::Unix(_) => None,
+        });
+        Self {
+            hosts: settings
+                .admin
+                .hosts
+                .iter()
+                .cloned()
+                .chain(named)
+                .chain(machine_names())
+                .collect(),
+            tokens: settings.admin.tokens.iter().map(Into::into).collect(),
+        }
+    }
+}
 
 impl From<&settings::PostgresSettings> for postgres::PostgresSettings {
     fn from(settings: &settings::PostgresSettings) -> Self {

@@ -3,11 +3,15 @@
 //! Sockets of systemd outlive the process: connections that arrive while it restarts wait in them,
 //! and no worker sees one refused.
 
-use crate::settings::Settings;
+use super::unix_socket;
+use crate::{
+    adapters::http::{Address, Listener, Socket, TlsFiles},
+    settings::{ListenAddress, Settings, TlsSettings},
+};
 use anyhow::{Context, ensure};
 use listenfd::ListenFd;
 use std::net::{IpAddr, SocketAddr};
-use tokio::net::{TcpListener, lookup_host};
+use tokio::net::{TcpListener, UnixListener, lookup_host};
 
 /// The names of the sockets (`FileDescriptorName=`), and their order when they have other names.
 const NAMES: [&str; 2] = ["admin", "public"];
@@ -15,9 +19,9 @@ const NAMES: [&str; 2] = ["admin", "public"];
 /// The sockets of the admin and the public API.
 pub(super) struct Listeners {
     /// The socket of the admin API.
-    pub(super) admin: TcpListener,
+    pub(super) admin: Listener,
     /// The socket of the public API; none when there is no public API.
-    pub(super) public: Option<TcpListener>,
+    pub(super) public: Option<Listener>,
 }
 
 /// Returns which API each inherited socket is for, by name, or by order when none has a name of
@@ -48,7 +52,7 @@ fn places(names: &str, count: usize) -> anyhow::Result<Vec<usize>> {
 }
 
 /// Takes the sockets that systemd has passed on, if any.
-fn inherited() -> anyhow::Result<[Option<std::net::TcpListener>; 2]> {
+fn inherited() -> anyhow::Result<[Option<Socket>; 2]> {
     let mut passed = ListenFd::from_env();
     let mut sockets = [None, None];
     if passed.len() == 0 {
@@ -56,9 +60,8 @@ fn inherited() -> anyhow::Result<[Option<std::net::TcpListener>; 2]> {
     }
     let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
     for (index, place) in places(&names, passed.len())?.into_iter().enumerate() {
-        let socket = passed
-            .take_tcp_listener(index)
-            .with_context(|| format!("LISTEN_FDS: socket {index}"))?;
+        let socket =
+            take(&mut passed, index).with_context(|| format!("LISTEN_FDS: socket {index}"))?;
         if let Some(slot) = sockets.get_mut(place) {
             *slot = socket;
         }
@@ -66,21 +69,40 @@ fn inherited() -> anyhow::Result<[Option<std::net::TcpListener>; 2]> {
     Ok(sockets)
 }
 
+/// Takes a passed socket; a Unix socket is left where it is when a TCP socket is asked for.
+fn take(passed: &mut ListenFd, index: usize) -> anyhow::Result<Option<Socket>> {
+    if let Ok(socket) = passed.take_unix_listener(index) {
+        return socket
+            .map(|socket| {
+                socket.set_nonblocking(true)?;
+                Ok(Socket::Unix(UnixListener::from_std(socket)?))
+            })
+            .transpose();
+    }
+    passed
+        .take_tcp_listener(index)?
+        .map(|socket| {
+            socket.set_nonblocking(true)?;
+            Ok(Socket::Tcp(TcpListener::from_std(socket)?))
+        })
+        .transpose()
+}
+
 /// Looks up the address to listen on, of which a name may have several: the first of IPv4, else the
 /// first.
-async fn resolve(address: &str) -> anyhow::Result<IpAddr> {
+async fn resolve(setting: &str, address: &str) -> anyhow::Result<IpAddr> {
     if let Ok(address) = address.parse() {
         return Ok(address);
     }
     let found: Vec<SocketAddr> = lookup_host((address, 0))
         .await
-        .with_context(|| format!("listen_address: look up the host {address:?}"))?
+        .with_context(|| format!("{setting}: look up the host {address:?}"))?
         .collect();
     let chosen = found.iter().find(|found| found.is_ipv4());
     chosen
         .or(found.first())
         .map(SocketAddr::ip)
-        .with_context(|| format!("listen_address: the host {address:?} has no address"))
+        .with_context(|| format!("{setting}: the host {address:?} has no address"))
 }
 
 impl Listeners {
@@ -95,28 +117,64 @@ impl Listeners {
         let public = if public.is_none() && public_port.is_none() {
             None
         } else {
-            Some(listen(public, settings, public_port.unwrap_or_default()).await?)
+            let port = public_port.unwrap_or_default();
+            let socket = listen(public, ("listen_address", &settings.listen_address), port).await?;
+            Some(with_tls(socket, ("tls", settings.tls.as_ref()))?)
         };
-        Ok(Self {
-            admin: listen(admin, settings, settings.port).await?,
-            public,
-        })
+        let address = ("admin_listen_address", &settings.admin.listen_address);
+        let admin = listen(admin, address, settings.port).await?;
+        let admin = with_tls(admin, ("admin.tls", settings.admin.tls.as_ref()))?;
+        ensure_login(settings, &admin.address()?)?;
+        Ok(Self { admin, public })
     }
 }
 
+fn with_tls(
+    socket: Socket,
+    (setting, files): (&str, Option<&TlsSettings>),
+) -> anyhow::Result<Listener> {
+    let files = files.map(TlsFiles::from);
+    Listener::new(socket, files.as_ref()).with_context(|| format!("{setting}: read the files"))
+}
+
+/// Refuses an admin API that others can reach without a login, unless the settings want that.
+fn ensure_login(settings: &Settings, address: &Address) -> anyhow::Result<()> {
+    let is_beyond_this_machine = match address {
+        Address::Tcp { address, .. } => !address.ip().to_canonical().is_loopback(),
+        Address::Unix(_) => false,
+    };
+    let admin = &settings.admin;
+    ensure!(
+        !is_beyond_this_machine || admin.open || !admin.tokens.is_empty(),
+        "the admin API has no login, and others can reach it at {address}, who could run commands \
+         on workers: add an [[admin.token]] (janitor-runner token add makes one), set \
+         admin_listen_address to 127.0.0.1 or unix:PATH, or set admin.open = true"
+    );
+    Ok(())
+}
+
 async fn listen(
-    passed: Option<std::net::TcpListener>,
-    settings: &Settings,
+    passed: Option<Socket>,
+    (setting, address): (&str, &ListenAddress),
     port: u16,
-) -> anyhow::Result<TcpListener> {
+) -> anyhow::Result<Socket> {
     if let Some(socket) = passed {
-        socket.set_nonblocking(true)?;
-        return TcpListener::from_std(socket).context("listen on a socket of systemd");
+        return Ok(socket);
     }
-    let address = SocketAddr::new(resolve(&settings.listen_address).await?, port);
-    TcpListener::bind(address)
+    let host = match address {
+        ListenAddress::Host(host) => host,
+        ListenAddress::Unix(path) => {
+            let listener = unix_socket::listen(path)
+                .await
+                .with_context(|| format!("{setting}: listen on unix:{}", path.display()))?;
+            return Ok(Socket::Unix(listener));
+        }
+    };
+    let address = SocketAddr::new(resolve(setting, host).await?, port);
+    let listener = TcpListener::bind(address)
         .await
-        .with_context(|| format!("listen on {address}"))
+        .with_context(|| format!("listen on {address}"))?;
+    Ok(Socket::Tcp(listener))
 }
 
 #[cfg(test)]
@@ -153,11 +211,17 @@ mod tests {
     #[tokio::test]
     async fn host_name_is_looked_up() {
         assert_eq!(
-            resolve("localhost").await.unwrap(),
+            resolve("listen_address", "localhost").await.unwrap(),
             IpAddr::from([127, 0, 0, 1])
         );
-        assert_eq!(resolve("::1").await.unwrap().to_string(), "::1");
-        let error = format!("{:#}", resolve("no such host").await.unwrap_err());
+        assert_eq!(
+            resolve("listen_address", "::1").await.unwrap().to_string(),
+            "::1"
+        );
+        let error = format!(
+            "{:#}",
+            resolve("listen_address", "no such host").await.unwrap_err()
+        );
         assert!(error.contains("listen_address"), "{error}");
         assert!(error.contains("no such host"), "{error}");
     }

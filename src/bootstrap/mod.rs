@@ -6,7 +6,9 @@ mod background;
 mod convert;
 mod descriptors;
 mod listeners;
+mod machine_names;
 mod ports;
+mod unix_socket;
 
 use crate::{
     adapters::{
@@ -21,16 +23,16 @@ use crate::{
 use app::Builder;
 use listeners::Listeners;
 use ports::Ports;
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 use tokio::{task::JoinHandle, time::timeout_at};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// A running service.
 pub struct Running {
     /// The address of the admin API.
-    pub admin: SocketAddr,
+    pub admin: http::Address,
     /// The address of the public API, if there is one.
-    pub public: Option<SocketAddr>,
+    pub public: Option<http::Address>,
     /// Cancelled first: no new requests are accepted.
     ending: CancellationToken,
     /// Cancelled next: background tasks end.
@@ -87,11 +89,8 @@ pub async fn start(settings: &Settings) -> anyhow::Result<Running> {
     let leader = background.leader.clone();
     background.start(&end, &metrics);
     let addresses = (
-        admin.local_addr()?,
-        public
-            .as_ref()
-            .map(tokio::net::TcpListener::local_addr)
-            .transpose()?,
+        admin.address()?,
+        public.as_ref().map(http::Listener::address).transpose()?,
     );
     let (of_admin, of_public) =
         descriptors::limits(descriptors::raise_limit(), &settings.connections);

@@ -1,19 +1,30 @@
 //! The client of a running service's admin API. It speaks the types of [`crate::adapters::wire`].
 
-use crate::http_client::http_client;
+use crate::http_client::http_client_builder;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use reqwest::{Client, Method, Response};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
-use std::marker::PhantomData;
+use std::{convert::Infallible, fmt, marker::PhantomData, path::PathBuf, str::FromStr};
 
 /// Which service to talk to, and how to print what it returns.
 #[derive(Debug, Clone, Args)]
 pub(super) struct ServerArgs {
-    /// URL of the service's admin API
+    /// URL of the service's admin API, or unix:PATH
     #[arg(long, env = "JANITOR_SERVER", default_value = "http://127.0.0.1:9911")]
     pub(super) server: String,
+    /// Token for the admin API; other users of the machine see it, unlike that of a file
+    #[arg(
+        long,
+        env = "JANITOR_TOKEN",
+        hide_env_values = true,
+        value_name = "TOKEN"
+    )]
+    token: Option<Token>,
+    /// File with the token for the admin API
+    #[arg(long, env = "JANITOR_TOKEN_FILE", conflicts_with = "token")]
+    token_file: Option<PathBuf>,
     /// Print JSON instead of tables
     #[arg(long)]
     pub(super) json: bool,
@@ -21,7 +32,34 @@ pub(super) struct ServerArgs {
 
 impl ServerArgs {
     pub(super) fn client(&self) -> Result<Server> {
-        Server::new(&self.server)
+        let mut server = Server::new(&self.server)?;
+        server.token = match &self.token_file {
+            Some(path) => {
+                let text = std::fs::read_to_string(path)
+                    .with_context(|| format!("--token-file {}", path.display()))?;
+                Some(Token(text.trim().to_owned()))
+            }
+            None => self.token.clone(),
+        };
+        Ok(server)
+    }
+}
+
+/// A token for the admin API, which is never shown.
+#[derive(Clone)]
+struct Token(String);
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+impl FromStr for Token {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        Ok(Self(text.to_owned()))
     }
 }
 
@@ -53,13 +91,23 @@ impl<T: DeserializeOwned> Reply<T> {
 pub(super) struct Server {
     http: Client,
     base: String,
+    token: Option<Token>,
+    /// What the user knows the service by.
+    name: String,
 }
 
 impl Server {
     pub(super) fn new(base: &str) -> Result<Self> {
+        let (builder, url) = match base.strip_prefix("unix:") {
+            // The name in the URL is not looked up.
+            Some(path) => (http_client_builder().unix_socket(path), "http://localhost"),
+            None => (http_client_builder(), base),
+        };
         Ok(Self {
-            http: http_client()?,
-            base: base.trim_end_matches('/').to_owned(),
+            http: builder.build()?,
+            base: url.trim_end_matches('/').to_owned(),
+            token: None,
+            name: base.to_owned(),
         })
     }
 
@@ -88,13 +136,16 @@ impl Server {
         body: Option<&B>,
     ) -> Result<Response> {
         let mut request = self.http.request(method, self.url(path, query)?);
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(&token.0);
+        }
         if let Some(body) = body {
             request = request.json(body);
         }
         let response = request
             .send()
             .await
-            .with_context(|| format!("no service answers at {}", self.base))?;
+            .with_context(|| format!("no service answers at {}", self.name))?;
         if response.status().is_success() {
             return Ok(response);
         }

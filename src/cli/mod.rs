@@ -22,6 +22,7 @@ mod scope;
 mod serve;
 mod status;
 mod telemetry;
+mod tokens;
 mod work;
 
 use anyhow::Result;
@@ -53,6 +54,9 @@ enum Command {
     Worker(work::WorkArgs),
     /// Run codemods on example repositories, or on your own, without any setup
     Demo(demo::DemoArgs),
+    /// Make a token for the admin API
+    #[command(subcommand)]
+    Token(tokens::TokenCommand),
     /// Print the settings in force and where each comes from, without secrets
     Config(check::ConfigArgs),
     /// Check the settings and that every store is reachable
@@ -102,6 +106,7 @@ async fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Serve(args) => serve::serve(args).await,
         Command::Worker(args) => work::work(args).await,
         Command::Demo(args) => demo::demo(args).await,
+        Command::Token(command) => tokens::token(command),
         Command::Config(args) => check::config(args),
         Command::Check(args) => check::check(args).await,
         Command::Migrate(args) => migrate::migrate(args).await,

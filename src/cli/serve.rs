@@ -33,9 +33,13 @@ pub(super) struct ServeArgs {
     /// Port of the public API for workers, 0 for none [default: 9919]
     #[arg(long)]
     public_port: Option<u16>,
-    /// IP address or host name of both APIs [default: 127.0.0.1]
+    /// IP address or host name of both APIs, or unix:PATH; with it the admin API needs no token
+    /// [default: 127.0.0.1]
     #[arg(long)]
     listen_address: Option<String>,
+    /// IP address or host name of the admin API, or unix:PATH [default: 127.0.0.1]
+    #[arg(long)]
+    admin_listen_address: Option<String>,
     /// Assign items without probing their branches
     #[arg(long)]
     use_cached_only: bool,
@@ -86,6 +90,15 @@ impl ServeArgs {
         set("port", self.port.map(Value::from));
         set("public_port", self.public_port.map(Value::from));
         set("listen_address", text(&self.listen_address));
+        let admin = self.admin_listen_address.as_ref();
+        set(
+            "admin_listen_address",
+            text(&admin.or(self.listen_address.as_ref()).cloned()),
+        );
+        // The Python runner's flag is for both APIs, and its users want the admin API there.
+        let open = Dict::from([("open".to_owned(), true.into())]);
+        let is_for_both = self.listen_address.is_some() && admin.is_none();
+        set("admin", is_for_both.then(|| open.into()));
         set("use_cached_only", self.use_cached_only.then(|| true.into()));
         set(
             "backup_directory",
@@ -161,9 +174,9 @@ pub(super) async fn serve(args: ServeArgs) -> Result<ExitCode> {
     let running = bootstrap::start(&loaded.settings).await?;
     tracing::info!(
         admin = %running.admin,
-        public = %running.public.map_or_else(|| "none".to_owned(), |public| public.to_string()),
-        "serving; the API is described at http://{}/docs",
-        running.admin
+        public = %running.public.as_ref().map_or_else(|| "none".to_owned(), ToString::to_string),
+        "serving; the API is described at {}/docs",
+        running.admin.url()
     );
     tokio::select! {
         _ = interrupt.recv() => {}

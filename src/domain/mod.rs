@@ -3,6 +3,7 @@
 //! Nothing here does I/O or reads a clock: time, ids and randomness are arguments. A new rule gets
 //! a file named after its concept and is called from `services/`.
 
+pub mod access;
 pub mod active_run;
 pub mod assignment;
 pub mod branch_url;

@@ -2,6 +2,7 @@
 //! with ([`Settings`]).
 
 use super::{
+    admin,
     raw::{
         Raw, RawBackchannel, RawBranchPolicy, RawCampaign, RawDebianBuild, RawDistribution,
         RawLimits, RawRetry, RawWatch, RawWorkers,
@@ -332,8 +333,7 @@ pub(super) fn settings(mut raw: Raw) -> Result<Settings, Invalid> {
         spool: raw.spool,
         upload_memory: usize::try_from(raw.limits.upload_memory.0)
             .map_err(|e| Invalid::new("limits.upload_memory", e.to_string()))?,
-        listen_address: filled(Some(raw.listen_address))
-            .ok_or_else(|| Invalid::new("listen_address", "must not be empty"))?,
+        listen_address: admin::listen_address("listen_address", &raw.listen_address)?,
         port: raw.port,
         public_port: Some(raw.public_port).filter(|port| *port != 0),
         poll: poll(&raw.watch, raw.keepalive_interval_seconds)?,
@@ -349,5 +349,7 @@ pub(super) fn settings(mut raw: Raw) -> Result<Settings, Invalid> {
         log: raw.telemetry.log,
         log_format,
         coordinator,
+        admin: admin::settings(&raw.admin_listen_address, raw.admin)?,
+        tls: raw.tls.map(Into::into),
     })
 }

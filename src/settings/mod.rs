@@ -6,12 +6,15 @@
 //! `from_raw.rs` and `config/default.toml`; then `config/settings.schema.json` is renewed, as its
 //! test says.
 
+mod admin;
 mod defaults;
 mod error;
 mod from_raw;
 mod janitor_conf;
+mod layered;
 mod origin;
 mod raw;
+mod raw_admin;
 mod schema;
 mod secrets;
 mod show;
@@ -24,9 +27,9 @@ pub use error::SettingsError;
 pub use schema::schema;
 pub use show::lines;
 pub use values::{
-    ConnectionSettings, FileStore, GcsCredentials, GcsSettings, GuardedHttpSettings, LogFormat,
-    PollSettings, PostgresSettings, RequestLimits, S3Credentials, S3Settings, Settings,
-    StoreChoice,
+    AdminSettings, AdminToken, ConnectionSettings, FileStore, GcsCredentials, GcsSettings,
+    GuardedHttpSettings, ListenAddress, LogFormat, PollSettings, PostgresSettings, RequestLimits,
+    S3Credentials, S3Settings, Settings, StoreChoice, TlsSettings,
 };
 
 use crate::domain::Invalid;
@@ -89,6 +92,7 @@ pub fn load(files: &[PathBuf], flags: Flags) -> Result<Loaded, SettingsError> {
     let layers = layers.merge(Env::prefixed(PREFIX).split("__")).merge(flags);
     let raw: Raw = layers.extract().map_err(|e| SettingsError::from(&e))?;
     let settings = from_raw::settings(raw).map_err(|invalid| invalid_value(&layers, &invalid))?;
+    warnings.extend(admin::warnings(&settings));
     Ok(Loaded {
         layers,
         settings,

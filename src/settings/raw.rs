@@ -4,16 +4,15 @@
 //! Every table that `config/default.toml` has is `layered`: a file needs to name only the keys that
 //! it changes.
 
-use super::size::Size;
+use super::{
+    layered::layered,
+    raw_admin::{RawAdmin, RawTls},
+    size::Size,
+};
 use crate::domain::{publish::PublishMode, retry::Afterwards};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 use std::{collections::BTreeMap, path::PathBuf};
-
-/// Makes all keys of a table optional in the schema: lower layers have those that a file lacks.
-fn layered(schema: &mut Schema) {
-    schema.remove("required");
-}
 
 /// The schema of [`PublishMode`], which as a domain type does not know schemas.
 fn publish_mode(_: &mut SchemaGenerator) -> Schema {
@@ -61,8 +60,9 @@ pub(super) struct Raw {
     /// process needs its own. Default: none, no fallback. Example:
     /// `"/var/lib/janitor-runner/backup"`.
     pub(super) backup_directory: Option<PathBuf>,
-    /// Sets the address that both APIs listen on: an IP address, or the name of a host, which is
-    /// looked up once at the start. Default: `"127.0.0.1"`. Example: `"0.0.0.0"`.
+    /// Sets the address that the public API for workers listens on: an IP address, the name of a
+    /// host, which is looked up once at the start, or `unix:PATH`, a socket with the mode 660.
+    /// Default: `"127.0.0.1"`. Example: `"0.0.0.0"`.
     pub(super) listen_address: String,
     /// Sets the port of the admin API; 0 chooses a free one. Default: `9911`.
     pub(super) port: u16,
@@ -131,6 +131,15 @@ pub(super) struct Raw {
     pub(super) limits: RawLimits,
     /// Sets what is logged.
     pub(super) telemetry: RawTelemetry,
+    /// Sets the address that the admin API listens on, in the notation of `listen_address`. Beyond
+    /// this machine it needs an `[[admin.token]]`, or `admin.open`. Default: `"127.0.0.1"`. Example:
+    /// `"unix:/run/janitor-runner/admin.sock"`.
+    pub(super) admin_listen_address: String,
+    /// Sets who may use the admin API.
+    pub(super) admin: RawAdmin,
+    /// Sets the certificate of the public API. Default: none, it has no TLS. Example:
+    /// `{ certificate = "/etc/janitor-runner/public.pem", key = "/etc/janitor-runner/public.key" }`.
+    pub(super) tls: Option<RawTls>,
 }
 
 /// A rule for publishing the branches of one role.

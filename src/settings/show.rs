@@ -27,10 +27,19 @@ pub(super) fn value(value: &Value) -> String {
     }
 }
 
+/// Formats the value of a key, unless it is a secret or the hash of one.
+fn shown(key: &str, found: &Value) -> String {
+    if key.contains("secret") {
+        "\"***\"".to_owned()
+    } else {
+        value(found)
+    }
+}
+
 fn inline(dict: &Dict) -> String {
     let entries: Vec<String> = dict
         .iter()
-        .map(|(key, entry)| format!("{} = {}", name(key), value(entry)))
+        .map(|(key, entry)| format!("{} = {}", name(key), shown(key, entry)))
         .collect();
     if entries.is_empty() {
         "{}".to_owned()
@@ -89,11 +98,7 @@ pub fn lines(layers: &Figment) -> Result<Vec<String>, SettingsError> {
 }
 
 fn line(layers: &Figment, key: &str, found: &Value) -> String {
-    let shown = if key.contains("secret") {
-        "\"***\"".to_owned()
-    } else {
-        value(found)
-    };
+    let shown = shown(key, found);
     format!("{key} = {shown}  # {}", origin::of_key(layers, key))
 }
 

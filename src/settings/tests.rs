@@ -114,9 +114,15 @@ fn compose_example_sets_known_variables() {
     let lines: Vec<String> = compose
         .lines()
         .filter_map(|line| line.trim().strip_prefix(PREFIX)?.split_once(": "))
-        .map(|(key, value)| format!("{} = {value:?}", key.to_lowercase()))
+        .map(|(key, value)| {
+            let key = key.to_lowercase().replace("__", ".");
+            match value.trim_matches('"') {
+                "true" => format!("{key} = true"),
+                value => format!("{key} = {value:?}"),
+            }
+        })
         .collect();
-    assert_eq!(lines.len(), 7);
+    assert_eq!(lines.len(), 9);
     let settings = load_text(&lines.join("\n")).unwrap().settings;
     assert!(
         matches!(settings.store, StoreChoice::Postgres(_)),
@@ -323,7 +329,7 @@ fn listen_address_may_be_a_name() {
     let settings = load_text("listen_address = \"runner.internal\"")
         .unwrap()
         .settings;
-    assert_eq!(settings.listen_address, "runner.internal");
+    assert_eq!(settings.listen_address.to_string(), "runner.internal");
     let error = error_of("listen_address = \"\"");
     assert!(error.contains("listen_address"), "{error}");
 }

@@ -1,9 +1,12 @@
 //! The values that the program works with, checked and in its own types. `bootstrap::convert` makes
 //! an adapter's configuration of each, so that neither settings nor adapters know each other.
 
-use crate::{domain::publish::PublishPolicy, services::CoordinatorConfig};
+use crate::{
+    domain::{access::Role, publish::PublishPolicy},
+    services::CoordinatorConfig,
+};
 use ipnet::IpNet;
-use std::{fmt, path::PathBuf, time::Duration};
+use std::{fmt, net::IpAddr, path::PathBuf, time::Duration};
 use url::Url;
 
 /// The format of log lines.
@@ -197,6 +200,80 @@ impl fmt::Display for FileStore {
     }
 }
 
+/// What an API listens on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ListenAddress {
+    /// An IP address, or the name of a host.
+    Host(String),
+    /// The Unix socket at this path.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Host(host) => f.write_str(host),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+impl ListenAddress {
+    /// Returns whether other machines may reach the address, as far as can be said without looking
+    /// a name up.
+    pub(super) fn is_beyond_this_machine(&self) -> bool {
+        match self {
+            Self::Unix(_) => false,
+            Self::Host(host) => match host.parse::<IpAddr>() {
+                Ok(address) => !address.is_loopback(),
+                Err(_) => host != "localhost",
+            },
+        }
+    }
+}
+
+/// A token of the admin API.
+#[derive(Clone, PartialEq, Eq)]
+pub struct AdminToken {
+    /// The name of who has it.
+    pub name: String,
+    /// What it is good for.
+    pub role: Role,
+    /// Its SHA-256 hash.
+    pub hash: [u8; 32],
+}
+
+/// Leaves the hash out.
+impl fmt::Debug for AdminToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "AdminToken({}, {})", self.name, self.role)
+    }
+}
+
+/// The files of a certificate, in PEM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsSettings {
+    /// The certificate, and those that lead from it to the authority.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+}
+
+/// Where the admin API listens, and who may use it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdminSettings {
+    /// Where it listens.
+    pub listen_address: ListenAddress,
+    /// The names by which it is reached, besides those that are allowed anyway.
+    pub hosts: Vec<String>,
+    /// Whether it may be open to other machines without tokens.
+    pub open: bool,
+    /// The tokens.
+    pub tokens: Vec<AdminToken>,
+    /// The certificate; none: the API has no TLS.
+    pub tls: Option<TlsSettings>,
+}
+
 /// Every setting, checked.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -216,8 +293,8 @@ pub struct Settings {
     pub spool: PathBuf,
     /// The bytes of each upload that may be buffered in memory.
     pub upload_memory: usize,
-    /// The IP address, or the name of the host, that both APIs listen on.
-    pub listen_address: String,
+    /// Where the public API listens.
+    pub listen_address: ListenAddress,
     /// The port of the admin API.
     pub port: u16,
     /// The port of the public API for workers; none: there is no such API.
@@ -241,4 +318,8 @@ pub struct Settings {
     /// What the use cases depend on. It consists of domain values only; a copy of it in this module
     /// would have the same 10 fields and no other meaning, so the services' own type is used.
     pub coordinator: CoordinatorConfig,
+    /// Where the admin API listens, and who may use it.
+    pub admin: AdminSettings,
+    /// The certificate of the public API; none: it has no TLS.
+    pub tls: Option<TlsSettings>,
 }

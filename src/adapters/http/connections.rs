@@ -4,6 +4,7 @@
 //! too long, and before that when its place is needed: whoever opens connections and says nothing
 //! shuts nobody out.
 
+use super::client_address::network_of;
 use hyper::body::{Body, Frame, SizeHint};
 use ipnet::IpNet;
 use std::{
@@ -48,10 +49,11 @@ struct OfAddress {
 }
 
 struct Entry {
-    address: IpAddr,
+    /// The network of its address, until it has logged in; `None` when the limit does not hold for
+    /// it.
+    stranger: Option<IpAddr>,
     /// Until when it may have no request; `None` while it has one.
     idle_until: Option<Instant>,
-    is_anonymous: bool,
     close: Arc<Notify>,
 }
 
@@ -70,10 +72,9 @@ impl State {
             return;
         };
         let before = std::mem::replace(&mut entry.idle_until, until);
-        let of_address = self
-            .addresses
-            .get_mut(&entry.address)
-            .filter(|_| entry.is_anonymous);
+        let of_address = entry
+            .stranger
+            .and_then(|address| self.addresses.get_mut(&address));
         let mut sets = [Some(&mut self.idle), of_address.map(|of| &mut of.idle)];
         for set in sets.iter_mut().flatten() {
             if let Some(before) = before {
@@ -87,17 +88,19 @@ impl State {
 
     /// Stops to count a connection among those of its address that have not logged in.
     fn forget_address(&mut self, id: u64) {
-        let Some(entry) = self.open.get_mut(&id).filter(|entry| entry.is_anonymous) else {
+        let Some(entry) = self.open.get_mut(&id) else {
             return;
         };
-        entry.is_anonymous = false;
-        if let Some(of_address) = self.addresses.get_mut(&entry.address) {
+        let Some(address) = entry.stranger.take() else {
+            return;
+        };
+        if let Some(of_address) = self.addresses.get_mut(&address) {
             of_address.anonymous -= 1;
             if let Some(until) = entry.idle_until {
                 of_address.idle.remove(&(until, id));
             }
             if of_address.anonymous == 0 {
-                self.addresses.remove(&entry.address);
+                self.addresses.remove(&address);
             }
         }
     }
@@ -152,16 +155,27 @@ impl Connections {
     }
 
     /// Admits a connection, for which others without a request are closed; `None` when there are
-    /// too many with one.
-    pub(super) fn admit(self: &Arc<Self>, address: IpAddr) -> Option<Arc<Connection>> {
-        let is_limited = |limit: &usize| {
-            let proxies = &self.limits.trusted_proxies;
-            *limit > 0 && !proxies.iter().any(|network| network.contains(&address))
-        };
-        let limit = self.limits.per_address.filter(is_limited);
+    /// too many with one. Those of a Unix socket have no address: only the limit of all counts.
+    pub(super) fn admit(
+        self: &Arc<Self>,
+        address: impl Into<Option<IpAddr>>,
+    ) -> Option<Arc<Connection>> {
+        let limited = self
+            .limits
+            .per_address
+            .zip(address.into())
+            .filter(|(limit, address)| {
+                let proxies = &self.limits.trusted_proxies;
+                *limit > 0
+                    && !proxies
+                        .iter()
+                        .any(|network| network.contains(&address.to_canonical()))
+            });
+        let stranger = limited.map(|(_, address)| network_of(address));
         let mut state = self.state();
-        if let Some(of_address) = state.addresses.get(&address)
-            && limit.is_some_and(|limit| of_address.anonymous >= limit)
+        if let Some((limit, _)) = limited
+            && let Some(of_address) = stranger.and_then(|address| state.addresses.get(&address))
+            && of_address.anonymous >= limit
         {
             let oldest = *of_address.idle.first()?;
             state.close(oldest);
@@ -174,13 +188,12 @@ impl Connections {
         let id = state.next_id;
         let close = Arc::new(Notify::new());
         let entry = Entry {
-            address,
+            stranger,
             idle_until: None,
-            is_anonymous: limit.is_some(),
             close: close.clone(),
         };
         state.open.insert(id, entry);
-        if limit.is_some() {
+        if let Some(address) = stranger {
             state.addresses.entry(address).or_default().anonymous += 1;
         }
         state.set_idle(id, Some(Instant::now() + FIRST_REQUEST_TIMEOUT));

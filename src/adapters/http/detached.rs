@@ -8,13 +8,13 @@ use super::{
 use axum::{
     Router,
     body::Body,
-    extract::Request,
+    extract::{ConnectInfo, Request},
     response::{IntoResponse, Response},
 };
 use futures::future::BoxFuture;
 use hyper::{body::Incoming, service::Service};
 use hyper_util::service::TowerToHyperService;
-use std::{convert::Infallible, sync::Arc};
+use std::{convert::Infallible, net::SocketAddr, sync::Arc};
 use tokio_util::task::TaskTracker;
 
 /// How the paths that finish runs end, on both listeners.
@@ -35,11 +35,12 @@ impl Detached {
         Self { router, tasks }
     }
 
-    /// Returns the service of one connection.
-    pub(super) fn of(&self, connection: Arc<Connection>) -> OfConnection {
+    /// Returns the service of one connection, which comes from `peer`, unless from a Unix socket.
+    pub(super) fn of(&self, connection: Arc<Connection>, peer: Option<SocketAddr>) -> OfConnection {
         OfConnection {
             service: self.clone(),
             connection,
+            peer,
         }
     }
 }
@@ -52,6 +53,7 @@ impl Detached {
 pub(super) struct OfConnection {
     service: Detached,
     connection: Arc<Connection>,
+    peer: Option<SocketAddr>,
 }
 
 impl Service<Request<Incoming>> for OfConnection {
@@ -62,6 +64,9 @@ impl Service<Request<Incoming>> for OfConnection {
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         let busy = self.connection.begin();
         request.extensions_mut().insert(self.connection.clone());
+        if let Some(peer) = self.peer {
+            request.extensions_mut().insert(ConnectInfo(peer));
+        }
         let path = request.uri().path();
         let is_upload = FINISH.iter().any(|end| path.ends_with(end));
         let response = self.service.router.call(request);

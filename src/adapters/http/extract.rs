@@ -6,7 +6,7 @@ use axum::{
     Json,
     body::Bytes,
     extract::{FromRequest, FromRequestParts, Path, Query, RawPathParams, Request},
-    http::{HeaderMap, StatusCode, header, request::Parts},
+    http::{StatusCode, header, request::Parts},
 };
 use bytes::BytesMut;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -25,21 +25,8 @@ const MIN_OFF_THREAD_SIZE: usize = 64 << 10;
 pub struct AppJson<T>(pub T);
 
 /// Extracts a JSON body of any content type, as the endpoints of the Python runner do, which does
-/// not look at it. Only a request from another web site must say that it is JSON: a browser then
-/// asks the runner before it sends such a request.
+/// not look at it. Requests of other web sites never come here: the guard refuses them.
 pub struct AnyTypeJson<T>(pub T);
-
-/// Returns whether a page of another web site has made a browser send the request.
-fn is_from_other_site(headers: &HeaderMap) -> bool {
-    let header = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
-    if matches!(header("sec-fetch-site"), Some(site) if site != "same-origin" && site != "none") {
-        return true;
-    }
-    header("origin").is_some_and(|origin| {
-        let host = origin.split_once("://").map(|(_, host)| host);
-        host.is_none() || host != header("host")
-    })
-}
 
 fn is_json(request: &Request) -> bool {
     let kind = request
@@ -177,7 +164,10 @@ impl<T: DeserializeOwned + Send + 'static> FromRequest<Arc<AppState>> for AppJso
 
     async fn from_request(request: Request, app: &Arc<AppState>) -> Result<Self, ApiError> {
         if !is_json(&request) {
-            return Err(not_json());
+            return Err(ApiError::problem(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "the body must be application/json",
+            ));
         }
         read_json(request, app).await.map(Self)
     }
@@ -187,18 +177,8 @@ impl<T: DeserializeOwned + Send + 'static> FromRequest<Arc<AppState>> for AnyTyp
     type Rejection = ApiError;
 
     async fn from_request(request: Request, app: &Arc<AppState>) -> Result<Self, ApiError> {
-        if is_from_other_site(request.headers()) && !is_json(&request) {
-            return Err(not_json());
-        }
         read_json(request, app).await.map(Self)
     }
-}
-
-fn not_json() -> ApiError {
-    ApiError::problem(
-        StatusCode::UNSUPPORTED_MEDIA_TYPE,
-        "the body must be application/json",
-    )
 }
 
 async fn read_json<T: DeserializeOwned + Send + 'static>(

@@ -8,14 +8,18 @@
 mod active_runs;
 mod caller;
 mod catalog;
+mod client_address;
 mod connections;
 mod describe;
 mod detached;
 mod error;
 mod extract;
+mod guard;
 mod health;
+mod hosts;
 mod keepalive;
 mod limits;
+mod listener;
 mod live_logs;
 mod logs;
 mod multipart;
@@ -28,13 +32,18 @@ mod queue;
 mod refusals;
 mod runs;
 mod serve;
+mod tls;
+mod tokens;
 mod upload;
 mod uploads;
 mod watchdog;
 mod workers;
 
 pub use connections::ConnectionLimits;
+pub use listener::{Address, Listener, Socket};
 pub use serve::serve;
+pub use tls::TlsFiles;
+pub use tokens::AdminToken;
 pub use uploads::Uploads;
 
 use crate::{
@@ -59,6 +68,7 @@ use axum::{
     routing::{get, post},
 };
 use error::ApiError;
+use guard::Guard;
 use refusals::Refusals;
 use serde::{Deserialize, Serialize};
 use std::{any::Any, sync::Arc, time::Duration};
@@ -150,6 +160,18 @@ pub struct AppState {
     pub request_limits: RequestLimits,
     /// The uploads that are being received.
     pub uploads: Arc<Uploads>,
+    /// Who may use the admin API.
+    pub admin_access: AdminAccess,
+}
+
+/// Who may use the admin API.
+#[derive(Debug, Clone, Default)]
+pub struct AdminAccess {
+    /// The names by which it is reached, besides addresses and names of one label; `*.NAME` means
+    /// every name below.
+    pub hosts: Vec<String>,
+    /// The tokens; without any, every request may do everything.
+    pub tokens: Vec<AdminToken>,
 }
 
 impl AppState {
@@ -220,10 +242,15 @@ pub fn admin(app: Arc<AppState>) -> Router {
     let (router, description) = operator_routes().merge(worker_routes()).split_for_parts();
     let public = OpenApiRouter::new().nest(WORKER_PREFIX, worker_routes());
     let public = describe::require_login(public.into_openapi());
-    let docs = SwaggerUi::new("/docs").url("/openapi.json", description.merge_from(public));
+    let description = describe::require_token(description).merge_from(public);
+    let docs = SwaggerUi::new("/docs")
+        .url("/openapi.json", description)
+        // Else the page may send the description to a validator on another host.
+        .config(utoipa_swagger_ui::Config::default().validator_url("none"));
     let router = router.route_layer(Extension(Caller::Operator));
     let router = with_delayed_refusals(router, &app);
-    with_layers(router.merge(docs), app)
+    let guard = Guard::admin(&app.admin_access);
+    with_layers(router.merge(docs), app, guard)
 }
 
 /// Returns the routes for workers.
@@ -240,7 +267,7 @@ pub fn public(app: Arc<AppState>) -> Router {
     let open = Router::new()
         .route("/", get(|| async { "" }))
         .route("/queue/stats", get(queue::stats_public));
-    with_layers(workers.merge(open), app)
+    with_layers(workers.merge(open), app, Guard::public())
 }
 
 /// Adds the delay of responses to clients that are refused and ask again at once.
@@ -249,8 +276,9 @@ fn with_delayed_refusals(router: Router<Arc<AppState>>, app: &AppState) -> Route
     router.route_layer(middleware::from_fn_with_state(refusals, refusals::delay))
 }
 
-/// Adds what holds for every route: failures for unknown paths and methods, request ids, metrics.
-fn with_layers(router: Router<Arc<AppState>>, app: Arc<AppState>) -> Router {
+/// Adds what holds for every route: failures for unknown paths and methods, the guard, request ids,
+/// metrics.
+fn with_layers(router: Router<Arc<AppState>>, app: Arc<AppState>, guard: Guard) -> Router {
     let request_id = HeaderName::from_static("x-request-id");
     router
         .fallback(|| async {
@@ -265,6 +293,10 @@ fn with_layers(router: Router<Arc<AppState>>, app: Arc<AppState>) -> Router {
         .layer(CatchPanicLayer::custom(|_: Box<dyn Any + Send>| {
             ApiError::defect().into_response()
         }))
+        .layer(middleware::from_fn_with_state(
+            Arc::new(guard),
+            guard::guard,
+        ))
         .layer(middleware::from_fn_with_state(
             app.clone(),
             observe::observe,

@@ -18,7 +18,7 @@ fn unauthorized() -> ApiError {
 }
 
 /// Returns the name and password of a Basic `Authorization` header.
-fn credentials(headers: &HeaderMap) -> Option<(String, String)> {
+pub fn credentials(headers: &HeaderMap) -> Option<(String, String)> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, encoded) = value.split_once(' ')?;
     if !scheme.eq_ignore_ascii_case("basic") {

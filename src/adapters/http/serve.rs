@@ -4,6 +4,7 @@
 use super::{
     connections::{ConnectionLimits, Connections, SWEEP_INTERVAL},
     detached::Detached,
+    listener::{Listener, Stream, encrypt},
 };
 use axum::Router;
 use hyper::server::conn::http1;
@@ -12,12 +13,12 @@ use hyper_util::{
     server::graceful::GracefulShutdown,
 };
 use std::{
+    error::Error,
     io,
     net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
-use tokio::net::{TcpListener, TcpStream};
 use tokio_io_timeout::TimeoutWriter;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -41,7 +42,7 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     )
 }
 
-async fn accept(listener: &TcpListener, connections: &Connections) -> (TcpStream, SocketAddr) {
+async fn accept(listener: &Listener, connections: &Connections) -> (Stream, Option<SocketAddr>) {
     loop {
         // Those that come too early wait in the listener's backlog, and none is refused.
         connections.has_place().await;
@@ -67,7 +68,7 @@ async fn sweep(connections: Arc<Connections>) {
 /// Serves until `end` is cancelled; then accepts no connection any more, and waits until every
 /// request has its response. Uploads run on `tasks`, and go on when their clients have left.
 pub async fn serve(
-    listener: TcpListener,
+    listener: Listener,
     router: Router,
     limits: ConnectionLimits,
     tasks: TaskTracker,
@@ -79,22 +80,25 @@ pub async fn serve(
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(None);
     loop {
-        let (stream, address) = tokio::select! {
+        let (stream, peer) = tokio::select! {
             accepted = accept(&listener, &connections) => accepted,
             () = end.cancelled() => break,
         };
-        let Some(connection) = connections.admit(address.ip()) else {
-            tracing::debug!(%address, "a connection is one too many of its address");
+        let Some(connection) = connections.admit(peer.map(|peer| peer.ip())) else {
+            tracing::debug!(address = ?peer, "a connection is one too many of its address");
             continue;
         };
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "cannot disable the delay of a connection");
-        }
-        let mut stream = TimeoutWriter::new(stream);
-        stream.set_timeout(Some(WRITE_TIMEOUT));
-        let io = TokioIo::new(Box::pin(stream));
-        let served = graceful.watch(http.serve_connection(io, service.of(connection.clone())));
+        let service = service.of(connection.clone(), peer);
+        let (watcher, http, tls) = (graceful.watcher(), http.clone(), listener.tls());
         tokio::spawn(async move {
+            let served = async {
+                let stream = encrypt(stream, tls).await?;
+                let mut stream = TimeoutWriter::new(stream);
+                stream.set_timeout(Some(WRITE_TIMEOUT));
+                let io = TokioIo::new(Box::pin(stream));
+                watcher.watch(http.serve_connection(io, service)).await?;
+                Ok::<(), Box<dyn Error + Send + Sync>>(())
+            };
             let served = tokio::select! {
                 served = served => served,
                 () = connection.closed() => return,

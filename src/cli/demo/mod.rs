@@ -118,10 +118,7 @@ pub(super) async fn demo(args: DemoArgs) -> Result<ExitCode> {
         "A service on {}, with {WORKERS} workers:",
         loaded.settings.store
     );
-    let (server, shutdown) = (
-        Server::new(&format!("http://{}", running.admin))?,
-        Shutdown::default(),
-    );
+    let (server, shutdown) = (Server::new(&running.admin.url())?, Shutdown::default());
     let too_late = tokio::time::sleep(Duration::from_secs(args.timeout));
     let outcome = tokio::select! {
         outcome = run(&server, &plan, home.path(), &running, &shutdown) => outcome,
@@ -251,7 +248,10 @@ async fn start_workers(
     running: &Running,
     shutdown: &Shutdown,
 ) -> Result<JoinSet<Result<(), crate::worker::WorkerError>>> {
-    let public = running.public.context("the demo has a public API")?;
+    let public = running
+        .public
+        .as_ref()
+        .context("the demo has a public API")?;
     let mut workers = JoinSet::new();
     for number in 1..=WORKERS {
         let name = format!("demo-{number}");

@@ -1,5 +1,10 @@
-//! What strangers, workers and hostile codemods can do to the service: real processes, attacked.
+//! What strangers, workers, web pages and hostile codemods can do to the service: real processes,
+//! attacked.
 
+mod admin_addresses;
+mod admin_tokens;
 mod bodies;
 mod connections;
 mod labels;
+mod tls;
+mod web_pages;
