@@ -23,6 +23,7 @@ mod serve;
 mod status;
 mod telemetry;
 mod work;
+mod work_secrets;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};

@@ -1,11 +1,11 @@
 //! `worker`: runs the bundled worker, or manages the accounts of workers.
 
-use super::{accounts, telemetry};
+use super::{accounts, telemetry, work_secrets};
 use crate::{
     settings::LogFormat,
-    worker::{PASSWORD_VARIABLE, Shutdown, WorkerConfig, work as run_worker},
+    worker::{Shutdown, WorkerConfig, work as run_worker},
 };
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 use tokio::signal::unix::{SignalKind, signal};
@@ -19,14 +19,27 @@ pub(super) struct WorkArgs {
     /// URL of the runner: `http://HOST:9919/runner` with a password, or the admin API
     /// (`http://HOST:9911`)
     #[arg(long, default_value = "http://127.0.0.1:9919/runner")]
-    url: String,
+    pub(super) url: String,
     /// Name of this worker's account
     #[arg(long, default_value = "worker")]
     name: String,
     /// File with the password (or `JANITOR_WORKER_PASSWORD` in the environment)
     #[arg(long)]
-    password_file: Option<PathBuf>,
-    /// Directory for checkouts [default: janitor-worker in the system's temporary directory]
+    pub(super) password_file: Option<PathBuf>,
+    /// Read the password from standard input: its first line, or typed at a terminal
+    #[arg(long, conflicts_with = "password_file")]
+    pub(super) password_stdin: bool,
+    /// Name of a variable of the worker's environment that codemods get too; repeatable
+    #[arg(long, value_name = "NAME")]
+    pub(super) pass_env: Vec<String>,
+    /// Print which protections against codemods are in force, and exit
+    #[arg(long)]
+    check: bool,
+    /// What this program passes to itself
+    #[arg(long, hide = true)]
+    pub(super) secrets_on_stdin: bool,
+    /// Directory for checkouts, which no other user may write to [default: janitor-worker-UID in the
+    /// system's temporary directory]
     #[arg(long)]
     work_dir: Option<PathBuf>,
     /// Take only runs of this campaign
@@ -63,14 +76,47 @@ pub(super) struct WorkArgs {
     until_empty: bool,
 }
 
-fn password(args: &WorkArgs) -> Result<Option<String>> {
-    match &args.password_file {
-        Some(path) => {
-            let text = std::fs::read_to_string(path)
-                .with_context(|| format!("--password-file {}", path.display()))?;
-            Ok(Some(text.trim_end_matches(['\r', '\n']).to_owned()))
-        }
-        None => Ok(std::env::var(PASSWORD_VARIABLE).ok()),
+/// Returns the directory for checkouts that is used unless one is named: others have their own.
+fn default_work_dir() -> PathBuf {
+    let user = rustix::process::geteuid().as_raw();
+    std::env::temp_dir().join(format!("janitor-worker-{user}"))
+}
+
+/// Prints what keeps codemods from reading and changing what is not theirs.
+fn print_measures(args: &WorkArgs) {
+    let measures = work_secrets::measures();
+    let as_root = "no: codemods are processes of root, which can read and change everything";
+    let or_not = |holds: bool, otherwise: &'static str| if holds { "yes" } else { otherwise };
+    let not_closed = if measures.is_root { as_root } else { "no" };
+    let file = "no: codemods are processes of the same user, and can read --password-file";
+    let passed = if args.pass_env.is_empty() {
+        "yes".to_owned()
+    } else {
+        format!("yes, with {} of the worker", args.pass_env.join(", "))
+    };
+    let lines = [
+        ("environment made for each codemod", passed.as_str()),
+        (
+            "password neither in the environment nor in the arguments",
+            or_not(args.secrets_on_stdin, "no"),
+        ),
+        (
+            "password in no file that codemods can read",
+            or_not(args.password_file.is_none(), file),
+        ),
+        (
+            "memory of the worker closed to codemods",
+            or_not(measures.memory_is_closed, not_closed),
+        ),
+        (
+            "codemods without new privileges (setuid programs)",
+            or_not(measures.no_new_privileges, "no"),
+        ),
+        ("codemods as another user", "no: run the worker itself as a user of its own"),
+        ("codemods in a sandbox", "no: run the worker itself in a container or machine of its own"),
+    ];
+    for (measure, state) in lines {
+        outln!("{measure}: {state}");
     }
 }
 
@@ -80,14 +126,19 @@ pub(super) async fn work(args: WorkArgs) -> Result<ExitCode> {
     if let Some(command) = args.accounts {
         return accounts::accounts(command).await;
     }
+    let secrets = work_secrets::take(&args)?;
+    if args.check {
+        print_measures(&args);
+        return Ok(ExitCode::SUCCESS);
+    }
     telemetry::start("info", LogFormat::Text)?;
     let config = WorkerConfig {
-        password: password(&args)?,
-        url: args.url,
+        password: secrets.password,
+        url: secrets.url,
         name: args.name,
         work_dir: args
             .work_dir
-            .unwrap_or_else(|| std::env::temp_dir().join("janitor-worker")),
+            .unwrap_or_else(default_work_dir),
         campaign: args.campaign,
         codebase: args.codebase,
         backchannel: args.backchannel,
@@ -95,6 +146,7 @@ pub(super) async fn work(args: WorkArgs) -> Result<ExitCode> {
         timeout: Duration::from_secs(args.timeout),
         build_command: args.build_command,
         git_config: args.git_config,
+        pass_env: args.pass_env,
         owns_process: true,
         idle: Duration::from_secs(args.idle),
         until_empty: args.until_empty,

@@ -1,11 +1,15 @@
 //! The folders of one run.
 
+use super::work_dir;
 use std::{
-    fs::{self, Permissions},
+    fs::{self, File, Permissions},
     io,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
+
+/// The name of the file that a script may write its result to.
+pub(super) const RESULT_FILE: &str = "svp-result.json";
 
 /// The folders of one run; they are deleted when this is dropped.
 pub(super) struct Folders {
@@ -21,12 +25,16 @@ pub(super) struct Folders {
     pub(super) patch: PathBuf,
     /// The file with the message of the commit.
     pub(super) message: PathBuf,
+    /// The home directory of scripts.
+    pub(super) home: PathBuf,
     /// The git configuration of scripts.
     pub(super) git_config: PathBuf,
     /// The file that the script may write its result to.
     pub(super) result: PathBuf,
     /// The file with the result of the run that is resumed; it exists only then.
     pub(super) resume: PathBuf,
+    /// Locked while the worker of this run lives.
+    _lock: File,
 }
 
 impl Folders {
@@ -34,10 +42,7 @@ impl Folders {
     pub(super) fn make(work_dir: &Path) -> io::Result<Self> {
         // Without links, since git compares the paths of folders as text.
         let work_dir = work_dir.canonicalize()?;
-        let all = tempfile::Builder::new()
-            .prefix("run-")
-            .tempdir_in(work_dir)?
-            .keep();
+        let (all, lock) = work_dir::make_run_folder(&work_dir)?;
         let at = |name: &str| all.join(name);
         let folders = Self {
             checkout: at("checkout"),
@@ -45,12 +50,19 @@ impl Folders {
             output: at("output"),
             patch: at("change.patch"),
             message: at("commit-message"),
+            home: at("home"),
             git_config: at("gitconfig"),
-            result: at("svp-result.json"),
+            result: at(RESULT_FILE),
             resume: at("svp-resume.json"),
             all,
+            _lock: lock,
         };
-        for folder in [&folders.checkout, &folders.logs, &folders.output] {
+        for folder in [
+            &folders.checkout,
+            &folders.logs,
+            &folders.output,
+            &folders.home,
+        ] {
             fs::create_dir(folder)?;
         }
         fs::write(&folders.git_config, "")?;
@@ -60,18 +72,23 @@ impl Folders {
 
 impl Drop for Folders {
     fn drop(&mut self) {
-        if fs::remove_dir_all(&self.all).is_ok() || !self.all.exists() {
-            return;
-        }
-        // Some tools make folders that cannot be written, so that nothing in them can be removed.
-        make_writable(&self.all);
-        if let Err(error) = fs::remove_dir_all(&self.all) {
-            tracing::warn!(
-                folder = %self.all.display(),
-                %error,
-                "a folder of a run is left behind"
-            );
-        }
+        remove(&self.all);
+    }
+}
+
+/// Removes the folder of a run.
+pub(super) fn remove(folder: &Path) {
+    if fs::remove_dir_all(folder).is_ok() || !folder.exists() {
+        return;
+    }
+    // Some tools make folders that cannot be written, so that nothing in them can be removed.
+    make_writable(folder);
+    if let Err(error) = fs::remove_dir_all(folder) {
+        tracing::warn!(
+            folder = %folder.display(),
+            %error,
+            "a folder of a run is left behind"
+        );
     }
 }
 

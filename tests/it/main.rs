@@ -15,6 +15,7 @@ mod architecture;
 mod contract;
 mod faults;
 mod http;
+mod security;
 mod server;
 mod services;
 mod support;
