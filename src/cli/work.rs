@@ -112,8 +112,14 @@ fn print_measures(args: &WorkArgs) {
             "codemods without new privileges (setuid programs)",
             or_not(measures.no_new_privileges, "no"),
         ),
-        ("codemods as another user", "no: run the worker itself as a user of its own"),
-        ("codemods in a sandbox", "no: run the worker itself in a container or machine of its own"),
+        (
+            "codemods as another user",
+            "no: run the worker itself as a user of its own",
+        ),
+        (
+            "codemods in a sandbox",
+            "no: run the worker itself in a container or machine of its own",
+        ),
     ];
     for (measure, state) in lines {
         outln!("{measure}: {state}");
@@ -136,9 +142,7 @@ pub(super) async fn work(args: WorkArgs) -> Result<ExitCode> {
         password: secrets.password,
         url: secrets.url,
         name: args.name,
-        work_dir: args
-            .work_dir
-            .unwrap_or_else(default_work_dir),
+        work_dir: args.work_dir.unwrap_or_else(default_work_dir),
         campaign: args.campaign,
         codebase: args.codebase,
         backchannel: args.backchannel,

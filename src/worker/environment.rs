@@ -173,8 +173,7 @@ impl Environment<'_> {
     /// Makes a git command.
     pub(super) fn git(&self) -> Command {
         let mut git = Command::new("git");
-        git.env_clear()
-            .envs(worker_environment(&[]));
+        git.env_clear().envs(worker_environment(&[]));
         for (name, value) in self.assigned {
             if !name.starts_with("GIT_") {
                 git.env(name, value);

@@ -134,8 +134,8 @@ impl Checkout<'_> {
     ///
     /// Returns an error when git cannot be run.
     pub(super) async fn is_ancestor(&self, older: &str, newer: &str) -> Result<bool, GitError> {
-        let found = self.query(&["merge-base", "--is-ancestor", older, newer]);
-        Ok(found.await?.is_some())
+        let arguments = ["merge-base", "--is-ancestor", older, newer];
+        Ok(self.query(&arguments).await?.is_some())
     }
 
     /// Returns the revision at the tip; none in an empty repository.

@@ -1,12 +1,7 @@
 //! The directory in which the folders of runs are: of this user alone, and cleared of what killed
 //! workers have left.
 
-use super::{
-    WorkerError,
-    folders,
-    processes::Family,
-    run,
-};
+use super::{WorkerError, folders, processes::Family, run};
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, ErrorKind},

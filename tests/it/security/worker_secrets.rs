@@ -148,7 +148,14 @@ fn open_to_all(folder: &std::path::Path) {
 async fn check_says_what_is_in_force() {
     let mut worker = Command::new(crate::support::process::PROGRAM);
     worker
-        .args(["worker", "--check", "--pass-env", "A", "--password-file", "/dev/null"])
+        .args([
+            "worker",
+            "--check",
+            "--pass-env",
+            "A",
+            "--password-file",
+            "/dev/null",
+        ])
         .stdout(Stdio::piped());
     let output = end_of(worker).await;
     let text = String::from_utf8(output.stdout).unwrap();

@@ -50,9 +50,7 @@ async fn directory_of_another_user_is_refused() {
 #[tokio::test]
 async fn folders_are_closed_to_others() {
     let mut fixture = WorkerFixture::start().await;
-    let run = fixture
-        .run("stat -c %a \"$PWD/../..\" \"$PWD/..\"")
-        .await;
+    let run = fixture.run("stat -c %a \"$PWD/../..\" \"$PWD/..\"").await;
     let log = fixture.log(&run).await;
     assert!(log.contains("\n700\n700\n"), "{log}");
 }
