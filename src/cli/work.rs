@@ -1,9 +1,12 @@
 //! `worker`: runs the bundled worker, or manages the accounts of workers.
 
-use super::{accounts, telemetry, work_secrets};
+use super::{
+    accounts, telemetry,
+    work_secrets::{self, SecretArgs},
+};
 use crate::{
     settings::LogFormat,
-    worker::{Shutdown, WorkerConfig, work as run_worker},
+    worker::{ScriptUser, Shutdown, WorkerConfig, work as run_worker},
 };
 use anyhow::Result;
 use clap::Args;
@@ -16,28 +19,17 @@ use tokio::signal::unix::{SignalKind, signal};
 pub(super) struct WorkArgs {
     #[command(subcommand)]
     accounts: Option<accounts::AccountsCommand>,
-    /// URL of the runner: `http://HOST:9919/runner` with a password, or the admin API
-    /// (`http://HOST:9911`)
-    #[arg(long, default_value = "http://127.0.0.1:9919/runner")]
-    pub(super) url: String,
+    #[command(flatten)]
+    secrets: SecretArgs,
     /// Name of this worker's account
     #[arg(long, default_value = "worker")]
     name: String,
-    /// File with the password (or `JANITOR_WORKER_PASSWORD` in the environment)
-    #[arg(long)]
-    pub(super) password_file: Option<PathBuf>,
-    /// Read the password from standard input: its first line, or typed at a terminal
-    #[arg(long, conflicts_with = "password_file")]
-    pub(super) password_stdin: bool,
-    /// Name of a variable of the worker's environment that codemods get too; repeatable
-    #[arg(long, value_name = "NAME")]
-    pub(super) pass_env: Vec<String>,
+    /// User whose processes codemods and builds are, by name or number; the worker must be root
+    #[arg(long, value_name = "USER")]
+    run_as: Option<String>,
     /// Print which protections against codemods are in force, and exit
     #[arg(long)]
     check: bool,
-    /// What this program passes to itself
-    #[arg(long, hide = true)]
-    pub(super) secrets_on_stdin: bool,
     /// Directory for checkouts, which no other user may write to [default: janitor-worker-UID in the
     /// system's temporary directory]
     #[arg(long)]
@@ -87,26 +79,30 @@ fn print_measures(args: &WorkArgs) {
     let measures = work_secrets::measures();
     let as_root = "no: codemods are processes of root, which can read and change everything";
     let or_not = |holds: bool, otherwise: &'static str| if holds { "yes" } else { otherwise };
+    let other_user = args.run_as.is_some();
     let not_closed = if measures.is_root { as_root } else { "no" };
     let file = "no: codemods are processes of the same user, and can read --password-file";
-    let passed = if args.pass_env.is_empty() {
+    let passed = if args.secrets.pass_env.is_empty() {
         "yes".to_owned()
     } else {
-        format!("yes, with {} of the worker", args.pass_env.join(", "))
+        format!(
+            "yes, with {} of the worker",
+            args.secrets.pass_env.join(", ")
+        )
     };
     let lines = [
         ("environment made for each codemod", passed.as_str()),
         (
             "password neither in the environment nor in the arguments",
-            or_not(args.secrets_on_stdin, "no"),
+            or_not(args.secrets.secrets_on_stdin, "no"),
         ),
         (
             "password in no file that codemods can read",
-            or_not(args.password_file.is_none(), file),
+            or_not(args.secrets.password_file.is_none() || other_user, file),
         ),
         (
             "memory of the worker closed to codemods",
-            or_not(measures.memory_is_closed, not_closed),
+            or_not(measures.memory_is_closed || other_user, not_closed),
         ),
         (
             "codemods without new privileges (setuid programs)",
@@ -132,11 +128,18 @@ pub(super) async fn work(args: WorkArgs) -> Result<ExitCode> {
     if let Some(command) = args.accounts {
         return accounts::accounts(command).await;
     }
-    let secrets = work_secrets::take(&args)?;
+    let secrets = work_secrets::take(&args.secrets)?;
     if args.check {
         print_measures(&args);
         return Ok(ExitCode::SUCCESS);
     }
+    let run_as = match args.run_as.as_deref().map(ScriptUser::named) {
+        Some(Err(error)) => {
+            errln!("janitor-runner: {error}");
+            return Ok(ExitCode::from(2));
+        }
+        found => found.transpose()?,
+    };
     telemetry::start("info", LogFormat::Text)?;
     let config = WorkerConfig {
         password: secrets.password,
@@ -150,7 +153,8 @@ pub(super) async fn work(args: WorkArgs) -> Result<ExitCode> {
         timeout: Duration::from_secs(args.timeout),
         build_command: args.build_command,
         git_config: args.git_config,
-        pass_env: args.pass_env,
+        pass_env: args.secrets.pass_env,
+        run_as,
         owns_process: true,
         idle: Duration::from_secs(args.idle),
         until_empty: args.until_empty,

@@ -2,9 +2,9 @@
 //! processes of the same user, which can read the environment and the arguments of the worker, so
 //! the worker starts itself again without secrets in either, and passes them on through a pipe.
 
-use super::work::WorkArgs;
 use crate::worker::{PASSWORD_VARIABLE, redact, worker_environment};
 use anyhow::{Context, Result, bail};
+use clap::Args;
 use serde::{Deserialize, Serialize};
 use std::{
     env,
@@ -17,6 +17,27 @@ use std::{
 
 /// What a pipe takes without a reader.
 const MAX_SECRETS_SIZE: usize = 4096;
+
+/// Where the secrets of a worker come from, and what codemods get of its environment.
+#[derive(Debug, Args)]
+pub(super) struct SecretArgs {
+    /// URL of the runner: `http://HOST:9919/runner` with a password, or the admin API
+    /// (`http://HOST:9911`)
+    #[arg(long, default_value = "http://127.0.0.1:9919/runner")]
+    url: String,
+    /// File with the password (or `JANITOR_WORKER_PASSWORD` in the environment)
+    #[arg(long)]
+    pub(super) password_file: Option<PathBuf>,
+    /// Read the password from standard input: its first line, or typed at a terminal
+    #[arg(long, conflicts_with = "password_file")]
+    password_stdin: bool,
+    /// Name of a variable of the worker's environment that codemods get too; repeatable
+    #[arg(long, value_name = "NAME")]
+    pub(super) pass_env: Vec<String>,
+    /// What this program passes to itself
+    #[arg(long, hide = true)]
+    pub(super) secrets_on_stdin: bool,
+}
 
 /// What nobody but the worker itself may read.
 #[derive(Serialize, Deserialize)]
@@ -94,19 +115,19 @@ fn password_of_stdin() -> Result<String> {
         stdin.lock().read_line(&mut line)?;
         return Ok(without_line_end(&line));
     }
-    eprint!("Password: ");
+    io::stderr().write_all(b"Password: ")?;
     let shown = tcgetattr(&stdin)?;
     let mut hidden = shown.clone();
     hidden.local_modes.remove(LocalModes::ECHO);
     tcsetattr(&stdin, OptionalActions::Flush, &hidden)?;
     let read = stdin.lock().read_line(&mut line);
     tcsetattr(&stdin, OptionalActions::Flush, &shown)?;
-    eprintln!();
+    errln!();
     read?;
     Ok(without_line_end(&line))
 }
 
-fn password(args: &WorkArgs) -> Result<Option<String>> {
+fn password(args: &SecretArgs) -> Result<Option<String>> {
     if args.password_stdin {
         return Ok(Some(password_of_stdin().context("--password-stdin")?));
     }
@@ -131,7 +152,7 @@ fn this_program() -> Result<PathBuf> {
 
 /// Replaces this process by one that has the secrets neither in its environment nor in its
 /// arguments. Returns only if that fails.
-fn start_again(args: &WorkArgs, secrets: &Secrets) -> Result<Secrets> {
+fn start_again(args: &SecretArgs, secrets: &Secrets) -> Result<Secrets> {
     let text = serde_json::to_vec(secrets)?;
     if text.len() > MAX_SECRETS_SIZE {
         bail!("the password and --url are longer than {MAX_SECRETS_SIZE} bytes");
@@ -163,7 +184,7 @@ fn start_again(args: &WorkArgs, secrets: &Secrets) -> Result<Secrets> {
 /// # Errors
 ///
 /// Returns an error when they cannot be read, or not be removed from the environment.
-pub(super) fn take(args: &WorkArgs) -> Result<Secrets> {
+pub(super) fn take(args: &SecretArgs) -> Result<Secrets> {
     if !args.secrets_on_stdin {
         let secrets = Secrets {
             password: password(args)?,

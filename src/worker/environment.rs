@@ -2,6 +2,7 @@
 //! with, scripts get only what is listed here. A user's git configuration must not change what they
 //! do.
 
+use super::script_user::ScriptUser;
 use std::{
     collections::BTreeMap,
     ffi::{OsStr, OsString},
@@ -83,6 +84,8 @@ pub(super) struct Environment<'a> {
     pub(super) script_git_config: &'a Path,
     /// The home directory of scripts.
     pub(super) script_home: &'a Path,
+    /// The user of scripts and of the git commands in their checkout; none: the worker's.
+    pub(super) user: Option<ScriptUser>,
     /// The names of more variables of the worker that scripts get.
     pub(super) passed: &'a [String],
 }
@@ -167,10 +170,22 @@ impl Environment<'_> {
             .env("GIT_CONFIG_GLOBAL", self.script_git_config)
             .envs(self.assigned)
             .envs(more);
+        if let Some(user) = self.user {
+            user.apply(&mut shell);
+        }
         shell
     }
 
-    /// Makes a git command.
+    /// Makes a git command of the user of scripts, which can do no more than they can.
+    pub(super) fn git_of_scripts(&self) -> Command {
+        let mut git = self.git();
+        if let Some(user) = self.user {
+            user.apply(&mut git);
+        }
+        git
+    }
+
+    /// Makes a git command of the worker.
     pub(super) fn git(&self) -> Command {
         let mut git = Command::new("git");
         git.env_clear().envs(worker_environment(&[]));
@@ -211,6 +226,7 @@ mod tests {
             git_config: None,
             script_git_config: Path::new("/"),
             script_home: Path::new("/"),
+            user: None,
             passed: &[],
         };
         let identity = environment.identity();

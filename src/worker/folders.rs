@@ -1,6 +1,6 @@
 //! The folders of one run.
 
-use super::work_dir;
+use super::script_user::ScriptUser;
 use std::{
     fs::{self, File, Permissions},
     io,
@@ -8,8 +8,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The name of the file that a script may write its result to.
-pub(super) const RESULT_FILE: &str = "svp-result.json";
+/// The environment variable with the path of the script's result.
+pub(super) const RESULT_VARIABLE: &str = "SVP_RESULT";
+/// The start of the names of the folders of runs.
+pub(super) const RUN_PREFIX: &str = "run-";
+/// The file that a script may write its result to, in the folder of its run.
+const RESULT_FILE: &str = "result/svp-result.json";
 
 /// The folders of one run; they are deleted when this is dropped.
 pub(super) struct Folders {
@@ -33,16 +37,16 @@ pub(super) struct Folders {
     pub(super) result: PathBuf,
     /// The file with the result of the run that is resumed; it exists only then.
     pub(super) resume: PathBuf,
-    /// Locked while the worker of this run lives.
+    /// Locks the folder while the worker of this run lives.
     _lock: File,
 }
 
 impl Folders {
-    /// Makes the folders below the work directory.
-    pub(super) fn make(work_dir: &Path) -> io::Result<Self> {
+    /// Makes the folders below the work directory, for scripts of that user.
+    pub(super) fn make(work_dir: &Path, user: Option<ScriptUser>) -> io::Result<Self> {
         // Without links, since git compares the paths of folders as text.
         let work_dir = work_dir.canonicalize()?;
-        let (all, lock) = work_dir::make_run_folder(&work_dir)?;
+        let (all, lock) = make_locked(&work_dir)?;
         let at = |name: &str| all.join(name);
         let folders = Self {
             checkout: at("checkout"),
@@ -62,10 +66,17 @@ impl Folders {
             &folders.logs,
             &folders.output,
             &folders.home,
+            &folders.all.join("result"),
         ] {
             fs::create_dir(folder)?;
         }
         fs::write(&folders.git_config, "")?;
+        if let Some(user) = user {
+            fs::set_permissions(&folders.all, Permissions::from_mode(0o711))?;
+            for name in ["output", "home", "result", "gitconfig"] {
+                user.own(&folders.all.join(name))?;
+            }
+        }
         Ok(folders)
     }
 }
@@ -74,6 +85,29 @@ impl Drop for Folders {
     fn drop(&mut self) {
         remove(&self.all);
     }
+}
+
+/// Returns the entry in the environment of the scripts of a run by which they are recognised.
+pub(super) fn mark(run_folder: &Path) -> String {
+    let result = run_folder.join(RESULT_FILE);
+    format!("{RESULT_VARIABLE}={}", result.display())
+}
+
+/// Makes a folder for a run, closed to other users; returns it with its lock, which is held as long
+/// as the file is open.
+fn make_locked(work_dir: &Path) -> io::Result<(PathBuf, File)> {
+    let made = tempfile::Builder::new()
+        .prefix("new-")
+        .permissions(Permissions::from_mode(0o700))
+        .tempdir_in(work_dir)?
+        .keep();
+    let lock = File::open(&made)?;
+    lock.try_lock()?;
+    // It gets its name only now, since other workers remove folders of runs that are not locked.
+    let name = made.file_name().unwrap_or_default().to_string_lossy();
+    let folder = work_dir.join(name.replacen("new-", RUN_PREFIX, 1));
+    fs::rename(&made, &folder)?;
+    Ok((folder, lock))
 }
 
 /// Removes the folder of a run.

@@ -42,7 +42,15 @@ impl Checkout<'_> {
     /// Makes a command in the repository of the checkout and in no other, wherever its own
     /// configuration says that the files are.
     fn git(&self, arguments: &[&str]) -> Command {
-        let mut git = self.environment.git();
+        self.in_repository(self.environment.git_of_scripts(), arguments)
+    }
+
+    /// Makes a command in the repository that may use what is only the worker's: keys and folders.
+    fn workers_git(&self, arguments: &[&str]) -> Command {
+        self.in_repository(self.environment.git(), arguments)
+    }
+
+    fn in_repository(&self, mut git: Command, arguments: &[&str]) -> Command {
         git.arg("--git-dir")
             .arg(self.path.join(".git"))
             .arg("--work-tree")
@@ -118,7 +126,7 @@ impl Checkout<'_> {
         let remote = Remote::new(&url);
         let branch = branch.as_deref().unwrap_or("HEAD");
         let arguments = ["fetch", "--quiet", "--", &remote.url, branch];
-        self.run_remote(self.git(&arguments), &remote, &arguments)
+        self.run_remote(self.workers_git(&arguments), &remote, &arguments)
             .await?;
         let current = self.is_ancestor("HEAD", "FETCH_HEAD").await?;
         if current {
@@ -229,7 +237,7 @@ impl Checkout<'_> {
             &remote.url,
             &refspec,
         ];
-        self.run_remote(self.git(&arguments), &remote, &arguments)
+        self.run_remote(self.workers_git(&arguments), &remote, &arguments)
             .await
     }
 }

@@ -6,7 +6,7 @@ use super::{
     backchannel::{Backchannel, CurrentRun},
     codemod::{ProgramEnd, Supervision},
     environment::Environment,
-    folders::{Folders, RESULT_FILE},
+    folders::{self, Folders, RESULT_VARIABLE},
     git::Checkout,
     heartbeat::Heartbeat,
     log::RunLog,
@@ -19,26 +19,13 @@ use super::{
 };
 use crate::{adapters::clock::SystemClock, ports::Clock};
 use serde_json::{Map, Value};
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-    process::ExitStatus,
-    time::Duration,
-};
+use std::{collections::BTreeMap, path::PathBuf, process::ExitStatus, time::Duration};
 use tokio_util::sync::CancellationToken;
 
-/// The environment variable with the path of the script's result.
-const RESULT_VARIABLE: &str = "SVP_RESULT";
 /// The result code of a run whose script has made another repository of its checkout.
 const VCS_DAMAGED: &str = "vcs-damaged";
 /// How long a worker that is shut down immediately still tries to upload the result of its run.
 const FINAL_UPLOAD_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Returns the entry in the environment of the scripts of a run by which they are recognised.
-pub(super) fn mark_of(run_folder: &Path) -> String {
-    let result = run_folder.join(RESULT_FILE);
-    format!("{RESULT_VARIABLE}={}", result.display())
-}
 
 /// Returns once an immediate shutdown was requested and the time for a last upload is over.
 async fn after_grace_period(shutdown: &CancellationToken) {
@@ -74,8 +61,8 @@ pub(super) async fn execute(
     assignment: &Assignment,
     shutdown: &CancellationToken,
 ) -> Result<(), WorkerError> {
-    let folders =
-        Folders::make(&config.work_dir).map_err(WorkerError::io("make the folders of a run"))?;
+    let folders = Folders::make(&config.work_dir, config.run_as)
+        .map_err(WorkerError::io("make the folders of a run"))?;
     let log = RunLog::create(&folders.logs).map_err(WorkerError::io("make the log of a run"))?;
     let stop = shutdown.child_token();
     backchannel.set_current(Some(CurrentRun {
@@ -97,7 +84,7 @@ pub(super) async fn execute(
         log: &log,
         stop: &stop,
         family,
-        mark: mark_of(&folders.all),
+        mark: folders::mark(&folders.all),
     };
     let report = run.report().await;
     let uploaded = upload(api, &run, report, &heartbeat, shutdown).await;
@@ -168,6 +155,7 @@ impl Run<'_> {
             git_config: self.config.git_config.as_deref(),
             script_git_config: &self.folders.git_config,
             script_home: &self.folders.home,
+            user: self.config.run_as,
             passed: &self.config.pass_env,
         }
     }
@@ -250,6 +238,10 @@ impl Run<'_> {
             .map_err(Failure::of_git("clone-failed", "setup/resume"))?;
         let repository = Repository::of_checkout(checkout.path)
             .map_err(|e| Failure::new("clone-failed", "setup/clone", e))?;
+        if let Some(user) = self.config.run_as {
+            user.own(checkout.path)
+                .map_err(|e| Failure::new("clone-failed", "setup/clone", e))?;
+        }
         let script = self.codemod().await?;
         repository
             .restore()

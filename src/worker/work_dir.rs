@@ -1,32 +1,20 @@
 //! The directory in which the folders of runs are: of this user alone, and cleared of what killed
 //! workers have left.
 
-use super::{WorkerError, folders, processes::Family, run};
+use super::{
+    WorkerError,
+    folders::{self, RUN_PREFIX},
+    processes::Family,
+};
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions},
+    fs::{self, DirBuilder, File},
     io::{self, ErrorKind},
-    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
-    path::{Path, PathBuf},
+    os::unix::fs::{DirBuilderExt, MetadataExt},
+    path::Path,
 };
 
-/// The start of the names of the folders of runs.
-const RUN_PREFIX: &str = "run-";
-/// The file that the worker of a run locks, in its folder; and in the work directory, whoever makes
-/// or removes such a folder.
-const LOCK_FILE: &str = "worker.lock";
 /// The bits of a mode that let others than the owner write.
 const WRITABLE_BY_OTHERS: u32 = 0o022;
-
-fn open_lock(folder: &Path) -> io::Result<File> {
-    let no_follow = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
-    OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .custom_flags(no_follow)
-        .open(folder.join(LOCK_FILE))
-}
 
 /// Returns why others may put something of theirs into a directory; none when they cannot.
 fn reason_against(path: &Path) -> io::Result<Option<String>> {
@@ -58,13 +46,15 @@ fn reason_against(path: &Path) -> io::Result<Option<String>> {
 /// # Errors
 ///
 /// Returns an error when the directory cannot be made or used, or others can write to it.
-pub(super) async fn prepare(path: &Path) -> Result<(), WorkerError> {
+pub(super) async fn prepare(path: &Path, has_other_user: bool) -> Result<(), WorkerError> {
     let failed = WorkerError::io("make the work directory");
     match fs::symlink_metadata(path) {
         Ok(_) => {}
         Err(error) if error.kind() == ErrorKind::NotFound => {
             let mut builder = DirBuilder::new();
-            builder.recursive(true).mode(0o700);
+            // Programs of another user must get to their checkout.
+            let mode = if has_other_user { 0o711 } else { 0o700 };
+            builder.recursive(true).mode(mode);
             if let Err(error) = builder.create(path) {
                 return Err(failed(error));
             }
@@ -86,15 +76,13 @@ pub(super) async fn prepare(path: &Path) -> Result<(), WorkerError> {
 
 /// Locks the folder of a run if no live worker has locked it.
 fn lock_abandoned(folder: &Path) -> Option<File> {
-    let lock = open_lock(folder).ok()?;
+    let lock = File::open(folder).ok()?;
     lock.try_lock().ok().map(|()| lock)
 }
 
 async fn remove_leftovers(work_dir: &Path) -> io::Result<()> {
     // Without links, as in the environment of the codemods.
     let work_dir = work_dir.canonicalize()?;
-    let everything = open_lock(&work_dir)?;
-    everything.lock()?;
     for entry in fs::read_dir(&work_dir)? {
         let entry = entry?;
         let name = entry.file_name();
@@ -105,25 +93,9 @@ async fn remove_leftovers(work_dir: &Path) -> io::Result<()> {
         let folder = entry.path();
         if let Some(_lock) = lock_abandoned(&folder) {
             tracing::info!(folder = %folder.display(), "removing what a killed worker left");
-            Family::default().end(&run::mark_of(&folder)).await;
+            Family::default().end(&folders::mark(&folder)).await;
             folders::remove(&folder);
         }
     }
     Ok(())
-}
-
-/// Makes a folder for a run; returns it with its lock, which is held as long as the file is open.
-///
-/// # Errors
-///
-/// Returns an error when it cannot be made.
-pub(super) fn make_run_folder(work_dir: &Path) -> io::Result<(PathBuf, File)> {
-    let everything = open_lock(work_dir)?;
-    everything.lock()?;
-    let folder = tempfile::Builder::new()
-        .prefix(RUN_PREFIX)
-        .tempdir_in(work_dir)?;
-    let lock = open_lock(folder.path())?;
-    lock.try_lock()?;
-    Ok((folder.keep(), lock))
 }

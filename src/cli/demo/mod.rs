@@ -277,6 +277,7 @@ async fn start_workers(
             build_command: None,
             git_config: None,
             pass_env: vec![],
+            run_as: None,
             owns_process: false,
             idle: Duration::from_millis(200),
             until_empty: false,

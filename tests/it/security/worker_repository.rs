@@ -13,6 +13,8 @@ async fn damages(commands: &[&str]) {
     repository(&outer);
     let other = fixture.harness.path("other");
     repository(&other);
+    // So that it has another history than the codebase's.
+    git(&other, &["commit", "--quiet", "--amend", "-m", "Other"]);
     let tip = git(&outer, &["rev-parse", "HEAD"]);
     for command in commands {
         let command = command.replace("OTHER", &other.display().to_string());

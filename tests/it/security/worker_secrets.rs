@@ -118,6 +118,8 @@ async fn codemods_of_an_ordinary_user_cannot_read_the_memory_of_the_worker() {
     let program = home.path().join("janitor-runner");
     std::fs::copy(inner.get_program(), &program).unwrap();
     let work = home.path().join("work");
+    let config = home.path().join("gitconfig");
+    std::fs::write(&config, "[safe]\n\tdirectory = *\n").unwrap();
     let mut worker = Command::new("setpriv");
     worker
         .args(["--reuid", "65534", "--regid", "65534", "--clear-groups"])
@@ -125,6 +127,8 @@ async fn codemods_of_an_ordinary_user_cannot_read_the_memory_of_the_worker() {
         .args(inner.get_args())
         .arg("--work-dir")
         .arg(&work)
+        .arg("--git-config")
+        .arg(&config)
         .env("JANITOR_WORKER_PASSWORD", "secret")
         .stdout(Stdio::null())
         .stderr(Stdio::piped());
@@ -164,8 +168,44 @@ async fn check_says_what_is_in_force() {
         "password neither in the environment nor in the arguments: yes",
         "password in no file that codemods can read: no",
         "codemods without new privileges (setuid programs): yes",
+        "codemods as another user: no",
         "codemods in a sandbox: no",
     ] {
         assert!(text.contains(line), "{line}: {text}");
+    }
+}
+
+#[tokio::test]
+async fn codemods_run_as_another_user() {
+    let mut fixture = WorkerFixture::start().await;
+    let open = Command::new("chmod")
+        .arg("755")
+        .arg(fixture.harness.home.path())
+        .status();
+    assert!(open.unwrap().success());
+    let script = "id -u; id -G; cat /proc/$PPID/environ && echo environment read; touch ../x && echo left; echo two >> file.txt; git config core.fsmonitor 'id -u > ../who'; echo '{\"description\": \"As nobody\"}' > $SVP_RESULT; echo a > $OUTPUT_DIRECTORY/a.txt";
+    let run = fixture
+        .run_with(script, |worker| {
+            worker.args(["--run-as", "nobody"]);
+        })
+        .await;
+    let log = fixture.log(&run).await;
+    assert_eq!(run["code"], "success", "{run} {log}");
+    assert_eq!(run["description"], "As nobody");
+    assert!(log.contains("\n65534\n65534\n"), "{log}");
+    assert!(!log.contains("environment read"), "{log}");
+    assert!(!log.contains("\nleft\n"), "{log}");
+    assert!(fixture.artifacts(&run).contains(&"a.txt".to_owned()));
+    assert!(fixture.pushed(run["codebase"].as_str().unwrap()).exists());
+}
+
+#[tokio::test]
+async fn unknown_user_of_codemods_ends_the_worker() {
+    let fixture = WorkerFixture::start().await;
+    for user in ["nobody-of-that-name", "root", "--help"] {
+        let mut worker = fixture.worker();
+        worker.arg(format!("--run-as={user}"));
+        let output = end_of(worker).await;
+        assert_eq!(output.status.code(), Some(2), "{user}");
     }
 }
