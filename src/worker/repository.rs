@@ -2,6 +2,7 @@
 //! files into other repositories, and run programs that its configuration names.
 
 use super::regular_file;
+use rustix::fs::{Mode, OFlags};
 use std::{
     fs::{self, File},
     io::{self, ErrorKind, Read, Write},
@@ -43,19 +44,22 @@ type Content = Option<Vec<u8>>;
 #[derive(Debug)]
 pub(super) struct Repository {
     path: PathBuf,
-    folders: Vec<(u64, u64)>,
+    /// Open, since the number of a folder that is gone is given to another one.
+    folders: Vec<File>,
     unchanged: Vec<Content>,
     restored: Vec<Content>,
 }
 
-/// Returns which folder is at a path; links are not followed.
-fn folder_id(path: &Path) -> io::Result<(u64, u64)> {
-    let metadata = fs::symlink_metadata(path)?;
-    if metadata.is_dir() {
-        Ok((metadata.dev(), metadata.ino()))
-    } else {
-        Err(io::Error::new(ErrorKind::NotADirectory, "it is no folder"))
-    }
+/// Opens a folder; links are not followed.
+fn open_folder(path: &Path) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(path, flags, Mode::empty())?.into())
+}
+
+/// Returns whether an open folder is the one at a path.
+fn is_at(folder: &File, path: &Path) -> io::Result<bool> {
+    let (own, found) = (folder.metadata()?, fs::symlink_metadata(path)?);
+    Ok((own.dev(), own.ino()) == (found.dev(), found.ino()))
 }
 
 fn content(path: &Path) -> io::Result<Content> {
@@ -115,9 +119,9 @@ impl Repository {
         let contents = |names: &[&str]| -> io::Result<Vec<Content>> {
             names.iter().map(|name| content(&path.join(name))).collect()
         };
-        let ids = FOLDERS.iter().map(|name| folder_id(&path.join(name)));
+        let folders = FOLDERS.iter().map(|name| open_folder(&path.join(name)));
         Ok(Self {
-            folders: ids.collect::<io::Result<_>>()?,
+            folders: folders.collect::<io::Result<_>>()?,
             unchanged: contents(&UNCHANGED)?,
             restored: contents(&RESTORED)?,
             path,
@@ -131,8 +135,8 @@ impl Repository {
     /// Returns an error when it is another one, or leads to another one.
     pub(super) fn restore(&self) -> Result<(), RepositoryError> {
         let replaced = |name: &str| RepositoryError::Replaced(name.to_owned());
-        for (name, id) in FOLDERS.iter().zip(&self.folders) {
-            if folder_id(&self.path.join(name)).ok().as_ref() != Some(id) {
+        for (name, folder) in FOLDERS.iter().zip(&self.folders) {
+            if !is_at(folder, &self.path.join(name)).unwrap_or(false) {
                 return Err(replaced(name));
             }
         }

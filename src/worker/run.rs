@@ -375,7 +375,10 @@ impl Run<'_> {
         checkout: &Checkout<'_>,
         script: &ScriptResult,
     ) -> Result<Option<String>, Failure> {
-        std::fs::write(&self.folders.message, self.commit_message(script))
+        // A script may have put a link there.
+        let _ = std::fs::remove_file(&self.folders.message);
+        std::fs::File::create_new(&self.folders.message)
+            .and_then(|mut file| file.write_all(self.commit_message(script).as_bytes()))
             .map_err(|e| Failure::new("commit-failed", "codemod/commit", e))?;
         checkout
             .commit(&self.folders.message)
