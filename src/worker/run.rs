@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{adapters::clock::SystemClock, ports::Clock};
 use serde_json::{Map, Value};
-use std::{collections::BTreeMap, path::PathBuf, process::ExitStatus, time::Duration};
+use std::{collections::BTreeMap, io::Write, path::PathBuf, process::ExitStatus, time::Duration};
 use tokio_util::sync::CancellationToken;
 
 /// The result code of a run whose script has made another repository of its checkout.
