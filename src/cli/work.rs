@@ -122,6 +122,33 @@ fn print_measures(args: &WorkArgs) {
     }
 }
 
+/// Returns what notifies the worker of the signals that this process gets.
+fn shutdown_by_signals() -> Result<Shutdown> {
+    let shutdown = Shutdown::default();
+    let (mut interrupt, mut terminate, mut hangup) = (
+        signal(SignalKind::interrupt())?,
+        signal(SignalKind::terminate())?,
+        signal(SignalKind::hangup())?,
+    );
+    let signalled = shutdown.clone();
+    tokio::spawn(async move {
+        let mut signal = async || {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+                _ = hangup.recv() => {}
+            }
+        };
+        signal().await;
+        tracing::info!("ending after the active run; a second signal stops that run");
+        signalled.graceful.cancel();
+        signal().await;
+        tracing::info!("stopping the active run");
+        signalled.immediate.cancel();
+    });
+    Ok(shutdown)
+}
+
 /// Works until a signal: after the first one, the active run is completed; a second one stops that
 /// run.
 pub(super) async fn work(args: WorkArgs) -> Result<ExitCode> {
@@ -160,28 +187,7 @@ pub(super) async fn work(args: WorkArgs) -> Result<ExitCode> {
         until_empty: args.until_empty,
         once: args.once,
     };
-    let shutdown = Shutdown::default();
-    let (mut interrupt, mut terminate, mut hangup) = (
-        signal(SignalKind::interrupt())?,
-        signal(SignalKind::terminate())?,
-        signal(SignalKind::hangup())?,
-    );
-    let signalled = shutdown.clone();
-    tokio::spawn(async move {
-        let mut signal = async || {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-                _ = hangup.recv() => {}
-            }
-        };
-        signal().await;
-        tracing::info!("ending after the active run; a second signal stops that run");
-        signalled.graceful.cancel();
-        signal().await;
-        tracing::info!("stopping the active run");
-        signalled.immediate.cancel();
-    });
+    let shutdown = shutdown_by_signals()?;
     match run_worker(config, shutdown).await {
         Err(error) if error.is_usage() => {
             eprintln!("janitor-runner: {error}");
