@@ -107,7 +107,7 @@ async fn codemods_of_an_ordinary_user_cannot_read_the_memory_of_the_worker() {
     let mut fixture = WorkerFixture::start().await;
     let home = tempfile::tempdir().unwrap();
     let script = format!(
-        "id -u; ls {0}; cat /proc/$PPID/environ && echo environment read; head -c 1 /proc/$PPID/maps && echo memory read; true",
+        "id -u; ls {0}; cat /proc/$PPID/environ > /dev/null && echo environment read; head -c 1 /proc/$PPID/maps > /dev/null && echo memory read; true",
         home.path().display()
     );
     let codebase = fixture.queue(&script).await;
@@ -183,7 +183,7 @@ async fn codemods_run_as_another_user() {
         .arg(fixture.harness.home.path())
         .status();
     assert!(open.unwrap().success());
-    let script = "id -u; id -G; cat /proc/$PPID/environ && echo environment read; touch ../x && echo left; echo two >> file.txt; git config core.fsmonitor 'id -u > ../who'; echo '{\"description\": \"As nobody\"}' > $SVP_RESULT; echo a > $OUTPUT_DIRECTORY/a.txt";
+    let script = "id -u; id -G; cat /proc/$PPID/environ > /dev/null && echo environment read; touch ../x && echo left; echo two >> file.txt; git config core.fsmonitor 'id -u > ../who'; echo '{\"description\": \"As nobody\"}' > $SVP_RESULT; echo a > $OUTPUT_DIRECTORY/a.txt";
     let run = fixture
         .run_with(script, |worker| {
             worker.args(["--run-as", "nobody"]);
