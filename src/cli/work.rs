@@ -81,7 +81,7 @@ fn print_measures(args: &WorkArgs) {
     let or_not = |holds: bool, otherwise: &'static str| if holds { "yes" } else { otherwise };
     let other_user = args.run_as.is_some();
     let not_closed = if measures.is_root { as_root } else { "no" };
-    let file = "no: codemods are processes of the same user, and can read --password-file";
+    let file = "no: the user of codemods can read --password-file";
     let passed = if args.secrets.pass_env.is_empty() {
         "yes".to_owned()
     } else {
@@ -98,7 +98,7 @@ fn print_measures(args: &WorkArgs) {
         ),
         (
             "password in no file that codemods can read",
-            or_not(args.secrets.password_file.is_none() || other_user, file),
+            or_not(args.secrets.is_password_file_closed(other_user), file),
         ),
         (
             "memory of the worker closed to codemods",
@@ -110,7 +110,7 @@ fn print_measures(args: &WorkArgs) {
         ),
         (
             "codemods as another user",
-            "no: run the worker itself as a user of its own",
+            args.run_as.as_deref().unwrap_or("no: see --run-as"),
         ),
         (
             "codemods in a sandbox",
@@ -156,10 +156,6 @@ pub(super) async fn work(args: WorkArgs) -> Result<ExitCode> {
         return accounts::accounts(command).await;
     }
     let secrets = work_secrets::take(&args.secrets)?;
-    if args.check {
-        print_measures(&args);
-        return Ok(ExitCode::SUCCESS);
-    }
     let run_as = match args.run_as.as_deref().map(ScriptUser::named) {
         Some(Err(error)) => {
             errln!("janitor-runner: {error}");
@@ -167,6 +163,10 @@ pub(super) async fn work(args: WorkArgs) -> Result<ExitCode> {
         }
         found => found.transpose()?,
     };
+    if args.check {
+        print_measures(&args);
+        return Ok(ExitCode::SUCCESS);
+    }
     telemetry::start("info", LogFormat::Text)?;
     let config = WorkerConfig {
         password: secrets.password,

@@ -10,13 +10,15 @@ use std::{
     env,
     ffi::OsString,
     io::{self, BufRead, IsTerminal, Read, Write},
-    os::unix::process::CommandExt,
+    os::unix::{fs::MetadataExt, process::CommandExt},
     path::{Path, PathBuf},
     process::Command,
 };
 
 /// What a pipe takes without a reader.
 const MAX_SECRETS_SIZE: usize = 4096;
+/// The bits of a mode that let others than the owner read.
+const READABLE_BY_OTHERS: u32 = 0o044;
 
 /// Where the secrets of a worker come from, and what codemods get of its environment.
 #[derive(Debug, Args)]
@@ -37,6 +39,18 @@ pub(super) struct SecretArgs {
     /// What this program passes to itself
     #[arg(long, hide = true)]
     pub(super) secrets_on_stdin: bool,
+}
+
+impl SecretArgs {
+    /// Returns whether codemods cannot read the password in a file, when they are processes of the
+    /// worker's user or of another one.
+    pub(super) fn is_password_file_closed(&self, other_user: bool) -> bool {
+        let is_closed_to_others = |path: &PathBuf| {
+            std::fs::metadata(path).is_ok_and(|found| found.mode() & READABLE_BY_OTHERS == 0)
+        };
+        let path = self.password_file.as_ref();
+        path.is_none_or(|path| other_user && is_closed_to_others(path))
+    }
 }
 
 /// What nobody but the worker itself may read.

@@ -192,7 +192,7 @@ impl Default for Shutdown {
 /// Returns an error when the machine fails, or when the runner rejects the worker itself. A runner
 /// that cannot be reached is no error: it is tried again.
 pub async fn work(config: WorkerConfig, shutdown: Shutdown) -> Result<(), WorkerError> {
-    work_dir::prepare(&config.work_dir, config.run_as.is_some()).await?;
+    work_dir::prepare(&config.work_dir, config.run_as).await?;
     let backchannel_end = CancellationToken::new();
     let backchannel = Backchannel::start(config.backchannel, backchannel_end.clone()).await?;
     let _backchannel_end = backchannel_end.drop_guard();

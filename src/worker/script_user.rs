@@ -2,7 +2,7 @@
 
 use super::WorkerError;
 use rustix::fs::{AtFlags, CWD, Gid, Uid, chownat};
-use std::{fs, io, path::Path, process::Command};
+use std::{fs, io, os::unix::process::CommandExt, path::Path, process::Command};
 
 /// The user of codemods, builds, and of the git commands in their checkout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +52,18 @@ impl ScriptUser {
     /// Makes a program one of this user, in no group but the user's own.
     pub(super) fn apply(self, command: &mut tokio::process::Command) {
         command.uid(self.user).gid(self.group);
+    }
+
+    /// Returns whether programs of this user can use what is in a directory.
+    pub(super) fn can_enter(self, directory: &Path) -> bool {
+        let mut test = Command::new("test");
+        test.arg("-x").arg(directory);
+        let status = test
+            .uid(self.user)
+            .gid(self.group)
+            .current_dir("/")
+            .status();
+        status.is_ok_and(|status| status.success())
     }
 
     fn own_one(self, path: &Path) -> io::Result<()> {

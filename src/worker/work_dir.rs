@@ -5,6 +5,7 @@ use super::{
     WorkerError,
     folders::{self, RUN_PREFIX},
     processes::Family,
+    script_user::ScriptUser,
 };
 use std::{
     fs::{self, DirBuilder, File},
@@ -46,14 +47,14 @@ fn reason_against(path: &Path) -> io::Result<Option<String>> {
 /// # Errors
 ///
 /// Returns an error when the directory cannot be made or used, or others can write to it.
-pub(super) async fn prepare(path: &Path, has_other_user: bool) -> Result<(), WorkerError> {
+pub(super) async fn prepare(path: &Path, user: Option<ScriptUser>) -> Result<(), WorkerError> {
     let failed = WorkerError::io("make the work directory");
     match fs::symlink_metadata(path) {
         Ok(_) => {}
         Err(error) if error.kind() == ErrorKind::NotFound => {
             let mut builder = DirBuilder::new();
             // Programs of another user must get to their checkout.
-            let mode = if has_other_user { 0o711 } else { 0o700 };
+            let mode = if user.is_some() { 0o711 } else { 0o700 };
             builder.recursive(true).mode(mode);
             if let Err(error) = builder.create(path) {
                 return Err(failed(error));
@@ -68,6 +69,14 @@ pub(super) async fn prepare(path: &Path, has_other_user: bool) -> Result<(), Wor
             return Err(WorkerError::WorkDir { path, reason });
         }
         Err(error) => return Err(failed(error)),
+    }
+    if user.is_some_and(|user| !user.can_enter(path)) {
+        let reason =
+            "the user of --run-as cannot enter it: that needs execute permission on it and \
+                      on all directories above it"
+                .into();
+        let path = path.to_owned();
+        return Err(WorkerError::WorkDir { path, reason });
     }
     remove_leftovers(path)
         .await

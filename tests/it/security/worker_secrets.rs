@@ -209,3 +209,29 @@ async fn unknown_user_of_codemods_ends_the_worker() {
         assert_eq!(output.status.code(), Some(2), "{user}");
     }
 }
+
+#[tokio::test]
+async fn work_directory_that_the_user_of_codemods_cannot_enter_is_refused() {
+    let fixture = WorkerFixture::start().await;
+    // The temporary directory of the test is closed to others.
+    let mut worker = fixture.worker();
+    worker.args(["--run-as", "nobody"]).stderr(Stdio::piped());
+    let output = end_of(worker).await;
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    assert!(stderr.contains("cannot enter"), "{stderr}");
+}
+
+#[tokio::test]
+async fn check_names_the_user_of_codemods() {
+    let mut worker = Command::new(crate::support::process::PROGRAM);
+    worker
+        .args(["worker", "--check", "--run-as", "nobody"])
+        .stdout(Stdio::piped());
+    let output = end_of(worker).await;
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        text.contains("codemods as another user: nobody\n"),
+        "{text}"
+    );
+}
