@@ -178,6 +178,7 @@ async fn check_says_what_is_in_force() {
 #[tokio::test]
 async fn codemods_run_as_another_user() {
     let mut fixture = WorkerFixture::start().await;
+    // Whatever the mask of this process is.
     let open = Command::new("chmod")
         .arg("755")
         .arg(fixture.harness.home.path())
@@ -213,9 +214,15 @@ async fn unknown_user_of_codemods_ends_the_worker() {
 #[tokio::test]
 async fn work_directory_that_the_user_of_codemods_cannot_enter_is_refused() {
     let fixture = WorkerFixture::start().await;
-    // The temporary directory of the test is closed to others.
+    let closed = fixture.harness.path("closed");
+    std::fs::create_dir(&closed).unwrap();
+    let mut chmod = Command::new("chmod");
+    assert!(chmod.arg("700").arg(&closed).status().unwrap().success());
     let mut worker = fixture.worker();
-    worker.args(["--run-as", "nobody"]).stderr(Stdio::piped());
+    worker
+        .args(["--until-empty", "--run-as", "nobody", "--work-dir"])
+        .arg(closed.join("work"))
+        .stderr(Stdio::piped());
     let output = end_of(worker).await;
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{stderr}");
