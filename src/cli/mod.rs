@@ -24,6 +24,7 @@ mod status;
 mod telemetry;
 mod tokens;
 mod work;
+mod work_secrets;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};

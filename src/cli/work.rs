@@ -1,11 +1,14 @@
 //! `worker`: runs the bundled worker, or manages the accounts of workers.
 
-use super::{accounts, telemetry};
+use super::{
+    accounts, telemetry,
+    work_secrets::{self, SecretArgs},
+};
 use crate::{
     settings::LogFormat,
-    worker::{PASSWORD_VARIABLE, Shutdown, WorkerConfig, work as run_worker},
+    worker::{ScriptUser, Shutdown, WorkerConfig, work as run_worker},
 };
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 use tokio::signal::unix::{SignalKind, signal};
@@ -16,17 +19,19 @@ use tokio::signal::unix::{SignalKind, signal};
 pub(super) struct WorkArgs {
     #[command(subcommand)]
     accounts: Option<accounts::AccountsCommand>,
-    /// URL of the runner: `http://HOST:9919/runner` with a password, or the admin API
-    /// (`http://HOST:9911`)
-    #[arg(long, default_value = "http://127.0.0.1:9919/runner")]
-    url: String,
+    #[command(flatten)]
+    secrets: SecretArgs,
     /// Name of this worker's account
     #[arg(long, default_value = "worker")]
     name: String,
-    /// File with the password (or `JANITOR_WORKER_PASSWORD` in the environment)
+    /// User whose processes codemods and builds are, by name or number; the worker must be root
+    #[arg(long, value_name = "USER")]
+    run_as: Option<String>,
+    /// Print which protections against codemods are in force, and exit
     #[arg(long)]
-    password_file: Option<PathBuf>,
-    /// Directory for checkouts [default: janitor-worker in the system's temporary directory]
+    check: bool,
+    /// Directory for checkouts, which no other user may write to [default: janitor-worker-UID in the
+    /// system's temporary directory]
     #[arg(long)]
     work_dir: Option<PathBuf>,
     /// Take only runs of this campaign
@@ -63,43 +68,62 @@ pub(super) struct WorkArgs {
     until_empty: bool,
 }
 
-fn password(args: &WorkArgs) -> Result<Option<String>> {
-    match &args.password_file {
-        Some(path) => {
-            let text = std::fs::read_to_string(path)
-                .with_context(|| format!("--password-file {}", path.display()))?;
-            Ok(Some(text.trim_end_matches(['\r', '\n']).to_owned()))
-        }
-        None => Ok(std::env::var(PASSWORD_VARIABLE).ok()),
+/// Returns the directory for checkouts that is used unless one is named: others have their own.
+fn default_work_dir() -> PathBuf {
+    let user = rustix::process::geteuid().as_raw();
+    std::env::temp_dir().join(format!("janitor-worker-{user}"))
+}
+
+/// Prints what keeps codemods from reading and changing what is not theirs.
+fn print_measures(args: &WorkArgs) {
+    let measures = work_secrets::measures();
+    let as_root = "no: codemods are processes of root, which can read and change everything";
+    let or_not = |holds: bool, otherwise: &'static str| if holds { "yes" } else { otherwise };
+    let other_user = args.run_as.is_some();
+    let not_closed = if measures.is_root { as_root } else { "no" };
+    let file = "no: the user of codemods can read --password-file";
+    let passed = if args.secrets.pass_env.is_empty() {
+        "yes".to_owned()
+    } else {
+        format!(
+            "yes, with {} of the worker",
+            args.secrets.pass_env.join(", ")
+        )
+    };
+    let lines = [
+        ("environment made for each codemod", passed.as_str()),
+        (
+            "password neither in the environment nor in the arguments",
+            or_not(args.secrets.secrets_on_stdin, "no"),
+        ),
+        (
+            "password in no file that codemods can read",
+            or_not(args.secrets.is_password_file_closed(other_user), file),
+        ),
+        (
+            "memory of the worker closed to codemods",
+            or_not(measures.memory_is_closed || other_user, not_closed),
+        ),
+        (
+            "codemods without new privileges (setuid programs)",
+            or_not(measures.no_new_privileges, "no"),
+        ),
+        (
+            "codemods as another user",
+            args.run_as.as_deref().unwrap_or("no: see --run-as"),
+        ),
+        (
+            "codemods in a sandbox",
+            "no: run the worker itself in a container or machine of its own",
+        ),
+    ];
+    for (measure, state) in lines {
+        outln!("{measure}: {state}");
     }
 }
 
-/// Works until a signal: after the first one, the active run is completed; a second one stops that
-/// run.
-pub(super) async fn work(args: WorkArgs) -> Result<ExitCode> {
-    if let Some(command) = args.accounts {
-        return accounts::accounts(command).await;
-    }
-    telemetry::start("info", LogFormat::Text)?;
-    let config = WorkerConfig {
-        password: password(&args)?,
-        url: args.url,
-        name: args.name,
-        work_dir: args
-            .work_dir
-            .unwrap_or_else(|| std::env::temp_dir().join("janitor-worker")),
-        campaign: args.campaign,
-        codebase: args.codebase,
-        backchannel: args.backchannel,
-        backchannel_url: args.backchannel_url,
-        timeout: Duration::from_secs(args.timeout),
-        build_command: args.build_command,
-        git_config: args.git_config,
-        owns_process: true,
-        idle: Duration::from_secs(args.idle),
-        until_empty: args.until_empty,
-        once: args.once,
-    };
+/// Returns what notifies the worker of the signals that this process gets.
+fn shutdown_by_signals() -> Result<Shutdown> {
     let shutdown = Shutdown::default();
     let (mut interrupt, mut terminate, mut hangup) = (
         signal(SignalKind::interrupt())?,
@@ -122,6 +146,48 @@ pub(super) async fn work(args: WorkArgs) -> Result<ExitCode> {
         tracing::info!("stopping the active run");
         signalled.immediate.cancel();
     });
+    Ok(shutdown)
+}
+
+/// Works until a signal: after the first one, the active run is completed; a second one stops that
+/// run.
+pub(super) async fn work(args: WorkArgs) -> Result<ExitCode> {
+    if let Some(command) = args.accounts {
+        return accounts::accounts(command).await;
+    }
+    let secrets = work_secrets::take(&args.secrets)?;
+    let run_as = match args.run_as.as_deref().map(ScriptUser::named) {
+        Some(Err(error)) => {
+            errln!("janitor-runner: {error}");
+            return Ok(ExitCode::from(2));
+        }
+        found => found.transpose()?,
+    };
+    if args.check {
+        print_measures(&args);
+        return Ok(ExitCode::SUCCESS);
+    }
+    telemetry::start("info", LogFormat::Text)?;
+    let config = WorkerConfig {
+        password: secrets.password,
+        url: secrets.url,
+        name: args.name,
+        work_dir: args.work_dir.unwrap_or_else(default_work_dir),
+        campaign: args.campaign,
+        codebase: args.codebase,
+        backchannel: args.backchannel,
+        backchannel_url: args.backchannel_url,
+        timeout: Duration::from_secs(args.timeout),
+        build_command: args.build_command,
+        git_config: args.git_config,
+        pass_env: args.secrets.pass_env,
+        run_as,
+        owns_process: true,
+        idle: Duration::from_secs(args.idle),
+        until_empty: args.until_empty,
+        once: args.once,
+    };
+    let shutdown = shutdown_by_signals()?;
     match run_worker(config, shutdown).await {
         Err(error) if error.is_usage() => {
             eprintln!("janitor-runner: {error}");

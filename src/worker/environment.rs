@@ -1,9 +1,37 @@
-//! The environment of git and of scripts. A user's git configuration must not change what they do.
+//! The environment of git and of scripts, which is made for each: of what the worker was started
+//! with, scripts get only what is listed here. A user's git configuration must not change what they
+//! do.
 
-use super::codemod::PASSWORD_VARIABLE;
-use std::{collections::BTreeMap, path::Path};
+use super::script_user::ScriptUser;
+use std::{
+    collections::BTreeMap,
+    ffi::{OsStr, OsString},
+    path::Path,
+};
 use tokio::process::Command;
 
+/// The variables that scripts get as the worker has them, but for those of the locale.
+const INHERITED: [&str; 6] = ["PATH", "TERM", "TZ", "LANG", "LANGUAGE", "LOGNAME"];
+/// The variables of proxies, which are written in both cases.
+const PROXIES: [&str; 5] = [
+    "http_proxy",
+    "https_proxy",
+    "ftp_proxy",
+    "all_proxy",
+    "no_proxy",
+];
+/// What the worker and its own git commands get besides: where its files and keys are.
+const WORKERS_OWN: [&str; 9] = [
+    "HOME",
+    "USER",
+    "TMPDIR",
+    "SSH_AUTH_SOCK",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "RUST_BACKTRACE",
+    "XDG_RUNTIME_DIR",
+    "NO_COLOR",
+];
 /// The author of commits when the assignment names none.
 const DEFAULT_IDENTITY: [&str; 2] = ["janitor-runner", "janitor-runner@localhost"];
 /// The variables of git that an assignment may set.
@@ -16,10 +44,17 @@ const IDENTITY_VARIABLES: [&str; 6] = [
     "GIT_COMMITTER_DATE",
 ];
 /// Settings of git commands of the worker itself, whatever the checkout's own configuration says.
-const SETTINGS: [&str; 15] = [
+const SETTINGS: [&str; 20] = [
     // Hooks are code that nobody has reviewed.
     "core.hooksPath=/dev/null",
     "core.fsmonitor=false",
+    // A file of it could say that a commit has other parents than it has.
+    "core.commitGraph=false",
+    // The repositories within a checkout have configurations of their own.
+    "submodule.recurse=false",
+    "fetch.recurseSubmodules=false",
+    "push.recurseSubmodules=no",
+    "diff.ignoreSubmodules=dirty",
     "core.autocrlf=false",
     "core.attributesFile=/dev/null",
     "core.excludesFile=/dev/null",
@@ -47,6 +82,33 @@ pub(super) struct Environment<'a> {
     pub(super) git_config: Option<&'a Path>,
     /// The git configuration of scripts, which they may change.
     pub(super) script_git_config: &'a Path,
+    /// The home directory of scripts.
+    pub(super) script_home: &'a Path,
+    /// The user of scripts and of the git commands in their checkout; none: the worker's.
+    pub(super) user: Option<ScriptUser>,
+    /// The names of more variables of the worker that scripts get.
+    pub(super) passed: &'a [String],
+}
+
+/// Returns whether scripts get a variable as the worker has it.
+fn is_inherited(name: &str, passed: &[String]) -> bool {
+    INHERITED.contains(&name)
+        || name.starts_with("LC_")
+        || PROXIES.iter().any(|proxy| proxy.eq_ignore_ascii_case(name))
+        || passed.iter().any(|passed| passed == name)
+}
+
+fn variables(is_wanted: impl Fn(&str) -> bool) -> Vec<(OsString, OsString)> {
+    let is_wanted = |name: &OsStr| name.to_str().is_some_and(&is_wanted);
+    std::env::vars_os()
+        .filter(|(name, _)| is_wanted(name))
+        .collect()
+}
+
+/// Returns the part of its environment that a worker needs itself. Nothing else may stay in it:
+/// the environment of a process can be read by all processes of its user.
+pub fn worker_environment(passed: &[String]) -> Vec<(OsString, OsString)> {
+    variables(|name| is_inherited(name, passed) || WORKERS_OWN.contains(&name))
 }
 
 /// Returns the name and the address of `Name <address>`.
@@ -84,14 +146,7 @@ impl Environment<'_> {
 
     /// Sets what git and scripts have in common.
     fn apply(&self, command: &mut Command) {
-        for (name, _) in std::env::vars_os() {
-            if name.as_encoded_bytes().starts_with(b"GIT_") {
-                command.env_remove(name);
-            }
-        }
         command
-            // Scripts come with the assignment, and must not get at the worker's own password.
-            .env_remove(PASSWORD_VARIABLE)
             .env("GIT_CONFIG_NOSYSTEM", "1")
             .env("GIT_ATTR_NOSYSTEM", "1")
             // A prompt for a password would block the run until its timeout.
@@ -104,6 +159,10 @@ impl Environment<'_> {
     /// Makes a shell command of a script, with more variables.
     pub(super) fn shell(&self, command: &str, more: &BTreeMap<String, String>) -> Command {
         let mut shell = Command::new("sh");
+        shell
+            .env_clear()
+            .envs(variables(|name| is_inherited(name, self.passed)))
+            .env("HOME", self.script_home);
         self.apply(&mut shell);
         shell
             .arg("-c")
@@ -111,12 +170,25 @@ impl Environment<'_> {
             .env("GIT_CONFIG_GLOBAL", self.script_git_config)
             .envs(self.assigned)
             .envs(more);
+        if let Some(user) = self.user {
+            user.apply(&mut shell);
+        }
         shell
     }
 
-    /// Makes a git command.
+    /// Makes a git command of the user of scripts, which can do no more than they can.
+    pub(super) fn git_of_scripts(&self) -> Command {
+        let mut git = self.git();
+        if let Some(user) = self.user {
+            user.apply(&mut git);
+        }
+        git
+    }
+
+    /// Makes a git command of the worker.
     pub(super) fn git(&self) -> Command {
         let mut git = Command::new("git");
+        git.env_clear().envs(worker_environment(&[]));
         for (name, value) in self.assigned {
             if !name.starts_with("GIT_") {
                 git.env(name, value);
@@ -130,6 +202,9 @@ impl Environment<'_> {
             )
             // The protocols ext and fd run commands.
             .env("GIT_ALLOW_PROTOCOL", "file:git:http:https:ssh")
+            // References of a codemod must not put one commit in the place of another.
+            .env("GIT_NO_REPLACE_OBJECTS", "1")
+            .env("GIT_NO_LAZY_FETCH", "1")
             .env("LC_ALL", "C");
         git
     }
@@ -150,6 +225,9 @@ mod tests {
             run_folder: Path::new("/"),
             git_config: None,
             script_git_config: Path::new("/"),
+            script_home: Path::new("/"),
+            user: None,
+            passed: &[],
         };
         let identity = environment.identity();
         assert_eq!(identity["GIT_AUTHOR_NAME"], "C");

@@ -6,11 +6,7 @@ use super::{
     redact::Remote,
 };
 use crate::domain::branch_url::split_branch_url;
-use std::{
-    fs::{self, File},
-    os::unix::fs::MetadataExt,
-    path::Path,
-};
+use std::{fs::File, path::Path};
 use tokio::process::Command;
 
 /// Why a git command failed.
@@ -35,13 +31,6 @@ pub(super) struct Checkout<'a> {
     pub(super) supervision: Supervision<'a>,
 }
 
-/// Which folder the repository of a checkout is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct RepositoryId {
-    device: u64,
-    inode: u64,
-}
-
 impl Checkout<'_> {
     /// Makes a command that uses no repository, or makes one.
     fn plain_git(&self, arguments: &[&str]) -> Command {
@@ -53,7 +42,15 @@ impl Checkout<'_> {
     /// Makes a command in the repository of the checkout and in no other, wherever its own
     /// configuration says that the files are.
     fn git(&self, arguments: &[&str]) -> Command {
-        let mut git = self.environment.git();
+        self.in_repository(self.environment.git_of_scripts(), arguments)
+    }
+
+    /// Makes a command in the repository that may use what is only the worker's: keys and folders.
+    fn workers_git(&self, arguments: &[&str]) -> Command {
+        self.in_repository(self.environment.git(), arguments)
+    }
+
+    fn in_repository(&self, mut git: Command, arguments: &[&str]) -> Command {
         git.arg("--git-dir")
             .arg(self.path.join(".git"))
             .arg("--work-tree")
@@ -118,26 +115,6 @@ impl Checkout<'_> {
             .await
     }
 
-    /// Returns which folder the repository is.
-    ///
-    /// # Errors
-    ///
-    /// Returns an error when there is none in the checkout itself.
-    pub(super) fn repository(&self) -> Result<RepositoryId, GitError> {
-        let metadata = fs::symlink_metadata(self.path.join(".git")).map_err(|error| {
-            GitError(format!("the repository of the checkout is lost: {error}"))
-        })?;
-        if !metadata.is_dir() {
-            return Err(GitError(
-                "the repository of the checkout was replaced".into(),
-            ));
-        }
-        Ok(RepositoryId {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-        })
-    }
-
     /// Resets to an earlier result, if that is based on the branch as it is now; returns whether it
     /// is.
     ///
@@ -149,17 +126,24 @@ impl Checkout<'_> {
         let remote = Remote::new(&url);
         let branch = branch.as_deref().unwrap_or("HEAD");
         let arguments = ["fetch", "--quiet", "--", &remote.url, branch];
-        self.run_remote(self.git(&arguments), &remote, &arguments)
+        self.run_remote(self.workers_git(&arguments), &remote, &arguments)
             .await?;
-        let current = self
-            .query(&["merge-base", "--is-ancestor", "HEAD", "FETCH_HEAD"])
-            .await?
-            .is_some();
+        let current = self.is_ancestor("HEAD", "FETCH_HEAD").await?;
         if current {
             let arguments = ["reset", "--quiet", "--hard", "FETCH_HEAD"];
             self.run(self.git(&arguments), &arguments).await?;
         }
         Ok(current)
+    }
+
+    /// Returns whether a revision is another one or in its history.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error when git cannot be run.
+    pub(super) async fn is_ancestor(&self, older: &str, newer: &str) -> Result<bool, GitError> {
+        let arguments = ["merge-base", "--is-ancestor", older, newer];
+        Ok(self.query(&arguments).await?.is_some())
     }
 
     /// Returns the revision at the tip; none in an empty repository.
@@ -194,13 +178,18 @@ impl Checkout<'_> {
         self.run(git, &arguments).await
     }
 
-    /// Writes the commits since `base`, or all of them, as a mailbox for `git am`.
+    /// Writes the commits from `base` to `revision`, or all up to it, as a mailbox for `git am`.
     ///
     /// # Errors
     ///
     /// Returns an error when git fails.
-    pub(super) async fn write_patch(&self, base: Option<&str>, to: &Path) -> Result<(), GitError> {
-        let range = base.map(|base| format!("{base}..HEAD"));
+    pub(super) async fn write_patch(
+        &self,
+        base: Option<&str>,
+        revision: &str,
+        to: &Path,
+    ) -> Result<(), GitError> {
+        let range = base.map(|base| format!("{base}..{revision}"));
         let mut git = self.git(&[
             "format-patch",
             "--stdout",
@@ -213,18 +202,23 @@ impl Checkout<'_> {
         ]);
         git.arg(range.as_deref().unwrap_or("--root"));
         // Without a range, all commits up to the tip are meant.
-        git.args(range.is_none().then_some("HEAD"));
+        git.args(range.is_none().then_some(revision));
         git.stdout(File::create_new(to)?);
         check(&self.supervision.run_into(git).await?, "format-patch")
     }
 
-    /// Pushes the tip as `branch` of a repository, which is created if it is on this machine and
+    /// Pushes a revision as `branch` of a repository, which is created if it is on this machine and
     /// does not exist.
     ///
     /// # Errors
     ///
     /// Returns an error when git fails.
-    pub(super) async fn push(&self, repository: &str, branch: &str) -> Result<(), GitError> {
+    pub(super) async fn push(
+        &self,
+        repository: &str,
+        revision: &str,
+        branch: &str,
+    ) -> Result<(), GitError> {
         let local = repository
             .strip_prefix("file://")
             .or_else(|| Some(repository).filter(|path| path.starts_with('/')));
@@ -233,7 +227,7 @@ impl Checkout<'_> {
             self.run(self.plain_git(&arguments), &arguments).await?;
         }
         let remote = Remote::new(repository);
-        let refspec = format!("HEAD:refs/heads/{branch}");
+        let refspec = format!("{revision}:refs/heads/{branch}");
         let arguments = [
             "push",
             "--quiet",
@@ -243,7 +237,7 @@ impl Checkout<'_> {
             &remote.url,
             &refspec,
         ];
-        self.run_remote(self.git(&arguments), &remote, &arguments)
+        self.run_remote(self.workers_git(&arguments), &remote, &arguments)
             .await
     }
 }

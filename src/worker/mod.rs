@@ -14,11 +14,17 @@ mod processes;
 mod redact;
 mod regular_file;
 mod report;
+mod repository;
 mod run;
 mod script_result;
+mod script_user;
 mod upload;
+mod work_dir;
 
 pub use codemod::PASSWORD_VARIABLE;
+pub use environment::worker_environment;
+pub use redact::redact;
+pub use script_user::ScriptUser;
 
 use api::{Api, Assignment};
 use backchannel::Backchannel;
@@ -63,6 +69,10 @@ pub struct WorkerConfig {
     pub git_config: Option<PathBuf>,
     /// Whether the whole process is this worker's: then all processes below it end with each run.
     pub owns_process: bool,
+    /// The names of the variables of its own environment that scripts get too.
+    pub pass_env: Vec<String>,
+    /// The user whose processes the codemods are; none: the worker's.
+    pub run_as: Option<ScriptUser>,
     /// How long to wait when the queue is empty.
     pub idle: Duration,
     /// Whether the worker exits when the queue is empty.
@@ -113,6 +123,22 @@ pub enum WorkerError {
     /// The runner could not be reached, or its response not be read.
     #[error("the runner cannot be reached")]
     Unreachable(#[source] reqwest::Error),
+    /// Codemods cannot be processes of that user.
+    #[error("--run-as {name:?}: {reason}")]
+    ScriptUser {
+        /// The name of the user.
+        name: String,
+        /// Why not.
+        reason: String,
+    },
+    /// The work directory may be changed by others.
+    #[error("--work-dir {}: {reason}", path.display())]
+    WorkDir {
+        /// The directory.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The machine failed.
     #[error("{action}")]
     Io {
@@ -126,7 +152,13 @@ pub enum WorkerError {
 impl WorkerError {
     /// Returns whether the worker was started with wrong arguments.
     pub const fn is_usage(&self) -> bool {
-        matches!(self, Self::InvalidUrl { .. } | Self::NotARunner { .. })
+        matches!(
+            self,
+            Self::InvalidUrl { .. }
+                | Self::NotARunner { .. }
+                | Self::WorkDir { .. }
+                | Self::ScriptUser { .. }
+        )
     }
 
     fn io(action: &'static str) -> impl FnOnce(std::io::Error) -> Self {
@@ -160,9 +192,7 @@ impl Default for Shutdown {
 /// Returns an error when the machine fails, or when the runner rejects the worker itself. A runner
 /// that cannot be reached is no error: it is tried again.
 pub async fn work(config: WorkerConfig, shutdown: Shutdown) -> Result<(), WorkerError> {
-    tokio::fs::create_dir_all(&config.work_dir)
-        .await
-        .map_err(WorkerError::io("make the work directory"))?;
+    work_dir::prepare(&config.work_dir, config.run_as).await?;
     let backchannel_end = CancellationToken::new();
     let backchannel = Backchannel::start(config.backchannel, backchannel_end.clone()).await?;
     let _backchannel_end = backchannel_end.drop_guard();

@@ -50,7 +50,7 @@ fn authority(text: &str, separator: usize) -> Authority {
 
 /// Returns a text without the passwords of the URLs in it. The users of web addresses are removed
 /// too, since tokens are often written there.
-pub(super) fn redact(text: &str) -> String {
+pub fn redact(text: &str) -> String {
     let (mut redacted, mut copied, mut from) = (String::with_capacity(text.len()), 0, 0);
     while let Some(found) = text.get(from..).and_then(|rest| rest.find("://")) {
         let separator = from + found;

@@ -6,23 +6,24 @@ use super::{
     backchannel::{Backchannel, CurrentRun},
     codemod::{ProgramEnd, Supervision},
     environment::Environment,
-    folders::Folders,
-    git::{Checkout, RepositoryId},
+    folders::{self, Folders, RESULT_VARIABLE},
+    git::Checkout,
     heartbeat::Heartbeat,
     log::RunLog,
     processes::Family,
     redact::redact,
     report::{self, Failure, Outcome},
+    repository::Repository,
     script_result::{self, ScriptResult},
     upload::Upload,
 };
 use crate::{adapters::clock::SystemClock, ports::Clock};
 use serde_json::{Map, Value};
-use std::{collections::BTreeMap, path::PathBuf, process::ExitStatus, time::Duration};
+use std::{collections::BTreeMap, io::Write, path::PathBuf, process::ExitStatus, time::Duration};
 use tokio_util::sync::CancellationToken;
 
-/// The environment variable with the path of the script's result.
-const RESULT_VARIABLE: &str = "SVP_RESULT";
+/// The result code of a run whose script has made another repository of its checkout.
+const VCS_DAMAGED: &str = "vcs-damaged";
 /// How long a worker that is shut down immediately still tries to upload the result of its run.
 const FINAL_UPLOAD_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -60,8 +61,8 @@ pub(super) async fn execute(
     assignment: &Assignment,
     shutdown: &CancellationToken,
 ) -> Result<(), WorkerError> {
-    let folders =
-        Folders::make(&config.work_dir).map_err(WorkerError::io("make the folders of a run"))?;
+    let folders = Folders::make(&config.work_dir, config.run_as)
+        .map_err(WorkerError::io("make the folders of a run"))?;
     let log = RunLog::create(&folders.logs).map_err(WorkerError::io("make the log of a run"))?;
     let stop = shutdown.child_token();
     backchannel.set_current(Some(CurrentRun {
@@ -83,7 +84,7 @@ pub(super) async fn execute(
         log: &log,
         stop: &stop,
         family,
-        mark: format!("{RESULT_VARIABLE}={}", folders.result.display()),
+        mark: folders::mark(&folders.all),
     };
     let report = run.report().await;
     let uploaded = upload(api, &run, report, &heartbeat, shutdown).await;
@@ -153,6 +154,9 @@ impl Run<'_> {
             run_folder: &self.folders.all,
             git_config: self.config.git_config.as_deref(),
             script_git_config: &self.folders.git_config,
+            script_home: &self.folders.home,
+            user: self.config.run_as,
+            passed: &self.config.pass_env,
         }
     }
 
@@ -232,11 +236,19 @@ impl Run<'_> {
             .revision()
             .await
             .map_err(Failure::of_git("clone-failed", "setup/resume"))?;
-        let repository = checkout
-            .repository()
-            .map_err(Failure::of_git("clone-failed", "setup/clone"))?;
+        let repository = Repository::of_checkout(checkout.path)
+            .map_err(|e| Failure::new("clone-failed", "setup/clone", e))?;
+        if let Some(user) = self.config.run_as {
+            user.own(checkout.path)
+                .map_err(|e| Failure::new("clone-failed", "setup/clone", e))?;
+        }
         let script = self.codemod().await?;
-        let revision = self.commit(&checkout, repository, &script).await?;
+        repository
+            .restore()
+            .map_err(|e| Failure::new(VCS_DAMAGED, "codemod/commit", e))?;
+        let revision = self.commit(&checkout, &script).await?;
+        self.check_history(&checkout, base.as_deref(), revision.as_deref())
+            .await?;
         let changed = revision != before;
         let code = match (changed, resumed) {
             (true, _) => None,
@@ -246,8 +258,12 @@ impl Run<'_> {
         if changed || self.assignment.force_build {
             self.build().await?;
         }
-        if changed {
-            self.deliver(&checkout, base.as_deref()).await?;
+        if let Some(revision) = revision.as_deref().filter(|_| changed) {
+            // The build may have changed the repository too.
+            repository
+                .restore()
+                .map_err(|e| Failure::new(VCS_DAMAGED, "deliver/patch", e))?;
+            self.deliver(&checkout, base.as_deref(), revision).await?;
         }
         Ok(Outcome {
             code,
@@ -357,21 +373,12 @@ impl Run<'_> {
     async fn commit(
         &self,
         checkout: &Checkout<'_>,
-        repository: RepositoryId,
         script: &ScriptResult,
     ) -> Result<Option<String>, Failure> {
-        // In another repository, the history of something else would be taken for the result.
-        let found = checkout
-            .repository()
-            .map_err(Failure::of_git("vcs-damaged", "codemod/commit"))?;
-        if found != repository {
-            return Err(Failure::new(
-                "vcs-damaged",
-                "codemod/commit",
-                "the repository of the checkout was replaced",
-            ));
-        }
-        std::fs::write(&self.folders.message, self.commit_message(script))
+        // A script may have put a link there.
+        let _ = std::fs::remove_file(&self.folders.message);
+        std::fs::File::create_new(&self.folders.message)
+            .and_then(|mut file| file.write_all(self.commit_message(script).as_bytes()))
             .map_err(|e| Failure::new("commit-failed", "codemod/commit", e))?;
         checkout
             .commit(&self.folders.message)
@@ -381,6 +388,29 @@ impl Run<'_> {
             .revision()
             .await
             .map_err(Failure::of_git("commit-failed", "codemod/commit"))
+    }
+
+    /// Checks that a revision is based on the branch: anything else would be the history of another
+    /// repository.
+    async fn check_history(
+        &self,
+        checkout: &Checkout<'_>,
+        base: Option<&str>,
+        revision: Option<&str>,
+    ) -> Result<(), Failure> {
+        let Some(base) = base else { return Ok(()) };
+        let is_based = checkout
+            .is_ancestor(base, revision.unwrap_or("HEAD"))
+            .await
+            .map_err(Failure::of_git("commit-failed", "codemod/commit"))?;
+        if is_based {
+            return Ok(());
+        }
+        Err(Failure::new(
+            VCS_DAMAGED,
+            "codemod/commit",
+            "the history of the checkout does not contain the revision that it began with",
+        ))
     }
 
     /// Runs the build command of the assignment or of the worker, if either has one.
@@ -408,16 +438,21 @@ impl Run<'_> {
 
     /// Writes the change as a patch among the artifacts, and pushes it as a branch to the target
     /// repository.
-    async fn deliver(&self, checkout: &Checkout<'_>, base: Option<&str>) -> Result<(), Failure> {
+    async fn deliver(
+        &self,
+        checkout: &Checkout<'_>,
+        base: Option<&str>,
+        revision: &str,
+    ) -> Result<(), Failure> {
         checkout
-            .write_patch(base, &self.folders.patch)
+            .write_patch(base, revision, &self.folders.patch)
             .await
             .map_err(Failure::of_git("patch-failed", "deliver/patch"))?;
         let Some(repository) = &self.assignment.target_repository.url else {
             return Ok(());
         };
         let branch = format!("{}/main", self.assignment.campaign);
-        let pushed = checkout.push(repository, &branch).await;
+        let pushed = checkout.push(repository, revision, &branch).await;
         pushed.map_err(|error| Failure {
             transient: true,
             ..Failure::new("push-failed", "deliver/push", error)

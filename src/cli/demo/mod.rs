@@ -276,6 +276,8 @@ async fn start_workers(
             timeout: Duration::from_secs(300),
             build_command: None,
             git_config: None,
+            pass_env: vec![],
+            run_as: None,
             owns_process: false,
             idle: Duration::from_millis(200),
             until_empty: false,

@@ -1,5 +1,5 @@
-//! What strangers, workers, web pages and hostile codemods can do to the service: real processes,
-//! attacked.
+//! What strangers, workers, web pages and hostile codemods can do to the service and the bundled
+//! worker: real processes, attacked.
 
 mod admin_addresses;
 mod admin_tokens;
@@ -8,3 +8,6 @@ mod connections;
 mod labels;
 mod tls;
 mod web_pages;
+mod worker_repository;
+mod worker_secrets;
+mod worker_work_dir;

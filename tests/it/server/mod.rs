@@ -10,7 +10,7 @@ mod old_stores;
 mod sockets;
 mod worker;
 mod worker_files;
-mod worker_fixture;
+pub mod worker_fixture;
 mod worker_git;
 mod worker_lives;
 mod worker_processes;
