@@ -6,6 +6,7 @@ mod background;
 mod convert;
 mod listeners;
 mod ports;
+mod private_folders;
 
 use crate::{
     adapters::{
@@ -20,6 +21,7 @@ use crate::{
 use app::Builder;
 use listeners::Listeners;
 use ports::Ports;
+use rustix::{fs::Mode, process::umask};
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{task::JoinHandle, time::timeout_at};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -138,6 +140,14 @@ impl Running {
         }
         Ok(())
     }
+}
+
+/// Makes everything that the process creates from now on private, and the folders of the settings
+/// that exist already; returns a warning for each that stays open to other users of the machine.
+pub fn make_private(settings: &Settings) -> Vec<String> {
+    // sled and the libraries below create files with the mode 666, and leave the rest to the umask.
+    umask(Mode::RWXG | Mode::RWXO);
+    private_folders::tighten_all(settings)
 }
 
 /// Opens every store, without serving; returns the result of each check.

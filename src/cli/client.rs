@@ -12,7 +12,12 @@ use std::marker::PhantomData;
 #[derive(Debug, Clone, Args)]
 pub(super) struct ServerArgs {
     /// URL of the service's admin API
-    #[arg(long, env = "JANITOR_SERVER", default_value = "http://127.0.0.1:9911")]
+    #[arg(
+        long,
+        env = "JANITOR_SERVER",
+        hide_env_values = true,
+        default_value = "http://127.0.0.1:9911"
+    )]
     pub(super) server: String,
     /// Print JSON instead of tables
     #[arg(long)]

@@ -5,6 +5,7 @@
 
 pub mod active_run;
 pub mod assignment;
+pub mod audit;
 pub mod branch_url;
 pub mod build;
 pub mod caller;
@@ -21,9 +22,11 @@ pub mod log_name;
 pub mod manual_schedule;
 pub mod name;
 pub mod pause;
+pub mod printable;
 pub mod publish;
 pub mod quarantine;
 pub mod queue;
+pub mod redact;
 pub mod report;
 pub mod resume;
 pub mod retry;

@@ -13,6 +13,7 @@ use super::{
 use crate::{
     domain::{
         Invalid,
+        audit::AuditRetention,
         build::BuildSettings,
         campaign::{BuildTarget, Campaign, Campaigns, DebianBuild, Distribution},
         host,
@@ -179,7 +180,7 @@ fn guarded_http(
         text.parse().map_err(|_| {
             Invalid::new(
                 "backchannel.allowed_networks",
-                format!("{text:?} is not a network such as 10.0.0.0/8"),
+                "names something that is not a network such as 10.0.0.0/8",
             )
         })
     };
@@ -317,6 +318,10 @@ pub(super) fn settings(mut raw: Raw) -> Result<Settings, Invalid> {
         limits: request_limits(&raw.limits, &raw.workers),
         log: raw.telemetry.log,
         log_format,
+        audit: AuditRetention {
+            days: at_least_one("audit.days", raw.audit.days)?,
+            entries: raw.audit.entries,
+        },
         coordinator,
     })
 }

@@ -1,7 +1,10 @@
 //! The values that the program works with, checked and in its own types. `bootstrap::convert` makes
 //! an adapter's configuration of each, so that neither settings nor adapters know each other.
 
-use crate::{domain::publish::PublishPolicy, services::CoordinatorConfig};
+use crate::{
+    domain::{audit::AuditRetention, publish::PublishPolicy},
+    services::CoordinatorConfig,
+};
 use ipnet::IpNet;
 use std::{fmt, path::PathBuf, time::Duration};
 use url::Url;
@@ -221,6 +224,8 @@ pub struct Settings {
     pub log: String,
     /// The format of log lines.
     pub log_format: LogFormat,
+    /// How much of the audit log is kept.
+    pub audit: AuditRetention,
     /// What the use cases depend on. It consists of domain values only; a copy of it in this module
     /// would have the same 10 fields and no other meaning, so the services' own type is used.
     pub coordinator: CoordinatorConfig,

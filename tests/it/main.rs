@@ -2,7 +2,7 @@
 //!
 //! `contract/` holds every adapter to the contract of its port, `services/` tests the use cases over an embedded store,
 //! `http/` the API as clients see it, `server/` the program as a process, `faults/` what happens when servers, workers and
-//! networks fail. `architecture.rs` checks which layer depends on what. `support/` is what they share.
+//! networks fail, `security/` what nobody may do. `architecture.rs` checks which layer depends on what. `support/` is what they share.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -15,6 +15,7 @@ mod architecture;
 mod contract;
 mod faults;
 mod http;
+mod security;
 mod server;
 mod services;
 mod support;

@@ -6,6 +6,7 @@
 //! `worker_routes` if workers call it too.
 
 mod active_runs;
+mod audit;
 mod caller;
 mod catalog;
 mod describe;
@@ -38,8 +39,8 @@ use crate::{
     metrics::Metrics,
     ports::Clock,
     services::{
-        CoordinatorConfig, ServiceError, assign::Assigner, explain::Explainer, finish::Finisher,
-        health::Health, ingest::Ingest, keepalive::Keepalive, limits::Limits,
+        CoordinatorConfig, ServiceError, assign::Assigner, audit::Audit, explain::Explainer,
+        finish::Finisher, health::Health, ingest::Ingest, keepalive::Keepalive, limits::Limits,
         live_log::LiveLogIngest, logs::Logs, long_poll::LongPoll, overview::Overview,
         parking::ParkedItems, pauses::Pauses, runs::Runs, schedule::Scheduler, watch::Watcher,
         workers::Workers,
@@ -132,6 +133,8 @@ pub struct AppState {
     pub spool: Spool,
     /// The limits on what clients may send.
     pub request_limits: RequestLimits,
+    /// Keeps the audit log.
+    pub audit: Arc<Audit>,
 }
 
 impl AppState {
@@ -180,6 +183,7 @@ fn operator_routes() -> OpenApiRouter<Arc<AppState>> {
         .routes(routes!(workers::list, workers::add))
         .routes(routes!(workers::remove))
         .routes(routes!(workers::rotate))
+        .routes(routes!(audit::list))
 }
 
 /// The routes that workers have on the public listener, and operators on the admin listener.
@@ -199,7 +203,12 @@ fn worker_routes() -> OpenApiRouter<Arc<AppState>> {
 
 /// Returns the routes for the operator's network, the site and the publisher.
 pub fn admin(app: Arc<AppState>) -> Router {
-    let (router, description) = operator_routes().merge(worker_routes()).split_for_parts();
+    // Not around what workers do: a request that waits must end with its connection.
+    let recorded = middleware::from_fn_with_state(app.clone(), audit::record);
+    let (router, description) = operator_routes()
+        .route_layer(recorded)
+        .merge(worker_routes())
+        .split_for_parts();
     let public = OpenApiRouter::new().nest(WORKER_PREFIX, worker_routes());
     let public = describe::require_login(public.into_openapi());
     let docs = SwaggerUi::new("/docs").url("/openapi.json", description.merge_from(public));

@@ -1,0 +1,268 @@
+//! Every change through the admin API and the command line is in the audit log, and no secret is.
+
+use crate::support::{
+    process::{PROGRAM, Server, send},
+    servers,
+};
+use serde_json::{Value, json};
+use std::process::{Command, Stdio};
+
+/// A server on Postgres in a database of its own.
+async fn on_postgres(home: &std::path::Path, settings: &str) -> Server {
+    Server::start(home, &servers::database().await, settings).await
+}
+
+async fn request(server: &Server, method: &str, path: &str, body: Value) -> Value {
+    let request = server.request(method, path);
+    let (status, response) = send(request.json(&body)).await;
+    assert!(status < 300, "{method} {path}: {status} {response}");
+    response
+}
+
+/// Makes one change of each kind.
+async fn change_everything(server: &Server) {
+    let scope = json!({ "kind": "host", "name": "h.example" });
+    let with = |fields: Value| {
+        let mut scope = scope.clone();
+        let all = scope.as_object_mut().unwrap();
+        all.extend(fields.as_object().unwrap().clone());
+        scope
+    };
+    request(server, "PUT", "/pauses", with(json!({ "reason": "first" }))).await;
+    request(
+        server,
+        "PUT",
+        "/pauses",
+        with(json!({ "reason": "token=geheim" })),
+    )
+    .await;
+    request(
+        server,
+        "DELETE",
+        "/pauses?kind=host&name=h.example",
+        json!(null),
+    )
+    .await;
+    request(server, "PUT", "/limits", with(json!({ "most": 1 }))).await;
+    request(server, "PUT", "/limits", with(json!({ "most": 2 }))).await;
+    request(
+        server,
+        "DELETE",
+        "/limits?kind=host&name=h.example",
+        json!(null),
+    )
+    .await;
+    let worker = json!({
+        "name": "w9", "password": "geheim", "link": "https://u:geheim@h/?token=geheim",
+    });
+    request(server, "POST", "/admin/workers", worker).await;
+    request(server, "POST", "/admin/workers/w9/rotate", json!(null)).await;
+    request(server, "DELETE", "/admin/workers/w9", json!(null)).await;
+    server.queue("foo", "gen").await;
+    server.queue("bar", "gen").await;
+    let pair = json!({ "codebase": "foo", "campaign": "gen" });
+    request(server, "POST", "/schedule", pair.clone()).await;
+    request(
+        server,
+        "POST",
+        "/schedule-control",
+        json!({ "codebase": "foo", "main_branch_revision": "r1" }),
+    )
+    .await;
+    let bulk = json!({ "campaign": "gen", "action": "reschedule" });
+    request(server, "POST", "/schedule-control", bulk).await;
+    let id = server.claim_of("foo").await;
+    server
+        .request("POST", &format!("/kill/{id}"))
+        .send()
+        .await
+        .unwrap();
+    let report = json!({ "code": "success", "revision": "r" });
+    server.finish(&id, &report, &[]).await;
+    let status = json!({ "publish_status": "approved" });
+    request(server, "POST", &format!("/runs/{id}"), status).await;
+    let candidates = server.get("/candidates").await.1;
+    let candidate = candidates.as_array().unwrap().last().unwrap()["id"].clone();
+    request(
+        server,
+        "DELETE",
+        &format!("/candidates/{candidate}"),
+        json!(null),
+    )
+    .await;
+}
+
+const ACTIONS: [&str; 15] = [
+    "codebases.upload",
+    "candidates.upload",
+    "candidate.delete",
+    "run.schedule",
+    "run.schedule-control",
+    "queue.bulk",
+    "run.publish-status",
+    "run.kill",
+    "pause.set",
+    "pause.end",
+    "limit.set",
+    "limit.remove",
+    "worker.add",
+    "worker.remove",
+    "worker.rotate",
+];
+
+async fn every_change_is_recorded(server: &Server) {
+    change_everything(server).await;
+    let (status, log) = server.get("/audit?limit=1000").await;
+    assert_eq!(status, 200, "{log}");
+    assert!(!log.to_string().contains("geheim"), "{log}");
+    let entries = log["audit"].as_array().unwrap();
+    for action in ACTIONS {
+        let found: Vec<_> = entries
+            .iter()
+            .filter(|entry| entry["action"] == action)
+            .collect();
+        assert!(!found.is_empty(), "{action} is not in {log:#}");
+        for entry in found {
+            assert!(
+                entry["who"].as_str().is_some_and(|who| !who.is_empty()),
+                "{entry}"
+            );
+            assert!(entry["request_id"].is_string(), "{entry}");
+            assert!(entry["at"].is_string(), "{entry}");
+        }
+    }
+    let changed = |action: &str| {
+        let entries = entries.iter().filter(|entry| entry["action"] == action);
+        entries
+            .map(|entry| (entry["before"].clone(), entry["after"].clone()))
+            .collect::<Vec<_>>()
+    };
+    let most = |most: u32| json!({ "most": most });
+    assert_eq!(
+        changed("limit.set"),
+        [(most(1), most(2)), (Value::Null, most(1))]
+    );
+    assert_eq!(changed("limit.remove"), [(most(2), Value::Null)]);
+    assert_eq!(changed("pause.set")[0].0["reason"], "first");
+    let status = |status: &str| json!({ "publish_status": status });
+    assert_eq!(
+        changed("run.publish-status"),
+        [(status("unknown"), status("approved"))]
+    );
+}
+
+#[tokio::test]
+async fn every_change_is_recorded_on_sled() {
+    let home = tempfile::tempdir().unwrap();
+    every_change_is_recorded(&Server::sled(home.path()).await).await;
+}
+
+#[tokio::test]
+async fn every_change_is_recorded_on_postgres() {
+    let home = tempfile::tempdir().unwrap();
+    every_change_is_recorded(&on_postgres(home.path(), "").await).await;
+}
+
+#[tokio::test]
+async fn refused_and_reading_requests_are_not_recorded() {
+    let home = tempfile::tempdir().unwrap();
+    let server = Server::start(home.path(), "memory:", "").await;
+    for (method, path) in [
+        ("GET", "/pauses"),
+        ("DELETE", "/pauses?kind=all"),
+        ("POST", "/admin/workers/nobody/rotate"),
+        ("DELETE", "/candidates/7"),
+        ("POST", "/kill/nothing"),
+    ] {
+        server.request(method, path).send().await.unwrap();
+    }
+    let dry = json!({ "campaign": "gen", "action": "reset", "dry_run": true });
+    request(&server, "POST", "/schedule-control", dry).await;
+    assert_eq!(server.get("/audit").await.1["audit"], json!([]));
+}
+
+#[tokio::test]
+async fn entries_survive_a_restart_and_client_that_leaves() {
+    let home = tempfile::tempdir().unwrap();
+    let mut server = Server::sled(home.path()).await;
+    let pause = json!({ "kind": "all", "reason": "x" });
+    request(&server, "PUT", "/pauses", pause).await;
+    // This client does not wait for the response.
+    let body = json!({ "kind": "host", "name": "h", "most": 1 }).to_string();
+    let text = format!(
+        "PUT /limits HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let address = server.admin.trim_start_matches("http://").to_owned();
+    let mut connection = std::net::TcpStream::connect(address).unwrap();
+    std::io::Write::write_all(&mut connection, text.as_bytes()).unwrap();
+    drop(connection);
+    server
+        .until("/limits", |limits| limits["limits"][0]["most"] == 1)
+        .await;
+    server
+        .until("/audit", |log| log["audit"][0]["action"] == "limit.set")
+        .await;
+    server.kill();
+    server.run().await;
+    let log = server.get("/audit").await.1;
+    assert_eq!(log["audit"][1]["action"], "pause.set", "{log}");
+}
+
+#[tokio::test]
+async fn command_line_lists_entries_with_filters() {
+    let home = tempfile::tempdir().unwrap();
+    let server = Server::start(home.path(), "memory:", "").await;
+    server.add_worker("w1", "p").await;
+    server.add_worker("w2", "p").await;
+    request(&server, "PUT", "/pauses", json!({ "kind": "all" })).await;
+    let list = async |arguments: &[&str]| {
+        let mut command = Command::new(PROGRAM);
+        command
+            .args(["audit", "ls"])
+            .args(arguments)
+            .env("JANITOR_SERVER", &server.admin)
+            .stdin(Stdio::null());
+        let output = tokio::task::spawn_blocking(move || command.output().unwrap());
+        let output = output.await.unwrap();
+        String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
+    };
+    let all = list(&[]).await;
+    assert!(
+        all.contains("worker.add") && all.contains("pause.set"),
+        "{all}"
+    );
+    let found = list(&["--action", "worker.add", "--object", "w2", "--json"]).await;
+    let found: Value = serde_json::from_str(&found).unwrap();
+    assert_eq!(found["audit"].as_array().map(Vec::len), Some(1), "{found}");
+    let found = list(&["--limit", "1", "--json"]).await;
+    assert_eq!(
+        serde_json::from_str::<Value>(&found).unwrap()["audit"][0]["action"],
+        "pause.set"
+    );
+    assert!(!list(&["--until", "2000-01-01"]).await.contains("w1"));
+    assert!(list(&["--action", "nonsense"]).await.contains("is none of"));
+}
+
+#[tokio::test]
+async fn log_is_trimmed_at_the_start_by_the_settings() {
+    let home = tempfile::tempdir().unwrap();
+    let mut server = Server::start(
+        home.path(),
+        &format!("sled:{}", home.path().join("db").display()),
+        "[audit]\nentries = 10\n",
+    )
+    .await;
+    for number in 0..30 {
+        let pause = json!({ "kind": "host", "name": format!("h{number}") });
+        request(&server, "PUT", "/pauses", pause).await;
+    }
+    server.kill();
+    server.run().await;
+    server
+        .until("/audit", |log| {
+            log["audit"].as_array().is_some_and(|log| log.len() == 10)
+        })
+        .await;
+}

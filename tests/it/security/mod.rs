@@ -1,0 +1,6 @@
+//! What nobody may do, shown with real processes: `shared/spec/security.md`, point by point.
+
+mod audit;
+mod private_files;
+mod secrets;
+mod terminal;
