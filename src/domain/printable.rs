@@ -51,6 +51,13 @@ pub fn printable_lines(text: &str) -> Cow<'_, str> {
     escaped(text, |c| matches!(c, '\n' | '\t'))
 }
 
+/// Returns the four hexadecimal digits of a number below 65,536.
+fn hex_digits(number: u32) -> impl Iterator<Item = char> {
+    [12, 8, 4, 0]
+        .into_iter()
+        .filter_map(move |shift| char::from_digit((number >> shift) & 0xf, 16))
+}
+
 /// Escapes in JSON what JSON does not escape itself, but a terminal would obey.
 pub fn printable_json(json: &str) -> Cow<'_, str> {
     let is_unsafe = |c: char| is_control(c) && !matches!(c, '\n' | '\t' | '\r');
@@ -61,7 +68,8 @@ pub fn printable_json(json: &str) -> Cow<'_, str> {
     for c in json.chars() {
         if is_unsafe(c) {
             // All of them lie below U+10000, and outside of strings JSON has none of them.
-            out += &format!("\\u{:04x}", u32::from(c));
+            out += "\\u";
+            out.extend(hex_digits(u32::from(c)));
         } else {
             out.push(c);
         }

@@ -89,7 +89,7 @@ pub(super) fn warnings(files: &[(PathBuf, Dict)], layers: &Figment) -> Vec<Strin
     let with_secrets = files.iter().filter(|(_, settings)| {
         let mut found = false;
         each_text("", settings, &mut |key, text| {
-            found |= has_secret(key, text)
+            found |= has_secret(key, text);
         });
         found
     });

@@ -1,6 +1,7 @@
 //! What nobody may do, shown with real processes: `shared/spec/security.md`, point by point.
 
 mod audit;
+mod parsers;
 mod private_files;
 mod secrets;
 mod terminal;
