@@ -265,7 +265,7 @@ mod tests {
             (b"geheim\nzwei", "several lines"),
             (b"ge\0heim", "control character"),
             (b"\xffgeheim", "is not UTF-8"),
-            (&[b'x'; 70_000], "is larger than"),
+            (b"x".repeat(70_000).as_slice(), "is larger than"),
         ] {
             let mut file = tempfile::NamedTempFile::new().unwrap();
             file.write_all(content).unwrap();

@@ -112,6 +112,27 @@ async fn entries_are_listed_latest_first_and_by_pages<S: AuditLog>(store: &S) {
     assert_eq!(whole.next, None, "there is nothing on the next page");
 }
 
+/// A filter by who, action and object; an empty text is none.
+fn by(who: &str, action: &str, object: &str) -> AuditFilter {
+    let text = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
+    AuditFilter {
+        who: text(who),
+        action: text(action),
+        object: text(object),
+        ..AuditFilter::default()
+    }
+}
+
+/// A filter by minutes after the start.
+fn at(since: Option<i64>, until: Option<i64>) -> AuditFilter {
+    let time = |minute: i64| start() + TimeDelta::minutes(minute);
+    AuditFilter {
+        since: since.map(time),
+        until: until.map(time),
+        ..AuditFilter::default()
+    }
+}
+
 async fn filters_restrict_entries<S: AuditLog>(store: &S) {
     store
         .append(vec![
@@ -121,60 +142,18 @@ async fn filters_restrict_entries<S: AuditLog>(store: &S) {
         ])
         .await
         .unwrap();
-    let text = |text: &str| Some(text.to_owned());
-    let at = |minute| Some(start() + TimeDelta::minutes(minute));
-    let none = AuditFilter::default;
+    let late_ones_of_anna = AuditFilter {
+        who: Some("anna".to_owned()),
+        ..at(Some(1), None)
+    };
     for (filter, found) in [
-        (
-            AuditFilter {
-                who: text("anna"),
-                ..none()
-            },
-            vec!["run", "host a"],
-        ),
-        (
-            AuditFilter {
-                action: text("pause.set"),
-                ..none()
-            },
-            vec!["host b", "host a"],
-        ),
-        (
-            AuditFilter {
-                object: text("run"),
-                ..none()
-            },
-            vec!["run"],
-        ),
-        (
-            AuditFilter {
-                since: at(1),
-                ..none()
-            },
-            vec!["run", "host b"],
-        ),
-        (
-            AuditFilter {
-                until: at(1),
-                ..none()
-            },
-            vec!["host a"],
-        ),
-        (
-            AuditFilter {
-                who: text("anna"),
-                since: at(1),
-                ..none()
-            },
-            vec!["run"],
-        ),
-        (
-            AuditFilter {
-                who: text("nobody"),
-                ..none()
-            },
-            vec![],
-        ),
+        (by("anna", "", ""), vec!["run", "host a"]),
+        (by("", "pause.set", ""), vec!["host b", "host a"]),
+        (by("", "", "run"), vec!["run"]),
+        (by("nobody", "", ""), vec![]),
+        (at(Some(1), None), vec!["run", "host b"]),
+        (at(None, Some(1)), vec!["host a"]),
+        (late_ones_of_anna, vec!["run"]),
     ] {
         let (entries, _) = all(store, &filter, 9).await;
         assert_eq!(objects(&entries), found, "{filter:?}");

@@ -3,5 +3,6 @@
 mod audit;
 mod parsers;
 mod private_files;
+mod requests;
 mod secrets;
 mod terminal;

@@ -41,7 +41,8 @@ async fn server_without_umask(home: &Path, store: &str) -> Server {
 async fn run_with_files(server: &Server) -> String {
     server.queue("foo", "gen").await;
     let id = server.claim_of("foo").await;
-    let files: [(&str, &[u8]); 2] = [("worker.log", b"a log\n"), ("result.bin", &[0; 100_000])];
+    let content = vec![0; 100_000];
+    let files: [(&str, &[u8]); 2] = [("worker.log", b"a log\n"), ("result.bin", &content)];
     let form = upload(&json!({ "code": "success" }), &files);
     let finished = send(
         server

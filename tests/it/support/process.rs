@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use std::{
+    hash::{BuildHasher, RandomState},
     net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -24,7 +25,7 @@ pub fn free_port() -> u16 {
     static HELD: Mutex<Vec<std::fs::File>> = Mutex::new(Vec::new());
     let locks = std::env::temp_dir().join("janitor-test-ports");
     std::fs::create_dir_all(&locks).unwrap();
-    let random = uuid::Uuid::new_v4().as_fields().0 % u32::from(TEST_PORTS.end - TEST_PORTS.start);
+    let random = RandomState::new().hash_one(0) % u64::from(TEST_PORTS.end - TEST_PORTS.start);
     let first = TEST_PORTS.start + u16::try_from(random).unwrap();
     for port in (first..TEST_PORTS.end).chain(TEST_PORTS.start..first) {
         let lock = std::fs::File::create(locks.join(port.to_string())).unwrap();
