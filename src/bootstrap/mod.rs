@@ -10,18 +10,26 @@ mod private_folders;
 
 use crate::{
     adapters::{
+        clock::SystemClock,
         http,
-        postgres::schema::{self, Plan},
+        postgres::{
+            Postgres,
+            schema::{self, Plan},
+        },
     },
+    domain::audit::{Action, Actor, AuditRecord, Change},
     metrics::Metrics,
-    ports::ArtifactStore,
+    ports::{ArtifactStore, AuditLog, Clock},
     services::{health::Check, leadership::Leader},
     settings::{Settings, StoreChoice},
 };
 use app::Builder;
 use listeners::Listeners;
 use ports::Ports;
-use rustix::{fs::Mode, process::umask};
+use rustix::{
+    fs::Mode,
+    process::{getuid, umask},
+};
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{task::JoinHandle, time::timeout_at};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -190,4 +198,25 @@ pub async fn migrate(settings: &Settings, dry_run: bool) -> anyhow::Result<Plan>
     } else {
         schema::migrate(&postgres.url).await?
     })
+}
+
+/// Records a migration in the audit log, which is there only afterwards.
+///
+/// # Errors
+///
+/// Returns an error when the database fails.
+pub async fn record_migration(settings: &Settings, plan: &Plan) -> anyhow::Result<()> {
+    let StoreChoice::Postgres(postgres) = &settings.store else {
+        return Ok(());
+    };
+    let actor = Actor {
+        who: format!("user {} of the command line", getuid().as_raw()),
+        ..Actor::default()
+    };
+    let change = Change::new(Action::Migrate, settings.store.to_string())
+        .after(serde_json::json!(plan.steps));
+    let store = Postgres::open(&postgres.into(), Arc::new(Metrics::new())).await?;
+    let record = AuditRecord::new(change, &actor, SystemClock.now());
+    store.append(vec![record]).await?;
+    Ok(())
 }

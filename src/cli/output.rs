@@ -6,7 +6,7 @@
 use super::client::ServerArgs;
 use crate::domain::{
     printable::{PrintableStream, printable, printable_json, printable_lines},
-    redact::redact,
+    redact::{redact, redact_result},
 };
 use anyhow::{Context, Result};
 use comfy_table::{ContentArrangement, Table, presets};
@@ -120,13 +120,15 @@ pub(super) fn table<const N: usize>(
     headings: [&str; N],
     rows: impl IntoIterator<Item = [String; N]>,
 ) -> Table {
-    table_of(headings, rows, |cell| printable(&redact(cell)).into_owned())
+    table_of(headings, rows, |cell| {
+        printable(&redact_result(cell)).into_owned()
+    })
 }
 
 /// Makes a table of facts, of which some have several lines.
 pub(super) fn facts(rows: impl IntoIterator<Item = [String; 2]>) -> Table {
     table_of(["fact", "value"], rows, |cell| {
-        printable_lines(&redact(cell)).into_owned()
+        printable_lines(&redact_result(cell)).into_owned()
     })
 }
 

@@ -1,8 +1,8 @@
 //! Secrets in text that is about to be shown: in logs, errors, tables, settings, checks.
 //!
 //! A URL is shown without its user and its query, and what has the shape of a token, or stands
-//! after a name such as `password=`, is replaced. Whoever shows text from outside calls [`redact`];
-//! there is no other such function.
+//! after a name such as `password=`, is replaced ([`redact`]). Results of runs, which people have
+//! asked for, keep the queries of URLs, in which there may be the number of a bug ([`redact_result`]).
 
 /// What is shown in place of a secret.
 pub const HIDDEN: &str = "***";
@@ -101,11 +101,13 @@ fn shown_user<'a>(scheme: &str, user: &'a str) -> &'a str {
     }
 }
 
-fn without_logins(text: &str) -> String {
+/// Removes the users of URLs, and their queries unless those are kept.
+fn without_logins(text: &str, keep_queries: bool) -> String {
     let (mut out, mut rest) = (String::with_capacity(text.len()), text);
     while let Some((before, after)) = rest.split_once("://") {
         let url = first_url(after.split(ends_url).next().unwrap_or_default());
         let UrlParts { user_end, query } = url_parts(url);
+        let query = query.filter(|_| !keep_queries);
         let user = url.get(..user_end).unwrap_or_default();
         let shown = shown_user(&before.to_ascii_lowercase(), user);
         out += before;
@@ -253,8 +255,24 @@ fn without_private_keys(text: &str) -> String {
 /// assert_eq!(redact(error), "cannot reach postgresql://db/janitor?…");
 /// ```
 pub fn redact(text: &str) -> String {
-    let text = without_logins(text);
-    let text = without_private_keys(&text);
+    without_secrets(&without_logins(text, false))
+}
+
+/// Returns a text of a result without the secrets that can be recognized in it. Queries of URLs are
+/// kept, apart from parameters such as `token`.
+///
+/// ```
+/// use janitor_runner::domain::redact::redact_result;
+///
+/// let result = "fixes https://u:geheim@bugs/?bug=5&token=geheim";
+/// assert_eq!(redact_result(result), "fixes https://bugs/?bug=5&token=***");
+/// ```
+pub fn redact_result(text: &str) -> String {
+    without_secrets(&without_logins(text, true))
+}
+
+fn without_secrets(text: &str) -> String {
+    let text = without_private_keys(text);
     without_headers(&without_assigned(&without_tokens(&text)))
 }
 

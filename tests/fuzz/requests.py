@@ -253,7 +253,7 @@ def work(options, process, description, stop_at, results):
     """Sends the requests whose numbers are those of this process."""
     known = Known(options.admin)
     connections = {False: Connection(options.admin), True: Connection(options.public)}
-    statuses, failures, sent = {}, [], 0
+    statuses, failures, succeeded, sent = {}, [], set(), 0
     numbers = [options.only] if options.only is not None else range(process, options.count, options.processes)
     for number in numbers:
         if time.monotonic() > stop_at or len(failures) >= 5:
@@ -264,9 +264,11 @@ def work(options, process, description, stop_at, results):
         status, body = connections[is_public].send(method, request)
         sent += 1
         statuses[str(status)] = statuses.get(str(status), 0) + 1
+        if status is not None and status < 300:
+            succeeded.add(operation.get("operationId"))
         if not is_fine(status, operation):
             failures.append(f"seed {options.seed}, request {number} ({'public' if is_public else 'admin'}): {status} {body[:300]!r}\n  {request[:1500]!r}")
-    results.put((sent, statuses, failures))
+    results.put((sent, statuses, failures, succeeded))
 
 
 def resident(pid):
@@ -304,9 +306,11 @@ def fuzz(options):
     for process in processes:
         process.start()
     sent, statuses, failures = 0, {}, []
+    never = {operation.get("operationId") for path in description["paths"].values() for operation in path.values() if isinstance(operation, dict)}
     for _ in processes:
-        of_one, its_statuses, its_failures = results.get()
+        of_one, its_statuses, its_failures, succeeded = results.get()
         sent += of_one
+        never -= succeeded
         failures += its_failures
         for status, count in its_statuses.items():
             statuses[status] = statuses.get(status, 0) + count
@@ -320,7 +324,8 @@ def fuzz(options):
             failures.append(f"seed {options.seed}: resident memory has grown by {growth >> 20} MiB from {before >> 20} MiB")
     else:
         growth = 0
-    print(json.dumps({"seed": options.seed, "requests": sent, "seconds": round(seconds, 1), "statuses": dict(sorted(statuses.items())), "growth_mib": growth >> 20}))
+    print(json.dumps({"seed": options.seed, "requests": sent, "seconds": round(seconds, 1), "statuses": dict(sorted(statuses.items())), "growth_mib": growth >> 20,
+                      "never_succeeded": sorted(map(str, never))}))
     for failure in failures:
         print(failure)
     return 1 if failures or not sent else 0

@@ -19,13 +19,13 @@ use crate::{
 };
 use axum::{
     Json,
-    extract::{Request, State},
+    extract::{ConnectInfo, Request, State},
     http::Method,
     middleware::Next,
     response::{IntoResponse, Response},
 };
 use serde::Deserialize;
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 use tower_http::request_id::RequestId;
 use utoipa::IntoParams;
 
@@ -50,16 +50,37 @@ impl<R: IntoResponse> IntoResponse for Audited<R> {
 /// The response of a handler that changes something.
 pub type AuditedResult<T> = Result<Audited<Json<T>>, ApiError>;
 
+/// The name of whoever makes a request, for the audit log: the layer that checks access adds it to
+/// the extensions of the request.
+#[derive(Debug, Clone)]
+pub struct Identity(pub String);
+
 /// Returns who makes a request.
 fn actor(request: &Request) -> Actor {
-    let id = request
-        .extensions()
+    let extensions = request.extensions();
+    let id = extensions
         .get::<RequestId>()
         .and_then(|id| id.header_value().to_str().ok());
+    let peer = extensions.get::<ConnectInfo<SocketAddr>>();
+    let identity = extensions.get::<Identity>();
     Actor {
-        who: ANYBODY.to_owned(),
-        address: None,
+        who: identity.map_or(ANYBODY, |identity| &identity.0).to_owned(),
+        address: peer.map(|peer| peer.0.ip().to_string()),
         request_id: id.map(str::to_owned),
+    }
+}
+
+/// Takes the changes out of a response. A request that succeeds without saying what it has changed
+/// is a defect of its handler.
+fn changes_of(response: &mut Response, path: &str) -> Vec<Change> {
+    match response.extensions_mut().remove::<Changes>() {
+        Some(Changes(changes)) => changes,
+        None => {
+            if response.status().is_success() {
+                tracing::error!(http.path = path, "a change has no entry in the audit log");
+            }
+            vec![]
+        }
     }
 }
 
@@ -75,10 +96,10 @@ pub async fn record(State(app): State<Arc<AppState>>, request: Request, next: Ne
     let span = tracing::Span::current();
     let work = tracing::Instrument::instrument(
         async move {
+            let path = request.uri().path().to_owned();
             let mut response = next.run(request).await;
-            if let Some(Changes(changes)) = response.extensions_mut().remove::<Changes>()
-                && !changes.is_empty()
-            {
+            let changes = changes_of(&mut response, &path);
+            if !changes.is_empty() {
                 app.audit.record(&actor, changes).await;
             }
             response
@@ -147,4 +168,34 @@ pub async fn list(
     AppQuery(query): AppQuery<AuditListQuery>,
 ) -> ApiResult<AuditResponse> {
     Ok(Json(app.audit.entries(query.query()?).await?.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::{body::Body, http::StatusCode};
+
+    fn request() -> Request {
+        Request::new(Body::empty())
+    }
+
+    #[test]
+    fn actor_is_the_identity_and_address_of_the_request() {
+        assert_eq!(actor(&request()).who, ANYBODY);
+        let mut request = request();
+        let peer: SocketAddr = "192.0.2.1:5".parse().unwrap();
+        request.extensions_mut().insert(ConnectInfo(peer));
+        request.extensions_mut().insert(Identity("anna".to_owned()));
+        let actor = actor(&request);
+        assert_eq!(actor.who, "anna");
+        assert_eq!(actor.address.as_deref(), Some("192.0.2.1"));
+    }
+
+    #[test]
+    fn changes_are_taken_out_of_the_response() {
+        let change = Change::new(Action::KillRun, "r");
+        let mut response = Audited(StatusCode::OK, vec![change.clone()]).into_response();
+        assert_eq!(changes_of(&mut response, "/"), [change]);
+        assert!(response.extensions().get::<Changes>().is_none());
+    }
 }

@@ -112,6 +112,7 @@ async fn every_change_is_recorded(server: &Server) {
                 entry["who"].as_str().is_some_and(|who| !who.is_empty()),
                 "{entry}"
             );
+            assert_eq!(entry["address"], "127.0.0.1", "{entry}");
             assert!(entry["request_id"].is_string(), "{entry}");
             assert!(entry["at"].is_string(), "{entry}");
         }
@@ -250,4 +251,26 @@ async fn log_is_trimmed_at_the_start_by_the_settings() {
             log["audit"].as_array().is_some_and(|log| log.len() == 10)
         })
         .await;
+}
+
+#[tokio::test]
+async fn migration_is_recorded() {
+    let home = tempfile::tempdir().unwrap();
+    let url = servers::empty_database().await;
+    let mut command = Command::new(PROGRAM);
+    command
+        .args(["migrate", "--store", &url])
+        .current_dir(home.path());
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap());
+    let output = output.await.unwrap();
+    assert!(output.stderr.is_empty(), "{output:?}");
+    let server = Server::start(home.path(), &url, "").await;
+    let log = server.get("/audit?action=store.migrate").await.1;
+    assert_eq!(log["audit"].as_array().map(Vec::len), Some(1), "{log}");
+    assert!(
+        log["audit"][0]["after"]
+            .to_string()
+            .contains("the audit log"),
+        "{log}"
+    );
 }
