@@ -3,6 +3,7 @@
 # make tools      installs the programs that make lint needs, where they are missing (2 minutes)
 # make bench      figures of a release build (needs wrk); STORE=sled, memory or postgres
 # make faults     the tests with dying workers, servers and networks; makes their table in docs/faults.md anew
+# make fuzz       random requests by the description of the API, on sled and on Postgres; SECONDS_EACH=300, SEED=1
 # make demo       the demo
 # make demo-production   the same on Postgres, Redis and a fake GCS, started for it alone
 
@@ -12,7 +13,7 @@ CARGO ?= cargo
 # binary, which needs three of them, would have to name all others.
 LINT_TOOLS = deny machete
 
-.PHONY: test lint tools bench faults lives demo demo-production
+.PHONY: test lint tools bench faults fuzz lives demo demo-production
 
 test:
 	@command -v git >/dev/null && command -v python3 >/dev/null || { echo "the tests need git and python3"; exit 1; }
@@ -46,6 +47,12 @@ faults:
 lives:
 	@python3 tests/servers.py install
 	LIVES=200 WORKER_LIVES=200 $(CARGO) nextest run --locked -E 'test(lives::)'; status=$$?; python3 tests/servers.py stop; exit $$status
+
+fuzz:
+	$(CARGO) build --release --locked
+	@python3 tests/servers.py install
+	@for store in sled postgres; do \
+	python3 tests/fuzz/requests.py --start $$store --seconds $(or $(SECONDS_EACH),120) $(if $(SEED),--seed $(SEED)) || exit 1; done
 
 demo:
 	$(CARGO) run --release --locked -- demo

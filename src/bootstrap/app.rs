@@ -8,6 +8,7 @@ use crate::{
     services::{
         CoordinatorConfig, Overview,
         assign::Assigner,
+        audit::Audit,
         explain::Explainer,
         finish::{Finisher, RunLocks},
         follow_up::FollowUps,
@@ -258,6 +259,16 @@ impl Builder {
         )
     }
 
+    fn audit(&self, shared: &Shared, settings: &Settings) -> Audit {
+        Audit {
+            log: self.ports.store.clone(),
+            clock: self.ports.clock.clone(),
+            leader: shared.leader.clone(),
+            metrics: self.metrics.clone(),
+            retention: settings.audit,
+        }
+    }
+
     /// Builds the use cases: those that handlers call, and those that run in the background.
     pub(super) fn build(self, settings: &Settings) -> (Arc<AppState>, Background) {
         let shared = self.shared();
@@ -270,6 +281,7 @@ impl Builder {
             self.ports.clock.clone(),
             self.ending.clone(),
         ));
+        let audit = Arc::new(self.audit(&shared, settings));
         let app = AppState {
             assigner,
             ingest: self.ingest(),
@@ -295,6 +307,8 @@ impl Builder {
             request_limits: settings.limits.into(),
             uploads: Uploads::new(settings.limits.uploads, settings.limits.uploads_of_worker),
             admin_access: settings.into(),
+            trusted_proxies: settings.connections.trusted_proxies.clone(),
+            audit: audit.clone(),
         };
         let background = Background {
             status_publisher: shared.status_publisher,
@@ -305,6 +319,7 @@ impl Builder {
             long_poll,
             claim_mirror: self.ports.claim_mirror,
             drainer: self.ports.drainer,
+            audit,
         };
         (Arc::new(app), background)
     }

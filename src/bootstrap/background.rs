@@ -5,7 +5,7 @@ use crate::{
     adapters::{fallback::Drainer, redis::ClaimMirror},
     metrics::Metrics,
     services::{
-        follow_up::FollowUps, leadership::Leader, long_poll::LongPoll,
+        audit::Audit, follow_up::FollowUps, leadership::Leader, long_poll::LongPoll,
         outbox_publisher::OutboxPublisher, status_publisher::StatusPublisher, watch::Watcher,
     },
 };
@@ -33,6 +33,8 @@ pub(super) struct Background {
     pub(super) claim_mirror: Option<Arc<ClaimMirror>>,
     /// Moves files from the fallback directory.
     pub(super) drainer: Option<Arc<Drainer>>,
+    /// Removes old entries of the audit log.
+    pub(super) audit: Arc<Audit>,
 }
 
 /// Runs a task until `end` is cancelled. Tasks never return, so one that does has panicked: it is
@@ -76,6 +78,7 @@ impl Background {
             long_poll,
             claim_mirror,
             drainer,
+            audit,
         } = self;
         let metrics = || metrics.clone();
         supervise("status publisher", end.clone(), metrics(), move || {
@@ -100,6 +103,10 @@ impl Background {
         supervise("long poll", end.clone(), metrics(), move || {
             let long_poll = long_poll.clone();
             async move { long_poll.run().await }
+        });
+        supervise("audit log", end.clone(), metrics(), move || {
+            let audit = audit.clone();
+            async move { audit.run().await }
         });
         if let Some(claim_mirror) = claim_mirror {
             supervise("claim mirror", end.clone(), metrics(), move || {

@@ -8,21 +8,31 @@ mod descriptors;
 mod listeners;
 mod machine_names;
 mod ports;
+mod private_folders;
 mod unix_socket;
 
 use crate::{
     adapters::{
+        clock::SystemClock,
         http,
-        postgres::schema::{self, Plan},
+        postgres::{
+            Postgres,
+            schema::{self, Plan},
+        },
     },
+    domain::audit::{Action, Actor, AuditRecord, Change},
     metrics::Metrics,
-    ports::ArtifactStore,
+    ports::{ArtifactStore, AuditLog, Clock},
     services::{health::Check, leadership::Leader},
     settings::{Settings, StoreChoice},
 };
 use app::Builder;
 use listeners::Listeners;
 use ports::Ports;
+use rustix::{
+    fs::Mode,
+    process::{getuid, umask},
+};
 use std::{sync::Arc, time::Duration};
 use tokio::{task::JoinHandle, time::timeout_at};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -145,6 +155,14 @@ impl Running {
     }
 }
 
+/// Makes everything that the process creates from now on private, and the folders of the settings
+/// that exist already; returns a warning for each that stays open to other users of the machine.
+pub fn make_private(settings: &Settings) -> Vec<String> {
+    // sled and the libraries below create files with the mode 666, and leave the rest to the umask.
+    umask(Mode::RWXG | Mode::RWXO);
+    private_folders::tighten_all(settings)
+}
+
 /// Opens every store, without serving; returns the result of each check.
 ///
 /// # Errors
@@ -185,4 +203,25 @@ pub async fn migrate(settings: &Settings, dry_run: bool) -> anyhow::Result<Plan>
     } else {
         schema::migrate(&postgres.url).await?
     })
+}
+
+/// Records a migration in the audit log, which is there only afterwards.
+///
+/// # Errors
+///
+/// Returns an error when the database fails.
+pub async fn record_migration(settings: &Settings, plan: &Plan) -> anyhow::Result<()> {
+    let StoreChoice::Postgres(postgres) = &settings.store else {
+        return Ok(());
+    };
+    let actor = Actor {
+        who: format!("user {} of the command line", getuid().as_raw()),
+        ..Actor::default()
+    };
+    let change = Change::new(Action::Migrate, settings.store.to_string())
+        .after(serde_json::json!(plan.steps));
+    let store = Postgres::open(&postgres.into(), Arc::new(Metrics::new())).await?;
+    let record = AuditRecord::new(change, &actor, SystemClock.now());
+    store.append(vec![record]).await?;
+    Ok(())
 }

@@ -21,9 +21,10 @@ use crate::{
     },
     metrics::Metrics,
     ports::{
-        ActiveRunStore, ArtifactStore, Backchannel, Catalog, Clock, Credentials, EventBus, Fault,
-        HostBackoffs, Ids, LeaderElection, LiveLogs, LogStore, Outbox, Parking, PauseStore,
-        QueueNotifier, QueueStore, Randomness, RunRecorder, RunStore, ScheduleStore, Vcs,
+        ActiveRunStore, ArtifactStore, AuditLog, Backchannel, Catalog, Clock, Credentials,
+        EventBus, Fault, HostBackoffs, Ids, LeaderElection, LiveLogs, LogStore, Outbox, Parking,
+        PauseStore, QueueNotifier, QueueStore, Randomness, RunRecorder, RunStore, ScheduleStore,
+        Vcs,
     },
     settings::{FileStore, Settings, StoreChoice},
 };
@@ -52,6 +53,7 @@ pub(super) trait Store:
     + PauseStore
     + Catalog
     + Credentials
+    + AuditLog
 {
 }
 
@@ -70,6 +72,7 @@ impl<S> Store for S where
         + PauseStore
         + Catalog
         + Credentials
+        + AuditLog
 {
 }
 

@@ -1,7 +1,7 @@
 //! `config` and `check`: the settings in force, and whether they work.
 
 use super::serve::ServeArgs;
-use crate::{bootstrap, settings};
+use crate::{bootstrap, domain::redact::redact, settings};
 use anyhow::Result;
 use clap::Args;
 use std::process::ExitCode;
@@ -35,13 +35,14 @@ pub(super) fn config(args: ConfigArgs) -> Result<ExitCode> {
 /// Opens every store and prints whether each is reachable.
 pub(super) async fn check(args: ServeArgs) -> Result<ExitCode> {
     let loaded = args.load()?;
-    for warning in &loaded.warnings {
-        outln!("{:<12} {warning}", "warning");
+    let folders = bootstrap::make_private(&loaded.settings);
+    for warning in loaded.warnings.iter().chain(&folders) {
+        outln!("{:<12} {}", "warning", redact(warning));
     }
     outln!("{:<12} ok", "settings");
     let checks = bootstrap::check(&loaded.settings).await?;
     if let Some(kind) = bootstrap::database_kind(&loaded.settings).await? {
-        println!("{:<12} {kind}", "database");
+        outln!("{:<12} {kind}", "database");
     }
     for check in &checks {
         outln!(

@@ -12,7 +12,12 @@ use std::{convert::Infallible, fmt, marker::PhantomData, path::PathBuf, str::Fro
 #[derive(Debug, Clone, Args)]
 pub(super) struct ServerArgs {
     /// URL of the service's admin API, or unix:PATH
-    #[arg(long, env = "JANITOR_SERVER", default_value = "http://127.0.0.1:9911")]
+    #[arg(
+        long,
+        env = "JANITOR_SERVER",
+        hide_env_values = true,
+        default_value = "http://127.0.0.1:9911"
+    )]
     pub(super) server: String,
     /// Token for the admin API; other users of the machine see it, unlike that of a file
     #[arg(

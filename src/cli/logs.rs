@@ -2,7 +2,7 @@
 
 use super::{
     client::{Server, ServerArgs},
-    output::print_bytes,
+    output::LogOutput,
 };
 use anyhow::Result;
 use clap::Args;
@@ -32,7 +32,12 @@ pub(super) struct LogsArgs {
 /// Copies a log to standard output, from `offset` on, which moves with each byte that was written.
 ///
 /// An error of the connection is the inner one, because only that can be helped by trying again.
-async fn copy(server: &Server, args: &LogsArgs, offset: &mut u64) -> Result<reqwest::Result<()>> {
+async fn copy(
+    server: &Server,
+    args: &LogsArgs,
+    offset: &mut u64,
+    output: &mut LogOutput,
+) -> Result<reqwest::Result<()>> {
     let query = [
         ("offset", offset.to_string()),
         ("follow", u8::from(args.follow).to_string()),
@@ -43,7 +48,7 @@ async fn copy(server: &Server, args: &LogsArgs, offset: &mut u64) -> Result<reqw
     loop {
         match response.chunk().await {
             Ok(Some(chunk)) => {
-                if !print_bytes(&chunk) {
+                if !output.print(&chunk) {
                     return Ok(Ok(()));
                 }
                 *offset += chunk.len() as u64;
@@ -57,8 +62,9 @@ async fn copy(server: &Server, args: &LogsArgs, offset: &mut u64) -> Result<reqw
 /// Prints a log. A followed one is resumed when the connection breaks.
 pub(super) async fn logs(args: LogsArgs) -> Result<ExitCode> {
     let (server, mut offset) = (args.server.client()?, args.offset);
+    let mut output = LogOutput::new();
     loop {
-        match copy(&server, &args, &mut offset).await? {
+        match copy(&server, &args, &mut offset, &mut output).await? {
             Ok(()) => return Ok(ExitCode::SUCCESS),
             Err(_) if args.follow => tokio::time::sleep(RETRY_DELAY).await,
             Err(error) => return Err(error.into()),

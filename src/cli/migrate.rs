@@ -33,5 +33,11 @@ pub(super) async fn migrate(args: MigrateArgs) -> Result<ExitCode> {
         (false, false) => outln!("Applied:"),
     }
     plan.steps.iter().for_each(|step| outln!("  {step}"));
+    if !args.dry_run
+        && !plan.steps.is_empty()
+        && let Err(error) = bootstrap::record_migration(&loaded.settings, &plan).await
+    {
+        errln!("warning: the migration is not in the audit log: {error:#}");
+    }
     Ok(ExitCode::SUCCESS)
 }

@@ -5,6 +5,7 @@
 mod output;
 
 mod accounts;
+mod audit;
 mod check;
 mod client;
 mod demo;
@@ -81,6 +82,9 @@ enum Command {
     /// Set concurrency limits
     #[command(subcommand)]
     Limit(limits::LimitCommand),
+    /// List who changed what through the admin API and the command line
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
     /// Import candidates
     #[command(subcommand)]
     Candidate(import::CandidateCommand),
@@ -117,7 +121,31 @@ async fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Parked(command) => parked::parked(command).await,
         Command::Pause(command) => pauses::pause(command).await,
         Command::Limit(command) => limits::limit(command).await,
+        Command::Audit(command) => audit::audit(command).await,
         Command::Candidate(command) => import::candidate(command).await,
         Command::Codebase(command) => import::codebase(command).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn check_values_are_hidden(command: &clap::Command) {
+        for argument in command.get_arguments() {
+            assert!(
+                argument.get_env().is_none() || argument.is_hide_env_values_set(),
+                "--help of {} shows the value of {:?}",
+                command.get_name(),
+                argument.get_env()
+            );
+        }
+        command.get_subcommands().for_each(check_values_are_hidden);
+    }
+
+    #[test]
+    fn help_shows_no_values_of_the_environment() {
+        check_values_are_hidden(&Cli::command());
     }
 }

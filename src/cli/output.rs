@@ -1,12 +1,19 @@
 //! What commands print: tables and phrases for people, JSON for programs.
+//!
+//! Names, reasons and results come from outside. Control characters in them, which a terminal would
+//! obey, are escaped in all that is printed, and secrets in tables and errors are hidden.
 
 use super::client::ServerArgs;
+use crate::domain::{
+    printable::{PrintableStream, printable, printable_json, printable_lines},
+    redact::{redact, redact_result},
+};
 use anyhow::{Context, Result};
 use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::Value;
 use std::{
     fmt,
-    io::{self, Write},
+    io::{self, IsTerminal, Write},
     process::ExitCode,
     sync::OnceLock,
 };
@@ -24,14 +31,22 @@ macro_rules! outln {
 
 /// Prints a line to standard error, if somebody reads it.
 macro_rules! errln {
-    ($($argument:tt)*) => {{
-        use std::io::Write as _;
-        drop(writeln!(std::io::stderr(), $($argument)*));
-    }};
+    ($($argument:tt)*) => {
+        $crate::cli::output::print_error(format_args!($($argument)*))
+    };
 }
 
 pub(super) fn print_line(line: fmt::Arguments<'_>) {
-    note(writeln!(io::stdout(), "{line}"));
+    note(writeln!(
+        io::stdout(),
+        "{}",
+        printable_lines(&line.to_string())
+    ));
+}
+
+pub(super) fn print_error(line: fmt::Arguments<'_>) {
+    let line = redact(&line.to_string());
+    drop(writeln!(io::stderr(), "{}", printable_lines(&line)));
 }
 
 /// Keeps the first failure; returns whether there is a reader.
@@ -47,10 +62,29 @@ fn note(written: io::Result<()>) -> bool {
     }
 }
 
-/// Copies bytes to standard output; returns whether there is a reader for more of them.
-pub(super) fn print_bytes(bytes: &[u8]) -> bool {
-    let mut out = io::stdout().lock();
-    note(out.write_all(bytes).and_then(|()| out.flush()))
+/// A log on its way to standard output. Files and pipes get its bytes as they are, a terminal gets
+/// text.
+pub(super) struct LogOutput {
+    for_terminal: Option<PrintableStream>,
+}
+
+impl LogOutput {
+    pub(super) fn new() -> Self {
+        let is_terminal = io::stdout().is_terminal();
+        Self {
+            for_terminal: is_terminal.then(PrintableStream::default),
+        }
+    }
+
+    /// Prints the next bytes; returns whether there is a reader for more of them.
+    pub(super) fn print(&mut self, bytes: &[u8]) -> bool {
+        let mut out = io::stdout().lock();
+        let written = match &mut self.for_terminal {
+            Some(stream) => out.write_all(stream.push(bytes).as_bytes()),
+            None => out.write_all(bytes),
+        };
+        note(written.and_then(|()| out.flush()))
+    }
 }
 
 /// Checks that what was printed is written, or has no reader.
@@ -66,18 +100,36 @@ pub(super) fn check() -> Result<()> {
     }
 }
 
-/// Makes a table with these headings.
-pub(super) fn table<const N: usize>(
+fn table_of<const N: usize>(
     headings: [&str; N],
     rows: impl IntoIterator<Item = [String; N]>,
+    shown: impl Fn(&str) -> String,
 ) -> Table {
     let mut table = Table::new();
     table
         .load_style(presets::UTF8_BORDERS_ONLY)
         .set_content_arrangement(ContentArrangement::Dynamic)
         .set_header(headings);
-    table.add_rows(rows);
+    table.add_rows(rows.into_iter().map(|row| row.map(|cell| shown(&cell))));
     table
+}
+
+/// Makes a table with these headings. Each cell is one line: a name with a line feed in it would
+/// look like two rows.
+pub(super) fn table<const N: usize>(
+    headings: [&str; N],
+    rows: impl IntoIterator<Item = [String; N]>,
+) -> Table {
+    table_of(headings, rows, |cell| {
+        printable(&redact_result(cell)).into_owned()
+    })
+}
+
+/// Makes a table of facts, of which some have several lines.
+pub(super) fn facts(rows: impl IntoIterator<Item = [String; 2]>) -> Table {
+    table_of(["fact", "value"], rows, |cell| {
+        printable_lines(&redact_result(cell)).into_owned()
+    })
 }
 
 /// Formats a number of seconds in the unit that suits it.
@@ -105,7 +157,7 @@ pub(super) fn cell(value: &Value) -> String {
 }
 
 pub(super) fn print_json(value: &Value) -> Result<ExitCode> {
-    outln!("{}", serde_json::to_string_pretty(value)?);
+    outln!("{}", printable_json(&serde_json::to_string_pretty(value)?));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -116,4 +168,19 @@ pub(super) fn print_done(args: &ServerArgs, response: &Value, summary: &str) -> 
     }
     outln!("{summary}");
     Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cells_have_no_control_characters() {
+        let row = || ["\x1b[2J".to_owned(), "a\nb".to_owned()];
+        let shown = table(["one", "two"], [row()]).to_string();
+        assert!(shown.contains("\\u{1b}[2J"), "{shown}");
+        assert!(shown.contains("a\\nb"), "{shown}");
+        let shown = facts([row()]).to_string();
+        assert!(!shown.contains('\x1b'), "{shown}");
+    }
 }

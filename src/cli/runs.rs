@@ -3,7 +3,7 @@
 use super::{
     client::{Server, ServerArgs},
     logs::{self, LogsArgs},
-    output::{cell, duration, print_bytes, print_done, print_json, short, table},
+    output::{LogOutput, cell, duration, facts, print_done, print_json, short, table},
 };
 use crate::adapters::wire::RunResponse;
 use anyhow::Result;
@@ -112,25 +112,23 @@ async fn show(args: &ServerArgs, id: &str, with_logs: bool) -> Result<ExitCode> 
 
 /// Prints every fact that is known, also those that this version knows nothing of.
 fn print_facts(run: &Value) {
-    let facts = run
+    let known = run
         .as_object()
         .into_iter()
         .flatten()
         .filter(|(_, value)| !value.is_null());
     outln!(
         "{}",
-        table(
-            ["fact", "value"],
-            facts.map(|(name, value)| [name.clone(), cell(value)])
-        )
+        facts(known.map(|(name, value)| [name.clone(), cell(value)]))
     );
 }
 
 /// Copies a log to standard output as it arrives.
 async fn print_log(server: &Server, id: &str, name: &str) -> Result<()> {
     let mut response = server.get_raw(&["log", id, name], &[]).await?;
+    let mut output = LogOutput::new();
     while let Some(chunk) = response.chunk().await? {
-        if !print_bytes(&chunk) {
+        if !output.print(&chunk) {
             break;
         }
     }

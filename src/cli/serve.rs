@@ -164,7 +164,8 @@ pub(super) async fn serve(args: ServeArgs) -> Result<ExitCode> {
     let loaded = args.load()?;
     telemetry::start(&loaded.settings.log, loaded.settings.log_format)?;
     raise_file_limit();
-    for warning in &loaded.warnings {
+    let folders = bootstrap::make_private(&loaded.settings);
+    for warning in loaded.warnings.iter().chain(&folders) {
         tracing::warn!("{warning}");
     }
     let (mut interrupt, mut terminate) = (

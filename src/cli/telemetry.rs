@@ -1,7 +1,17 @@
 //! Logs of this process: text for people, JSON lines for machines.
+//!
+//! Whatever a field has comes from outside, sooner or later: secrets in it are hidden, and control
+//! characters escaped, so that no name can write a line of its own.
 
 use super::log_writer::LogWriter;
-use crate::settings::LogFormat;
+use crate::{
+    domain::{
+        printable::{printable, printable_json},
+        redact::redact,
+    },
+    ports::ErrorChain,
+    settings::LogFormat,
+};
 use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
 use std::{error::Error, fmt, panic::PanicHookInfo, sync::OnceLock, time::Duration};
@@ -11,6 +21,7 @@ use tracing::{
 };
 use tracing_subscriber::{
     EnvFilter,
+    field::RecordFields,
     fmt::{
         FmtContext, FormatEvent, FormatFields, FormattedFields,
         format::Writer,
@@ -21,6 +32,10 @@ use tracing_subscriber::{
 
 /// How long the process waits at its end for lines that are not written yet.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The one event that has a part of a URL as it is: the value of a misspelt parameter, which may be
+/// the password.
+const UNLOGGED: &str = "sqlx_postgres::options=off";
 
 /// The writer of this process, once logging has started.
 static WRITER: OnceLock<LogWriter> = OnceLock::new();
@@ -33,12 +48,14 @@ static WRITER: OnceLock<LogWriter> = OnceLock::new();
 /// Returns an error when the filter is invalid, or logging has been started already.
 pub(super) fn start(filter: &str, format: LogFormat) -> Result<()> {
     let filter = EnvFilter::try_new(filter)
-        .with_context(|| format!("telemetry.log: {filter:?} is not a filter"))?;
+        .with_context(|| format!("telemetry.log: {filter:?} is not a filter"))?
+        .add_directive(UNLOGGED.parse().context("the filter of secrets")?);
     let writer = LogWriter::start(std::io::stderr()).context("start logging")?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         // The subscriber would print its own failures with a macro that panics.
         .log_internal_errors(false)
+        .fmt_fields(TextFields)
         .with_writer(writer.clone());
     let started = match format {
         LogFormat::Text => builder
@@ -75,6 +92,64 @@ pub(super) fn flush() {
     }
 }
 
+/// Formats the fields of events and spans as text: `message name="text" number=1`.
+struct TextFields;
+
+/// Writes fields one after the other.
+struct TextVisitor<'a> {
+    out: Writer<'a>,
+    is_first: bool,
+    result: fmt::Result,
+}
+
+impl TextVisitor<'_> {
+    fn write(&mut self, field: &Field, value: &str) {
+        // The log crate's own fields repeat what the line begins with.
+        if self.result.is_err() || field.name().starts_with("log.") {
+            return;
+        }
+        let separator = if self.is_first { "" } else { " " };
+        self.is_first = false;
+        let value = redact(value);
+        let value = printable(&value);
+        self.result = if field.name() == "message" {
+            write!(self.out, "{separator}{value}")
+        } else {
+            write!(self.out, "{separator}{}={value}", field.name())
+        };
+    }
+}
+
+impl Visit for TextVisitor<'_> {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.write(field, &format!("{value:?}"));
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if field.name() == "message" {
+            self.write(field, value);
+        } else {
+            self.write(field, &format!("{value:?}"));
+        }
+    }
+
+    fn record_error(&mut self, field: &Field, value: &(dyn Error + 'static)) {
+        self.write(field, &ErrorChain(value).to_string());
+    }
+}
+
+impl<'a> FormatFields<'a> for TextFields {
+    fn format_fields<R: RecordFields>(&self, out: Writer<'a>, fields: R) -> fmt::Result {
+        let mut visitor = TextVisitor {
+            out,
+            is_first: true,
+            result: Ok(()),
+        };
+        fields.record(&mut visitor);
+        visitor.result
+    }
+}
+
 /// Formats events as one JSON object a line, with the causes of errors.
 struct JsonLines {
     /// Whether the fields are those of Google's Cloud Logging.
@@ -86,12 +161,11 @@ struct Fields(Map<String, Value>);
 
 impl Visit for Fields {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.0
-            .insert(field.name().to_owned(), format!("{value:?}").into());
+        self.record_str(field, &format!("{value:?}"));
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.0.insert(field.name().to_owned(), value.into());
+        self.0.insert(field.name().to_owned(), redact(value).into());
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
@@ -107,10 +181,7 @@ impl Visit for Fields {
     }
 
     fn record_error(&mut self, field: &Field, value: &(dyn Error + 'static)) {
-        self.0.insert(
-            field.name().to_owned(),
-            crate::ports::ErrorChain(value).to_string().into(),
-        );
+        self.record_str(field, &ErrorChain(value).to_string());
     }
 }
 
@@ -163,6 +234,68 @@ where
         if !spans.is_empty() {
             line.insert("spans".into(), spans.into());
         }
-        writeln!(out, "{}", Value::Object(line))
+        writeln!(out, "{}", printable_json(&Value::Object(line).to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{
+        io,
+        sync::{Arc, Mutex},
+    };
+
+    #[derive(Clone, Default)]
+    struct Buffer(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Buffer {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// Logs what an attacker may have named, in the format of the settings.
+    fn logged(format: LogFormat) -> String {
+        let buffer = Buffer::default();
+        let writer = buffer.clone();
+        let builder = tracing_subscriber::fmt()
+            .fmt_fields(TextFields)
+            .with_ansi(false)
+            .with_writer(move || writer.clone());
+        let log = || {
+            let nasty = "x\nforged \x1b[2J\u{9b}m https://u:geheim@h/";
+            let error = io::Error::other(nasty);
+            let span = tracing::info_span!("span", name = %nasty);
+            let _entered = span.enter();
+            tracing::warn!(name = nasty, shown = %nasty, error = &error as &dyn Error, "{nasty}");
+        };
+        match format {
+            LogFormat::Text => tracing::subscriber::with_default(builder.finish(), log),
+            LogFormat::Json | LogFormat::Gcp => {
+                let lines = JsonLines {
+                    gcp: format == LogFormat::Gcp,
+                };
+                tracing::subscriber::with_default(builder.event_format(lines).finish(), log);
+            }
+        }
+        let bytes = buffer.0.lock().unwrap().clone();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn events_are_one_harmless_line_without_secrets() {
+        for format in [LogFormat::Text, LogFormat::Json, LogFormat::Gcp] {
+            let text = logged(format);
+            assert_eq!(text.matches('\n').count(), 1, "{text:?}");
+            assert!(!text.trim_end().contains(char::is_control), "{text:?}");
+            assert!(!text.contains("geheim"), "{text}");
+            assert!(text.contains("https://h/"), "{text}");
+        }
     }
 }

@@ -190,7 +190,7 @@ pub(super) async fn work(args: WorkArgs) -> Result<ExitCode> {
     let shutdown = shutdown_by_signals()?;
     match run_worker(config, shutdown).await {
         Err(error) if error.is_usage() => {
-            eprintln!("janitor-runner: {error}");
+            errln!("janitor-runner: {error}");
             Ok(ExitCode::from(2))
         }
         ended => ended.map(|()| ExitCode::SUCCESS).map_err(Into::into),

@@ -136,7 +136,7 @@ fn password_of_stdin() -> Result<String> {
     tcsetattr(&stdin, OptionalActions::Flush, &hidden)?;
     let read = stdin.lock().read_line(&mut line);
     tcsetattr(&stdin, OptionalActions::Flush, &shown)?;
-    errln!();
+    errln!("");
     read?;
     Ok(without_line_end(&line))
 }

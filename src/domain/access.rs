@@ -60,7 +60,7 @@ pub struct Access {
     pub token: Option<String>,
     /// What the request may do.
     pub role: Role,
-    /// The IP address that the request came from; none for a Unix socket.
+    /// The address of the client, if it is known.
     pub address: Option<String>,
 }
 

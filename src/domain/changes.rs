@@ -3,6 +3,7 @@
 use super::{Invalid, log_name::validate_file_name};
 use deb822_fast::Deb822;
 use debversion::Version;
+use std::collections::HashSet;
 
 /// The fields of a `.changes` file that the runner keeps.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,13 +21,14 @@ pub struct Changes {
 }
 
 /// The fields that list files, and the column of the name in each of their lines.
-const FILE_LISTS: &[(&str, usize)] =
-    &[("Files", 4), ("Checksums-Sha256", 2), ("Checksums-Sha1", 2)];
+const FILE_LISTS: [(&str, usize); 3] =
+    [("Files", 4), ("Checksums-Sha256", 2), ("Checksums-Sha1", 2)];
 
 /// Returns the names of the packages among the files. The field `Binary` names more: whatever the
 /// source package could build.
 fn binary_packages(files: &[String]) -> Vec<String> {
-    let mut packages: Vec<String> = vec![];
+    // A file of some megabytes may list a million names: each is looked up, not searched for.
+    let (mut packages, mut known) = (vec![], HashSet::new());
     for file in files {
         let is_package = std::path::Path::new(file)
             .extension()
@@ -36,7 +38,7 @@ fn binary_packages(files: &[String]) -> Vec<String> {
                     .any(|known| extension == *known)
             });
         let package = file.split('_').next().unwrap_or(file);
-        if is_package && !packages.iter().any(|known| known == package) {
+        if is_package && known.insert(package) {
             packages.push(package.to_owned());
         }
     }
@@ -87,18 +89,17 @@ pub fn read(name: &str, text: &str) -> Result<Changes, Invalid> {
     let needed = |key: &str| field(key).ok_or_else(|| wrong(format!("has no field {key}")));
     let version = needed("Version")?;
     parse_version(&version).ok_or_else(|| wrong(format!("{version:?} is not a Debian version")))?;
-    let mut files: Vec<String> = vec![];
-    for (key, column) in FILE_LISTS {
-        let listed = field(key).unwrap_or_default();
-        for name in listed
-            .lines()
-            .filter_map(|line| line.split_whitespace().nth(*column))
-        {
-            if !files.iter().any(|known| known == name) {
-                files.push(name.to_owned());
-            }
-        }
-    }
+    let lists = FILE_LISTS.map(|(key, column)| (field(key).unwrap_or_default(), column));
+    let mut known = HashSet::new();
+    let files: Vec<String> = lists
+        .iter()
+        .flat_map(|(list, column)| {
+            list.lines()
+                .filter_map(|line| line.split_whitespace().nth(*column))
+        })
+        .filter(|name| known.insert(*name))
+        .map(str::to_owned)
+        .collect();
     files
         .iter()
         .try_for_each(|file| validate_file_name(file))
@@ -154,6 +155,8 @@ pub fn merge(files: &[(String, Changes)]) -> Result<Option<Changes>, Invalid> {
         return Ok(None);
     };
     let mut merged = first.clone();
+    let packages: HashSet<&String> = first.binary_packages.iter().collect();
+    let listed: HashSet<&String> = first.files.iter().collect();
     for (name, other) in files.iter().skip(1) {
         if (&other.source, &other.version, &other.distribution)
             != (&first.source, &first.version, &first.distribution)
@@ -167,16 +170,12 @@ pub fn merge(files: &[(String, Changes)]) -> Result<Option<Changes>, Invalid> {
             other
                 .binary_packages
                 .iter()
-                .filter(|p| !first.binary_packages.contains(p))
+                .filter(|p| !packages.contains(p))
                 .cloned(),
         );
-        merged.files.extend(
-            other
-                .files
-                .iter()
-                .filter(|f| !first.files.contains(f))
-                .cloned(),
-        );
+        merged
+            .files
+            .extend(other.files.iter().filter(|f| !listed.contains(f)).cloned());
     }
     Ok(Some(merged))
 }

@@ -6,6 +6,7 @@ use super::{
     report::ReportTarget,
     run::{DebianPackage, Target},
 };
+use std::collections::HashSet;
 
 /// The names of the uploaded files, by kind.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -74,7 +75,8 @@ fn debian(target: &ReportTarget, files: &UploadedFiles) -> TargetOutcome {
             ..TargetOutcome::default()
         };
     };
-    let is_here = |file: &&String| files.others.contains(file);
+    let others: HashSet<&String> = files.others.iter().collect();
+    let is_here = |file: &&String| others.contains(*file);
     let missing = changes.files.iter().find(|file| !is_here(file));
     // A file that was left out is missing for a reason that is known.
     let missing = missing.filter(|_| files.left_out.is_empty());

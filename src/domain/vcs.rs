@@ -108,12 +108,8 @@ impl VcsStore {
                 .into()
         };
         for location in locations.values() {
-            url::Url::parse(location).map_err(|e| {
-                Invalid::new(
-                    "public_vcs_location",
-                    format!("{location:?} is not a URL: {e}"),
-                )
-            })?;
+            url::Url::parse(location)
+                .map_err(|e| Invalid::new("public_vcs_location", format!("names no URL: {e}")))?;
         }
         Ok(Self { locations })
     }

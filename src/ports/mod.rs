@@ -7,6 +7,7 @@
 
 pub mod active_runs;
 pub mod artifact_store;
+pub mod audit_log;
 pub mod backchannel;
 pub mod catalog;
 pub mod clock;
@@ -30,6 +31,7 @@ pub mod vcs;
 
 pub use active_runs::{ActiveRunStore, ActiveRunStoreError};
 pub use artifact_store::{ArtifactStore, SpooledFile};
+pub use audit_log::AuditLog;
 pub use backchannel::{Backchannel, BackchannelError};
 pub use catalog::{Catalog, CatalogError};
 pub use clock::{Clock, Ids, Randomness};

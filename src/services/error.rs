@@ -74,6 +74,11 @@ pub enum ServiceError {
 }
 
 impl ServiceError {
+    /// Returns whether a worker was not reached, or cannot be.
+    pub fn is_about_worker(&self) -> bool {
+        matches!(self, Self::Unsupported(_) | Self::WorkerUnreachable(_))
+    }
+
     /// Creates the error that there is no `what` of that id.
     pub fn not_found(what: &'static str, id: impl ToString) -> Self {
         Self::NotFound {

@@ -1,7 +1,10 @@
 //! Health checks of everything that the runner depends on.
 
 use super::watch::Watcher;
-use crate::ports::{ArtifactStore, ErrorChain, EventBus, HealthCheck, LogStore, RunStore};
+use crate::{
+    domain::redact::redact,
+    ports::{ArtifactStore, ErrorChain, EventBus, HealthCheck, LogStore, RunStore},
+};
 use std::{sync::Arc, time::Duration};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -47,7 +50,7 @@ async fn check<E: std::error::Error + 'static>(
 ) -> Check {
     let failure = match timeout(CHECK_TIMEOUT, result).await {
         Ok(Ok(())) => None,
-        Ok(Err(error)) => Some(ErrorChain(&error).to_string()),
+        Ok(Err(error)) => Some(redact(&ErrorChain(&error).to_string())),
         Err(_) => Some(format!("no answer within {} s", CHECK_TIMEOUT.as_secs())),
     };
     Check {

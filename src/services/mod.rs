@@ -5,6 +5,7 @@
 //! HTTP or of any store. Each use case has a span, named `services.<noun>.<verb>`.
 
 pub mod assign;
+pub mod audit;
 pub mod error;
 pub mod explain;
 pub mod finish;

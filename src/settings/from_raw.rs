@@ -16,6 +16,7 @@ use super::{
 use crate::{
     domain::{
         Invalid,
+        audit::AuditRetention,
         build::BuildSettings,
         campaign::{BuildTarget, Campaign, Campaigns, DebianBuild, Distribution},
         host,
@@ -348,6 +349,10 @@ pub(super) fn settings(mut raw: Raw) -> Result<Settings, Invalid> {
         connections: connections(&raw.limits, &raw.trusted_proxies)?,
         log: raw.telemetry.log,
         log_format,
+        audit: AuditRetention {
+            days: at_least_one("audit.days", raw.audit.days)?,
+            entries: raw.audit.entries,
+        },
         coordinator,
         admin: admin::settings(&raw.admin_listen_address, raw.admin)?,
         tls: raw.tls.map(Into::into),

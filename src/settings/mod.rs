@@ -9,6 +9,7 @@
 mod admin;
 mod defaults;
 mod error;
+mod exposure;
 mod from_raw;
 mod janitor_conf;
 mod layered;
@@ -76,7 +77,7 @@ impl Provider for Flags {
 ///
 /// Returns an error that names the file that cannot be read, or each key that cannot be used.
 pub fn load(files: &[PathBuf], flags: Flags) -> Result<Loaded, SettingsError> {
-    let mut warnings = vec![];
+    let (mut warnings, mut read) = (vec![], vec![]);
     let mut layers = Figment::from(Toml::string(DEFAULTS)).select(figment::Profile::Default);
     for file in files {
         let text = std::fs::read_to_string(file)
@@ -84,12 +85,17 @@ pub fn load(files: &[PathBuf], flags: Flags) -> Result<Loaded, SettingsError> {
         layers = if janitor_conf::is_janitor_conf(&text) {
             let (provider, unknown) = janitor_conf::JanitorConf::read(file, &text)?;
             warnings.extend(unknown);
+            read.push((file.clone(), table(&Figment::from(&provider))?));
             layers.merge(provider)
         } else {
+            text.parse::<toml::Table>()
+                .map_err(|error| SettingsError::not_toml(file, &text, &error))?;
+            read.push((file.clone(), table(&Figment::from(Toml::string(&text)))?));
             layers.merge(Toml::file_exact(file))
         };
     }
     let layers = layers.merge(Env::prefixed(PREFIX).split("__")).merge(flags);
+    warnings.extend(exposure::warnings(&read, &layers));
     let raw: Raw = layers.extract().map_err(|e| SettingsError::from(&e))?;
     let settings = from_raw::settings(raw).map_err(|invalid| invalid_value(&layers, &invalid))?;
     warnings.extend(admin::warnings(&settings));
@@ -100,6 +106,11 @@ pub fn load(files: &[PathBuf], flags: Flags) -> Result<Loaded, SettingsError> {
     })
 }
 
+/// Returns the settings of one layer.
+fn table(layer: &Figment) -> Result<figment::value::Dict, SettingsError> {
+    layer.extract().map_err(|error| SettingsError::from(&error))
+}
+
 /// Says which value of which layer is invalid.
 fn invalid_value(layers: &Figment, invalid: &Invalid) -> SettingsError {
     // The field may lie inside a list, where figment finds nothing; the value of the whole key is
@@ -107,10 +118,14 @@ fn invalid_value(layers: &Figment, invalid: &Invalid) -> SettingsError {
     let key = invalid.field.split(['.', '[']).next().unwrap_or_default();
     let value = [invalid.field.as_str(), key]
         .iter()
-        .find_map(|key| layers.find_value(key).ok());
-    let shown = value.map(|value| show::value(&value)).unwrap_or_default();
+        .find_map(|key| layers.find_value(key).ok())
+        // What is wrong with a URL may be that its password is where something else should be.
+        .filter(|_| !show::may_hold_secret(&invalid.field));
+    let shown = value
+        .map(|value| format!("value {}, ", show::value(&value)))
+        .unwrap_or_default();
     SettingsError(format!(
-        "{}: {} (value {shown}, from {})",
+        "{}: {} ({shown}from {})",
         invalid.field,
         invalid.reason,
         origin::of_key(layers, key)

@@ -140,6 +140,19 @@ pub(super) struct Raw {
     /// Sets the certificate of the public API. Default: none, it has no TLS. Example:
     /// `{ certificate = "/etc/janitor-runner/public.pem", key = "/etc/janitor-runner/public.key" }`.
     pub(super) tls: Option<RawTls>,
+    /// Sets how much is kept of who changed what.
+    pub(super) audit: RawAudit,
+}
+
+/// How much is kept of who changed what.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[schemars(transform = layered)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawAudit {
+    /// Sets how many days entries of the audit log are kept. Default: `365`.
+    pub(super) days: u32,
+    /// Sets how many entries are kept; beyond, the oldest are removed. Default: `100000`.
+    pub(super) entries: u64,
 }
 
 /// A rule for publishing the branches of one role.

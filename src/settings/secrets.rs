@@ -4,6 +4,7 @@
 //! character; a secret that is a whole URL, or part of another text, is taken as it is.
 
 use crate::domain::Invalid;
+use std::io::Read;
 
 /// The schemes of settings that are URLs; the others (`sled:`, `file:`) are followed by a path.
 const URL_SCHEMES: [&str; 8] = [
@@ -45,6 +46,27 @@ fn masked(text: &str) -> String {
 fn next_placeholder(text: &str) -> Option<(&str, (&str, &str))> {
     let (before, rest) = text.split_once('{')?;
     Some((before, rest.split_once('}')?))
+}
+
+/// Returns a text without its placeholders.
+pub(super) fn without_placeholders(text: &str) -> String {
+    let (mut out, mut rest) = (String::new(), text);
+    while let Some((before, (_, after))) = next_placeholder(rest) {
+        out += before;
+        rest = after;
+    }
+    out + rest
+}
+
+/// Returns the files that the placeholders of a text name.
+pub(super) fn files_in(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = text;
+    let placeholders = std::iter::from_fn(move || {
+        let (_, (inside, after)) = next_placeholder(rest)?;
+        rest = after;
+        Some(inside)
+    });
+    placeholders.filter_map(|inside| inside.strip_prefix("file:"))
 }
 
 /// Returns the place between these parts of a setting.
@@ -99,10 +121,26 @@ fn escaped_for(place: Place, secret: &str) -> String {
     }
 }
 
+/// The maximum size of a secret, in bytes.
+const MAX_SECRET: u64 = 64 << 10;
+
+/// Reads a file with a secret. Errors name the file and have nothing of what is in it.
+fn read_file(path: &str) -> Result<String, String> {
+    let file = std::fs::File::open(path).map_err(|error| error.to_string())?;
+    let mut bytes = vec![];
+    let read = file.take(MAX_SECRET + 1).read_to_end(&mut bytes);
+    read.map_err(|error| error.to_string())?;
+    if bytes.len() as u64 > MAX_SECRET {
+        return Err(format!("is larger than {MAX_SECRET} bytes"));
+    }
+    String::from_utf8(bytes).map_err(|_| "is not UTF-8".to_owned())
+}
+
 fn read(field: &str, from: &str) -> Result<String, Invalid> {
     match from.split_once(':') {
-        Some(("file", path)) => std::fs::read_to_string(path)
-            .map_err(|error| Invalid::new(field, format!("{path}: {error}"))),
+        Some(("file", path)) => {
+            read_file(path).map_err(|error| Invalid::new(field, format!("{path}: {error}")))
+        }
         Some(("env", name)) => std::env::var(name)
             .map_err(|_| Invalid::new(field, format!("the environment has no {name}"))),
         _ => Err(Invalid::new(
@@ -110,6 +148,22 @@ fn read(field: &str, from: &str) -> Result<String, Invalid> {
             "braces stand for {file:PATH} or {env:NAME}",
         )),
     }
+}
+
+/// Checks that a secret can be one. An empty file, or one with several lines, is a mistake that a
+/// server would report as a wrong password at best.
+fn check(field: &str, from: &str, secret: &str) -> Result<(), Invalid> {
+    let reason = match secret {
+        "" => "is empty",
+        secret if secret.bytes().any(|byte| byte.is_ascii_control()) => {
+            "has a control character or several lines"
+        }
+        _ => return Ok(()),
+    };
+    Err(Invalid::new(
+        field,
+        format!("the secret at {from} {reason}"),
+    ))
 }
 
 /// Replaces `{file:PATH}` and `{env:NAME}` in a text by the secrets that are kept there.
@@ -122,6 +176,7 @@ pub(super) fn with_secrets(field: &str, text: &str) -> Result<String, Invalid> {
     while let Some((before, (from, after))) = next_placeholder(rest) {
         let secret = read(field, from)?;
         let secret = secret.trim_end_matches(['\r', '\n']);
+        check(field, from, secret)?;
         let start = text.len() - rest.len() + before.len();
         let place = place(text.get(..start).unwrap_or_default(), after);
         out += before;
@@ -201,6 +256,24 @@ mod tests {
         let error = with_secrets("store", "redis://:{file:/no/such}@h/").unwrap_err();
         assert_eq!(error.field, "store");
         assert!(error.reason.contains("/no/such"), "{error}");
+    }
+
+    #[test]
+    fn secret_that_cannot_be_one_is_refused() {
+        for (content, reason) in [
+            (&b"\n"[..], "is empty"),
+            (b"geheim\nzwei", "several lines"),
+            (b"ge\0heim", "control character"),
+            (b"\xffgeheim", "is not UTF-8"),
+            (b"x".repeat(70_000).as_slice(), "is larger than"),
+        ] {
+            let mut file = tempfile::NamedTempFile::new().unwrap();
+            file.write_all(content).unwrap();
+            let text = format!("redis://:{{file:{}}}@h/", file.path().display());
+            let error = with_secrets("events", &text).unwrap_err().to_string();
+            assert!(error.contains(reason), "{error}");
+            assert!(!error.contains("geheim"), "{error}");
+        }
     }
 
     proptest! {

@@ -35,9 +35,9 @@ impl<'de> Deserialize<'de> for Size {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         match Written::deserialize(from)? {
             Written::Bytes(bytes) => Ok(Self(bytes)),
-            Written::Text(text) => parse(text.trim()).map(Self).ok_or_else(|| {
-                D::Error::custom(format!("{text:?} is not a size such as \"64 MiB\""))
-            }),
+            Written::Text(text) => parse(text.trim())
+                .map(Self)
+                .ok_or_else(|| D::Error::custom("is not a size such as \"64 MiB\"")),
         }
     }
 }

@@ -13,6 +13,23 @@ use crate::domain::Invalid;
 use std::time::Duration;
 use url::Url;
 
+/// What helps with most URLs that are none.
+const ESCAPE: &str =
+    " (a password in it must be percent-escaped, which {file:PATH} does by itself)";
+/// The schemes of locations; `SCHEME:` without slashes after it is no path but a mistake.
+const SCHEMES: [&str; 10] = [
+    "gs",
+    "s3",
+    "http",
+    "https",
+    "file",
+    "postgresql",
+    "postgres",
+    "redis",
+    "rediss",
+    "ftp",
+];
+
 /// Reads the key `store`.
 pub(super) fn store(text: &str, postgres: &RawPostgres) -> Result<StoreChoice, Invalid> {
     let text = with_secrets("store", text)?;
@@ -31,15 +48,26 @@ pub(super) fn store(text: &str, postgres: &RawPostgres) -> Result<StoreChoice, I
     match text.split_once(':') {
         Some(("memory", "")) => Ok(StoreChoice::Memory),
         Some(("sled", path)) if !path.is_empty() => Ok(StoreChoice::Sled(path.into())),
-        Some(("postgresql" | "postgres", _)) => match Url::parse(&text) {
-            Ok(_) => Ok(StoreChoice::Postgres(settings)),
-            Err(e) => Err(Invalid::new("store", format!("is not a URL: {e}"))),
-        },
+        Some(("postgresql" | "postgres", rest)) if rest.starts_with("//") => {
+            server_url("store", &text).map(|_| StoreChoice::Postgres(settings))
+        }
         _ => Err(Invalid::new(
             "store",
             "is none of sled:PATH, memory: and postgresql://…",
         )),
     }
+}
+
+/// Parses the URL of a server. A password with a slash or a question mark in it ends the host's part
+/// early: half of the password would be looked up as the name of a host.
+fn server_url(field: &str, text: &str) -> Result<Url, Invalid> {
+    let url =
+        Url::parse(text).map_err(|e| Invalid::new(field, format!("is not a URL: {e}{ESCAPE}")))?;
+    if url.username().is_empty() && (url.path().contains('@') || text.contains("?@")) {
+        let reason = format!("has a login after its host{ESCAPE}");
+        return Err(Invalid::new(field, reason));
+    }
+    Ok(url)
 }
 
 /// Reads the URL of a Redis server; an empty one is none.
@@ -48,9 +76,9 @@ pub(super) fn redis(field: &str, text: Option<&str>) -> Result<Option<String>, I
         return Ok(None);
     };
     let text = with_secrets(field, text)?;
-    let url = Url::parse(&text).map_err(|e| Invalid::new(field, format!("is not a URL: {e}")))?;
+    let url = server_url(field, &text)?;
     match url.scheme() {
-        "redis" | "rediss" => Ok(Some(text)),
+        "redis" | "rediss" if url.has_host() => Ok(Some(text)),
         "unix" | "redis+unix" => redis_socket(field, url).map(Some),
         _ => Err(Invalid::new(
             field,
@@ -163,6 +191,13 @@ pub(super) fn files(
     let text = with_secrets(field, text)?;
     match text.split_once("://") {
         None if text.is_empty() => Err(Invalid::new(field, "must not be empty")),
+        // A folder of that name would have a secret in it.
+        None if text
+            .split_once(':')
+            .is_some_and(|(scheme, _)| SCHEMES.contains(&scheme)) =>
+        {
+            Err(Invalid::new(field, "has no // after its scheme"))
+        }
         None => Ok(FileStore::Directory(text.into())),
         Some(("file", path)) => Ok(FileStore::Directory(path.into())),
         Some(("gs", _)) => Ok(FileStore::Gcs(gcs(bucket(field, &text)?, raw_gcs))),

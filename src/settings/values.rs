@@ -2,7 +2,7 @@
 //! an adapter's configuration of each, so that neither settings nor adapters know each other.
 
 use crate::{
-    domain::{access::Role, publish::PublishPolicy},
+    domain::{access::Role, audit::AuditRetention, publish::PublishPolicy},
     services::CoordinatorConfig,
 };
 use ipnet::IpNet;
@@ -315,6 +315,8 @@ pub struct Settings {
     pub log: String,
     /// The format of log lines.
     pub log_format: LogFormat,
+    /// How much of the audit log is kept.
+    pub audit: AuditRetention,
     /// What the use cases depend on. It consists of domain values only; a copy of it in this module
     /// would have the same 10 fields and no other meaning, so the services' own type is used.
     pub coordinator: CoordinatorConfig,

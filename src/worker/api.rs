@@ -1,6 +1,7 @@
 //! The runner's HTTP API, as a worker uses it.
 
-use super::{WorkerConfig, WorkerError, artifacts::UploadFile, redact::redact, regular_file};
+use super::{WorkerConfig, WorkerError, artifacts::UploadFile, regular_file};
+use crate::domain::redact::redact;
 use crate::{
     adapters::clock::SystemClock,
     domain::time::{self, Time},

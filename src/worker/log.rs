@@ -1,6 +1,6 @@
 //! The log of a run: what the worker does, and what its tools print.
 
-use super::redact::redact;
+use crate::domain::redact::redact;
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read, Write},

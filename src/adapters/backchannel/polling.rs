@@ -218,4 +218,20 @@ mod tests {
         let not_utf8 = read_id(&[0xff]);
         assert!(matches!(not_utf8, ReportedRun::Unreadable));
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_response_is_an_id_or_none(
+            bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..2000),
+            text in "[\\[\\]{}\",:0-9a-z\\\\ ]{0,100}",
+        ) {
+            for body in [bytes.as_slice(), text.as_bytes()] {
+                if let ReportedRun::Run(id) = read_id(body) {
+                    proptest::prop_assert!(id.len() <= MAX_ID_LENGTH);
+                    proptest::prop_assert!(!id.contains(char::is_control));
+                }
+                drop(serde_json::from_slice::<Vec<String>>(body));
+            }
+        }
+    }
 }

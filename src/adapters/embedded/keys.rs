@@ -189,6 +189,14 @@ pub(super) fn outbox_entries() -> Key {
     Key::table(b'N')
 }
 
+// The audit log, latest entry first.
+pub(super) fn audit_entry(id: i64) -> Key {
+    Key::table(b'H').signed(!id)
+}
+pub(super) fn audit_entries() -> Key {
+    Key::table(b'H')
+}
+
 // Catalog.
 pub(super) fn codebase(sequence: u64) -> Key {
     Key::table(b'C').number(sequence)

@@ -12,6 +12,7 @@
 //! type, a type in `records.rs`.
 
 mod active_runs;
+mod audit_log;
 mod candidates;
 mod catalog;
 mod change_sets;

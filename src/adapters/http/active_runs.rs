@@ -2,6 +2,7 @@
 
 use super::{
     AppState,
+    audit::Audited,
     error::{ApiError, map_not_found},
     extract::{AnyTypeJson, ApiResult, AppPath, AppQuery},
     logs::no_current_run,
@@ -9,7 +10,11 @@ use super::{
 };
 use crate::{
     adapters::wire::{ActiveRunResponse, AssignmentRequest, AssignmentResponse, FinishResponse},
-    domain::{caller::Caller, name::RunId},
+    domain::{
+        audit::{Action, Change},
+        caller::Caller,
+        name::RunId,
+    },
     services::{
         ServiceError,
         finish::{Finishable, Finished},
@@ -166,12 +171,19 @@ pub async fn assign(
         (status = 504, description = "text: its worker was not reached, but the claim is marked"),
     )
 )]
-pub async fn kill(
-    State(app): State<Arc<AppState>>,
-    AppPath(id): AppPath<RunId>,
-) -> ApiResult<ActiveRunResponse> {
-    let run = app.logs.kill(&id).await.map_err(no_current_run(&id))?;
-    Ok(Json(ActiveRunResponse::new(&run, app.clock.now())))
+pub async fn kill(State(app): State<Arc<AppState>>, AppPath(id): AppPath<RunId>) -> Response {
+    let killed = app.logs.kill(&id).await;
+    // The claim is marked also when its worker was not reached.
+    let is_marked = match &killed {
+        Ok(_) => true,
+        Err(error) => error.is_about_worker(),
+    };
+    let change = Change::new(Action::KillRun, id.to_string());
+    let changes = if is_marked { vec![change] } else { vec![] };
+    let response = killed
+        .map(|run| Json(ActiveRunResponse::new(&run, app.clock.now())))
+        .map_err(no_current_run(&id));
+    Audited(response, changes).into_response()
 }
 
 async fn finish_run(

@@ -2,16 +2,26 @@
 
 use super::{
     AppState,
+    audit::{Audited, AuditedResult},
     error::ApiError,
     extract::{AnyTypeJson, ApiResult, AppPath, AppQuery},
     page::PageQuery,
 };
-use crate::adapters::wire::{
-    CandidateRequest, CandidateResponse, CandidatesResponse, CodebaseRequest, CodebaseResponse,
+use crate::{
+    adapters::wire::{
+        CandidateRequest, CandidateResponse, CandidatesResponse, CodebaseRequest, CodebaseResponse,
+    },
+    domain::{
+        audit::{Action, Change},
+        codebase::CodebaseUpload,
+    },
 };
 use axum::{Json, extract::State, http::StatusCode};
 use serde_json::{Value, json};
 use std::sync::Arc;
+
+/// How many of the names of an upload are in the audit log.
+const MAX_NAMED: usize = 20;
 
 /// Lists the codebases, in the order of their first upload.
 #[utoipa::path(
@@ -46,11 +56,14 @@ pub async fn codebases(
 pub async fn upload_codebases(
     State(app): State<Arc<AppState>>,
     AnyTypeJson(list): AnyTypeJson<Vec<CodebaseRequest>>,
-) -> ApiResult<Value> {
-    app.ingest
-        .upload_codebases(list.into_iter().map(Into::into).collect())
-        .await?;
-    Ok(Json(json!({})))
+) -> AuditedResult<Value> {
+    let uploads: Vec<CodebaseUpload> = list.into_iter().map(Into::into).collect();
+    let (count, named) = (uploads.len(), uploads.iter().take(MAX_NAMED));
+    let names: Vec<_> = named.map(|upload| json!(upload.name)).collect();
+    app.ingest.upload_codebases(uploads).await?;
+    let change = Change::new(Action::UploadCodebases, format!("{count} codebases"))
+        .after(json!({ "first": names }));
+    Ok(Audited(Json(json!({})), vec![change]))
 }
 
 /// Lists the candidates, by id.
@@ -90,7 +103,7 @@ pub async fn candidates(
 pub async fn upload_candidates(
     State(app): State<Arc<AppState>>,
     AnyTypeJson(list): AnyTypeJson<Vec<CandidateRequest>>,
-) -> ApiResult<CandidatesResponse> {
+) -> AuditedResult<CandidatesResponse> {
     let entries = list
         .into_iter()
         .enumerate()
@@ -98,7 +111,19 @@ pub async fn upload_candidates(
     let entries = entries
         .collect::<Result<_, _>>()
         .map_err(|text| ApiError::text(StatusCode::BAD_REQUEST, text))?;
-    Ok(Json(app.ingest.upload_candidates(entries).await?.into()))
+    let response: CandidatesResponse = app.ingest.upload_candidates(entries).await?.into();
+    let accepted = response.accepted();
+    let change = Change::new(
+        Action::UploadCandidates,
+        format!("{} candidates", accepted.len()),
+    )
+    .after(json!({ "first": accepted.get(..accepted.len().min(MAX_NAMED)) }));
+    let changes = if accepted.is_empty() {
+        vec![]
+    } else {
+        vec![change]
+    };
+    Ok(Audited(Json(response), changes))
 }
 
 /// Deletes a candidate, with its follow-ups and its queue item.
@@ -112,7 +137,8 @@ pub async fn upload_candidates(
 pub async fn delete_candidate(
     State(app): State<Arc<AppState>>,
     AppPath(id): AppPath<i64>,
-) -> ApiResult<Value> {
+) -> AuditedResult<Value> {
     app.ingest.delete_candidate(id).await?;
-    Ok(Json(json!({})))
+    let change = Change::new(Action::DeleteCandidate, id.to_string());
+    Ok(Audited(Json(json!({})), vec![change]))
 }

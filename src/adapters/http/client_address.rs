@@ -21,6 +21,10 @@ pub(super) fn network_of(address: IpAddr) -> IpAddr {
     }
 }
 
+/// The address of the client of a request, if it is known; the guard adds it to each.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ClientAddress(pub(super) Option<IpAddr>);
+
 /// Returns the address of the client. What the headers say is believed only as far as it comes from
 /// a trusted proxy: the last address that is none of theirs counts, since clients can send the
 /// header too. A Unix socket, `peer` of `None`, is reached by a proxy only.

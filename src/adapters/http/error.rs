@@ -1,7 +1,12 @@
 //! The mapping of failures to responses; no other file maps one to a status.
 
 use super::observe::IsException;
-use crate::{domain::Invalid, ports::Fault, ports::fault::ErrorChain, services::ServiceError};
+use crate::{
+    domain::{Invalid, redact::redact},
+    ports::Fault,
+    ports::fault::ErrorChain,
+    services::ServiceError,
+};
 use axum::{
     Json,
     http::{HeaderName, HeaderValue, StatusCode, header},
@@ -171,9 +176,10 @@ impl From<Fault> for ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
+        let detail = redact(&self.detail);
         let mut response = match self.style {
-            Style::Text => (self.status, self.detail).into_response(),
-            Style::Reason => (self.status, Json(json!({ "reason": self.detail }))).into_response(),
+            Style::Text => (self.status, detail).into_response(),
+            Style::Reason => (self.status, Json(json!({ "reason": detail }))).into_response(),
             Style::Problem => {
                 let mut problem = self.fields;
                 problem.insert("type".into(), "about:blank".into());
@@ -182,7 +188,7 @@ impl IntoResponse for ApiError {
                     self.status.canonical_reason().unwrap_or("Error").into(),
                 );
                 problem.insert("status".into(), self.status.as_u16().into());
-                problem.insert("detail".into(), self.detail.into());
+                problem.insert("detail".into(), detail.into());
                 let kind = (header::CONTENT_TYPE, "application/problem+json");
                 (self.status, [kind], Value::Object(problem).to_string()).into_response()
             }

@@ -2,6 +2,7 @@
 
 use super::{
     AdminAccess,
+    client_address::{ClientAddress, client_address},
     error::ApiError,
     hosts::{self, Hosts},
     tokens::{self, AdminToken},
@@ -12,6 +13,7 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
+use ipnet::IpNet;
 use std::{net::SocketAddr, sync::Arc};
 
 /// What pages may do: only what they have from this service, without any script in the page itself.
@@ -22,22 +24,28 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; st
 
 /// What the requests to a listener pass.
 pub struct Guard {
+    /// The networks of the proxies, which say for whom they send a request.
+    trusted_proxies: Vec<IpNet>,
     /// What is checked on the admin listener only.
     admin: Option<(Hosts, Vec<AdminToken>)>,
 }
 
 impl Guard {
     /// Creates the guard of the admin listener.
-    pub fn admin(access: &AdminAccess) -> Self {
+    pub fn admin(trusted_proxies: &[IpNet], access: &AdminAccess) -> Self {
         Self {
+            trusted_proxies: trusted_proxies.to_vec(),
             admin: Some((Hosts::new(&access.hosts), access.tokens.clone())),
         }
     }
 
     /// Creates the guard of the public listener. It may have any name, and workers log in; a page
     /// may still not use a login that a browser has stored.
-    pub fn public() -> Self {
-        Self { admin: None }
+    pub fn public(trusted_proxies: &[IpNet]) -> Self {
+        Self {
+            trusted_proxies: trusted_proxies.to_vec(),
+            admin: None,
+        }
     }
 
     /// Checks a request, and adds to it who makes it.
@@ -46,17 +54,23 @@ impl Guard {
             hosts.check(request.uri(), request.headers())?;
         }
         hosts::check_page(request.method(), request.headers())?;
+        let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
+        let peer = peer.map(|peer| peer.0.ip());
+        let address = client_address(peer, request.headers(), &self.trusted_proxies);
+        request.extensions_mut().insert(ClientAddress(address));
         if let Some((_, tokens)) = &self.admin {
             let extensions = request.extensions();
             // The route, since a path may be written in several ways.
             let path = extensions
                 .get::<MatchedPath>()
                 .map_or(request.uri().path(), MatchedPath::as_str);
-            let address = extensions
-                .get::<ConnectInfo<SocketAddr>>()
-                .map(|peer| peer.0.ip().to_string());
             let asked = (request.method(), path);
-            let access = tokens::access(tokens, asked, request.headers(), address)?;
+            let access = tokens::access(
+                tokens,
+                asked,
+                request.headers(),
+                address.map(|address| address.to_string()),
+            )?;
             request.extensions_mut().insert(access);
         }
         Ok(())

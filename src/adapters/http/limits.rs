@@ -2,13 +2,33 @@
 
 use super::{
     AppState,
+    audit::{Audited, AuditedResult},
     error::ApiError,
     extract::{ApiResult, AppJson, AppQuery},
-    pauses::ScopeQuery,
+    pauses::{ScopeQuery, object},
 };
-use crate::adapters::wire::{LimitRequest, LimitResponse, LimitsResponse};
+use crate::{
+    adapters::wire::{LimitRequest, LimitResponse, LimitsResponse},
+    domain::{
+        audit::{Action, Change},
+        pause::{ConcurrencyLimit, Scope},
+    },
+};
 use axum::{Json, extract::State, http::StatusCode};
+use serde_json::{Value, json};
 use std::sync::Arc;
+
+/// Returns a limit as the audit log has it.
+fn state(limit: &ConcurrencyLimit) -> Value {
+    json!({ "most": limit.most })
+}
+
+/// Returns the limit that a scope has, for the audit log.
+async fn earlier(app: &AppState, scope: &Scope) -> Result<Option<Value>, ApiError> {
+    let limits = app.limits.list().await?;
+    let found = limits.iter().find(|usage| usage.limit.scope == *scope);
+    Ok(found.map(|usage| state(&usage.limit)))
+}
 
 /// Lists the concurrency limits, with how much of each is used.
 #[utoipa::path(
@@ -35,8 +55,14 @@ pub async fn list(State(app): State<Arc<AppState>>) -> ApiResult<LimitsResponse>
 pub async fn set(
     State(app): State<Arc<AppState>>,
     AppJson(body): AppJson<LimitRequest>,
-) -> ApiResult<LimitRequest> {
-    Ok(Json(app.limits.set(body.limit()?).await?.into()))
+) -> AuditedResult<LimitRequest> {
+    let limit = body.limit()?;
+    let before = earlier(&app, &limit.scope).await?;
+    let limit = app.limits.set(limit).await?;
+    let change = Change::new(Action::SetLimit, object(&limit.scope))
+        .before(before)
+        .after(state(&limit));
+    Ok(Audited(Json(limit.into()), vec![change]))
 }
 
 /// Removes a concurrency limit.
@@ -50,7 +76,10 @@ pub async fn set(
 pub async fn remove(
     State(app): State<Arc<AppState>>,
     AppQuery(query): AppQuery<ScopeQuery>,
-) -> Result<StatusCode, ApiError> {
-    app.limits.remove(&query.scope()?).await?;
-    Ok(StatusCode::NO_CONTENT)
+) -> Result<Audited<StatusCode>, ApiError> {
+    let scope = query.scope()?;
+    let before = earlier(&app, &scope).await?;
+    app.limits.remove(&scope).await?;
+    let change = Change::new(Action::RemoveLimit, object(&scope)).before(before);
+    Ok(Audited(StatusCode::NO_CONTENT, vec![change]))
 }

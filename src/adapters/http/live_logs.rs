@@ -128,4 +128,28 @@ mod tests {
     fn missing_range_is_rejected() {
         assert!(content_range(&HeaderMap::new()).is_err());
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_content_range_is_read_or_refused(
+            bytes in proptest::collection::vec(0x20_u8..=0xff, 0..200), number in 0_u64..=u64::MAX
+        ) {
+            use axum::http::HeaderValue;
+            let ranges = [
+                bytes.clone(),
+                [&b"bytes "[..], &bytes].concat(),
+                format!("bytes {number}-{}/*", number.wrapping_sub(1)).into_bytes(),
+                format!("bytes 0-{number}/{number}").into_bytes(),
+            ];
+            for range in ranges {
+                if let Ok(value) = HeaderValue::from_bytes(&range) {
+                    let headers = HeaderMap::from_iter([(header::CONTENT_RANGE, value)]);
+                    if let Ok((first, length)) = content_range(&headers) {
+                        proptest::prop_assert!(length > 0);
+                        proptest::prop_assert!(first.checked_add(length - 1).is_some());
+                    }
+                }
+            }
+        }
+    }
 }

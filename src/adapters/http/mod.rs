@@ -6,6 +6,7 @@
 //! `worker_routes` if workers call it too.
 
 mod active_runs;
+mod audit;
 mod caller;
 mod catalog;
 mod client_address;
@@ -52,8 +53,8 @@ use crate::{
     metrics::Metrics,
     ports::Clock,
     services::{
-        CoordinatorConfig, ServiceError, assign::Assigner, explain::Explainer, finish::Finisher,
-        health::Health, ingest::Ingest, keepalive::Keepalive, limits::Limits,
+        CoordinatorConfig, ServiceError, assign::Assigner, audit::Audit, explain::Explainer,
+        finish::Finisher, health::Health, ingest::Ingest, keepalive::Keepalive, limits::Limits,
         live_log::LiveLogIngest, logs::Logs, long_poll::LongPoll, overview::Overview,
         parking::ParkedItems, pauses::Pauses, runs::Runs, schedule::Scheduler, watch::Watcher,
         workers::Workers,
@@ -69,6 +70,7 @@ use axum::{
 };
 use error::ApiError;
 use guard::Guard;
+use ipnet::IpNet;
 use refusals::Refusals;
 use serde::{Deserialize, Serialize};
 use std::{any::Any, sync::Arc, time::Duration};
@@ -162,6 +164,10 @@ pub struct AppState {
     pub uploads: Arc<Uploads>,
     /// Who may use the admin API.
     pub admin_access: AdminAccess,
+    /// The networks of proxies, which say for whom they send a request.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Keeps the audit log.
+    pub audit: Arc<Audit>,
 }
 
 /// Who may use the admin API.
@@ -220,6 +226,7 @@ fn operator_routes() -> OpenApiRouter<Arc<AppState>> {
         .routes(routes!(workers::list, workers::add))
         .routes(routes!(workers::remove))
         .routes(routes!(workers::rotate))
+        .routes(routes!(audit::list))
 }
 
 /// The routes that workers have on the public listener, and operators on the admin listener.
@@ -239,7 +246,12 @@ fn worker_routes() -> OpenApiRouter<Arc<AppState>> {
 
 /// Returns the routes for the operator's network, the site and the publisher.
 pub fn admin(app: Arc<AppState>) -> Router {
-    let (router, description) = operator_routes().merge(worker_routes()).split_for_parts();
+    // Not around what workers do: a request that waits must end with its connection.
+    let recorded = middleware::from_fn_with_state(app.clone(), audit::record);
+    let (router, description) = operator_routes()
+        .route_layer(recorded)
+        .merge(worker_routes())
+        .split_for_parts();
     let public = OpenApiRouter::new().nest(WORKER_PREFIX, worker_routes());
     let public = describe::require_login(public.into_openapi());
     let description = describe::require_token(description).merge_from(public);
@@ -249,7 +261,7 @@ pub fn admin(app: Arc<AppState>) -> Router {
         .config(utoipa_swagger_ui::Config::default().validator_url("none"));
     let router = router.route_layer(Extension(Caller::Operator));
     let router = with_delayed_refusals(router, &app);
-    let guard = Guard::admin(&app.admin_access);
+    let guard = Guard::admin(&app.trusted_proxies, &app.admin_access);
     with_layers(router.merge(docs), app, guard)
 }
 
@@ -267,7 +279,8 @@ pub fn public(app: Arc<AppState>) -> Router {
     let open = Router::new()
         .route("/", get(|| async { "" }))
         .route("/queue/stats", get(queue::stats_public));
-    with_layers(workers.merge(open), app, Guard::public())
+    let guard = Guard::public(&app.trusted_proxies);
+    with_layers(workers.merge(open), app, guard)
 }
 
 /// Adds the delay of responses to clients that are refused and ask again at once.

@@ -423,6 +423,35 @@ mod tests {
         }
 
         #[test]
+        fn any_bytes_are_read_in_bounded_space(
+            pieces in proptest::collection::vec(
+                prop_oneof![
+                    Just(b"\r\n--b c".to_vec()),
+                    Just(b"\r\n\r\n".to_vec()),
+                    Just(b"--b c--".to_vec()),
+                    Just(b"Content-Disposition: form-data; filename*=utf-8''%".to_vec()),
+                    Just(b"Content-Type: multipart/mixed; boundary=".to_vec()),
+                    proptest::collection::vec(any::<u8>(), 0..300),
+                    (any::<u8>(), 0_usize..20_000).prop_map(|(byte, count)| vec![byte; count]),
+                ],
+                0..40,
+            ),
+            size in 1_usize..9000,
+        ) {
+            let body: Vec<u8> = pieces.concat().into_iter().take(90_000).collect();
+            let started = std::time::Instant::now();
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            if let Ok(parts) = runtime.block_on(parts(&body, size)) {
+                let content: usize = parts.iter().map(|(_, content)| content.len()).sum();
+                prop_assert!(content <= body.len());
+                let name = |headers: &PartHeaders| headers.file_name.clone().unwrap_or_default();
+                let names: usize = parts.iter().map(|(headers, _)| name(headers).len()).sum();
+                prop_assert!(names <= 2 * body.len());
+            }
+            prop_assert!(started.elapsed().as_secs() < 5, "{:?}", started.elapsed());
+        }
+
+        #[test]
         fn body_parsing_never_panics(body in "(\r\n|--b c|-|x|;|:){0,30}", size in 1_usize..9) {
             let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
             let _ = runtime.block_on(parts(body.as_bytes(), size));

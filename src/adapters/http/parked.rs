@@ -2,15 +2,20 @@
 
 use super::{
     AppState,
+    audit::{Audited, AuditedResult},
     extract::{ApiResult, AppJson, AppQuery},
     page::page_size,
 };
 use crate::{
     adapters::wire::{ParkedPageResponse, ParkedResponse, UnparkRequest, UnparkedResponse},
-    domain::queue::QueueId,
+    domain::{
+        audit::{Action, Change},
+        queue::QueueId,
+    },
 };
 use axum::{Json, extract::State};
 use serde::Deserialize;
+use serde_json::json;
 use std::sync::Arc;
 use utoipa::IntoParams;
 
@@ -58,7 +63,14 @@ pub async fn list(
 pub async fn unpark(
     State(app): State<Arc<AppState>>,
     AppJson(body): AppJson<UnparkRequest>,
-) -> ApiResult<UnparkedResponse> {
+) -> AuditedResult<UnparkedResponse> {
     let unparked = app.parked.unpark(body.selection()?).await?;
-    Ok(Json(UnparkedResponse { unparked }))
+    let change = Change::new(Action::Unpark, format!("{} items", unparked.len()))
+        .after(json!({ "queue_ids": unparked }));
+    let changes = if unparked.is_empty() {
+        vec![]
+    } else {
+        vec![change]
+    };
+    Ok(Audited(Json(UnparkedResponse { unparked }), changes))
 }

@@ -2,15 +2,20 @@
 
 use super::{
     AppState,
+    audit::{Audited, AuditedResult},
     error::ApiError,
     extract::{ApiResult, AppJson, AppQuery},
 };
 use crate::{
     adapters::wire::{PauseRequest, PauseResponse, PausesResponse},
-    domain::pause::Scope,
+    domain::{
+        audit::{Action, Change},
+        pause::{Pause, Scope},
+    },
 };
 use axum::{Json, extract::State, http::StatusCode};
 use serde::Deserialize;
+use serde_json::{Value, json};
 use std::sync::Arc;
 use utoipa::IntoParams;
 
@@ -33,6 +38,24 @@ impl ScopeQuery {
     pub fn scope(&self) -> Result<Scope, ApiError> {
         Ok(Scope::parse(&self.kind, self.name.as_deref())?)
     }
+}
+
+/// Returns the name of a scope in the audit log.
+pub fn object(scope: &Scope) -> String {
+    format!("{} {}", scope.kind(), scope.name())
+        .trim_end()
+        .to_owned()
+}
+
+/// Returns a pause as the audit log has it.
+fn state(pause: &Pause) -> Value {
+    json!(PauseResponse::from(pause.clone()))
+}
+
+/// Returns the pause that a scope has, for the audit log.
+async fn earlier(app: &AppState, scope: &Scope) -> Result<Option<Value>, ApiError> {
+    let pauses = app.pauses.list().await?;
+    Ok(pauses.iter().find(|pause| pause.scope == *scope).map(state))
 }
 
 /// Lists the pauses that hold now.
@@ -62,9 +85,14 @@ pub async fn list(State(app): State<Arc<AppState>>) -> ApiResult<PausesResponse>
 pub async fn pause(
     State(app): State<Arc<AppState>>,
     AppJson(body): AppJson<PauseRequest>,
-) -> ApiResult<PauseResponse> {
+) -> AuditedResult<PauseResponse> {
     let (scope, reason, until) = body.parts()?;
-    Ok(Json(app.pauses.pause(scope, reason, until).await?.into()))
+    let before = earlier(&app, &scope).await?;
+    let pause = app.pauses.pause(scope, reason, until).await?;
+    let change = Change::new(Action::Pause, object(&pause.scope))
+        .before(before)
+        .after(state(&pause));
+    Ok(Audited(Json(pause.into()), vec![change]))
 }
 
 /// Ends a pause.
@@ -78,7 +106,10 @@ pub async fn pause(
 pub async fn unpause(
     State(app): State<Arc<AppState>>,
     AppQuery(query): AppQuery<ScopeQuery>,
-) -> Result<StatusCode, ApiError> {
-    app.pauses.unpause(&query.scope()?).await?;
-    Ok(StatusCode::NO_CONTENT)
+) -> Result<Audited<StatusCode>, ApiError> {
+    let scope = query.scope()?;
+    let before = earlier(&app, &scope).await?;
+    app.pauses.unpause(&scope).await?;
+    let change = Change::new(Action::Unpause, object(&scope)).before(before);
+    Ok(Audited(StatusCode::NO_CONTENT, vec![change]))
 }

@@ -2,6 +2,7 @@
 
 use super::{
     AppState,
+    audit::{Audited, AuditedResult},
     error::{ApiError, map_not_found},
     extract::{AnyTypeJson, ApiResult, AppPath, AppQuery},
     page::PageQuery,
@@ -11,6 +12,7 @@ use crate::adapters::wire::{
     ScheduleResponse, ScheduleRunRequest, StatusResponse,
 };
 use crate::domain::{
+    audit::{Action, Change},
     name::{CampaignName, CodebaseName},
     queue::QueueId,
     schedule::Pair,
@@ -22,6 +24,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Deserialize;
+use serde_json::json;
 use std::sync::Arc;
 use utoipa::IntoParams;
 
@@ -124,6 +127,19 @@ pub async fn explain(
     Ok(Json(app.explainer.explain(id).await?.into()))
 }
 
+fn scheduled_change(action: Action, response: &ScheduleResponse) -> Change {
+    let object = format!("{} {}", response.campaign, response.codebase);
+    Change::new(action, object).after(json!(response))
+}
+
+fn bulk_change(campaign: &str, response: &BulkResponse) -> Change {
+    let object = format!(
+        "{} {} of {campaign}",
+        response.action, response.affected_count
+    );
+    Change::new(Action::ScheduleBulk, object).after(json!(response.items))
+}
+
 fn run_not_found() -> ApiError {
     ApiError::reason(StatusCode::NOT_FOUND, "Run not found")
 }
@@ -144,14 +160,16 @@ fn run_not_found() -> ApiError {
 pub async fn schedule(
     State(app): State<Arc<AppState>>,
     AnyTypeJson(body): AnyTypeJson<ScheduleRunRequest>,
-) -> ApiResult<ScheduleResponse> {
+) -> AuditedResult<ScheduleResponse> {
     let (subject, _, options) = body.single()?;
     let scheduled = app
         .scheduler
         .schedule(subject, options)
         .await
         .map_err(map_not_found(run_not_found()))?;
-    Ok(Json(scheduled.into()))
+    let response = ScheduleResponse::from(scheduled);
+    let change = scheduled_change(Action::Schedule, &response);
+    Ok(Audited(Json(response), vec![change]))
 }
 
 /// Schedules a control run; with `action`, reschedules, deschedules or resets many items.
@@ -177,8 +195,15 @@ pub async fn schedule_control(
     if body.is_bulk() {
         let request = body.bulk()?;
         let (action, dry_run) = (request.action, request.dry_run);
+        let campaign = request.campaign.clone();
         let affected = app.scheduler.bulk(request).await?;
-        return Ok(Json(BulkResponse::new(action, dry_run, affected)).into_response());
+        let response = BulkResponse::new(action, dry_run, affected);
+        let changes = if dry_run {
+            vec![]
+        } else {
+            vec![bulk_change(campaign.as_str(), &response)]
+        };
+        return Ok(Audited(Json(response), changes).into_response());
     }
     let (subject, revision, options) = body.single()?;
     let scheduled = app
@@ -186,5 +211,7 @@ pub async fn schedule_control(
         .schedule_control(subject, revision, options)
         .await
         .map_err(map_not_found(run_not_found()))?;
-    Ok(Json(ScheduleResponse::from(scheduled)).into_response())
+    let response = ScheduleResponse::from(scheduled);
+    let change = scheduled_change(Action::ScheduleControl, &response);
+    Ok(Audited(Json(response), vec![change]).into_response())
 }

@@ -2,13 +2,18 @@
 
 use super::{
     AppState,
+    audit::{Audited, AuditedResult},
     error::{ApiError, map_not_found},
     extract::{AnyTypeJson, ApiResult, AppPath, AppQuery},
     page::PageQuery,
 };
 use crate::{
     adapters::wire::{BriefRunResponse, PublishStatusRequest, PublishStatusResponse, RunResponse},
-    domain::name::RunId,
+    domain::{
+        audit::{Action, Change},
+        name::RunId,
+        publish::PublishStatus,
+    },
     services::ServiceError,
 };
 use axum::{
@@ -18,6 +23,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Deserialize;
+use serde_json::json;
 use std::sync::Arc;
 use utoipa::IntoParams;
 
@@ -102,12 +108,20 @@ pub async fn update(
     State(app): State<Arc<AppState>>,
     AppPath(id): AppPath<RunId>,
     AnyTypeJson(body): AnyTypeJson<PublishStatusRequest>,
-) -> ApiResult<PublishStatusResponse> {
+) -> AuditedResult<PublishStatusResponse> {
     let status = body.publish_status.parse()?;
+    let before = app.runs.get(&id).await.map_err(no_such_run(&id))?;
     let run = app
         .runs
         .set_publish_status(&id, status)
         .await
         .map_err(no_such_run(&id))?;
-    Ok(Json(PublishStatusResponse::from(&run)))
+    let state = |status: PublishStatus| json!({ "publish_status": status.to_string() });
+    let change = Change::new(Action::SetPublishStatus, id.to_string())
+        .before(state(before.publish_status))
+        .after(state(run.publish_status));
+    Ok(Audited(
+        Json(PublishStatusResponse::from(&run)),
+        vec![change],
+    ))
 }

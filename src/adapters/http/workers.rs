@@ -2,12 +2,14 @@
 
 use super::{
     AppState,
+    audit::{Audited, AuditedResult},
     error::ApiError,
     extract::{ApiResult, AppJson, AppPath, AppQuery},
     page::page_size,
 };
 use crate::{
     adapters::wire::{AccountsResponse, NewWorkerRequest, PasswordResponse, WorkersResponse},
+    domain::audit::{Action, Change},
     services::workers::WorkerState,
 };
 use axum::{Json, extract::State, http::StatusCode};
@@ -108,16 +110,19 @@ pub async fn list(
 pub async fn add(
     State(app): State<Arc<AppState>>,
     AppJson(body): AppJson<NewWorkerRequest>,
-) -> Result<(StatusCode, Json<PasswordResponse>), ApiError> {
+) -> Result<Audited<(StatusCode, Json<PasswordResponse>)>, ApiError> {
+    let change =
+        Change::new(Action::AddWorker, &body.name).after(json!({ "link": body.link.clone() }));
     let password = app
         .workers
         .add(&body.name, body.password, body.link)
         .await?;
     let name = body.name;
-    Ok((
+    let response = (
         StatusCode::CREATED,
         Json(PasswordResponse { name, password }),
-    ))
+    );
+    Ok(Audited(response, vec![change]))
 }
 
 /// Removes a worker; one that holds a run only with `force=1`.
@@ -132,10 +137,11 @@ pub async fn remove(
     State(app): State<Arc<AppState>>,
     AppPath(name): AppPath<String>,
     AppQuery(query): AppQuery<ForceQuery>,
-) -> ApiResult<Value> {
+) -> AuditedResult<Value> {
     let force = query.force.is_some_and(|force| force != 0);
     app.workers.remove(&name, force).await?;
-    Ok(Json(json!({})))
+    let change = Change::new(Action::RemoveWorker, &name).before(json!({ "forced": force }));
+    Ok(Audited(Json(json!({})), vec![change]))
 }
 
 /// Replaces the password of a worker by a generated one.
@@ -149,7 +155,11 @@ pub async fn remove(
 pub async fn rotate(
     State(app): State<Arc<AppState>>,
     AppPath(name): AppPath<String>,
-) -> ApiResult<PasswordResponse> {
+) -> AuditedResult<PasswordResponse> {
     let password = Some(app.workers.rotate(&name).await?);
-    Ok(Json(PasswordResponse { name, password }))
+    let change = Change::new(Action::RotateWorker, &name);
+    Ok(Audited(
+        Json(PasswordResponse { name, password }),
+        vec![change],
+    ))
 }

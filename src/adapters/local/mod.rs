@@ -16,7 +16,6 @@ use crate::{adapters::off_thread, ports::Fault};
 use std::{
     fs::{self, File},
     io,
-    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
 use tempfile::NamedTempFile;
@@ -42,14 +41,9 @@ fn partial_folder(base: &Path) -> io::Result<PathBuf> {
     Ok(folder)
 }
 
-/// Creates a temporary file that the other services of a deployment may read once it has its name.
+/// Creates a temporary file, which only the runner's user may read.
 fn partial_file(base: &Path) -> io::Result<NamedTempFile> {
-    let readable = fs::Permissions::from_mode(0o644);
-    let create = || {
-        tempfile::Builder::new()
-            .permissions(readable.clone())
-            .tempfile_in(base.join(PARTIAL_FOLDER))
-    };
+    let create = || NamedTempFile::new_in(base.join(PARTIAL_FOLDER));
     match create() {
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
             partial_folder(base)?;

@@ -150,7 +150,10 @@ impl SpoolFolder {
         writer.buffer.extend_from_slice(chunk);
         if writer.disk.is_none() && writer.buffer.len() > self.memory_left {
             let path = self.path().await?;
-            writer.disk = Some((path.clone(), File::create_new(&path).await?));
+            // A file of a directory's artifacts is a link to this one, and has its mode.
+            let mut options = File::options();
+            let file = options.write(true).create_new(true).mode(0o600);
+            writer.disk = Some((path.clone(), file.open(&path).await?));
         }
         if writer.buffer.len() >= BUFFER_SIZE {
             writer.write_out().await

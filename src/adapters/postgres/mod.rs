@@ -19,6 +19,7 @@
 //! then rows of `runner_active_run` by queue id, then all else.
 
 mod active_runs;
+mod audit_log;
 mod batch;
 mod catalog;
 mod credentials;

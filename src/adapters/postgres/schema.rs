@@ -43,6 +43,11 @@ const RUNNER: &[(i64, &str, &str)] = &[
         "what other services write has its effect",
         include_str!("../../../migrations/runner/0005_neighbours.sql"),
     ),
+    (
+        7,
+        "the audit log",
+        include_str!("../../../migrations/runner/0006_audit.sql"),
+    ),
 ];
 
 /// What the runner needs of the Janitor's tables: each column with the kind of its type

@@ -253,6 +253,15 @@ pub struct CandidatesResponse {
     pub(crate) unknown_runs: Vec<String>,
 }
 
+impl CandidatesResponse {
+    /// Returns the campaign and codebase of each candidate that was stored.
+    pub(crate) fn accepted(&self) -> Vec<String> {
+        let name =
+            |accepted: &AcceptedResponse| format!("{} {}", accepted.campaign, accepted.codebase);
+        self.success.iter().map(name).collect()
+    }
+}
+
 impl From<UploadedCandidates> for CandidatesResponse {
     fn from(uploaded: UploadedCandidates) -> Self {
         let mut response = Self::default();

@@ -7,6 +7,7 @@
 
 mod active_run;
 mod assignment;
+mod audit;
 mod catalog;
 mod explain;
 mod keepalive;
@@ -21,6 +22,8 @@ mod workers;
 
 pub use active_run::{ActiveRunResponse, AssignmentRequest, BackchannelRequest, StatusResponse};
 pub use assignment::AssignmentResponse;
+pub(crate) use audit::AuditEntryResponse;
+pub use audit::AuditResponse;
 pub use catalog::{
     CandidateRequest, CandidateResponse, CandidatesResponse, CodebaseRequest, CodebaseResponse,
 };

@@ -11,6 +11,7 @@ use crate::{
     ports::{Fault, SpooledFile, log_store::LogFolder},
 };
 use serde_json::Value;
+use std::collections::HashSet;
 
 /// Returns the names of the uploaded files by kind, and what is wrong with the `.changes` files.
 pub(super) fn described(upload: &Upload) -> (UploadedFiles, Option<Invalid>) {
@@ -42,6 +43,7 @@ pub(super) fn described(upload: &Upload) -> (UploadedFiles, Option<Invalid>) {
 
 /// Returns the files of these names.
 fn selected<'a>(files: &'a [SpooledFile], names: &'a [String]) -> Vec<SpooledFile> {
+    let names: HashSet<&String> = names.iter().collect();
     files
         .iter()
         .filter(|file| names.contains(&file.name))

@@ -89,8 +89,14 @@ impl JanitorConf {
         let wrong = |what: String| SettingsError(format!("{}: {what}", path.display()));
         let (text, schema) = (text.trim_start_matches(BOM), schema()?);
         let known = scan::known_fields(text, &schema, &FIELDS_OF_OTHER_SERVICES).map_err(wrong)?;
-        let message = DynamicMessage::parse_text_format(schema, &known.text)
-            .map_err(|e| wrong(e.to_string()))?;
+        // What was found instead may be a secret, and is left out.
+        let unread = |e: &dyn std::error::Error| {
+            let message = e.to_string();
+            let expected = message.split(", but ").next().unwrap_or_default();
+            wrong(format!("{expected}, but found something else"))
+        };
+        let message =
+            DynamicMessage::parse_text_format(schema, &known.text).map_err(|e| unread(&e))?;
         let mut settings = Dict::new();
         for (field, value) in dict(&message) {
             match setting_keys(&field) {

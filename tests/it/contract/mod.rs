@@ -3,6 +3,7 @@
 
 mod active_runs;
 mod artifact_store;
+mod audit_log;
 mod backchannel;
 mod catalog;
 mod credentials;

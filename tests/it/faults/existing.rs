@@ -89,7 +89,7 @@ async fn migration_changes_nothing_of_the_janitor() {
     let ours = "  2: the runner's tables\n  3: leases, parked items, pauses, limits and logs of active runs\n  \
         4: names that say what the tables and columns hold\n  \
         5: one rule for the host of a branch URL\n  \
-        6: what other services write has its effect\n";
+        6: what other services write has its effect\n  7: the audit log\n";
     assert_eq!(
         migrate(&url, &["--dry-run"]),
         (true, format!("Would apply:\n{ours}"))

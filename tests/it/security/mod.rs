@@ -3,9 +3,15 @@
 
 mod admin_addresses;
 mod admin_tokens;
+mod audit;
 mod bodies;
 mod connections;
 mod labels;
+mod parsers;
+mod private_files;
+mod requests;
+mod secrets;
+mod terminal;
 mod tls;
 mod web_pages;
 mod worker_repository;

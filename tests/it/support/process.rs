@@ -129,6 +129,11 @@ impl Server {
             * 1024
     }
 
+    /// Starts a server as the last words of a command.
+    pub async fn start_below(home: &Path, store: &str, settings: &str, before: &[&str]) -> Self {
+        Self::launch(home, store, settings, before).await
+    }
+
     async fn launch(home: &Path, store: &str, settings: &str, before: &[&str]) -> Self {
         let (port, public_port) = (free_port(), free_port());
         let file = home.join("settings.toml");
