@@ -65,15 +65,13 @@ fn actor(request: &Request) -> Option<Actor> {
 /// Takes the changes out of a response. A request that succeeds without saying what it has changed
 /// is a defect of its handler.
 fn changes_of(response: &mut Response, path: &str) -> Vec<Change> {
-    match response.extensions_mut().remove::<Changes>() {
-        Some(Changes(changes)) => changes,
-        None => {
-            if response.status().is_success() {
-                tracing::error!(http.path = path, "a change has no entry in the audit log");
-            }
-            vec![]
-        }
+    if let Some(Changes(changes)) = response.extensions_mut().remove::<Changes>() {
+        return changes;
     }
+    if response.status().is_success() {
+        tracing::error!(http.path = path, "a change has no entry in the audit log");
+    }
+    vec![]
 }
 
 /// Records the changes of a request once they are made.
