@@ -18,6 +18,7 @@ use crate::{
         leadership::Leader,
         limits::Limits,
         live_log::LiveLogIngest,
+        logins::Logins,
         logs::Logs,
         long_poll::LongPoll,
         outbox_publisher::OutboxPublisher,
@@ -28,6 +29,7 @@ use crate::{
         schedule::Scheduler,
         status_publisher::StatusPublisher,
         watch::{Watcher, WatcherPorts},
+        worker_limits::WorkerLimits,
         workers::Workers,
     },
     settings::Settings,
@@ -150,8 +152,9 @@ impl Builder {
         }
     }
 
-    fn assigner(&self, shared: &Shared) -> Assigner {
+    fn assigner(&self, shared: &Shared, worker_limits: Arc<WorkerLimits>) -> Assigner {
         Assigner {
+            worker_limits,
             queue: self.ports.store.clone(),
             active_runs: self.ports.active_runs.clone(),
             host_backoffs: self.ports.host_backoffs.clone(),
@@ -249,14 +252,26 @@ impl Builder {
         Limits::new(self.ports.store.clone(), self.ports.active_runs.clone())
     }
 
-    fn workers(&self) -> Workers {
-        Workers::new(
-            self.ports.credentials.clone(),
-            self.ports.active_runs.clone(),
-            self.ports.store.clone(),
-            self.ports.clock.clone(),
-            self.ports.ids.clone(),
-        )
+    fn workers(&self, shared: &Shared, logins: Arc<Logins>) -> Workers {
+        Workers {
+            credentials: self.ports.credentials.clone(),
+            active_runs: self.ports.active_runs.clone(),
+            pauses: self.ports.store.clone(),
+            logins,
+            status_publisher: shared.status_publisher.clone(),
+            clock: self.ports.clock.clone(),
+            ids: self.ports.ids.clone(),
+        }
+    }
+
+    fn logins(&self) -> Arc<Logins> {
+        let (credentials, metrics) = (self.ports.credentials.clone(), self.metrics.clone());
+        Arc::new(Logins::new(credentials, metrics, self.config.logins))
+    }
+
+    fn worker_limits(&self) -> Arc<WorkerLimits> {
+        let active_runs = self.ports.active_runs.clone();
+        Arc::new(WorkerLimits::new(self.config.max_of_worker, active_runs))
     }
 
     fn audit(&self, shared: &Shared, settings: &Settings) -> Audit {
@@ -272,7 +287,8 @@ impl Builder {
     /// Builds the use cases: those that handlers call, and those that run in the background.
     pub(super) fn build(self, settings: &Settings) -> (Arc<AppState>, Background) {
         let shared = self.shared();
-        let assigner = Arc::new(self.assigner(&shared));
+        let (logins, worker_limits) = (self.logins(), self.worker_limits());
+        let assigner = Arc::new(self.assigner(&shared, worker_limits.clone()));
         let watcher = Arc::new(self.watcher(&shared, settings));
         let long_poll = Arc::new(LongPoll::new(
             assigner.clone(),
@@ -292,7 +308,9 @@ impl Builder {
             parked: ParkedItems::new(self.ports.store.clone()),
             pauses: self.pauses(),
             limits: self.limits(),
-            workers: self.workers(),
+            workers: self.workers(&shared, logins.clone()),
+            worker_limits,
+            logins,
             health: self.health(watcher.clone()),
             long_poll: long_poll.clone(),
             watcher: watcher.clone(),

@@ -15,7 +15,6 @@ use crate::{
         redis::{self, ClaimMirror, MirrorStores, MirroredStores, RedisEvents},
         s3::S3Bucket,
         sled::SledKv,
-        support::credentials_cache::CachedCredentials,
         support::guarded_http::GuardedClient,
         vcs::none::NoVcs,
     },
@@ -86,7 +85,7 @@ pub(super) struct Ports {
     pub(super) host_backoffs: Arc<dyn HostBackoffs>,
     /// The recorder of runs, which also updates the mirror.
     pub(super) recorder: Arc<dyn RunRecorder>,
-    /// The credentials of the store, cached.
+    /// The accounts of workers.
     pub(super) credentials: Arc<dyn Credentials>,
     /// The store of artifacts, with a fallback where that is set.
     pub(super) artifacts: Arc<dyn ArtifactStore>,
@@ -277,7 +276,7 @@ impl Ports {
             .with_context(|| format!("spool {}", settings.spool.display()))?;
         let guarded = GuardedClient::new((&settings.guarded_http).into())?;
         Ok(Self {
-            credentials: Arc::new(CachedCredentials::new(store.clone())),
+            credentials: store.clone(),
             active_runs: claims.active_runs,
             host_backoffs: claims.host_backoffs,
             recorder: claims.recorder,

@@ -4,11 +4,14 @@
 
 mod http;
 mod labels;
+mod logins;
 mod process;
 
 use crate::domain::{queue::Bucket, run::Run};
 use http::HttpMetrics;
 use labels::Values;
+use logins::LoginMetrics;
+pub use logins::LoginOutcome;
 use process::ProcessMetrics;
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
@@ -84,6 +87,7 @@ pub struct Metrics {
     primary_logfile_upload_failed: Counter,
     logfile_uploads: Counter,
     http: HttpMetrics,
+    logins: LoginMetrics,
     operations: Counts<OfOperation>,
     operation_seconds: Times<OfOperation>,
     queue_size: Family<OfBucket, Gauge>,
@@ -140,6 +144,7 @@ impl Metrics {
             primary_logfile_upload_failed: Counter::default(),
             logfile_uploads: Counter::default(),
             http: HttpMetrics::default(),
+            logins: LoginMetrics::default(),
             operations: Family::default(),
             operation_seconds: Family::new_with_constructor(seconds),
             queue_size: Family::default(),
@@ -226,6 +231,7 @@ impl Metrics {
     fn register_operations(&mut self) {
         let r = self.registry.sub_registry_with_prefix("janitor_runner");
         self.http.register(r);
+        self.logins.register(r);
         r.register(
             "store_operations",
             "Number of store operations by outcome",
@@ -419,6 +425,16 @@ impl Metrics {
     ) {
         self.http
             .answered(method, route, status, is_exception, time);
+    }
+
+    /// Counts a login of a worker.
+    pub fn login(&self, outcome: LoginOutcome) {
+        self.logins.count(outcome);
+    }
+
+    /// Returns the number of logins of workers.
+    pub fn logins(&self, outcome: LoginOutcome) -> u64 {
+        self.logins.get(outcome)
     }
 
     /// Counts an operation of a store.

@@ -120,6 +120,13 @@ pub trait ActiveRunStore: Send + Sync {
     /// [`ActiveRunStoreError::Fault`] when the store fails.
     async fn held_by(&self, claimant: &Claimant) -> Result<Vec<ActiveRun>, ActiveRunStoreError>;
 
+    /// Returns how many active runs a worker holds.
+    ///
+    /// # Errors
+    ///
+    /// [`ActiveRunStoreError::Fault`] when the store fails.
+    async fn count_held_by(&self, worker: &str) -> Result<u64, ActiveRunStoreError>;
+
     /// Stores what the runner learned about an active run. Repeating it is harmless.
     ///
     /// # Errors

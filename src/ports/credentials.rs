@@ -15,6 +15,11 @@ pub enum CredentialsError {
     Fault(#[from] Fault),
 }
 
+/// A mark of the password that an account has: another password has another one. It says nothing
+/// about the password.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoginStamp(pub [u8; 32]);
+
 /// A worker that may log in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WorkerAccount {
@@ -34,13 +39,25 @@ pub struct WorkerAccount {
 #[cfg_attr(any(test, feature = "test-support"), mockall::automock)]
 #[async_trait]
 pub trait Credentials: Send + Sync {
-    /// Returns whether a worker of that name has that password. An unknown name takes as long as a
-    /// wrong password, so that names cannot be guessed by the time of a response.
+    /// Returns the stamp of the account when a worker of that name has that password. An unknown
+    /// name takes as long as a wrong password, so that names cannot be guessed by the time of a
+    /// response. A hash that is weaker than those of new passwords is replaced.
     ///
     /// # Errors
     ///
     /// [`CredentialsError::Fault`] when the store fails.
-    async fn verify(&self, name: &str, password: &str) -> Result<bool, CredentialsError>;
+    async fn verify(
+        &self,
+        name: &str,
+        password: &str,
+    ) -> Result<Option<LoginStamp>, CredentialsError>;
+
+    /// Returns the stamp of an account; `None` when there is none of that name.
+    ///
+    /// # Errors
+    ///
+    /// [`CredentialsError::Fault`] when the store fails.
+    async fn stamp(&self, name: &str) -> Result<Option<LoginStamp>, CredentialsError>;
 
     /// Adds a worker.
     ///

@@ -5,7 +5,10 @@
 //! failed run, an item on a host that limits our rate goes back to the queue, and the next one is
 //! tried.
 
-use super::{CoordinatorConfig, ServiceError, finish::Finisher, status_publisher::StatusPublisher};
+use super::{
+    CoordinatorConfig, ServiceError, finish::Finisher, status_publisher::StatusPublisher,
+    worker_limits::WorkerLimits,
+};
 use crate::{
     domain::{
         Invalid,
@@ -53,6 +56,8 @@ pub struct AssignRequest {
     pub campaign: Option<String>,
     /// Whether the worker takes part in leases.
     pub lease: bool,
+    /// Whether the worker may have only so many runs; operators may have any number.
+    pub is_limited: bool,
 }
 
 /// What became of a claimed item.
@@ -77,6 +82,8 @@ pub struct Assigner {
     pub runs: Arc<dyn RunStore>,
     /// The access to branches.
     pub vcs: Arc<dyn Vcs>,
+    /// What one worker may use.
+    pub worker_limits: Arc<WorkerLimits>,
     /// Ends the runs of items that cannot be assigned.
     pub finisher: Arc<Finisher>,
     /// Publishes the active runs after each change.
@@ -113,7 +120,8 @@ impl Assigner {
     /// # Errors
     ///
     /// `QueueEmpty` when no item matches, `RateLimited` when items match but all of them are on
-    /// hosts that limit our rate, `Invalid` when the filter is not valid.
+    /// hosts that limit our rate, `Invalid` when the filter is not valid, `TooManyOfWorker` when the
+    /// worker has as many runs as it may have.
     #[tracing::instrument(
         name = "services.assign.assign",
         skip_all,
@@ -123,6 +131,15 @@ impl Assigner {
         self: &Arc<Self>,
         request: AssignRequest,
     ) -> Result<Box<Assignment>, ServiceError> {
+        let limited = request
+            .claimant
+            .worker
+            .as_deref()
+            .filter(|_| request.is_limited);
+        let place = match limited {
+            Some(worker) => Some(self.worker_limits.place(worker).await?),
+            None => None,
+        };
         let (sender, receiver) = oneshot::channel();
         let this = self.clone();
         // On a task of its own: when the client goes away, its request is dropped at whichever
@@ -135,7 +152,11 @@ impl Assigner {
         };
         self.tasks.spawn(task.in_current_span());
         let stopped = |_| Fault::unavailable("assign", "the runner is stopping");
-        receiver.await.map_err(stopped)?
+        let assigned = receiver.await.map_err(stopped)?;
+        if let (Some(place), Ok(_)) = (place, &assigned) {
+            place.keep();
+        }
+        assigned
     }
 
     async fn release(&self, run: &ActiveRun) {

@@ -34,6 +34,9 @@ pub enum ServiceError {
     /// All items that could be assigned are on hosts that are backing off, the first until then.
     #[error("every remaining host is rate limited until {0}")]
     RateLimited(Time),
+    /// The worker uses as much as one may use. Carries what that is.
+    #[error("{0}")]
+    TooManyOfWorker(String),
     /// Another worker holds the run.
     #[error("run {0} is held by another worker")]
     NotYours(RunId),

@@ -211,7 +211,13 @@ impl LongPoll {
                     return Ok(assignment);
                 }
                 Err(nothing @ (ServiceError::QueueEmpty | ServiceError::RateLimited(_))) => nothing,
-                Err(error) => return Err(error),
+                Err(error) => {
+                    if let ServiceError::TooManyOfWorker(_) = error {
+                        // Others may have what this one may not.
+                        waiters.notify_one();
+                    }
+                    return Err(error);
+                }
             };
             if Instant::now() >= end {
                 return Err(nothing);

@@ -16,6 +16,7 @@ pub mod keepalive;
 pub mod leadership;
 pub mod limits;
 pub mod live_log;
+pub mod logins;
 pub mod logs;
 pub mod long_poll;
 pub mod outbox_publisher;
@@ -27,10 +28,14 @@ pub mod runs;
 pub mod schedule;
 pub mod status_publisher;
 pub mod watch;
+pub mod worker_limits;
 pub mod workers;
 
 pub use error::ServiceError;
 pub use overview::Overview;
+
+use logins::LoginLimits;
+use worker_limits::MaxOfWorker;
 
 use crate::domain::{
     build::BuildSettings, campaign::Campaigns, quarantine::QuarantinePolicy, retry::RetryRules,
@@ -56,6 +61,10 @@ pub struct CoordinatorConfig {
     pub retries: RetryRules,
     /// The policy by which workers are quarantined.
     pub quarantine: QuarantinePolicy,
+    /// How many wrong logins are allowed.
+    pub logins: LoginLimits,
+    /// What one worker may use.
+    pub max_of_worker: MaxOfWorker,
     /// The maximum size of the live logs of an active run, in bytes.
     pub live_logs: u64,
     /// Whether to skip probing branches and looking for ones to resume from.

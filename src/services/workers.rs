@@ -1,13 +1,17 @@
 //! Workers: their accounts, and the runs that they hold.
 
-use super::ServiceError;
+use super::{ServiceError, logins::Logins, status_publisher::StatusPublisher};
 use crate::{
     domain::{
         Invalid,
+        active_run::ActiveRun,
         name::RunId,
         pause::{Pause, Scope},
     },
-    ports::{ActiveRunStore, Clock, Credentials, Ids, PauseStore, credentials::WorkerAccount},
+    ports::{
+        ActiveRunStore, ActiveRunStoreError, Clock, Credentials, Ids, PauseStore,
+        credentials::WorkerAccount,
+    },
 };
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -25,48 +29,25 @@ pub struct WorkerState {
     pub pause: Option<Pause>,
 }
 
-/// Manages the accounts of workers.
+/// Manages the accounts of workers: the ports and use cases that this needs.
 pub struct Workers {
-    credentials: Arc<dyn Credentials>,
-    active_runs: Arc<dyn ActiveRunStore>,
-    pauses: Arc<dyn PauseStore>,
-    clock: Arc<dyn Clock>,
-    ids: Arc<dyn Ids>,
+    /// The accounts.
+    pub credentials: Arc<dyn Credentials>,
+    /// The active runs.
+    pub active_runs: Arc<dyn ActiveRunStore>,
+    /// The pauses.
+    pub pauses: Arc<dyn PauseStore>,
+    /// The logins, which learn of changes.
+    pub logins: Arc<Logins>,
+    /// Learns of items that return to the queue.
+    pub status_publisher: Arc<StatusPublisher>,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+    /// Makes passwords.
+    pub ids: Arc<dyn Ids>,
 }
 
 impl Workers {
-    /// Creates the service on these ports.
-    pub fn new(
-        credentials: Arc<dyn Credentials>,
-        active_runs: Arc<dyn ActiveRunStore>,
-        pauses: Arc<dyn PauseStore>,
-        clock: Arc<dyn Clock>,
-        ids: Arc<dyn Ids>,
-    ) -> Self {
-        Self {
-            credentials,
-            active_runs,
-            pauses,
-            clock,
-            ids,
-        }
-    }
-
-    /// Returns whether a worker of that name has that password.
-    ///
-    /// # Errors
-    ///
-    /// [`ServiceError::Fault`] when the store fails.
-    #[tracing::instrument(
-        name = "services.workers.log_in",
-        level = "debug",
-        skip_all,
-        fields(worker = name)
-    )]
-    pub async fn log_in(&self, name: &str, password: &str) -> Result<bool, ServiceError> {
-        Ok(self.credentials.verify(name, password).await?)
-    }
-
     /// Returns all workers, by name.
     ///
     /// # Errors
@@ -144,7 +125,39 @@ impl Workers {
         Ok(generated)
     }
 
-    /// Replaces the password of a worker, and returns the new one.
+    /// Ends what a worker has begun by a login that is revoked: its items return to the queue.
+    async fn revoke(&self, name: &str) -> Result<(), ServiceError> {
+        self.logins.account_changed();
+        for run in self.active_runs.list().await? {
+            if run.claimant.worker.as_deref() == Some(name) {
+                self.release(&run).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns an item to the queue, because the login that claimed it is revoked.
+    ///
+    /// # Errors
+    ///
+    /// [`ServiceError::Fault`] when the store fails.
+    pub async fn release(&self, run: &ActiveRun) -> Result<(), ServiceError> {
+        let released = self
+            .active_runs
+            .release(&run.id, &run.token, self.clock.now())
+            .await;
+        match released {
+            // It was finished meanwhile.
+            Err(ActiveRunStoreError::ClaimLost(_)) => return Ok(()),
+            released => released?,
+        }
+        tracing::info!(run.id = %run.id, worker = run.claimant.worker, "a claim was revoked");
+        self.status_publisher.queue_changed();
+        Ok(())
+    }
+
+    /// Replaces the password of a worker, and returns the new one. The items that the worker has
+    /// claimed return to the queue.
     ///
     /// # Errors
     ///
@@ -153,12 +166,12 @@ impl Workers {
     pub async fn rotate(&self, name: &str) -> Result<String, ServiceError> {
         let password = self.password();
         match self.credentials.set_password(name, &password).await? {
-            true => Ok(password),
+            true => self.revoke(name).await.map(|()| password),
             false => Err(ServiceError::not_found("worker", name)),
         }
     }
 
-    /// Removes a worker.
+    /// Removes a worker. The items that it has claimed return to the queue.
     ///
     /// # Errors
     ///
@@ -179,7 +192,7 @@ impl Workers {
             )));
         }
         match self.credentials.remove(name).await? {
-            true => Ok(()),
+            true => self.revoke(name).await,
             false => Err(ServiceError::not_found("worker", name)),
         }
     }

@@ -13,6 +13,7 @@ use super::{
         ConnectionSettings, GuardedHttpSettings, LogFormat, PollSettings, RequestLimits, Settings,
     },
 };
+use crate::services::{logins::LoginLimits, worker_limits::MaxOfWorker};
 use crate::{
     domain::{
         Invalid,
@@ -310,6 +311,20 @@ fn coordinator(raw: &mut Raw) -> Result<CoordinatorConfig, Invalid> {
         quarantine: QuarantinePolicy {
             codes: std::mem::take(&mut raw.workers.quarantine_codes),
             quarantine_after: raw.workers.quarantine_after,
+        },
+        logins: LoginLimits {
+            by_address: at_least_one(
+                "workers.wrong_logins_of_address",
+                raw.workers.wrong_logins_of_address,
+            )?,
+            by_name: at_least_one(
+                "workers.wrong_logins_of_name",
+                raw.workers.wrong_logins_of_name,
+            )?,
+        },
+        max_of_worker: MaxOfWorker {
+            runs: raw.workers.max_runs,
+            requests_per_second: raw.workers.max_requests_per_second,
         },
         live_logs: raw.limits.live_logs.0,
         use_cached_only: raw.use_cached_only,

@@ -229,6 +229,17 @@ pub(super) struct RawWorkers {
     /// Sets how many such responses are delayed at the same time; those beyond are sent at once.
     /// Default: `256`.
     pub(super) max_delayed_refusals: u32,
+    /// Sets how many wrong logins of one address are checked in a minute, at least 1; more are
+    /// refused with 429. Default: `30`.
+    pub(super) wrong_logins_of_address: u32,
+    /// Sets the same of one name, from all addresses. Default: `100`.
+    pub(super) wrong_logins_of_name: u32,
+    /// Limits the active runs of one account on the public API, by runner; 0: no limit. Default:
+    /// `100`.
+    pub(super) max_runs: u32,
+    /// Limits the requests in a second of one account on the public API, by runner; 0: no limit.
+    /// Default: `500`.
+    pub(super) max_requests_per_second: u32,
 }
 
 /// What is done about failures of one kind.

@@ -55,6 +55,13 @@ impl ActiveRunStore for Embedded {
         self.read_index(move |index| index.held_by(&claimant)).await
     }
 
+    #[tracing::instrument(name = "embedded.active_runs.count_held_by", level = "debug", skip_all)]
+    async fn count_held_by(&self, worker: &str) -> Result<u64, ActiveRunStoreError> {
+        let worker = worker.to_owned();
+        self.read_index(move |index| index.count_held_by(&worker))
+            .await
+    }
+
     #[tracing::instrument(
         name = "embedded.active_runs.update", level = "debug", skip_all, fields(run.id = %id)
     )]

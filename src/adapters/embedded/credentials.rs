@@ -8,7 +8,10 @@ use super::{
 };
 use crate::{
     adapters::{off_thread, support::password},
-    ports::{Credentials, CredentialsError, Fault, credentials::WorkerAccount},
+    ports::{
+        Credentials, CredentialsError, Fault,
+        credentials::{LoginStamp, WorkerAccount},
+    },
 };
 use async_trait::async_trait;
 use std::ops::ControlFlow;
@@ -45,27 +48,45 @@ fn node_failures(txn: &Txn<'_>, account: &str) -> Result<Vec<keys::Key>, Fault> 
     Ok(found)
 }
 
+impl Embedded {
+    /// Returns the hash of the password of an account.
+    async fn stored_hash(&self, name: &str) -> Result<Option<String>, CredentialsError> {
+        let key = keys::worker(name);
+        let stored: Option<StoredWorker> = self
+            .read::<_, CredentialsError>("look up a password", move |txn, _| Ok(txn.get(&key)?))
+            .await?;
+        Ok(stored.map(|worker| worker.password))
+    }
+}
+
 #[async_trait]
 impl Credentials for Embedded {
     #[tracing::instrument(
         name = "embedded.credentials.verify", level = "debug", skip_all,
         fields(worker.name = name)
     )]
-    async fn verify(&self, name: &str, password: &str) -> Result<bool, CredentialsError> {
-        let (key, password) = (keys::worker(name), password.to_owned());
-        let stored = self
-            .read::<_, CredentialsError>("look up a password", move |txn, _| {
-                Ok(txn.get::<StoredWorker>(&key)?)
-            })
-            .await?;
+    async fn verify(
+        &self,
+        name: &str,
+        password: &str,
+    ) -> Result<Option<LoginStamp>, CredentialsError> {
+        let (stored, password) = (self.stored_hash(name).await?, password.to_owned());
         // Not within the read: the writer waits for reads, and hashing takes long on purpose.
         let verify = move || {
-            password::matches(
-                &password,
-                stored.as_ref().map(|worker| worker.password.as_str()),
-            )
+            password::matches(&password, stored.as_deref())
+                .then(|| stored.as_deref().map(password::stamp))
         };
-        Ok(off_thread("check a password", verify).await?)
+        let stamp = off_thread("check a password", verify).await?;
+        Ok(stamp.flatten())
+    }
+
+    #[tracing::instrument(
+        name = "embedded.credentials.stamp", level = "debug", skip_all,
+        fields(worker.name = name)
+    )]
+    async fn stamp(&self, name: &str) -> Result<Option<LoginStamp>, CredentialsError> {
+        let stored = self.stored_hash(name).await?;
+        Ok(stored.as_deref().map(password::stamp))
     }
 
     #[tracing::instrument(

@@ -6,6 +6,7 @@ use super::{
     error::{ApiError, map_not_found},
     extract::{AnyTypeJson, ApiResult, AppPath, AppQuery},
     logs::no_current_run,
+    public::check_again,
     upload::{drain, receive},
 };
 use crate::{
@@ -18,10 +19,11 @@ use crate::{
     services::{
         ServiceError,
         finish::{Finishable, Finished},
+        logins::Login,
     },
 };
 use axum::{
-    Json,
+    Extension, Json,
     extract::{Request, State},
     http::{StatusCode, header},
     response::{IntoResponse, Response},
@@ -127,13 +129,15 @@ pub struct WaitQuery {
     responses(
         (status = 201, body = AssignmentResponse),
         (status = 503, description = "{reason}: queue empty, or why the worker is paused"),
-        (status = 429, description = "{reason}; Retry-After"),
+        (status = 429, description = "{reason}; Retry-After: all hosts are rate limited, or the worker \
+          has as many runs as it may have"),
     )
 )]
 pub async fn assign(
     State(app): State<Arc<AppState>>,
     caller: Caller,
     AppQuery(query): AppQuery<WaitQuery>,
+    login: Option<Extension<Login>>,
     AnyTypeJson(body): AnyTypeJson<Option<AssignmentRequest>>,
 ) -> Result<Response, ApiError> {
     let body = body.unwrap_or_default();
@@ -150,6 +154,10 @@ pub async fn assign(
         .assign(request, wait)
         .await
         .map_err(|error| cannot_assign(&app, error))?;
+    if let Err(refusal) = check_again(&app, login.as_deref()).await {
+        app.workers.release(&assignment.run).await?;
+        return Err(refusal);
+    }
     let response = AssignmentResponse::new(*assignment, newer);
     let location = [(header::LOCATION, format!("{base}/{}", response.id))];
     Ok((StatusCode::CREATED, location, Json(response)).into_response())
@@ -192,6 +200,7 @@ async fn finish_run(
     caller: &Caller,
     request: Request,
 ) -> Result<Finished, ApiError> {
+    let login = request.extensions().get::<Login>().cloned();
     let no_such_run = || {
         map_not_found(ApiError::reason(
             StatusCode::NOT_FOUND,
@@ -201,6 +210,7 @@ async fn finish_run(
     match app.finisher.find(id, caller).await {
         Ok(Finishable::Active(held)) => {
             let mut upload = receive(app, &held.run, request).await?;
+            check_again(app, login.as_ref()).await?;
             let refusal = upload.refusal.take();
             let finished = app.finisher.finish(*held, upload).await;
             let finished = finished.map_err(no_such_run())?;

@@ -129,6 +129,8 @@ impl From<ServiceError> for ApiError {
                 Self::reason(StatusCode::SERVICE_UNAVAILABLE, detail)
             }
             ServiceError::RateLimited(_) => Self::reason(StatusCode::TOO_MANY_REQUESTS, detail),
+            ServiceError::TooManyOfWorker(_) => Self::reason(StatusCode::TOO_MANY_REQUESTS, detail)
+                .with_header(header::RETRY_AFTER, RETRY_AFTER),
             ServiceError::NotYours(id) => {
                 Self::problem(StatusCode::FORBIDDEN, detail).with("run_id", id.to_string())
             }

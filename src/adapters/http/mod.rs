@@ -32,6 +32,7 @@ mod public;
 mod queue;
 mod refusals;
 mod runs;
+mod security;
 mod serve;
 mod tls;
 mod tokens;
@@ -55,9 +56,9 @@ use crate::{
     services::{
         CoordinatorConfig, ServiceError, assign::Assigner, audit::Audit, explain::Explainer,
         finish::Finisher, health::Health, ingest::Ingest, keepalive::Keepalive, limits::Limits,
-        live_log::LiveLogIngest, logs::Logs, long_poll::LongPoll, overview::Overview,
-        parking::ParkedItems, pauses::Pauses, runs::Runs, schedule::Scheduler, watch::Watcher,
-        workers::Workers,
+        live_log::LiveLogIngest, logins::Logins, logs::Logs, long_poll::LongPoll,
+        overview::Overview, parking::ParkedItems, pauses::Pauses, runs::Runs, schedule::Scheduler,
+        watch::Watcher, worker_limits::WorkerLimits, workers::Workers,
     },
 };
 use axum::{
@@ -158,6 +159,10 @@ pub struct AppState {
     pub config: Arc<CoordinatorConfig>,
     /// The folder for the files of uploads.
     pub spool: Spool,
+    /// The logins of workers.
+    pub logins: Arc<Logins>,
+    /// What one worker may use.
+    pub worker_limits: Arc<WorkerLimits>,
     /// The limits on what clients may send.
     pub request_limits: RequestLimits,
     /// The uploads that are being received.
@@ -227,6 +232,7 @@ fn operator_routes() -> OpenApiRouter<Arc<AppState>> {
         .routes(routes!(workers::remove))
         .routes(routes!(workers::rotate))
         .routes(routes!(audit::list))
+        .routes(routes!(security::stats))
 }
 
 /// The routes that workers have on the public listener, and operators on the admin listener.

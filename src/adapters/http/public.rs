@@ -1,8 +1,16 @@
 //! The login of workers on the public listener: HTTP Basic authentication, before anything else of
 //! a request is read.
 
-use super::{AppState, connections::Connection, error::ApiError};
-use crate::domain::caller::Caller;
+use super::{
+    AppState,
+    client_address::{ClientAddress, network_of},
+    connections::Connection,
+    error::ApiError,
+};
+use crate::{
+    domain::caller::Caller,
+    services::logins::{Credential, Login, LoginResult},
+};
 use axum::{
     extract::{Request, State},
     http::{HeaderMap, StatusCode, header},
@@ -10,11 +18,28 @@ use axum::{
     response::Response,
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 fn unauthorized() -> ApiError {
     ApiError::text(StatusCode::UNAUTHORIZED, "worker login required")
         .with_header(header::WWW_AUTHENTICATE, "Basic Realm=\"Janitor\"")
+}
+
+fn too_many_logins(wait: Duration) -> ApiError {
+    ApiError::text(StatusCode::TOO_MANY_REQUESTS, "too many wrong logins")
+        .with_header(header::RETRY_AFTER, wait.as_secs())
+}
+
+/// Returns the error for a request whose login was revoked after the request had begun.
+///
+/// # Errors
+///
+/// 401 when it was revoked; a failure of the store.
+pub async fn check_again(app: &AppState, login: Option<&Login>) -> Result<(), ApiError> {
+    match login {
+        Some(login) if !app.logins.is_valid(login).await? => Err(unauthorized()),
+        _ => Ok(()),
+    }
 }
 
 /// Returns the name and password of a Basic `Authorization` header.
@@ -36,16 +61,28 @@ pub fn credentials(headers: &HeaderMap) -> Option<(String, String)> {
 ///
 /// # Errors
 ///
-/// 401 when the login is missing or wrong.
+/// 401 when the login is missing or wrong, 429 when there are too many wrong ones, or the worker
+/// sends too many requests.
 pub async fn require_login(
     State(app): State<Arc<AppState>>,
     mut request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
     let (name, password) = credentials(request.headers()).ok_or_else(unauthorized)?;
-    if !app.workers.log_in(&name, &password).await? {
-        return Err(unauthorized());
-    }
+    let credential = Credential {
+        name: &name,
+        password: &password,
+    };
+    let address = request.extensions().get::<ClientAddress>();
+    let address = address.and_then(|address| address.0);
+    let from = || address.map_or_else(|| "unknown".to_owned(), |a| network_of(a).to_string());
+    let login = match app.logins.log_in(credential, from).await? {
+        LoginResult::Right(login) => login,
+        LoginResult::Wrong => return Err(unauthorized()),
+        LoginResult::TryLater(wait) => return Err(too_many_logins(wait)),
+    };
+    app.worker_limits.count_request(&name)?;
+    request.extensions_mut().insert(login);
     if let Some(connection) = request.extensions().get::<Arc<Connection>>() {
         connection.logged_in();
     }

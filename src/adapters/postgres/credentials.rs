@@ -3,8 +3,11 @@
 
 use super::{Postgres, error::database_error};
 use crate::{
-    adapters::off_thread,
-    ports::{Credentials, CredentialsError, Fault, credentials::WorkerAccount},
+    adapters::{off_thread, support::password},
+    ports::{
+        Credentials, CredentialsError, Fault,
+        credentials::{LoginStamp, WorkerAccount},
+    },
 };
 use async_trait::async_trait;
 use bcrypt::{HashParts, Version};
@@ -14,9 +17,6 @@ use std::str::FromStr;
 
 /// The cost of a new hash: 2^8 rounds take some 15 ms.
 const HASH_COST: u32 = 8;
-/// The hash that is verified where there is no account, so that the time taken does not reveal
-/// that. Nobody knows its password.
-const UNKNOWN_WORKER_HASH: &str = "$2a$08$3lqI1SZ.6lcSwb4xu2fEb.GGmkgnE66C.NPWD5vqq24DVAHkdcs8a";
 /// In place of the password of a worker that was removed: its row must stay, since runs name it.
 const REMOVED: &str = "!removed";
 
@@ -47,12 +47,59 @@ async fn hash(password: &str) -> Result<String, Fault> {
         .format_for_version(Version::TwoA))
 }
 
+/// Returns whether a password has a bcrypt hash, and whether that is weaker than new ones.
+///
+/// A weaker hash is followed by others of the same password, whose costs add up to that of a new
+/// one, and no hash is one of a new one: the time taken is the same, whether there is an account,
+/// and whoever made its hash.
+async fn check_bcrypt(password: String, stored: Option<String>) -> Result<(bool, bool), Fault> {
+    off_thread("check a password", move || {
+        let Some(stored) = stored else {
+            drop(bcrypt::hash_with_result(&password, HASH_COST));
+            return (false, false);
+        };
+        let is_right = bcrypt::verify(&password, &stored).unwrap_or(false);
+        let cost = HashParts::from_str(&stored).map_or(HASH_COST, |parts| parts.get_cost());
+        for cost in cost..HASH_COST {
+            drop(bcrypt::hash_with_result(&password, cost));
+        }
+        (is_right, cost < HASH_COST)
+    })
+    .await
+}
+
 /// Whether a row must stay because runs refer to it.
 fn has_runs(fault: &Fault) -> bool {
     database_error(fault).is_some_and(DatabaseError::is_foreign_key_violation)
 }
 
 impl Postgres {
+    /// Returns the hash of the password of an account.
+    async fn stored_hash(&self, name: &str) -> Result<Option<String>, Fault> {
+        // Postgres refuses texts with NUL; no account can have them.
+        if name.contains('\0') {
+            return Ok(None);
+        }
+        let query = sqlx::query_scalar("SELECT password FROM worker WHERE name = $1").bind(name);
+        let stored = query.fetch_optional(self.tables.connections());
+        let stored: Option<String> = self.tables.run("look up a password", stored).await?;
+        Ok(stored.filter(|stored| stored != REMOVED))
+    }
+
+    /// Replaces a weak hash of a password that was just given; returns the new one, unless the
+    /// account was changed meanwhile.
+    async fn renew(&self, name: &str, password: &str, old: &str) -> Result<Option<String>, Fault> {
+        let new = hash(password).await?;
+        let update =
+            sqlx::query("UPDATE worker SET password = $2 WHERE name = $1 AND password = $3")
+                .bind(name)
+                .bind(&new)
+                .bind(old);
+        let renewed = update.execute(self.tables.connections());
+        let renewed = self.tables.run("renew a hash", renewed).await?;
+        Ok((renewed.rows_affected() > 0).then_some(new))
+    }
+
     /// Verifies hashes of other kinds than bcrypt, by pgcrypto.
     async fn verify_by_pgcrypto(&self, password: &str, hash: &str) -> Result<bool, Fault> {
         let query = sqlx::query_scalar("SELECT crypt($1, $2) = $2")
@@ -75,25 +122,38 @@ impl Credentials for Postgres {
     #[tracing::instrument(
         level = "debug", name = "postgres.credentials.verify", skip_all, fields(worker = name)
     )]
-    async fn verify(&self, name: &str, password: &str) -> Result<bool, CredentialsError> {
+    async fn verify(
+        &self,
+        name: &str,
+        password: &str,
+    ) -> Result<Option<LoginStamp>, CredentialsError> {
+        let stored = self.stored_hash(name).await?;
         // Postgres refuses texts with NUL; no account can have them.
-        if name.contains('\0') || password.contains('\0') {
-            return Ok(false);
-        }
-        let query = sqlx::query_scalar("SELECT password FROM worker WHERE name = $1").bind(name);
-        let stored = query.fetch_optional(self.tables.connections());
-        let stored: Option<String> = self.tables.run("look up a password", stored).await?;
-        let known = stored.is_some();
-        let hash = stored.unwrap_or_else(|| UNKNOWN_WORKER_HASH.to_owned());
-        if HashParts::from_str(&hash).is_err() {
-            return Ok(self.verify_by_pgcrypto(password, &hash).await?);
-        }
-        let password = password.to_owned();
-        let same = off_thread("check a password", move || {
-            bcrypt::verify(password, &hash).unwrap_or(false)
-        })
-        .await?;
-        Ok(known && same)
+        let (tried, has_nul) = (password.replace('\0', ""), password.contains('\0'));
+        let (is_right, is_weak) = match &stored {
+            Some(hash) if HashParts::from_str(hash).is_err() => {
+                let is_right = self.verify_by_pgcrypto(&tried, hash).await?;
+                check_bcrypt(tried, None).await?;
+                (is_right, true)
+            }
+            stored => check_bcrypt(tried, stored.clone()).await?,
+        };
+        let Some(stored) = stored.filter(|_| is_right && !has_nul) else {
+            return Ok(None);
+        };
+        let renewed = match is_weak {
+            true => self.renew(name, password, &stored).await?,
+            false => None,
+        };
+        Ok(Some(password::stamp(&renewed.unwrap_or(stored))))
+    }
+
+    #[tracing::instrument(
+        level = "debug", name = "postgres.credentials.stamp", skip_all, fields(worker = name)
+    )]
+    async fn stamp(&self, name: &str) -> Result<Option<LoginStamp>, CredentialsError> {
+        let stored = self.stored_hash(name).await?;
+        Ok(stored.as_deref().map(password::stamp))
     }
 
     #[tracing::instrument(

@@ -276,6 +276,10 @@ impl ActiveRunStore for MirroredStores {
         self.0.stores.active_runs.held_by(claimant).await
     }
 
+    async fn count_held_by(&self, worker: &str) -> Result<u64, ActiveRunStoreError> {
+        self.0.stores.active_runs.count_held_by(worker).await
+    }
+
     #[tracing::instrument(
         name = "redis.active_runs.renew", level = "debug", skip_all, fields(run.id = %id)
     )]

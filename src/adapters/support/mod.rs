@@ -2,7 +2,6 @@
 //! the adapters that use it.
 
 pub mod availability;
-pub mod credentials_cache;
 pub mod guarded_http;
 pub mod gzip;
 pub mod password;

@@ -1,7 +1,13 @@
 //! Salted hashes of passwords.
 
-use crate::ports::Fault;
+use crate::ports::{Fault, credentials::LoginStamp};
 use argon2::{Argon2, PasswordHash, PasswordHasher, PasswordVerifier};
+use sha2::{Digest, Sha256};
+
+/// Returns the stamp of an account whose password has that hash.
+pub fn stamp(stored: &str) -> LoginStamp {
+    LoginStamp(Sha256::digest(stored).into())
+}
 
 /// Hashes a password by Argon2id, with a new salt.
 ///

@@ -253,6 +253,7 @@ impl AssignmentRequest {
         // A worker that has logged in is that one, whatever the body says: no worker may claim
         // items in the name of another.
         let named = self.node.or_else(|| self.worker.clone());
+        let is_limited = matches!(caller, Caller::Worker(_));
         let worker = caller
             .into_worker()
             .or(self.worker)
@@ -271,6 +272,7 @@ impl AssignmentRequest {
             codebase: self.codebase,
             campaign: self.campaign,
             lease: self.lease.unwrap_or(false),
+            is_limited,
         })
     }
 }

@@ -17,6 +17,7 @@ mod parked;
 mod pauses;
 mod run;
 mod schedule;
+mod security;
 mod watchdog;
 mod workers;
 
@@ -40,6 +41,7 @@ pub use schedule::{
     BulkResponse, FinishedResponse, PositionResponse, QueueItemResponse, QueueStatsResponse,
     ScheduleResponse, ScheduleRunRequest,
 };
+pub use security::SecurityStatsResponse;
 pub use watchdog::WatchdogResponse;
 pub(crate) use workers::AccountResponse;
 pub use workers::{AccountsResponse, NewWorkerRequest, PasswordResponse, WorkersResponse};

@@ -44,6 +44,13 @@ async fn runs_held_with_a_backchannel_are_found<S: QueueStore + ActiveRunStore +
     assert!(held(by(Some("w2"), Some("http://b/"))).await.is_empty());
     assert!(held(by(None, Some("http://a/"))).await.is_empty());
     assert!(held(by(Some("w1"), None)).await.is_empty());
+    for (worker, count) in [("w1", 3), ("w2", 1), ("w3", 0)] {
+        assert_eq!(
+            store.count_held_by(worker).await.unwrap(),
+            count,
+            "{worker}"
+        );
+    }
     let jenkins = BackchannelAddress::Jenkins {
         url: "http://a/".into(),
     };

@@ -82,9 +82,10 @@ async fn busy_worker_is_removed_only_by_force() {
             .0,
         200
     );
+    // Its claim went back to the queue.
     let (status, finished) = server.finish(&id, &json!({ "code": "success" }), &[]).await;
-    assert_eq!(status, 201);
-    assert_eq!(finished["result"]["code"], json!("worker-invalid-result"));
+    assert_eq!(status, 404, "{finished}");
+    assert_ne!(server.take("busy-a").await["id"], json!(id));
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ mod audit;
 mod bodies;
 mod connections;
 mod labels;
+mod logins;
 mod parsers;
 mod private_files;
 mod requests;

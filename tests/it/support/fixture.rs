@@ -44,6 +44,10 @@ use janitor_runner::{
         status_publisher::StatusPublisher,
         watch::{PollConfig, Watcher, WatcherPorts},
     },
+    services::{
+        logins::LoginLimits,
+        worker_limits::{MaxOfWorker, WorkerLimits},
+    },
 };
 use std::sync::Arc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -105,6 +109,14 @@ pub fn coordinator_config() -> CoordinatorConfig {
             max_duration: Some(TimeDelta::days(2)),
         },
         retries: RetryRules(vec![vanished_rule()]),
+        logins: LoginLimits {
+            by_address: 30,
+            by_name: 100,
+        },
+        max_of_worker: MaxOfWorker {
+            runs: 100,
+            requests_per_second: 500,
+        },
         quarantine: QuarantinePolicy {
             codes: vec!["worker-failure".into()],
             quarantine_after: 2,
@@ -223,7 +235,9 @@ impl Fixture {
     }
 
     pub fn assigner(&self, runs: Arc<dyn RunStore>, vcs: Arc<dyn Vcs>) -> Arc<Assigner> {
+        let max_of_worker = coordinator_config().max_of_worker;
         Arc::new(Assigner {
+            worker_limits: Arc::new(WorkerLimits::new(max_of_worker, self.store.clone())),
             queue: self.store.clone(),
             active_runs: self.store.clone(),
             host_backoffs: self.store.clone(),

@@ -195,6 +195,12 @@ impl MemoryIndex {
         runs
     }
 
+    /// Returns how many active runs a worker holds.
+    pub(in super::super) fn count_held_by(&self, worker: &str) -> u64 {
+        let is_held = |run: &&ActiveRun| run.claimant.worker.as_deref() == Some(worker);
+        self.active_runs.values().filter(is_held).count() as u64
+    }
+
     /// Returns the active runs of that worker with that backchannel, the oldest first.
     pub(in super::super) fn held_by(&self, claimant: &Claimant) -> Vec<ActiveRun> {
         if claimant.backchannel.is_none() {

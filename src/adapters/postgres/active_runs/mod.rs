@@ -186,6 +186,20 @@ impl ActiveRunStore for Postgres {
         Ok(self.tables.run("list the claims of a worker", list).await?)
     }
 
+    #[tracing::instrument(level = "debug", name = "postgres.active_runs.count_held_by", skip_all)]
+    async fn count_held_by(&self, worker: &str) -> Result<u64, ActiveRunStoreError> {
+        let query = sqlx::query_scalar(
+            "SELECT count(*) FROM runner_active_run WHERE claimant ->> 'worker' = $1",
+        )
+        .bind(worker);
+        let count = query.fetch_one(self.tables.connections());
+        let count: i64 = self
+            .tables
+            .run("count the claims of a worker", count)
+            .await?;
+        Ok(count.cast_unsigned())
+    }
+
     #[tracing::instrument(
         level = "debug", name = "postgres.active_runs.renew", skip_all, fields(run.id = %id)
     )]

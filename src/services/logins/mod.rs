@@ -1,0 +1,311 @@
+//! The logins of workers.
+//!
+//! A password is hashed once; after that its login is remembered, and each second the account is
+//! looked at again, so that revoking it works at once, also when another runner did it. Hashing
+//! takes long on purpose: it has a queue for names that have logged in lately and one for all
+//! others, so that a flood of guesses delays nobody who was here before.
+
+mod guesses;
+
+pub use guesses::{Guesser, LoginLimits};
+
+use super::ServiceError;
+use crate::{
+    metrics::{LoginOutcome, Metrics},
+    ports::{Credentials, credentials::LoginStamp},
+};
+use guesses::{Guesses, WINDOW};
+use moka::sync::Cache;
+use sha2::{Digest, Sha256};
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+use tokio::{sync::Semaphore, time::Instant};
+
+/// How long the account of a remembered login is not looked at again.
+const MAX_AGE: Duration = Duration::from_secs(1);
+/// For how long a remembered login is good while the store cannot say whether its account is still
+/// the same.
+const MAX_AGE_WITHOUT_STORE: Duration = Duration::from_secs(60);
+/// For how long a login is remembered that is not used.
+const IDLE_TIME: Duration = Duration::from_secs(24 * 3600);
+/// How many logins, and how many names, are remembered at most.
+const MAX_REMEMBERED: u64 = 10_000;
+/// How many passwords of each queue are hashed at the same time.
+const MAX_CONCURRENT_HASHES: usize = 1;
+/// How many logins of unknown names wait at most.
+const MAX_WAITING: usize = 1000;
+/// How many addresses the figures have.
+const MAX_SHOWN: usize = 100;
+
+/// The digest of a name and a password; neither itself is kept.
+type Key = [u8; 32];
+
+/// Returns the digest of a login. The length of the name is part of it, so that ("ab", "c") and
+/// ("a", "bc") differ.
+fn digest(name: &str, password: &str) -> Key {
+    let mut digest = Sha256::new();
+    digest.update(name.len().to_be_bytes());
+    digest.update(name);
+    digest.update(password);
+    digest.finalize().into()
+}
+
+/// A login whose password was right.
+struct Remembered {
+    stamp: LoginStamp,
+    checked: Mutex<Checked>,
+}
+
+/// When the account of a login was last looked at.
+#[derive(Clone, Copy)]
+struct Checked {
+    at: Instant,
+    /// The number of changes of accounts that this process had made before.
+    changes: u64,
+}
+
+impl Remembered {
+    fn checked(&self) -> Checked {
+        *self.checked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_checked(&self, checked: Checked) {
+        *self.checked.lock().unwrap_or_else(PoisonError::into_inner) = checked;
+    }
+}
+
+/// A login that was right when the request came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Login {
+    name: String,
+    key: Key,
+}
+
+/// What became of a login.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LoginResult {
+    /// Name and password are right.
+    Right(Login),
+    /// They are not.
+    Wrong,
+    /// There were too many wrong ones, or too many wait; another try may succeed after that time.
+    TryLater(Duration),
+}
+
+/// Who logs in.
+#[derive(Debug, Clone, Copy)]
+pub struct Credential<'a> {
+    /// The name of the account.
+    pub name: &'a str,
+    /// The password.
+    pub password: &'a str,
+}
+
+/// Figures about logins since the start of the process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoginFigures {
+    /// The passwords that were hashed and right.
+    pub right: u64,
+    /// The logins that were wrong.
+    pub wrong: u64,
+    /// Those that were refused without looking at their passwords.
+    pub refused: u64,
+    /// The addresses with the most wrong and refused ones.
+    pub guessers: Vec<Guesser>,
+}
+
+/// A place in the queue of those that wait for their hash.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Checks the logins of workers.
+pub struct Logins {
+    credentials: Arc<dyn Credentials>,
+    metrics: Arc<Metrics>,
+    remembered: Cache<Key, Arc<Remembered>>,
+    /// The names and addresses that have logged in lately.
+    known: Cache<(String, String), ()>,
+    /// The number of changes of accounts by this process.
+    changes: AtomicU64,
+    guesses: Guesses,
+    hashes_of_known: Semaphore,
+    hashes_of_others: Semaphore,
+    waiting: AtomicUsize,
+}
+
+impl Logins {
+    /// Creates the service; no login is remembered.
+    pub fn new(
+        credentials: Arc<dyn Credentials>,
+        metrics: Arc<Metrics>,
+        limits: LoginLimits,
+    ) -> Self {
+        Self {
+            credentials,
+            metrics,
+            remembered: Cache::builder()
+                .max_capacity(MAX_REMEMBERED)
+                .time_to_idle(IDLE_TIME)
+                .build(),
+            known: Cache::builder()
+                .max_capacity(MAX_REMEMBERED)
+                .time_to_idle(IDLE_TIME)
+                .build(),
+            changes: AtomicU64::new(0),
+            guesses: Guesses::new(limits),
+            hashes_of_known: Semaphore::new(MAX_CONCURRENT_HASHES),
+            hashes_of_others: Semaphore::new(MAX_CONCURRENT_HASHES),
+            waiting: AtomicUsize::new(0),
+        }
+    }
+
+    /// Makes every login be looked at again, because an account was changed.
+    pub fn account_changed(&self) {
+        self.changes.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Checks a login that comes from `address`.
+    ///
+    /// # Errors
+    ///
+    /// [`ServiceError::Fault`] when the store fails.
+    #[tracing::instrument(
+        name = "services.logins.log_in", level = "debug", skip_all, fields(worker = login.name)
+    )]
+    pub async fn log_in(
+        &self,
+        login: Credential<'_>,
+        address: impl FnOnce() -> String,
+    ) -> Result<LoginResult, ServiceError> {
+        let key = digest(login.name, login.password);
+        if self.is_remembered(login.name, &key).await? {
+            let name = login.name.to_owned();
+            return Ok(LoginResult::Right(Login { name, key }));
+        }
+        // Boxed, so that the future of a remembered login, which all but the first are, stays small.
+        Box::pin(self.log_in_anew(login, key, address())).await
+    }
+
+    /// Returns whether a login is still right: the account exists, with the same password.
+    ///
+    /// # Errors
+    ///
+    /// [`ServiceError::Fault`] when the store fails.
+    pub async fn is_valid(&self, login: &Login) -> Result<bool, ServiceError> {
+        self.is_remembered(&login.name, &login.key).await
+    }
+
+    async fn is_remembered(&self, name: &str, key: &Key) -> Result<bool, ServiceError> {
+        let Some(remembered) = self.remembered.get(key) else {
+            return Ok(false);
+        };
+        let (before, now) = (remembered.checked(), Instant::now());
+        let changes = self.changes.load(Ordering::SeqCst);
+        let is_same_state = before.changes == changes;
+        if is_same_state && now - before.at < MAX_AGE {
+            return Ok(true);
+        }
+        if is_same_state {
+            // Other requests of this second need not look too.
+            remembered.set_checked(Checked { at: now, changes });
+        }
+        match self.credentials.stamp(name).await {
+            Ok(stamp) if stamp.as_ref() == Some(&remembered.stamp) => {
+                remembered.set_checked(Checked { at: now, changes });
+                Ok(true)
+            }
+            Ok(_) => {
+                self.remembered.invalidate(key);
+                Ok(false)
+            }
+            Err(error) => {
+                remembered.set_checked(before);
+                if is_same_state && now - before.at < MAX_AGE_WITHOUT_STORE {
+                    return Ok(true);
+                }
+                Err(error.into())
+            }
+        }
+    }
+
+    fn refuse(&self, name: &str, address: &str, wait: Duration) -> LoginResult {
+        self.guesses.refused(name, address);
+        self.metrics.login(LoginOutcome::Refused);
+        LoginResult::TryLater(wait)
+    }
+
+    async fn log_in_anew(
+        &self,
+        login: Credential<'_>,
+        key: Key,
+        address: String,
+    ) -> Result<LoginResult, ServiceError> {
+        let name = login.name;
+        let both = (name.to_owned(), address);
+        let is_known = self.known.contains_key(&both);
+        let address = &both.1;
+        if self.guesses.are_too_many(name, address, is_known) {
+            return Ok(self.refuse(name, address, WINDOW));
+        }
+        let _waiting = Waiting(&self.waiting);
+        let before = self.waiting.fetch_add(1, Ordering::Relaxed);
+        if before >= MAX_WAITING && !is_known {
+            return Ok(self.refuse(name, address, MAX_AGE));
+        }
+        let hashes = match is_known {
+            true => &self.hashes_of_known,
+            false => &self.hashes_of_others,
+        };
+        let _permit = hashes.acquire().await;
+        // While this one waited, others of the same worker, or too many of the same guesser, may
+        // have had their turn.
+        if self.is_remembered(name, &key).await? {
+            let name = name.to_owned();
+            return Ok(LoginResult::Right(Login { name, key }));
+        }
+        if self.guesses.are_too_many(name, address, is_known) {
+            return Ok(self.refuse(name, address, WINDOW));
+        }
+        // A change meanwhile makes the login be looked at again before it is used.
+        let checked = Checked {
+            at: Instant::now(),
+            changes: self.changes.load(Ordering::SeqCst),
+        };
+        let Some(stamp) = self.credentials.verify(name, login.password).await? else {
+            self.guesses.wrong(name, address);
+            self.metrics.login(LoginOutcome::Wrong);
+            return Ok(LoginResult::Wrong);
+        };
+        self.metrics.login(LoginOutcome::Right);
+        let checked = Mutex::new(checked);
+        let remembered = Arc::new(Remembered { stamp, checked });
+        self.remembered.insert(key, remembered);
+        self.known.insert(both.clone(), ());
+        let login = Login { name: both.0, key };
+        Ok(match self.is_valid(&login).await? {
+            true => LoginResult::Right(login),
+            false => LoginResult::Wrong,
+        })
+    }
+
+    /// Returns figures about the logins.
+    pub fn figures(&self) -> LoginFigures {
+        let [right, wrong, refused] = LoginOutcome::ALL.map(|of| self.metrics.logins(of));
+        LoginFigures {
+            right,
+            wrong,
+            refused,
+            guessers: self.guesses.guessers_by_number(MAX_SHOWN),
+        }
+    }
+}
