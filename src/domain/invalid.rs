@@ -20,6 +20,21 @@ impl Invalid {
     }
 }
 
+/// Validates text that is stored and shown with others: like [`text`], and at most `max` characters.
+///
+/// # Errors
+///
+/// [`Invalid`] when the text is longer, or contains a NUL byte.
+pub fn bounded_text(field: &str, max: usize, value: String) -> Result<String, Invalid> {
+    if value.chars().nth(max).is_some() {
+        return Err(Invalid::new(
+            field,
+            format!("is longer than {max} characters"),
+        ));
+    }
+    text(field, value)
+}
+
 /// Validates free text: NUL bytes are rejected, because Postgres cannot store them.
 ///
 /// # Errors

@@ -5,6 +5,7 @@ use crate::{
     domain::{
         Invalid,
         active_run::ActiveRun,
+        invalid::bounded_text,
         name::RunId,
         pause::{Pause, Scope},
     },
@@ -17,6 +18,8 @@ use std::{collections::BTreeMap, sync::Arc};
 
 /// The length of the longest name, in bytes.
 const MAX_NAME_LENGTH: usize = 100;
+/// The length of the longest link, in characters.
+const MAX_LINK_LENGTH: usize = 4096;
 
 /// A worker with the runs that it holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -119,6 +122,9 @@ impl Workers {
             )
             .into());
         }
+        let link = link
+            .map(|link| bounded_text("link", MAX_LINK_LENGTH, link))
+            .transpose()?;
         let generated = password.is_none().then(|| self.password());
         let password = password.or_else(|| generated.clone()).unwrap_or_default();
         self.credentials.add(name, &password, link).await?;

@@ -1,10 +1,13 @@
 //! Delays responses to clients that are refused and ask again at once: a worker with a wrong
 //! password would otherwise ask thousands of times a second.
 
-use super::RequestLimits;
+use super::{
+    RequestLimits,
+    client_address::{ClientAddress, network_of},
+};
 use axum::{
     extract::{Request, State},
-    http::{HeaderMap, HeaderValue, StatusCode, header},
+    http::{HeaderValue, StatusCode, header},
     middleware::Next,
     response::Response,
 };
@@ -23,7 +26,7 @@ const MAX_CLIENTS: u64 = 10_000;
 pub struct Refusals {
     delay: Duration,
     permits: Semaphore,
-    /// Hashes of the logins that were refused within twice the delay.
+    /// Hashes of the clients that were refused within twice the delay.
     recent: Cache<u64, ()>,
     hasher: RandomState,
 }
@@ -44,10 +47,15 @@ impl Refusals {
         }
     }
 
-    /// Returns what a client is known by. Workers may all come from the address of one proxy, so
-    /// that this is the login; those without one are the same client.
-    fn client(&self, headers: &HeaderMap) -> u64 {
-        let login = headers.get(header::AUTHORIZATION);
+    /// Returns what a client is known by: its address, or its login on a Unix socket. Whoever
+    /// guesses has another login each time. Behind a proxy that is not trusted all workers are the
+    /// same client: the refusals of one are delayed because another was refused, and nothing else.
+    fn client(&self, request: &Request) -> u64 {
+        let address = request.extensions().get::<ClientAddress>();
+        if let Some(address) = address.and_then(|address| address.0) {
+            return self.hasher.hash_one(network_of(address));
+        }
+        let login = request.headers().get(header::AUTHORIZATION);
         self.hasher.hash_one(login.map(HeaderValue::as_bytes))
     }
 
@@ -77,7 +85,7 @@ pub fn delay(
     request: Request,
     next: Next,
 ) -> impl Future<Output = Response> {
-    let client = refusals.client(request.headers());
+    let client = refusals.client(&request);
     let response = next.run(request);
     async move {
         let response = response.await;
@@ -95,6 +103,7 @@ pub fn delay(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use axum::body::Body;
     use tokio::time::Instant;
 
     fn refusals(delay: u64, max_delayed: u64) -> Refusals {
@@ -143,14 +152,20 @@ mod tests {
     }
 
     #[test]
-    fn client_is_known_by_its_login() {
+    fn client_is_known_by_its_address_or_else_its_login() {
         let refusals = refusals(1000, 2);
-        let with = |login: &'static str| {
+        let with = |address: Option<&str>, login: &'static str| {
+            let mut request = Request::new(Body::empty());
             let login = HeaderValue::from_static(login);
-            refusals.client(&HeaderMap::from_iter([(header::AUTHORIZATION, login)]))
+            request.headers_mut().insert(header::AUTHORIZATION, login);
+            let address = address.map(|address| address.parse().unwrap());
+            request.extensions_mut().insert(ClientAddress(address));
+            refusals.client(&request)
         };
-        assert_eq!(with("Basic a"), with("Basic a"));
-        assert_ne!(with("Basic a"), with("Basic b"));
-        assert_ne!(with("Basic a"), refusals.client(&HeaderMap::new()));
+        let here = Some("192.0.2.1");
+        assert_eq!(with(here, "Basic a"), with(here, "Basic b"));
+        assert_ne!(with(here, "Basic a"), with(Some("192.0.2.2"), "Basic a"));
+        assert_eq!(with(None, "Basic a"), with(None, "Basic a"));
+        assert_ne!(with(None, "Basic a"), with(None, "Basic b"));
     }
 }

@@ -5,7 +5,7 @@ use crate::{
         Invalid,
         active_run::{ActiveRun, BackchannelAddress, Claimant},
         caller::Caller,
-        invalid::text,
+        invalid::bounded_text,
         time::{Time, iso, iso_seconds, seconds_between},
     },
     ports::event_bus::Status,
@@ -206,6 +206,10 @@ pub struct AssignmentRequest {
     pub(crate) lease: Option<bool>,
 }
 
+/// The maximum length of a name, in characters.
+const MAX_NAME: usize = 200;
+/// The maximum length of a URL, in characters.
+const MAX_URL: usize = 4096;
 /// How many characters of an unknown kind are logged.
 const MAX_LOGGED_KIND: usize = 50;
 
@@ -224,6 +228,7 @@ impl BackchannelRequest {
         let url = self
             .url
             .ok_or_else(|| Invalid::new("backchannel.url", "is missing"))?;
+        let url = bounded_text("backchannel.url", MAX_URL, url)?;
         let parsed = url::Url::parse(&url)
             .map_err(|e| Invalid::new("backchannel.url", format!("is not a URL: {e}")))?;
         if !matches!(parsed.scheme(), "http" | "https") {
@@ -248,8 +253,11 @@ impl AssignmentRequest {
     ///
     /// When a field is not valid.
     pub fn request(self, caller: Caller) -> Result<AssignRequest, Invalid> {
-        let clean =
-            |field: &str, value: Option<String>| value.map(|value| text(field, value)).transpose();
+        let clean = |field: &str, max: usize, value: Option<String>| {
+            value
+                .map(|value| bounded_text(field, max, value))
+                .transpose()
+        };
         // A worker that has logged in is that one, whatever the body says: no worker may claim
         // items in the name of another.
         let named = self.node.or_else(|| self.worker.clone());
@@ -261,10 +269,10 @@ impl AssignmentRequest {
         // Fleets share an account: each machine then names itself.
         let node = named.filter(|node| !node.is_empty() && Some(node) != worker.as_ref());
         let claimant = Claimant {
-            worker: clean("worker", worker)?,
-            worker_link: clean("worker_link", self.worker_link)?,
+            worker: clean("worker", MAX_NAME, worker)?,
+            worker_link: clean("worker_link", MAX_URL, self.worker_link)?,
             backchannel: self.backchannel.unwrap_or_default().address()?,
-            node: clean("node", node)?,
+            node: clean("node", MAX_NAME, node)?,
             has_responded: false,
         };
         Ok(AssignRequest {

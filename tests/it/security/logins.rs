@@ -303,3 +303,25 @@ async fn time_of_a_login_does_not_tell_names() {
     let request = by(&server, ("pythons", "secret2"), "GET", "/active-runs/none");
     assert_eq!(send(request).await.0, 404);
 }
+
+#[tokio::test]
+async fn long_texts_of_a_claim_are_refused_with_their_field() {
+    let home = tempfile::tempdir().unwrap();
+    let server = Server::start(home.path(), "memory:", "").await;
+    server.add_worker("w1", "secret1").await;
+    let long = "x".repeat(1 << 20);
+    for (field, body) in [
+        ("worker_link", json!({ "worker_link": long })),
+        ("node", json!({ "node": long })),
+        (
+            "backchannel.url",
+            json!({ "backchannel": { "kind": "http", "url": format!("http://h/{long}") } }),
+        ),
+    ] {
+        let request = by(&server, ("w1", "secret1"), "POST", "/active-runs").json(&body);
+        let (status, response) = send(request).await;
+        assert_eq!(status, 422, "{response}");
+        assert_eq!(response["field"], field, "{response}");
+        assert!(response.to_string().len() < 1000);
+    }
+}
