@@ -39,6 +39,7 @@ async def be_strangers(kind, port, count, ready, end):
                     if kind == "silent":
                         # Until the server closes it.
                         await asyncio.wait_for(reader.read(1), 0.5)
+                        await asyncio.sleep(0.2)
                         break
                     attempt += 1
                     await ask(reader, writer, kind, f"{number} {attempt}", answers)
