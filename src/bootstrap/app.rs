@@ -86,6 +86,7 @@ impl Builder {
             ports.store.clone(),
             ports.clock.clone(),
             leader.clone(),
+            self.config.intervals,
         ));
         let keepalive = Arc::new(self.keepalive());
         let live_log = Arc::new(LiveLogIngest::new(

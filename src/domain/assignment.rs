@@ -8,6 +8,7 @@ use super::{
     command::split_environment,
     committer,
     resume::Resume,
+    termination::INVALID_COMMAND,
     vcs::{VcsStore, VcsType},
 };
 use std::collections::BTreeMap;
@@ -103,7 +104,7 @@ pub fn assign(parts: Parts<'_>) -> Result<Assignment, Unassignable> {
     } = parts;
     let (command_environment, command) =
         split_environment(&run.item.command).map_err(|e| Unassignable {
-            code: "invalid-command",
+            code: INVALID_COMMAND,
             description: e.to_string(),
         })?;
     let vcs_type = run.vcs.vcs_type.or(codebase.vcs_type);

@@ -43,6 +43,7 @@ impl ManualSchedule {
             estimated_duration: Some(self.estimated_duration.unwrap_or_else(|| means.estimate())),
             refresh: self.refresh,
             requester: self.requester,
+            interval: None,
         }
     }
 }

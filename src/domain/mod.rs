@@ -18,6 +18,7 @@ pub mod command;
 pub mod committer;
 pub mod finish;
 pub mod host;
+pub mod interval;
 pub mod invalid;
 pub mod log_name;
 pub mod manual_schedule;

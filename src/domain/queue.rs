@@ -2,6 +2,7 @@
 
 use super::{
     Invalid,
+    interval::Interval,
     name::{CampaignName, CodebaseName},
 };
 use serde::{Deserialize, Serialize};
@@ -145,6 +146,7 @@ pub struct QueueItem {
 ///     estimated_duration: Some(15.0),
 ///     refresh: false,
 ///     requester: None,
+///     interval: None,
 /// };
 /// let mut item = request.clone().into_item(1, Some(100));
 /// assert_eq!(item.priority, 35_100);
@@ -175,6 +177,9 @@ pub struct EnqueueRequest {
     pub refresh: bool,
     /// Who asks for it.
     pub requester: Option<String>,
+    /// Until when the item is not assigned, if it is a new one that nobody asked for.
+    #[serde(default)]
+    pub interval: Option<Interval>,
 }
 
 /// The outcome of merging an [`EnqueueRequest`] into the item of its key.
@@ -285,6 +290,7 @@ mod tests {
             estimated_duration: Some(1.0),
             refresh: true,
             requester: None,
+            interval: None,
         }
     }
 

@@ -5,6 +5,7 @@
 //! retried for ever and nothing is lost.
 
 use super::{
+    interval::Interval,
     run::{ResultCode, Run},
     time::Time,
 };
@@ -72,9 +73,21 @@ pub struct ItemState {
     pub not_before: Option<Time>,
     /// Set while the item is parked.
     pub parked: Option<Parked>,
+    /// The number of runs in a row that ended alike, when that is why the item is snoozed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repeats: Option<u32>,
 }
 
 impl ItemState {
+    /// Returns the state of a new item that waits for an interval to end.
+    pub fn in_interval(interval: Option<Interval>) -> Self {
+        Self {
+            not_before: interval.map(|interval| interval.until),
+            repeats: interval.map(|interval| interval.repeats),
+            ..Self::default()
+        }
+    }
+
     /// Returns whether the item is parked or snoozed, so that it must not be assigned.
     pub fn holds_back(&self, now: Time) -> bool {
         self.parked.is_some() || self.not_before.is_some_and(|time| time > now)
@@ -132,6 +145,7 @@ impl RetryRule {
                 attempts,
                 not_before,
                 parked: None,
+                repeats: None,
             });
         }
         match self.afterwards {
@@ -146,6 +160,7 @@ impl RetryRule {
                     attempts,
                     not_before: None,
                     parked: Some(Parked { reason, since: now }),
+                    repeats: None,
                 })
             }
         }

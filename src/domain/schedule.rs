@@ -293,6 +293,7 @@ pub fn regular(
         estimated_duration: Some(score.estimated_duration),
         refresh: request.refresh,
         requester: Some(request.requester),
+        interval: None,
     };
     (enqueue, score)
 }

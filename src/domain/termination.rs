@@ -18,6 +18,15 @@ pub const UNKNOWN_CAMPAIGN: &str = "unknown-campaign";
 pub const NOT_IN_VCS: &str = "not-in-vcs";
 /// The code of a run whose build target the runner does not support.
 pub const UNSUPPORTED_BUILD_TARGET: &str = "unsupported-build-target";
+/// The code of an item whose command is no command of a shell.
+pub const INVALID_COMMAND: &str = "invalid-command";
+/// The codes of items that cannot be assigned.
+pub const UNASSIGNABLE_CODES: [&str; 4] = [
+    UNKNOWN_CAMPAIGN,
+    NOT_IN_VCS,
+    UNSUPPORTED_BUILD_TARGET,
+    INVALID_COMMAND,
+];
 
 /// The reason for which a run was ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -103,11 +103,14 @@ impl Explainer {
             ));
         }
         if let Some(until) = entry.state.not_before.filter(|until| *until > now) {
-            blockers.push(blocker(
-                "snoozed",
-                "its last run failed in a way that a repeat may cure",
-                Some(until),
-            ));
+            let why = match entry.state.repeats {
+                Some(repeats) => format!(
+                    "its last {repeats} runs ended alike; scheduling it by hand or uploading its \
+                     candidate ends that"
+                ),
+                None => "its last run failed in a way that a repeat may cure".to_owned(),
+            };
+            blockers.push(blocker("snoozed", why, Some(until)));
         }
         blockers.extend(self.shared_blockers(&item, now).await?);
         if self.config.campaigns.campaign(&item.key.campaign).is_none() {

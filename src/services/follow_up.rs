@@ -4,8 +4,9 @@
 use super::{ServiceError, leadership::Leader};
 use crate::{
     domain::{
+        interval::IntervalRules,
         name::CodebaseName,
-        queue::{Bucket, QueueKey},
+        queue::{Bucket, EnqueueRequest, QueueKey},
         schedule::{ScheduleFacts, ScheduleRequest, regular},
     },
     ports::{
@@ -27,12 +28,14 @@ const COALESCE_WINDOW: Duration = Duration::from_millis(25);
 /// How long to wait after the store failed.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 
-/// Processes follow-ups, on one process at a time.
+/// Processes follow-ups, on one process at a time. Runs that ended alike are followed at growing
+/// intervals.
 pub struct FollowUps {
     schedules: Arc<dyn ScheduleStore>,
     queue: Arc<dyn QueueStore>,
     clock: Arc<dyn Clock>,
     leader: Arc<Leader>,
+    intervals: IntervalRules,
     woken: Notify,
 }
 
@@ -43,12 +46,14 @@ impl FollowUps {
         queue: Arc<dyn QueueStore>,
         clock: Arc<dyn Clock>,
         leader: Arc<Leader>,
+        intervals: IntervalRules,
     ) -> Self {
         Self {
             schedules,
             queue,
             clock,
             leader,
+            intervals,
             woken: Notify::new(),
         }
     }
@@ -111,7 +116,12 @@ impl FollowUps {
                 requester: REQUESTER.to_owned(),
                 context,
             };
-            Some(regular(facts.candidate.as_ref()?, facts, request, now).0)
+            let enqueue = regular(facts.candidate.as_ref()?, facts, request, now).0;
+            let interval = self.intervals.interval(&facts.history);
+            Some(EnqueueRequest {
+                interval: interval.filter(|interval| interval.until > now),
+                ..enqueue
+            })
         };
         let items = pending.iter().zip(&facts).filter_map(schedule).collect();
         let settles: Vec<_> = pending.iter().map(|follow_up| follow_up.id).collect();

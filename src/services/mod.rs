@@ -38,8 +38,8 @@ use logins::LoginLimits;
 use worker_limits::MaxOfWorker;
 
 use crate::domain::{
-    build::BuildSettings, campaign::Campaigns, quarantine::QuarantinePolicy, retry::RetryRules,
-    vcs::VcsStore, watch::WatchRules,
+    build::BuildSettings, campaign::Campaigns, interval::IntervalRules,
+    quarantine::QuarantinePolicy, retry::RetryRules, vcs::VcsStore, watch::WatchRules,
 };
 
 /// The settings of the deployment that the use cases depend on.
@@ -59,6 +59,8 @@ pub struct CoordinatorConfig {
     pub watch: WatchRules,
     /// The retry rules.
     pub retries: RetryRules,
+    /// The intervals between runs that nobody asked for.
+    pub intervals: IntervalRules,
     /// The policy by which workers are quarantined.
     pub quarantine: QuarantinePolicy,
     /// How many wrong logins are allowed.

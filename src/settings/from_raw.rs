@@ -21,6 +21,7 @@ use crate::{
         build::BuildSettings,
         campaign::{BuildTarget, Campaign, Campaigns, DebianBuild, Distribution},
         host,
+        interval::IntervalRules,
         name::CampaignName,
         publish::{BranchPolicy, PublishPolicy},
         quarantine::QuarantinePolicy,
@@ -308,6 +309,15 @@ fn coordinator(raw: &mut Raw) -> Result<CoordinatorConfig, Invalid> {
             .collect(),
         watch: watch_rules(&raw.watch, raw.run_timeout_minutes)?,
         retries: retries(std::mem::take(&mut raw.retry))?,
+        intervals: IntervalRules {
+            first: TimeDelta::minutes(raw.intervals.first_minutes.into()),
+            longest: TimeDelta::minutes(
+                raw.intervals
+                    .max_minutes
+                    .max(raw.intervals.first_minutes)
+                    .into(),
+            ),
+        },
         quarantine: QuarantinePolicy {
             codes: std::mem::take(&mut raw.workers.quarantine_codes),
             quarantine_after: raw.workers.quarantine_after,

@@ -113,6 +113,8 @@ pub(super) struct Raw {
     pub(super) distribution: Vec<RawDistribution>,
     /// Sets how active runs are watched.
     pub(super) watch: RawWatch,
+    /// Sets how often a codebase is run in a campaign without being asked for.
+    pub(super) intervals: RawIntervals,
     /// Sets how requests to workers are made.
     pub(super) backchannel: RawBackchannel,
     /// Sets when workers are quarantined.
@@ -210,6 +212,19 @@ pub(super) struct RawBackchannel {
     /// `fe80::/10`) are allowed only if such a network is named. Default: `["0.0.0.0/0", "::/0"]`.
     /// Example: `["10.0.0.0/8"]`.
     pub(super) allowed_networks: Vec<String>,
+}
+
+/// How often a codebase is run in a campaign without being asked for.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[schemars(transform = layered)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawIntervals {
+    /// Sets the minutes after the second run in a row of a pair that ended alike, before which the
+    /// next one that nobody asked for is not assigned; they double with each such run. 0: none.
+    /// Default: `10`.
+    pub(super) first_minutes: u32,
+    /// Sets the maximum of these minutes. Default: `1440`.
+    pub(super) max_minutes: u32,
 }
 
 /// When workers are quarantined.

@@ -143,6 +143,7 @@ pub(super) fn claim(
     if names.into_iter().flatten().any(is_paused) {
         return Ok(None);
     }
+    index.wake(request.now);
     let Some(NextItem { item, codebase }) = next(txn, index, &request.filter, request.now)? else {
         return Ok(None);
     };

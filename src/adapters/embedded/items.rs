@@ -29,6 +29,7 @@ fn insert(
     now: Time,
 ) -> Result<Enqueued, Fault> {
     let id = txn.add(keys::meta("last_queue_id"), 1)?.cast_signed();
+    let state = ItemState::in_interval(request.interval);
     let item = request.into_item(id, index.smallest_priority());
     let enqueued = Enqueued {
         queue_id: id,
@@ -37,7 +38,7 @@ fn insert(
     let stored = StoredItem {
         item,
         pending_enqueue: None,
-        state: ItemState::default(),
+        state,
         added: now,
     };
     persist(txn, index, stored)?;
@@ -66,10 +67,11 @@ pub(super) fn enqueue(
         true
     } else {
         let merge = stored.item.merge(request, index.smallest_priority());
-        if merge == Merge::Renewed {
+        let renewed = merge == Merge::Renewed || stored.state.repeats.is_some();
+        if renewed {
             stored.state = ItemState::default();
         }
-        merge != Merge::Unchanged
+        renewed || merge != Merge::Unchanged
     };
     let enqueued = Enqueued {
         queue_id: stored.item.id,

@@ -145,7 +145,7 @@ impl Guesses {
         remembered.last = now;
         name.clone_into(&mut remembered.guesser.last_name);
         count(&mut remembered.guesser);
-        if let Some(number) = remembered.to_report(now) {
+        if let Some(number) = remembered.report_due(now) {
             drop(guessers);
             tracing::warn!("{number} wrong logins from {address}");
         }
@@ -168,7 +168,7 @@ impl Guesses {
 impl Remembered {
     /// Returns how many wrong logins there were since the last line about them, when it is time for
     /// another.
-    fn to_report(&mut self, now: Instant) -> Option<u64> {
+    fn report_due(&mut self, now: Instant) -> Option<u64> {
         let total = self.guesser.wrong + self.guesser.refused;
         let number = match self.reported {
             None => total,
@@ -237,12 +237,12 @@ mod tests {
             reported: None,
         };
         let start = Instant::now();
-        assert_eq!(remembered.to_report(start), None);
+        assert_eq!(remembered.report_due(start), None);
         remembered.guesser.refused = 1;
-        assert_eq!(remembered.to_report(start), Some(10));
+        assert_eq!(remembered.report_due(start), Some(10));
         remembered.guesser.refused = 200;
-        assert_eq!(remembered.to_report(start + REPORT_INTERVAL / 2), None);
-        assert_eq!(remembered.to_report(start + REPORT_INTERVAL), Some(199));
+        assert_eq!(remembered.report_due(start + REPORT_INTERVAL / 2), None);
+        assert_eq!(remembered.report_due(start + REPORT_INTERVAL), Some(199));
     }
 
     #[test]

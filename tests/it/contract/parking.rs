@@ -5,6 +5,7 @@ use crate::support::values::*;
 use janitor_runner::{
     domain::{
         active_run::ActiveRun,
+        interval::Interval,
         name::RunId,
         queue::{Bucket, EnqueueRequest},
         retry::{Attempts, ItemState, Parked},
@@ -23,6 +24,7 @@ contract!(
     new_command_or_manual_enqueue_unparks_item,
     deferred_enqueue_clears_snooze,
     run_of_another_runner_is_adopted_though_its_item_is_parked,
+    item_in_an_interval_is_claimed_after_it_or_once_asked_for,
 );
 
 async fn requeued_item_keeps_its_position<
@@ -205,6 +207,54 @@ async fn new_command_or_manual_enqueue_unparks_item<
         assert_eq!(next.item.command, request.command);
         requeue_abandoned(store, &next, ItemState::default()).await;
     }
+}
+
+async fn item_in_an_interval_is_claimed_after_it_or_once_asked_for<
+    S: QueueStore + ActiveRunStore + Catalog + Parking,
+>(
+    store: &S,
+) {
+    queued(store, &["zz"]).await;
+    store
+        .upload_codebases(vec![bare_codebase("aa"), bare_codebase("bb")])
+        .await
+        .unwrap();
+    let interval = Interval {
+        until: at(600),
+        repeats: 3,
+    };
+    let in_interval = |codebase: &str, offset| EnqueueRequest {
+        interval: Some(interval),
+        ..enqueue_request(codebase, Bucket::Default, offset)
+    };
+    store
+        .enqueue(batch(vec![
+            in_interval("aa", -50.0),
+            in_interval("bb", -70.0),
+        ]))
+        .await
+        .unwrap();
+    // An item behind them is claimed.
+    let run = leased(store, "r1").await;
+    assert_eq!(run.item.key.codebase.as_str(), "zz");
+    assert_eq!(store.claim(claim("none")).await.unwrap(), None);
+    // Somebody asks for one: it is claimed, wherever that puts it in the queue.
+    store
+        .enqueue(batch(vec![enqueue_request("aa", Bucket::Default, 9.0)]))
+        .await
+        .unwrap();
+    let run = leased(store, "r2").await;
+    assert_eq!(run.item.key.codebase.as_str(), "aa");
+    assert_eq!(store.claim(claim("none")).await.unwrap(), None);
+    let later = |seconds| ClaimRequest {
+        now: at(seconds),
+        ..claim("r3")
+    };
+    assert_eq!(store.claim(later(599)).await.unwrap(), None);
+    let run = store.claim(later(601)).await.unwrap().unwrap().run;
+    assert_eq!(run.item.key.codebase.as_str(), "bb");
+    let state = store.entry(run.item.id).await.unwrap().unwrap().state;
+    assert_eq!(state.repeats, Some(3));
 }
 
 async fn deferred_enqueue_clears_snooze<

@@ -8,6 +8,7 @@ mod existing;
 mod files;
 mod foreign_writes;
 mod hosts;
+mod intervals;
 mod last_runs;
 mod lives;
 mod moody_bucket;

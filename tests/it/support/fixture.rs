@@ -14,6 +14,7 @@ use janitor_runner::{
         build::BuildSettings,
         caller::Caller,
         campaign::{BuildTarget, Campaign, Campaigns},
+        interval::IntervalRules,
         name::RunId,
         quarantine::QuarantinePolicy,
         queue::Bucket,
@@ -117,6 +118,10 @@ pub fn coordinator_config() -> CoordinatorConfig {
             runs: 100,
             requests_per_second: 500,
         },
+        intervals: IntervalRules {
+            first: TimeDelta::zero(),
+            longest: TimeDelta::zero(),
+        },
         quarantine: QuarantinePolicy {
             codes: vec!["worker-failure".into()],
             quarantine_after: 2,
@@ -187,6 +192,7 @@ impl Fixture {
                 store.clone(),
                 clock.clone(),
                 leader.clone(),
+                config.intervals,
             )),
             live_log: Arc::new(LiveLogIngest::new(
                 store.clone(),

@@ -93,6 +93,7 @@ pub fn enqueue_request(codebase: &str, bucket: Bucket, offset: f64) -> EnqueueRe
         estimated_duration: Some(10.0),
         refresh: false,
         requester: None,
+        interval: None,
     }
 }
 

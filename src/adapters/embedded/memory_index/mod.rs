@@ -46,6 +46,8 @@ pub(super) struct MemoryIndex {
     /// The positions of the items of each [`ItemStatus`]. Every item is in exactly one of these
     /// sets.
     positions: [BTreeSet<QueuePosition>; 4],
+    /// When the snoozed items wake up.
+    wake_times: BTreeSet<(Time, QueueId)>,
     priorities: BTreeSet<(i64, QueueId)>,
     added: BTreeSet<(Time, QueueId)>,
     count_by_bucket: BTreeMap<Bucket, u64>,
@@ -147,7 +149,7 @@ impl MemoryIndex {
             add_to_count(&mut self.count_by_campaign, item.key.campaign.clone(), -1);
         }
         if let Some(stored) = new {
-            self.positions[ItemStatus::of(&stored, claimed) as usize].insert(stored.item.order());
+            self.add_position(&stored, claimed);
             let item = stored.item;
             self.priorities.insert((item.priority, id));
             self.added.insert((stored.added, id));
@@ -179,17 +181,45 @@ impl MemoryIndex {
     /// Moves an item to the set of its present status.
     fn update_position(&mut self, id: QueueId) {
         self.remove_position(id);
-        let Some(stored) = self.items.get(&id) else {
-            return;
-        };
-        let status = ItemStatus::of(stored, self.run_by_item.contains_key(&id));
+        if let Some(stored) = self.items.get(&id).cloned() {
+            self.add_position(&stored, self.run_by_item.contains_key(&id));
+        }
+    }
+
+    fn add_position(&mut self, stored: &StoredItem, claimed: bool) {
+        let status = ItemStatus::of(stored, claimed);
         self.positions[status as usize].insert(stored.item.order());
+        if let (ItemStatus::Snoozed, Some(time)) = (status, stored.state.not_before) {
+            self.wake_times.insert((time, stored.item.id));
+        }
+    }
+
+    /// Moves the items whose snooze is over to those that may be claimed.
+    pub(super) fn wake(&mut self, now: Time) {
+        while let Some((time, id)) = self
+            .wake_times
+            .first()
+            .copied()
+            .filter(|(time, _)| *time <= now)
+        {
+            self.wake_times.remove(&(time, id));
+            let Some(position) = self.items.get(&id).map(|stored| stored.item.order()) else {
+                continue;
+            };
+            if self.positions[ItemStatus::Snoozed as usize].remove(&position) {
+                self.positions[ItemStatus::Waiting as usize].insert(position);
+            }
+        }
     }
 
     fn remove_position(&mut self, id: QueueId) {
-        let Some(position) = self.items.get(&id).map(|stored| stored.item.order()) else {
+        let Some(stored) = self.items.get(&id) else {
             return;
         };
+        let position = stored.item.order();
+        if let Some(time) = stored.state.not_before {
+            self.wake_times.remove(&(time, id));
+        }
         for positions in &mut self.positions {
             positions.remove(&position);
         }

@@ -52,24 +52,27 @@ impl MemoryIndex {
 
     /// Returns the items that may be claimed, in order, those whose snooze is over included.
     pub(in super::super) fn claimable_items(&self, now: Time) -> impl Iterator<Item = &QueueItem> {
-        let is_awake = move |position: &&QueuePosition| {
-            self.item_at(position)
-                .is_some_and(|stored| !stored.state.holds_back(now))
-        };
-        let mut waiting = self.positions_of(ItemStatus::Waiting).iter().peekable();
-        let mut awake = self
-            .positions_of(ItemStatus::Snoozed)
+        // Those that no claim has moved yet; each claim moves all.
+        let mut awake: Vec<QueuePosition> = self
+            .wake_times
             .iter()
-            .filter(is_awake)
+            .take_while(|(time, _)| *time <= now)
+            .filter_map(|(_, id)| Some(self.items.get(id)?.item.order()))
+            .collect();
+        awake.sort_unstable();
+        let mut awake = awake.into_iter().peekable();
+        let mut waiting = self
+            .positions_of(ItemStatus::Waiting)
+            .iter()
+            .copied()
             .peekable();
-        // Nothing moves an item when its snooze ends, so the two sets are merged at each read.
         let in_order = std::iter::from_fn(move || match (waiting.peek(), awake.peek()) {
             (Some(a), Some(b)) if b < a => awake.next(),
             (Some(_), _) => waiting.next(),
             (None, _) => awake.next(),
         });
         in_order
-            .filter_map(|position| self.item_at(position))
+            .filter_map(|position| self.item_at(&position))
             .map(|stored| &stored.item)
     }
 

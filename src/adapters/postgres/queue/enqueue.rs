@@ -9,12 +9,15 @@ use crate::{
     },
     domain::{
         candidate::Candidate,
+        interval::Interval,
         name::CodebaseName,
         queue::{Bucket, EnqueueRequest, Merge, QueueId, QueueItem, QueueKey},
+        retry::ItemState,
         time::Time,
     },
     ports::{Fault, QueueStoreError, queue_store::Enqueued},
 };
+use chrono::NaiveDateTime;
 use sqlx::PgConnection;
 use std::collections::{HashMap, HashSet};
 
@@ -33,6 +36,8 @@ struct Slot {
     state: SlotState,
     /// Whether it is neither parked nor snoozed any more.
     renewed: bool,
+    /// Until when it is not assigned, if it is new.
+    interval: Option<Interval>,
 }
 
 #[derive(PartialEq)]
@@ -106,6 +111,7 @@ async fn lock_slots(
                 item,
                 state,
                 renewed: false,
+                interval: None,
             },
         ))
     };
@@ -116,7 +122,8 @@ impl Slots {
     /// Merges a request into the slot of its key, and returns the bucket that the item is in then.
     fn merge_request(&mut self, request: EnqueueRequest) -> Bucket {
         let Some(slot) = self.of_key.get_mut(&request.key) else {
-            return self.add_item(request.into_item(0, self.min_priority));
+            let interval = request.interval;
+            return self.add_item(request.into_item(0, self.min_priority), interval);
         };
         if let SlotState::Held { pending, changed } = &mut slot.state {
             *changed = true;
@@ -137,7 +144,7 @@ impl Slots {
         slot.item.bucket
     }
 
-    fn add_item(&mut self, item: QueueItem) -> Bucket {
+    fn add_item(&mut self, item: QueueItem, interval: Option<Interval>) -> Bucket {
         let (key, bucket, priority) = (item.key.clone(), item.bucket, item.priority);
         self.min_priority = Some(self.min_priority.map_or(priority, |min| min.min(priority)));
         self.inserted.push(key.clone());
@@ -147,6 +154,7 @@ impl Slots {
                 item,
                 state: SlotState::New,
                 renewed: false,
+                interval,
             },
         );
         bucket
@@ -214,15 +222,44 @@ impl Slots {
             .map(drop)
     }
 
-    /// Unparks and wakes the items that requests brought into an earlier bucket.
+    /// Unparks and wakes the items that requests brought into an earlier bucket; others are woken
+    /// when they are in an interval, since somebody has asked for them now.
     async fn unpark_renewed(&self, connection: &mut PgConnection) -> sqlx::Result<()> {
-        let renewed = self.of_key.values().filter(|slot| slot.renewed);
-        let renewed: Vec<QueueId> = renewed.map(|slot| slot.item.id).collect();
-        if renewed.is_empty() {
+        let known = |slot: &&Slot| matches!(slot.state, SlotState::Unchanged | SlotState::Changed);
+        let (ids, renewed): (Vec<QueueId>, Vec<bool>) = self
+            .of_key
+            .values()
+            .filter(known)
+            .map(|slot| (slot.item.id, slot.renewed))
+            .unzip();
+        if ids.is_empty() {
             return Ok(());
         }
-        sqlx::query("DELETE FROM runner_item WHERE queue_id = ANY ($1)")
+        sqlx::query(include_str!("../sql/unpark_renewed.sql"))
+            .bind(ids)
             .bind(renewed)
+            .execute(connection)
+            .await
+            .map(drop)
+    }
+
+    /// Stores the intervals of new items, whose ids are known.
+    async fn store_intervals(&self, connection: &mut PgConnection) -> sqlx::Result<()> {
+        let in_interval = self.inserted.iter().filter_map(|key| {
+            let slot = self.of_key.get(key)?;
+            let interval = slot.interval?;
+            let state = write(&ItemState::in_interval(Some(interval)));
+            Some((slot.item.id, (state, interval.until.naive_utc())))
+        });
+        let (ids, states): (Vec<QueueId>, Vec<_>) = in_interval.unzip();
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let (states, until): (Vec<String>, Vec<NaiveDateTime>) = states.into_iter().unzip();
+        sqlx::query(include_str!("../sql/store_intervals.sql"))
+            .bind(ids)
+            .bind(states)
+            .bind(until)
             .execute(connection)
             .await
             .map(drop)
@@ -279,6 +316,7 @@ pub(in crate::adapters::postgres) async fn enqueue(
         .map(|request| (request.key.clone(), slots.merge_request(request)))
         .collect();
     slots.insert_new(&mut *connection, now).await?;
+    slots.store_intervals(&mut *connection).await?;
     slots.update_changed(&mut *connection).await?;
     slots.store_pending(&mut *connection).await?;
     slots.unpark_renewed(connection).await?;
