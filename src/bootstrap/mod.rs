@@ -155,11 +155,16 @@ impl Running {
     }
 }
 
+/// Makes everything that the process creates from now on private: sled and the libraries below
+/// create files with the mode 666, and leave the rest to the umask.
+pub fn create_privately() {
+    umask(Mode::RWXG | Mode::RWXO);
+}
+
 /// Makes everything that the process creates from now on private, and the folders of the settings
 /// that exist already; returns a warning for each that stays open to other users of the machine.
 pub fn make_private(settings: &Settings) -> Vec<String> {
-    // sled and the libraries below create files with the mode 666, and leave the rest to the umask.
-    umask(Mode::RWXG | Mode::RWXO);
+    create_privately();
     private_folders::tighten_all(settings)
 }
 

@@ -45,11 +45,19 @@ pub(super) async fn check(args: ServeArgs) -> Result<ExitCode> {
         outln!("{:<12} {kind}", "database");
     }
     for check in &checks {
-        outln!(
-            "{:<12} {}",
-            check.name,
-            check.failure.as_deref().unwrap_or("ok")
-        );
+        let unset = match check.name {
+            "events" => loaded.settings.events.is_none(),
+            "coordination" => loaded.settings.coordination.is_none(),
+            // Of a process that serves; this one does not.
+            "watcher" | "serving" => continue,
+            _ => false,
+        };
+        let state = match &check.failure {
+            Some(failure) => failure,
+            None if unset => "not set",
+            None => "ok",
+        };
+        outln!("{:<12} {state}", check.name);
     }
     let healthy = checks.iter().all(|check| check.failure.is_none());
     Ok(if healthy {

@@ -1,9 +1,9 @@
 //! The client of a running service's admin API. It speaks the types of [`crate::adapters::wire`].
 
 use crate::http_client::http_client_builder;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
-use reqwest::{Client, Method, Response};
+use reqwest::{Client, Method, Response, StatusCode};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use std::{convert::Infallible, fmt, marker::PhantomData, path::PathBuf, str::FromStr};
@@ -42,7 +42,15 @@ impl ServerArgs {
             Some(path) => {
                 let text = std::fs::read_to_string(path)
                     .with_context(|| format!("--token-file {}", path.display()))?;
-                Some(Token(text.trim().to_owned()))
+                let token = text.trim();
+                let is_token =
+                    !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
+                ensure!(
+                    is_token && !token.starts_with('{'),
+                    "--token-file {}: it is not a token alone",
+                    path.display()
+                );
+                Some(Token(token.to_owned()))
             }
             None => self.token.clone(),
         };
@@ -67,6 +75,44 @@ impl FromStr for Token {
         Ok(Self(text.to_owned()))
     }
 }
+
+/// The service has refused a request.
+#[derive(Debug)]
+pub(super) struct Refused {
+    status: StatusCode,
+    detail: String,
+}
+
+impl Refused {
+    /// Returns whether the arguments of the command are the reason.
+    pub(super) fn is_usage(&self) -> bool {
+        matches!(
+            self.status,
+            StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY
+        )
+    }
+
+    /// Returns whether there is nothing of the name that was asked for.
+    pub(super) fn is_not_found(&self) -> bool {
+        self.status == StatusCode::NOT_FOUND
+    }
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.status == StatusCode::UNAUTHORIZED {
+            return write!(
+                f,
+                "{}: the service needs a token: --token-file, or JANITOR_TOKEN_FILE or \
+                 JANITOR_TOKEN in the environment",
+                self.status
+            );
+        }
+        write!(f, "{}: {}", self.status, self.detail)
+    }
+}
+
+impl std::error::Error for Refused {}
 
 /// The parameters of a query.
 pub(super) type Query<'a> = &'a [(&'static str, String)];
@@ -161,8 +207,9 @@ impl Server {
         let detail = ["detail", "reason"]
             .iter()
             .find_map(|key| problem.get(key)?.as_str())
-            .unwrap_or(&text);
-        bail!("{status}: {detail}")
+            .unwrap_or(&text)
+            .to_owned();
+        Err(Refused { status, detail }.into())
     }
 
     /// Sends a GET request whose response is not JSON.

@@ -30,6 +30,27 @@ const TEXT_FIELDS: [&str; 15] = [
 /// The fields that are lists of text.
 const TEXT_LISTS: [&str; 1] = ["followup_for"];
 
+/// The fields of candidates and codebases that are neither.
+const OTHER_FIELDS: [&str; 3] = ["value", "success_chance", "bucket"];
+
+/// Returns the fields that the service does not know, with the first entry that has each: they have
+/// no effect.
+pub(super) fn unknown_fields(entries: &[Value]) -> BTreeMap<&str, usize> {
+    let mut unknown = BTreeMap::new();
+    for (index, entry) in entries.iter().enumerate() {
+        let fields = entry.as_object().into_iter().flat_map(Map::keys);
+        for field in fields.map(String::as_str) {
+            let is_known = TEXT_FIELDS.contains(&field)
+                || TEXT_LISTS.contains(&field)
+                || OTHER_FIELDS.contains(&field);
+            if !is_known {
+                unknown.entry(field).or_insert(index);
+            }
+        }
+    }
+    unknown
+}
+
 /// An entry of a JSON file, with its values as they are written.
 type JsonEntry = BTreeMap<String, Box<RawValue>>;
 
@@ -150,6 +171,13 @@ mod tests {
     #[test]
     fn single_json_object_is_one_entry() {
         assert_eq!(entries("{\"name\": \"a\"}").unwrap().len(), 1);
+    }
+
+    #[test]
+    fn unknown_fields_are_named_once() {
+        let read = entries("- {name: a, vaule: 1}\n- {name: b, vaule: 2, x: 1}").unwrap();
+        let unknown: Vec<_> = unknown_fields(&read).into_iter().collect();
+        assert_eq!(unknown, [("vaule", 0), ("x", 1)]);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::{
     client::ServerArgs,
-    entries::entries,
+    entries::{entries, unknown_fields},
     output::{print_done, print_json},
 };
 use crate::adapters::wire::CandidatesResponse;
@@ -58,6 +58,9 @@ fn read_entries(file: &Path) -> Result<Vec<Value>> {
 /// and the response to each batch.
 async fn import<T: DeserializeOwned>(args: &ImportArgs, path: &str) -> Result<(usize, Vec<T>)> {
     let (server, entries) = (args.server.client()?, read_entries(&args.file)?);
+    for (field, index) in unknown_fields(&entries) {
+        errln!("warning: entry {index} has a field {field:?}, which nothing knows");
+    }
     let style = ProgressStyle::with_template("{bar:40} {pos}/{len} {msg}")
         .unwrap_or_else(|_| ProgressStyle::default_bar());
     let bar = ProgressBar::new(entries.len() as u64)
@@ -68,10 +71,13 @@ async fn import<T: DeserializeOwned>(args: &ImportArgs, path: &str) -> Result<(u
         let response = server.post::<T, _>(&[path], batch).await;
         let first = index * BATCH_SIZE;
         let response = response.with_context(|| {
-            format!(
-                "entries {first} to {}; those before are stored",
-                first + batch.len() - 1
-            )
+            let last = first + batch.len() - 1;
+            match index {
+                0 => format!("entries 0 to {last}, none of which is stored"),
+                _ => {
+                    format!("entries {first} to {last}, none of which is stored; those before are")
+                }
+            }
         })?;
         responses.push(response.parse()?);
         bar.inc(batch.len() as u64);

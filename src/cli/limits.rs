@@ -27,7 +27,14 @@ pub(super) enum LimitCommand {
         server: ServerArgs,
     },
     /// Remove a limit
-    Rm(ScopedArgs),
+    Rm {
+        /// One of campaign, host
+        kind: String,
+        /// Name of the campaign or host
+        name: String,
+        #[command(flatten)]
+        server: ServerArgs,
+    },
 }
 
 pub(super) async fn limit(command: LimitCommand) -> Result<ExitCode> {
@@ -47,7 +54,10 @@ pub(super) async fn limit(command: LimitCommand) -> Result<ExitCode> {
                 .await?;
             print_done(&args, &limited.json, &summary)
         }
-        LimitCommand::Rm(args) => args.remove("limits", "has no limit any more").await,
+        LimitCommand::Rm { kind, name, server } => {
+            let scoped = ScopedArgs::new(kind, name, server);
+            scoped.remove("limits", "has no limit any more").await
+        }
     }
 }
 

@@ -102,7 +102,12 @@ pub async fn run() -> ExitCode {
     telemetry::flush();
     code.unwrap_or_else(|error| {
         errln!("janitor-runner: {error:#}");
-        ExitCode::FAILURE
+        let refused = error.downcast_ref::<client::Refused>();
+        if refused.is_some_and(client::Refused::is_usage) {
+            ExitCode::from(2)
+        } else {
+            ExitCode::FAILURE
+        }
     })
 }
 

@@ -1,7 +1,7 @@
 //! `run ls|show|logs|kill`.
 
 use super::{
-    client::{Server, ServerArgs},
+    client::{Refused, Server, ServerArgs},
     logs::{self, LogsArgs},
     output::{LogOutput, cell, duration, facts, print_done, print_json, short, table},
 };
@@ -19,10 +19,10 @@ pub(super) enum RunCommand {
         #[command(flatten)]
         server: ServerArgs,
         /// Maximum number of entries
-        #[arg(long, default_value_t = 20)]
-        limit: usize,
+        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=1000))]
+        limit: u64,
     },
-    /// Show every stored fact of a finished run
+    /// Show every stored fact of a finished or active run
     Show {
         /// Id of the run
         id: String,
@@ -52,7 +52,7 @@ pub(super) async fn run(command: RunCommand) -> Result<ExitCode> {
     }
 }
 
-async fn list(args: &ServerArgs, limit: usize) -> Result<ExitCode> {
+async fn list(args: &ServerArgs, limit: u64) -> Result<ExitCode> {
     let runs = args
         .client()?
         .get::<Vec<RunResponse>>(&["runs"], &[("limit", limit.to_string())])
@@ -89,11 +89,34 @@ async fn kill(args: &ServerArgs, id: &str) -> Result<ExitCode> {
     print_done(args, &run.json, &format!("run {id} is to stop"))
 }
 
+/// Shows a run that is active: it has no result yet.
+async fn show_active(
+    server: &Server,
+    args: &ServerArgs,
+    id: &str,
+    with_logs: bool,
+) -> Result<ExitCode> {
+    let run = server.get::<Value>(&["active-runs", id], &[]).await?.json;
+    if args.json {
+        return print_json(&run);
+    }
+    outln!("active");
+    print_facts(&run);
+    if with_logs {
+        outln!("its logs: janitor-runner run logs {id} -f");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
 async fn show(args: &ServerArgs, id: &str, with_logs: bool) -> Result<ExitCode> {
     let server = args.client()?;
-    let run = server
-        .get::<RunResponse>(&["runs", id], &[("full", "1".into())])
-        .await?;
+    let (path, query) = (["runs", id], [("full", "1".to_owned())]);
+    let run = match server.get::<RunResponse>(&path, &query).await {
+        Err(error) if error.downcast_ref().is_some_and(Refused::is_not_found) => {
+            return show_active(&server, args, id, with_logs).await;
+        }
+        found => found?,
+    };
     if args.json {
         print_json(&run.json)?;
     } else {

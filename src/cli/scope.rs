@@ -34,6 +34,15 @@ impl fmt::Display for ScopeArgs {
 }
 
 impl ScopedArgs {
+    /// Returns what has that kind and name, of that service.
+    pub(super) fn new(kind: String, name: String, server: ServerArgs) -> Self {
+        let scope = ScopeArgs {
+            kind,
+            name: Some(name),
+        };
+        Self { scope, server }
+    }
+
     /// Removes the pause or the limit with this scope, then prints what that means for it.
     pub(super) async fn remove(self, resource: &str, consequence: &str) -> Result<ExitCode> {
         let Self { scope, server } = self;

@@ -4,9 +4,19 @@ use super::output::print_json;
 use crate::{adapters::clock::RandomIds, domain::access::Role, ports::Ids};
 use anyhow::{Context, Result, ensure};
 use clap::Subcommand;
+use figment::{
+    Figment,
+    providers::{Format, Toml},
+};
+use serde::Deserialize;
 use serde_json::json;
 use sha2::{Digest, Sha256};
-use std::{fs::OpenOptions, io::Write, path::PathBuf, process::ExitCode};
+use std::{
+    fs::OpenOptions,
+    io::Write,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 /// Tokens of the admin API.
 #[derive(Debug, Subcommand)]
@@ -40,6 +50,20 @@ fn hash(token: &str) -> String {
     format!("sha256:{}", digits.concat())
 }
 
+/// Returns the names of the tokens in a settings file.
+fn names_in(path: &Path) -> Result<Vec<String>> {
+    #[derive(Deserialize)]
+    struct Named {
+        name: String,
+    }
+    let settings = Figment::from(Toml::file_exact(path));
+    if settings.find_value("admin.token").is_err() {
+        return Ok(vec![]);
+    }
+    let tokens: Vec<Named> = settings.extract_inner("admin.token")?;
+    Ok(tokens.into_iter().map(|token| token.name).collect())
+}
+
 pub(super) fn token(command: TokenCommand) -> Result<ExitCode> {
     let TokenCommand::Add {
         name,
@@ -59,6 +83,11 @@ pub(super) fn token(command: TokenCommand) -> Result<ExitCode> {
         json!(name)
     );
     if let Some(path) = &append_to {
+        ensure!(
+            !names_in(path)?.contains(&name),
+            "{} has a token of {name} already",
+            path.display()
+        );
         let mut file = OpenOptions::new()
             .append(true)
             .open(path)

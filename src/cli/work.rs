@@ -172,7 +172,7 @@ pub(super) async fn work(args: WorkArgs) -> Result<ExitCode> {
         password: secrets.password,
         url: secrets.url,
         name: args.name,
-        work_dir: args.work_dir.unwrap_or_else(default_work_dir),
+        work_dir: std::path::absolute(args.work_dir.unwrap_or_else(default_work_dir))?,
         campaign: args.campaign,
         codebase: args.codebase,
         backchannel: args.backchannel,

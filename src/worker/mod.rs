@@ -112,7 +112,8 @@ pub enum WorkerError {
     },
     /// The runner does not know the worker, or not by this password.
     #[error(
-        "the runner at {url} refused the login (401): wrong password, or no worker is named {name:?}"
+        "the runner at {url} refused the login (401): wrong or no password, or no worker is named \
+         {name:?}; workers log in to the public API (http://HOST:9919/runner)"
     )]
     LoginRefused {
         /// The URL of the request.

@@ -87,6 +87,11 @@ pub(super) async fn execute(
         mark: folders::mark(&folders.all),
     };
     let report = run.report().await;
+    let code = report
+        .get("code")
+        .and_then(Value::as_str)
+        .unwrap_or("success")
+        .to_owned();
     let uploaded = upload(api, &run, report, &heartbeat, shutdown).await;
     drop(heartbeat);
     backchannel.set_current(None);
@@ -97,6 +102,10 @@ pub(super) async fn execute(
                 error = &refused as &dyn std::error::Error,
                 "a result was rejected"
             );
+            Ok(())
+        }
+        Ok(()) => {
+            tracing::info!(run.id = assignment.id, code, "a run ended");
             Ok(())
         }
         uploaded => uploaded,

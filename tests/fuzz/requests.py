@@ -23,6 +23,9 @@ CAMPAIGNS = ["gen", "tidy", "nosuch"]
 WARM_UP = 1500  # requests before memory is measured: caches of a fixed size fill up, and logins need their memory
 REFRESH = 400  # requests of a process between two looks at the ids that there are
 
+# The requests are refused by what they say, not for their number.
+UNLIMITED = {"JANITOR_RUNNER_WORKERS__REFUSAL_DELAY_MILLISECONDS": "0", "JANITOR_RUNNER_WORKERS__MAX_REQUESTS_PER_SECOND": "0", "JANITOR_RUNNER_WORKERS__MAX_RUNS": "0"}
+
 ODD_TEXT = ["", " ", "\0", "a\0b", "..", "../..", "/", "%", "%00", "a\nb", "a\r\nX: y", "\x1b[2J", "é", "\u202e", "\U0001f600", "'", '"', "`", "\\",
             "{}", "[]", "null", "true", "-1", "0", "1e999", "9" * 30, "x" * 300, "y" * 5000, "z" * 70000, "a,branch=b", "http://u:p@h/",
             "http://127.0.0.1:1/", "file:///etc/passwd", "2026-11-26T10:00:00", "0001-01-01", "99999-01-01T00:00:00Z", "*", "all", "host"]
@@ -347,7 +350,7 @@ def with_server(options):
         arguments = ["serve", "--config", str(ROOT / "tests/golden/campaigns.conf"), "--store", store, "--port", str(ports[0]), "--public-port", str(ports[1]),
                      "--artifacts", f"{home}/artifacts", "--logs", f"{home}/logs"]
         log = open(options.log, "w") if options.log else subprocess.DEVNULL
-        server = subprocess.Popen([options.program, *arguments], env={**os.environ, "JANITOR_RUNNER_SPOOL": f"{home}/spool"}, stderr=log)
+        server = subprocess.Popen([options.program, *arguments], env={**os.environ, "JANITOR_RUNNER_SPOOL": f"{home}/spool", **UNLIMITED}, stderr=log)
         try:
             options.admin, options.public, options.pid = f"http://127.0.0.1:{ports[0]}", f"http://127.0.0.1:{ports[1]}", server.pid
             servers.wait_for("the server", lambda: urllib.request.urlopen(options.admin + "/ready", timeout=5), server)

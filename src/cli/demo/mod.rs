@@ -104,6 +104,7 @@ pub(super) async fn demo(args: DemoArgs) -> Result<ExitCode> {
     {
         bail!("the demo needs git, which is not installed");
     }
+    bootstrap::create_privately();
     let home = Home::make(args.keep.clone())?;
     let plan = plan(&args, home.path())?;
     let settings_file = write_settings(home.path(), &plan.campaigns)?;

@@ -19,6 +19,9 @@ use tokio::io::AsyncReadExt;
 
 /// The number of lines of a diff that are printed.
 const MAX_DIFF_LINES: usize = 25;
+/// The number of logs, and of lines of each, that are printed.
+const MAX_LOGS: usize = 3;
+const MAX_LOG_LINES: usize = 15;
 /// How many times the queue is polled until it has the next runs.
 const MAX_POLLS: usize = 50;
 
@@ -117,6 +120,22 @@ async fn print_diffs(runs: &[ResultResponse], artifacts: &dyn ArtifactStore) -> 
     Ok(())
 }
 
+/// Prints why a run did not end as expected.
+async fn print_end_of_log(server: &Server, run: &ResultResponse) -> Result<()> {
+    outln!(
+        "\nThe end of the log of {} on {}:",
+        run.campaign,
+        run.codebase
+    );
+    let path = ["log", &run.log_id, "worker.log"];
+    let text = server.get_raw(&path, &[]).await?.text().await?;
+    let lines: Vec<&str> = text.lines().collect();
+    for line in lines.iter().skip(lines.len().saturating_sub(MAX_LOG_LINES)) {
+        outln!("  {}", without_control_characters(line));
+    }
+    Ok(())
+}
+
 /// Returns the queue, once every run has its next one. Those are scheduled in the background, after
 /// the results were accepted, so the queue is polled.
 async fn scheduled(server: &Server, runs: usize) -> Result<Vec<QueueItemResponse>> {
@@ -159,6 +178,10 @@ pub(super) async fn show(
 ) -> Result<bool> {
     outln!("{}", runs_table(plan, runs));
     print_diffs(runs, artifacts).await?;
+    let unexpected = runs.iter().filter(|run| !expected(plan, run));
+    for run in unexpected.take(MAX_LOGS) {
+        print_end_of_log(server, run).await?;
+    }
     let queue = scheduled(server, runs.len()).await?;
     let next: Vec<String> = queue
         .iter()
