@@ -28,7 +28,12 @@ pub(super) struct ServerArgs {
     )]
     token: Option<Token>,
     /// File with the token for the admin API
-    #[arg(long, env = "JANITOR_TOKEN_FILE", conflicts_with = "token")]
+    #[arg(
+        long,
+        env = "JANITOR_TOKEN_FILE",
+        hide_env_values = true,
+        conflicts_with = "token"
+    )]
     token_file: Option<PathBuf>,
     /// Print JSON instead of tables
     #[arg(long)]

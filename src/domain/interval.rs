@@ -3,9 +3,8 @@
 //! Each run is followed by a schedule of the same pair. In a small catalog its turn comes at once:
 //! without an interval, a script that finds nothing to do would run thousands of times an hour.
 
-use super::{run::ResultCode, schedule::PastRun, termination::UNASSIGNABLE_CODES, time::Time};
+use super::{queue::Interval, run::ResultCode, schedule::PastRun, termination::UNASSIGNABLE_CODES};
 use chrono::TimeDelta;
-use serde::{Deserialize, Serialize};
 
 /// The least interval after a run of an item that cannot be assigned: what is wrong with it changes
 /// by a change of settings or of the codebase.
@@ -19,16 +18,6 @@ pub struct IntervalRules {
     pub first: TimeDelta,
     /// The longest interval.
     pub longest: TimeDelta,
-}
-
-/// Until when an item is not assigned, because the last runs of its pair ended alike.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Interval {
-    /// The end of the interval.
-    #[serde(with = "super::time::as_iso")]
-    pub until: Time,
-    /// The number of runs in a row that ended alike.
-    pub repeats: u32,
 }
 
 /// How a run ended, as far as another one is expected to end like it.
@@ -114,7 +103,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn start() -> Time {
+    fn start() -> crate::domain::time::Time {
         super::super::time::parse("t", "2026-01-01T00:00:00").unwrap()
     }
 

@@ -40,5 +40,6 @@ pub mod uploaded;
 pub mod vcs;
 pub mod watch;
 pub mod worker_clock;
+pub mod worker_limits;
 
 pub use invalid::Invalid;

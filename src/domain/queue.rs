@@ -2,8 +2,8 @@
 
 use super::{
     Invalid,
-    interval::Interval,
     name::{CampaignName, CodebaseName},
+    time::Time,
 };
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
@@ -180,6 +180,16 @@ pub struct EnqueueRequest {
     /// Until when the item is not assigned, if it is a new one that nobody asked for.
     #[serde(default)]
     pub interval: Option<Interval>,
+}
+
+/// Until when an item is not assigned, because the last runs of its pair ended alike.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Interval {
+    /// The end of the interval.
+    #[serde(with = "super::time::as_iso")]
+    pub until: Time,
+    /// The number of runs in a row that ended alike.
+    pub repeats: u32,
 }
 
 /// The outcome of merging an [`EnqueueRequest`] into the item of its key.

@@ -5,7 +5,7 @@
 //! retried for ever and nothing is lost.
 
 use super::{
-    interval::Interval,
+    queue::Interval,
     run::{ResultCode, Run},
     time::Time,
 };

@@ -34,12 +34,15 @@ pub mod workers;
 pub use error::ServiceError;
 pub use overview::Overview;
 
-use logins::LoginLimits;
-use worker_limits::MaxOfWorker;
-
 use crate::domain::{
-    build::BuildSettings, campaign::Campaigns, interval::IntervalRules,
-    quarantine::QuarantinePolicy, retry::RetryRules, vcs::VcsStore, watch::WatchRules,
+    build::BuildSettings,
+    campaign::Campaigns,
+    interval::IntervalRules,
+    quarantine::QuarantinePolicy,
+    retry::RetryRules,
+    vcs::VcsStore,
+    watch::WatchRules,
+    worker_limits::{LoginLimits, MaxOfWorker},
 };
 
 /// The settings of the deployment that the use cases depend on.

@@ -4,7 +4,7 @@
 //! runners, each allows as much.
 
 use super::ServiceError;
-use crate::ports::ActiveRunStore;
+use crate::{domain::worker_limits::MaxOfWorker, ports::ActiveRunStore};
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -16,15 +16,6 @@ use tokio::time::Instant;
 const RECOUNT_INTERVAL: Duration = Duration::from_secs(1);
 /// Over how many seconds unused requests add up.
 const BURST_SECONDS: f64 = 2.0;
-
-/// The limits of each worker; zero means no limit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct MaxOfWorker {
-    /// Active runs.
-    pub runs: u32,
-    /// Requests in a second.
-    pub requests_per_second: u32,
-}
 
 /// What is known of the runs that a worker holds.
 #[derive(Debug, Default, Clone, Copy)]

@@ -13,7 +13,6 @@ use super::{
         ConnectionSettings, GuardedHttpSettings, LogFormat, PollSettings, RequestLimits, Settings,
     },
 };
-use crate::services::{logins::LoginLimits, worker_limits::MaxOfWorker};
 use crate::{
     domain::{
         Invalid,
@@ -28,6 +27,7 @@ use crate::{
         retry::{RetryRule, RetryRules},
         vcs::VcsStore,
         watch::WatchRules,
+        worker_limits::{LoginLimits, MaxOfWorker},
     },
     services::CoordinatorConfig,
 };

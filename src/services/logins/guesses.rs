@@ -1,5 +1,6 @@
 //! Counts wrong logins by the address that they come from and by the name that they try.
 
+use crate::domain::worker_limits::LoginLimits;
 use moka::sync::Cache;
 use std::{
     collections::HashMap,
@@ -22,15 +23,6 @@ const MAX_GUESSERS: usize = 10_000;
 const MIN_REPORTED: u64 = 10;
 /// How often there may be a line about an address.
 const REPORT_INTERVAL: Duration = Duration::from_secs(3600);
-
-/// Wrong logins that are allowed in a minute.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LoginLimits {
-    /// Those of one address.
-    pub by_address: u32,
-    /// Those with one name, from all addresses.
-    pub by_name: u32,
-}
 
 /// An address from which wrong logins came.
 #[derive(Debug, Clone, PartialEq, Eq)]

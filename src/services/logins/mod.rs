@@ -7,10 +7,11 @@
 
 mod guesses;
 
-pub use guesses::{Guesser, LoginLimits};
+pub use guesses::Guesser;
 
 use super::ServiceError;
 use crate::{
+    domain::worker_limits::LoginLimits,
     metrics::{LoginOutcome, Metrics},
     ports::{Credentials, credentials::LoginStamp},
 };

@@ -5,9 +5,8 @@ use crate::support::values::*;
 use janitor_runner::{
     domain::{
         active_run::ActiveRun,
-        interval::Interval,
         name::RunId,
-        queue::{Bucket, EnqueueRequest},
+        queue::{Bucket, EnqueueRequest, Interval},
         retry::{Attempts, ItemState, Parked},
     },
     ports::{

@@ -65,7 +65,7 @@ async fn nothing_is_run_all_the_time(store: &str, home: &std::path::Path) {
             .contains("its last 2 runs ended alike"),
         "{explained}"
     );
-    // Whoever asks for a run gets it at once, and an upload is such a wish.
+    // Whoever asks for a run gets it at once, an upload included.
     let schedule = json!({ "codebase": "aa", "campaign": "gen" });
     let scheduled = server.post("/schedule", &schedule).await;
     assert!(scheduled.0 < 300, "{scheduled:?}");

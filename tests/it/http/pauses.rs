@@ -91,7 +91,7 @@ async fn invalid_pauses_and_limits_are_rejected_with_the_field() {
 #[tokio::test]
 async fn quarantined_worker_is_listed_and_can_be_unpaused() {
     let (_home, server) =
-        server_with("[workers]\nquarantine_after = 2\nquarantine_codes = [\"worker-*\"]\n").await;
+        server_with("[intervals]\nfirst_minutes = 0\n[workers]\nquarantine_after = 2\nquarantine_codes = [\"worker-*\"]\n").await;
     server.queue("sick-a", "gen").await;
     for _ in 0..2 {
         let id = id_of(&server.take("sick-a").await);

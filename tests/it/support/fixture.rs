@@ -21,6 +21,7 @@ use janitor_runner::{
         retry::{Afterwards, RetryRule, RetryRules},
         vcs::VcsStore,
         watch::WatchRules,
+        worker_limits::{LoginLimits, MaxOfWorker},
     },
     metrics::Metrics,
     ports::{
@@ -44,10 +45,7 @@ use janitor_runner::{
         retry::RetryPolicy,
         status_publisher::StatusPublisher,
         watch::{PollConfig, Watcher, WatcherPorts},
-    },
-    services::{
-        logins::LoginLimits,
-        worker_limits::{MaxOfWorker, WorkerLimits},
+        worker_limits::WorkerLimits,
     },
 };
 use std::sync::Arc;

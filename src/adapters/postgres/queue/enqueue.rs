@@ -9,9 +9,8 @@ use crate::{
     },
     domain::{
         candidate::Candidate,
-        interval::Interval,
         name::CodebaseName,
-        queue::{Bucket, EnqueueRequest, Merge, QueueId, QueueItem, QueueKey},
+        queue::{Bucket, EnqueueRequest, Interval, Merge, QueueId, QueueItem, QueueKey},
         retry::ItemState,
         time::Time,
     },
