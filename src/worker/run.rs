@@ -165,6 +165,7 @@ impl Run<'_> {
             script_git_config: &self.folders.git_config,
             script_home: &self.folders.home,
             user: self.config.run_as,
+            sandbox: self.config.sandbox.as_ref(),
             passed: &self.config.pass_env,
         }
     }

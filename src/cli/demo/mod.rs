@@ -279,6 +279,7 @@ async fn start_workers(
             git_config: None,
             pass_env: vec![],
             run_as: None,
+            sandbox: None,
             owns_process: false,
             idle: Duration::from_millis(200),
             until_empty: false,

@@ -18,5 +18,6 @@ mod tls;
 mod uploads;
 mod web_pages;
 mod worker_repository;
+mod worker_sandbox;
 mod worker_secrets;
 mod worker_work_dir;
