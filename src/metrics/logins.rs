@@ -1,13 +1,14 @@
 //! Metrics of the logins of workers.
 
 use prometheus_client::{
-    encoding::{EncodeLabelSet, EncodeLabelValue},
+    encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder},
     metrics::{counter::Counter, family::Family},
     registry::Registry,
 };
+use std::fmt::{self, Write};
 
 /// What became of a login whose password was not remembered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum LoginOutcome {
     /// Name and password were right.
     Right,
@@ -20,6 +21,16 @@ pub enum LoginOutcome {
 impl LoginOutcome {
     /// Every outcome.
     pub const ALL: [Self; 3] = [Self::Right, Self::Wrong, Self::Refused];
+}
+
+impl EncodeLabelValue for LoginOutcome {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
+        encoder.write_str(match self {
+            Self::Right => "right",
+            Self::Wrong => "wrong",
+            Self::Refused => "refused",
+        })
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]

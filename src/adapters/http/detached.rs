@@ -17,6 +17,11 @@ use hyper_util::service::TowerToHyperService;
 use std::{convert::Infallible, net::SocketAddr, sync::Arc};
 use tokio_util::task::TaskTracker;
 
+/// Returns whether a request to that path uploads a result.
+pub(super) fn is_upload(path: &str) -> bool {
+    FINISH.iter().any(|end| path.ends_with(end))
+}
+
 /// How the paths that finish runs end, on both listeners.
 const FINISH: [&str; 2] = ["/finish", "/finish-multipart"];
 
@@ -67,8 +72,7 @@ impl Service<Request<Incoming>> for OfConnection {
         if let Some(peer) = self.peer {
             request.extensions_mut().insert(ConnectInfo(peer));
         }
-        let path = request.uri().path();
-        let is_upload = FINISH.iter().any(|end| path.ends_with(end));
+        let is_upload = is_upload(request.uri().path());
         let response = self.service.router.call(request);
         let with_request =
             |response: Response| response.map(|body| Body::new(OfRequest::new(body, busy)));

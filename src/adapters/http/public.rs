@@ -5,6 +5,7 @@ use super::{
     AppState,
     client_address::{ClientAddress, network_of},
     connections::Connection,
+    detached::is_upload,
     error::ApiError,
 };
 use crate::{
@@ -19,6 +20,11 @@ use axum::{
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
 use std::{sync::Arc, time::Duration};
+use tokio::time::{Instant, sleep};
+
+/// How long the upload of a worker that sends too many requests waits, at a time and in all.
+const UPLOAD_DELAY: Duration = Duration::from_millis(200);
+const MAX_UPLOAD_DELAY: Duration = Duration::from_secs(20);
 
 fn unauthorized() -> ApiError {
     ApiError::text(StatusCode::UNAUTHORIZED, "worker login required")
@@ -28,6 +34,20 @@ fn unauthorized() -> ApiError {
 fn too_many_logins(wait: Duration) -> ApiError {
     ApiError::text(StatusCode::TOO_MANY_REQUESTS, "too many wrong logins")
         .with_header(header::RETRY_AFTER, wait.as_secs())
+}
+
+/// Counts a request of a worker. A result waits for its turn rather than being refused: not every
+/// worker sends it again.
+async fn count_request(app: &AppState, name: &str, is_upload: bool) -> Result<(), ApiError> {
+    let first = Instant::now();
+    loop {
+        match app.worker_limits.count_request(name) {
+            Err(_) if is_upload && first.elapsed() < MAX_UPLOAD_DELAY => {
+                sleep(UPLOAD_DELAY).await;
+            }
+            counted => return Ok(counted?),
+        }
+    }
 }
 
 /// Returns the error for a request whose login was revoked after the request had begun.
@@ -81,7 +101,7 @@ pub async fn require_login(
         LoginResult::Wrong => return Err(unauthorized()),
         LoginResult::TryLater(wait) => return Err(too_many_logins(wait)),
     };
-    app.worker_limits.count_request(&name)?;
+    count_request(&app, &name, is_upload(request.uri().path())).await?;
     request.extensions_mut().insert(login);
     if let Some(connection) = request.extensions().get::<Arc<Connection>>() {
         connection.logged_in();

@@ -121,6 +121,12 @@ async fn flood_of_guesses_delays_no_worker(home: &Path, store: &str) {
     let stats = server.get("/admin/security/stats").await.1;
     assert!(stats["refused"].as_u64().unwrap() >= refused, "{stats}");
     assert_eq!(stats["addresses"][0]["address"], "127.0.0.1", "{stats}");
+    let metrics = server.request("GET", "/metrics").send().await.unwrap();
+    let metrics = metrics.text().await.unwrap();
+    assert!(
+        metrics.contains("janitor_runner_logins_total{outcome=\"refused\"}"),
+        "{metrics}"
+    );
     let log = server.log();
     let lines = log.matches("wrong logins from 127.0.0.1").count();
     assert_eq!(lines, 1, "{log}");
@@ -252,6 +258,11 @@ async fn requests_of_a_worker_are_limited() {
         }
     }
     assert!(refused >= 10, "{refused}");
+    // A result waits for its turn instead.
+    let path = "/active-runs/none/finish";
+    let finish = by(&server, ("w1", "secret1"), "POST", path).multipart(upload(&json!({}), &[]));
+    let (status, response) = send(finish).await;
+    assert_eq!(status, 404, "{response}");
 }
 
 /// The time that a login takes does not reveal names of workers, whoever has made
