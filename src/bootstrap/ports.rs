@@ -254,7 +254,9 @@ impl Ports {
         crate::tls::install();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let ids: Arc<dyn Ids> = Arc::new(RandomIds);
-        let store = open_store(&settings.store, metrics).await?;
+        let store = open_store(&settings.store, metrics)
+            .await
+            .with_context(|| format!("store = {:?}", settings.store.to_string()))?;
         let claims = claims(settings.coordination.as_deref(), &store, &ids, &clock)?;
         let events: Arc<dyn EventBus> = match settings.events.as_deref() {
             Some(url) => Arc::new(RedisEvents::new(
@@ -263,8 +265,12 @@ impl Ports {
             )),
             None => Arc::new(InProcessEvents::default()),
         };
-        let artifacts = artifacts(&settings.artifacts).await?;
-        let logs = logs(&settings.logs).await?;
+        let artifacts = artifacts(&settings.artifacts)
+            .await
+            .with_context(|| format!("artifacts = {:?}", settings.artifacts.to_string()))?;
+        let logs = logs(&settings.logs)
+            .await
+            .with_context(|| format!("logs = {:?}", settings.logs.to_string()))?;
         let (artifacts, logs, drainer) = match &settings.backup_directory {
             None => (artifacts, logs, None),
             Some(directory) => {
