@@ -7,7 +7,7 @@ use crate::support::{
 use std::process::{Command, Stdio};
 
 /// How long requests are sent to each store, in seconds.
-const SECONDS: &str = "25";
+const SECONDS: &str = "60";
 
 async fn fuzz(server: &Server) {
     let pid = server.pid().to_string();

@@ -1,15 +1,18 @@
 -- The ids of the latest runs: of those that this runner stored, by when, and of those that another
--- runner stored, by their end.
-WITH newest AS (
-    (
-        SELECT run_id AS id, stored, sequence FROM runner_run
-        ORDER BY stored DESC, sequence DESC
-        LIMIT $1
-    )
+-- runner stored, by their end. The latter are looked for only as far back as the former reach: among
+-- millions of runs of this runner there may be none of another.
+WITH own AS MATERIALIZED (
+    SELECT run_id AS id, stored, sequence FROM runner_run
+    ORDER BY stored DESC, sequence DESC
+    LIMIT $1
+),
+newest AS (
+    (SELECT * FROM own)
     UNION ALL
     (
         SELECT id, finish_time, 0 FROM run
-        WHERE finish_time IS NOT NULL
+        WHERE finish_time >= (
+                SELECT CASE WHEN count(*) >= $1 THEN min(stored) ELSE '-infinity' END FROM own)
             AND (SELECT run_id FROM runner_run WHERE run_id = run.id) IS NULL
         ORDER BY finish_time DESC
         LIMIT $1
