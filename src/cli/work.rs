@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     settings::LogFormat,
-    worker::{Sandbox, ScriptUser, Shutdown, WorkerConfig, work as run_worker},
+    worker::{Sandbox, ScriptUser, Shutdown, WorkerConfig, WorkerError, work as run_worker},
 };
 use anyhow::Result;
 use clap::{Args, ValueEnum};
@@ -27,13 +27,8 @@ pub(super) struct WorkArgs {
     /// User whose processes codemods and builds are, by name or number; the worker must be root
     #[arg(long, value_name = "USER")]
     run_as: Option<String>,
-    /// Run codemods and builds in a sandbox: read-only but for the folder of their run, without
-    /// other processes and without network (bwrap: Debian's package bubblewrap)
-    #[arg(long, value_name = "PROGRAM")]
-    sandbox: Option<SandboxProgram>,
-    /// Let codemods in the sandbox use the network
-    #[arg(long, requires = "sandbox")]
-    sandbox_network: bool,
+    #[command(flatten)]
+    sandbox: SandboxArgs,
     /// Print which protections against codemods are in force, and exit
     #[arg(long)]
     check: bool,
@@ -73,6 +68,33 @@ pub(super) struct WorkArgs {
     /// Exit when the queue is empty
     #[arg(long)]
     until_empty: bool,
+}
+
+/// The sandbox of codemods.
+#[derive(Debug, Clone, Copy, Args)]
+struct SandboxArgs {
+    /// Run codemods and builds in a sandbox: read-only but for the folder of their run, without
+    /// other processes and without network (bwrap: Debian's package bubblewrap)
+    #[arg(long, value_name = "PROGRAM")]
+    sandbox: Option<SandboxProgram>,
+    /// Let codemods in the sandbox use the network
+    #[arg(long, requires = "sandbox")]
+    sandbox_network: bool,
+}
+
+impl SandboxArgs {
+    fn make(self) -> Result<Option<Sandbox>, WorkerError> {
+        let made = self.sandbox.map(|_| Sandbox::new(self.sandbox_network));
+        made.transpose()
+    }
+
+    fn described(self) -> &'static str {
+        match (self.sandbox, self.sandbox_network) {
+            (None, _) => "no: see --sandbox",
+            (Some(SandboxProgram::Bwrap), false) => "yes, without network",
+            (Some(SandboxProgram::Bwrap), true) => "yes, with network",
+        }
+    }
 }
 
 /// What makes sandboxes.
@@ -125,14 +147,7 @@ fn print_measures(args: &WorkArgs) {
             "codemods as another user",
             args.run_as.as_deref().unwrap_or("no: see --run-as"),
         ),
-        (
-            "codemods in a sandbox",
-            match (args.sandbox, args.sandbox_network) {
-                (None, _) => "no: see --sandbox",
-                (Some(SandboxProgram::Bwrap), false) => "yes, without network",
-                (Some(SandboxProgram::Bwrap), true) => "yes, with network",
-            },
-        ),
+        ("codemods in a sandbox", args.sandbox.described()),
     ];
     for (measure, state) in lines {
         outln!("{measure}: {state}");
@@ -174,11 +189,7 @@ pub(super) async fn work(args: WorkArgs) -> Result<ExitCode> {
     }
     let secrets = work_secrets::take(&args.secrets)?;
     let run_as = args.run_as.as_deref().map(ScriptUser::named).transpose();
-    let sandbox = args
-        .sandbox
-        .map(|_| Sandbox::new(args.sandbox_network))
-        .transpose();
-    let (run_as, sandbox) = match (run_as, sandbox) {
+    let (run_as, sandbox) = match (run_as, args.sandbox.make()) {
         (Ok(run_as), Ok(sandbox)) => (run_as, sandbox),
         (Err(error), _) | (_, Err(error)) => {
             errln!("janitor-runner: {error}");
