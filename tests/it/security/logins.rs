@@ -242,6 +242,31 @@ async fn worker_holds_so_many_runs(home: &Path, store: &str) {
     assert_eq!(claim(&server, ("w1", "secret1")).await.0, 429);
 }
 
+/// What one runner revokes, another refuses a second later at the latest, also while it is used all the time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn other_runners_refuse_what_one_revokes() {
+    let (home, other_home) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let database = servers::database().await;
+    let server = Server::start(home.path(), &database, "").await;
+    let other = Server::start(other_home.path(), &database, "").await;
+    server.add_worker("w1", "secret1").await;
+    let status = async || {
+        let login = ("w1", "secret1");
+        send(by(&other, login, "GET", "/active-runs/none")).await.0
+    };
+    assert_eq!(status().await, 404);
+    let removed = send(server.request("DELETE", "/admin/workers/w1")).await;
+    assert!(removed.0 < 300, "{removed:?}");
+    let revoked = Instant::now();
+    while status().await != 401 {
+        let elapsed = revoked.elapsed();
+        assert!(elapsed < Duration::from_millis(1500), "{elapsed:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    tokio::time::sleep(Duration::from_millis(1200)).await;
+    assert_eq!(status().await, 401);
+}
+
 #[tokio::test]
 async fn requests_of_a_worker_are_limited() {
     let home = tempfile::tempdir().unwrap();
