@@ -1,11 +1,14 @@
--- The ids of the latest runs: of those that this runner stored, by when, and of those that another
--- runner stored, by their end. The latter are looked for only as far back as the former reach: among
--- millions of runs of this runner there may be none of another.
+-- The latest runs, $1 of them: of those that this runner stored, by when, and of those that another
+-- runner stored, by their end.
+
+-- The latest runs of this runner.
 WITH own AS MATERIALIZED (
     SELECT run_id AS id, stored, sequence FROM runner_run
     ORDER BY stored DESC, sequence DESC
     LIMIT $1
 ),
+-- The ids of the latest runs of all. Those of others are looked for only as far back as our own
+-- reach: among millions of ours there may be none.
 newest AS (
     (SELECT * FROM own)
     UNION ALL
