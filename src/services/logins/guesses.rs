@@ -83,15 +83,17 @@ impl Guesses {
         }
     }
 
-    /// Returns whether a login is one guess too many. Where a name has logged in from lately, the
-    /// guesses of others do not count: nobody can shut a worker out by trying its name.
+    /// Returns whether a login is one guess too many. Nobody can shut a worker out by trying its
+    /// name: the guesses of others do not count where the name has logged in from lately, and the
+    /// first login of an address in a minute is looked at in any case.
     pub(super) fn are_too_many(&self, name: &str, address: &str, is_known: bool) -> bool {
         if is_known {
             let both = (name.to_owned(), address.to_owned());
             return self.by_both.get(&both) >= self.limits.by_address;
         }
-        self.by_address.get(&address.to_owned()) >= self.limits.by_address
-            || self.by_name.get(&name.to_owned()) >= self.limits.by_name
+        let of_address = self.by_address.get(&address.to_owned());
+        of_address >= self.limits.by_address
+            || of_address > 0 && self.by_name.get(&name.to_owned()) >= self.limits.by_name
     }
 
     fn guessers(&self) -> MutexGuard<'_, HashMap<String, Remembered>> {
@@ -198,8 +200,12 @@ mod tests {
             assert!(!guesses.are_too_many("w1", address, false));
             guesses.wrong("w1", address);
         }
-        assert!(guesses.are_too_many("w1", "a6", false), "by name");
-        assert!(!guesses.are_too_many("w2", "a6", false));
+        assert!(guesses.are_too_many("w1", "a5", false), "by name");
+        assert!(!guesses.are_too_many("w2", "a5", false));
+        assert!(
+            !guesses.are_too_many("w1", "a6", false),
+            "the first of an address"
+        );
     }
 
     #[test]

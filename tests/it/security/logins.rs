@@ -267,6 +267,28 @@ async fn other_runners_refuse_what_one_revokes() {
     assert_eq!(status().await, 401);
 }
 
+/// Guesses at a worker's name from many addresses do not shut the worker out when the runner has not seen it before.
+#[tokio::test]
+async fn worker_is_not_shut_out_by_guesses_at_its_name() {
+    let home = tempfile::tempdir().unwrap();
+    let settings = "trusted_proxies = [\"127.0.0.1/32\"]\n\
+                    [workers]\nwrong_logins_of_name = 5\nrefusal_delay_milliseconds = 0\n";
+    let server = Server::start(home.path(), "memory:", settings).await;
+    server.add_worker("w1", "secret1").await;
+    let log_in = async |from: &str, password: &str| {
+        let request = by(&server, ("w1", password), "GET", "/active-runs/none");
+        send(request.header("X-Forwarded-For", from)).await.0
+    };
+    for number in 0..12 {
+        let from = format!("192.0.2.{number}");
+        assert_eq!(log_in(&from, "guess").await, 401);
+    }
+    assert_eq!(log_in("192.0.2.3", "another").await, 429);
+    // The header is a proxy's, which adds the last address.
+    assert_eq!(log_in("203.0.113.1, 192.0.2.3", "another").await, 429);
+    assert_eq!(log_in("198.51.100.1", "secret1").await, 404);
+}
+
 #[tokio::test]
 async fn requests_of_a_worker_are_limited() {
     let home = tempfile::tempdir().unwrap();
