@@ -10,7 +10,7 @@ operation), when there is none, when the server has ended, or when its resident 
 Request N of a seed is made of that seed and N alone, apart from the ids that the server has at that moment: `--seed S --only N`
 sends it again. Only the standard library is needed.
 """
-import argparse, base64, http.client, json, multiprocessing, os, pathlib, random, socket, subprocess, sys, tempfile, time
+import argparse, base64, http.client, json, multiprocessing, os, pathlib, random, signal, socket, subprocess, sys, tempfile, time
 import urllib.parse, urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -377,6 +377,8 @@ def main():
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--only", type=int)
     options = parser.parse_args()
+    # So that the servers end with it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     return with_server(options) if options.start else fuzz(options)
 
 
