@@ -16,16 +16,6 @@ impl From<&settings::TlsSettings> for http::TlsFiles {
     }
 }
 
-impl From<&settings::AdminToken> for http::AdminToken {
-    fn from(token: &settings::AdminToken) -> Self {
-        Self {
-            name: token.name.clone(),
-            role: token.role,
-            hash: token.hash,
-        }
-    }
-}
-
 impl From<&settings::Settings> for http::AdminAccess {
     fn from(settings: &settings::Settings) -> Self {
         let addresses = [&settings.admin.listen_address, &settings.listen_address];
@@ -42,7 +32,7 @@ impl From<&settings::Settings> for http::AdminAccess {
                 .chain(named)
                 .chain(machine_names())
                 .collect(),
-            tokens: settings.admin.tokens.iter().map(Into::into).collect(),
+            tokens: settings.admin.tokens.clone(),
         }
     }
 }

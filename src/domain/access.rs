@@ -52,6 +52,24 @@ impl FromStr for Role {
     }
 }
 
+/// A token of the admin API.
+#[derive(Clone, PartialEq, Eq)]
+pub struct AdminToken {
+    /// The name of who has it.
+    pub name: String,
+    /// What it is good for.
+    pub role: Role,
+    /// Its SHA-256 hash.
+    pub hash: [u8; 32],
+}
+
+/// Leaves the hash out.
+impl fmt::Debug for AdminToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "AdminToken({}, {})", self.name, self.role)
+    }
+}
+
 /// Who makes a request to the admin API. The layer that checks access adds it to the extensions of
 /// each request that it lets pass.
 #[derive(Debug, Clone, PartialEq, Eq)]

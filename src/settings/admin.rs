@@ -3,9 +3,9 @@
 use super::{
     raw_admin::{RawAdmin, RawToken},
     secrets::with_secrets,
-    values::{AdminSettings, AdminToken, ListenAddress, Settings},
+    values::{AdminSettings, ListenAddress, Settings},
 };
-use crate::domain::Invalid;
+use crate::domain::{Invalid, access::AdminToken};
 use std::collections::BTreeSet;
 
 /// What the hash of a token begins with.

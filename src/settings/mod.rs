@@ -28,9 +28,9 @@ pub use error::SettingsError;
 pub use schema::schema;
 pub use show::lines;
 pub use values::{
-    AdminSettings, AdminToken, ConnectionSettings, FileStore, GcsCredentials, GcsSettings,
-    GuardedHttpSettings, ListenAddress, LogFormat, PollSettings, PostgresSettings, RequestLimits,
-    S3Credentials, S3Settings, Settings, StoreChoice, TlsSettings,
+    AdminSettings, ConnectionSettings, FileStore, GcsCredentials, GcsSettings, GuardedHttpSettings,
+    ListenAddress, LogFormat, PollSettings, PostgresSettings, RequestLimits, S3Credentials,
+    S3Settings, Settings, StoreChoice, TlsSettings,
 };
 
 use crate::domain::Invalid;

@@ -2,7 +2,7 @@
 //! an adapter's configuration of each, so that neither settings nor adapters know each other.
 
 use crate::{
-    domain::{access::Role, audit::AuditRetention, publish::PublishPolicy},
+    domain::{access::AdminToken, audit::AuditRetention, publish::PublishPolicy},
     services::CoordinatorConfig,
 };
 use ipnet::IpNet;
@@ -229,24 +229,6 @@ impl ListenAddress {
                 Err(_) => host != "localhost",
             },
         }
-    }
-}
-
-/// A token of the admin API.
-#[derive(Clone, PartialEq, Eq)]
-pub struct AdminToken {
-    /// The name of who has it.
-    pub name: String,
-    /// What it is good for.
-    pub role: Role,
-    /// Its SHA-256 hash.
-    pub hash: [u8; 32],
-}
-
-/// Leaves the hash out.
-impl fmt::Debug for AdminToken {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "AdminToken({}, {})", self.name, self.role)
     }
 }
 

@@ -57,7 +57,7 @@ impl Sandbox {
     fn try_out(&self) -> Result<(), WorkerError> {
         let failed = |reason| WorkerError::Sandbox { reason };
         let mut command = Command::new(BWRAP);
-        let arguments = self.arguments(Path::new("/"), false);
+        let arguments = self.arguments(None);
         let output = command.args(arguments).arg("true").output();
         let output = output.map_err(|error| {
             failed(format!(
@@ -71,8 +71,8 @@ impl Sandbox {
         Err(failed(format!("{BWRAP} fails: {}", reason.trim())))
     }
 
-    /// Returns what the program gets before the command of a codemod in a folder of a run.
-    fn arguments(&self, run_folder: &Path, is_writable: bool) -> Vec<OsString> {
+    /// Returns what the program gets before a command that may write to `writable` only.
+    fn arguments(&self, writable: Option<&Path>) -> Vec<OsString> {
         let mut arguments: Vec<OsString> = [
             "--die-with-parent",
             "--new-session",
@@ -98,8 +98,8 @@ impl Sandbox {
         for folder in &self.readable {
             arguments.extend(["--ro-bind-try".into(), folder.into(), folder.into()]);
         }
-        if is_writable {
-            arguments.extend(["--bind".into(), run_folder.into(), run_folder.into()]);
+        if let Some(folder) = writable {
+            arguments.extend(["--bind".into(), folder.into(), folder.into()]);
         }
         arguments.push("--".into());
         arguments
@@ -109,7 +109,7 @@ impl Sandbox {
     /// of its run.
     pub(super) fn command(&self, program: &str, run_folder: &Path) -> tokio::process::Command {
         let mut command = tokio::process::Command::new(BWRAP);
-        command.args(self.arguments(run_folder, true)).arg(program);
+        command.args(self.arguments(Some(run_folder))).arg(program);
         command
     }
 }

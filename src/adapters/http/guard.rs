@@ -5,8 +5,9 @@ use super::{
     client_address::{ClientAddress, client_address},
     error::ApiError,
     hosts::{self, Hosts},
-    tokens::{self, AdminToken},
+    tokens,
 };
+use crate::domain::access::AdminToken;
 use axum::{
     extract::{ConnectInfo, MatchedPath, Request, State},
     http::{HeaderMap, HeaderValue, header},

@@ -45,12 +45,11 @@ pub use connections::ConnectionLimits;
 pub use listener::{Address, Listener, Socket};
 pub use serve::serve;
 pub use tls::TlsFiles;
-pub use tokens::AdminToken;
 pub use uploads::Uploads;
 
 use crate::{
     adapters::{local::Spool, wire::StatusResponse},
-    domain::caller::Caller,
+    domain::{access::AdminToken, caller::Caller},
     metrics::Metrics,
     ports::Clock,
     services::{

@@ -4,10 +4,9 @@
 //! unlike a password it needs no slow hash, which would make each request dear.
 
 use super::{error::ApiError, public::credentials};
-use crate::domain::access::{Access, Role};
+use crate::domain::access::{Access, AdminToken, Role};
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use sha2::{Digest, Sha256};
-use std::fmt;
 use subtle::ConstantTimeEq;
 
 /// What may be asked without a token: probes of the health have none.
@@ -15,24 +14,6 @@ const OPEN_PATHS: [&str; 2] = ["/health", "/ready"];
 
 /// What the paths of the accounts begin with.
 const ACCOUNTS: &str = "/admin/";
-
-/// A token of the admin API.
-#[derive(Clone)]
-pub struct AdminToken {
-    /// The name of who has it.
-    pub name: String,
-    /// What it is good for.
-    pub role: Role,
-    /// Its SHA-256 hash.
-    pub hash: [u8; 32],
-}
-
-/// Leaves the hash out.
-impl fmt::Debug for AdminToken {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "AdminToken({}, {})", self.name, self.role)
-    }
-}
 
 /// Returns the role that a request needs; none when everybody may make it.
 pub fn needed_role(method: &Method, path: &str) -> Option<Role> {

@@ -40,6 +40,9 @@ const MAX_REMEMBERED: u64 = 10_000;
 const MAX_CONCURRENT_HASHES: usize = 1;
 /// How many logins of unknown names wait at most.
 const MAX_WAITING: usize = 1000;
+/// How many bytes of a name are counted and shown: no account has a longer one, and headers may be
+/// large.
+const MAX_COUNTED_NAME: usize = 200;
 /// How many addresses the figures have.
 const MAX_SHOWN: usize = 100;
 
@@ -252,16 +255,18 @@ impl Logins {
         address: String,
     ) -> Result<LoginResult, ServiceError> {
         let name = login.name;
-        let both = (name.to_owned(), address);
+        let counted = name.get(..name.floor_char_boundary(MAX_COUNTED_NAME));
+        let counted = counted.unwrap_or_default();
+        let both = (counted.to_owned(), address);
         let is_known = self.known.contains_key(&both);
         let address = &both.1;
-        if self.guesses.are_too_many(name, address, is_known) {
-            return Ok(self.refuse(name, address, WINDOW));
+        if self.guesses.are_too_many(counted, address, is_known) {
+            return Ok(self.refuse(counted, address, WINDOW));
         }
         let _waiting = Waiting(&self.waiting);
         let before = self.waiting.fetch_add(1, Ordering::Relaxed);
         if before >= MAX_WAITING && !is_known {
-            return Ok(self.refuse(name, address, MAX_AGE));
+            return Ok(self.refuse(counted, address, MAX_AGE));
         }
         let hashes = match is_known {
             true => &self.hashes_of_known,
@@ -274,8 +279,8 @@ impl Logins {
             let name = name.to_owned();
             return Ok(LoginResult::Right(Login { name, key }));
         }
-        if self.guesses.are_too_many(name, address, is_known) {
-            return Ok(self.refuse(name, address, WINDOW));
+        if self.guesses.are_too_many(counted, address, is_known) {
+            return Ok(self.refuse(counted, address, WINDOW));
         }
         // A change meanwhile makes the login be looked at again before it is used.
         let checked = Checked {
@@ -283,7 +288,7 @@ impl Logins {
             changes: self.changes.load(Ordering::SeqCst),
         };
         let Some(stamp) = self.credentials.verify(name, login.password).await? else {
-            self.guesses.wrong(name, address);
+            self.guesses.wrong(counted, address);
             self.metrics.login(LoginOutcome::Wrong);
             return Ok(LoginResult::Wrong);
         };
@@ -291,8 +296,9 @@ impl Logins {
         let checked = Mutex::new(checked);
         let remembered = Arc::new(Remembered { stamp, checked });
         self.remembered.insert(key, remembered);
-        self.known.insert(both.clone(), ());
-        let login = Login { name: both.0, key };
+        self.known.insert(both, ());
+        let name = name.to_owned();
+        let login = Login { name, key };
         Ok(match self.is_valid(&login).await? {
             true => LoginResult::Right(login),
             false => LoginResult::Wrong,
@@ -308,5 +314,35 @@ impl Logins {
             refused,
             guessers: self.guesses.guessers_by_number(MAX_SHOWN),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ports::credentials::MockCredentials;
+
+    #[tokio::test]
+    async fn only_the_start_of_a_long_name_is_counted() {
+        let mut credentials = MockCredentials::new();
+        credentials.expect_verify().returning(|_, _| Ok(None));
+        let limits = LoginLimits {
+            by_address: 2,
+            by_name: 9,
+        };
+        let logins = Logins::new(Arc::new(credentials), Arc::new(Metrics::new()), limits);
+        let name = "\u{e9}".repeat(100_000);
+        let credential = Credential {
+            name: &name,
+            password: "guess",
+        };
+        for _ in 0..2 {
+            let result = logins.log_in(credential, || "a".to_owned()).await.unwrap();
+            assert_eq!(result, LoginResult::Wrong);
+        }
+        let result = logins.log_in(credential, || "a".to_owned()).await.unwrap();
+        assert_eq!(result, LoginResult::TryLater(WINDOW));
+        let figures = logins.figures();
+        assert_eq!(figures.guessers[0].last_name.len(), MAX_COUNTED_NAME);
     }
 }

@@ -1,8 +1,9 @@
 //! No hot loop: what ends alike again and again, or cannot be assigned, is not run all the time.
 
 use crate::support::{
+    for_each_store,
     process::{Server, send},
-    servers,
+    worker_harness::store,
 };
 use serde_json::{Value, json};
 
@@ -18,6 +19,11 @@ name = "needs-branch"
 command = "true"
 generic_build = {}
 "#;
+
+for_each_store!(
+    nothing_is_run_all_the_time,
+    what_cannot_be_assigned_is_one_run_an_hour,
+);
 
 async fn ask(server: &Server) -> (u16, Value) {
     server
@@ -51,7 +57,9 @@ async fn work(server: &Server, code: &str) -> usize {
     finished
 }
 
-async fn nothing_is_run_all_the_time(store: &str, home: &std::path::Path) {
+async fn nothing_is_run_all_the_time(kind: &str) {
+    let home = tempfile::tempdir().unwrap();
+    let (home, store) = (home.path(), &store(kind, home.path()).await);
     let server = Server::start(home, store, SETTINGS).await;
     server.add_worker("w1", "secret1").await;
     server.queue("aa", "gen").await;
@@ -80,7 +88,9 @@ async fn nothing_is_run_all_the_time(store: &str, home: &std::path::Path) {
     assert_eq!(run_count(&server).await, 5);
 }
 
-async fn what_cannot_be_assigned_is_one_run_an_hour(store: &str, home: &std::path::Path) {
+async fn what_cannot_be_assigned_is_one_run_an_hour(kind: &str) {
+    let home = tempfile::tempdir().unwrap();
+    let (home, store) = (home.path(), &store(kind, home.path()).await);
     let server = Server::start(home, store, SETTINGS).await;
     server.add_worker("w1", "secret1").await;
     server.queue("aa", "needs-branch").await;
@@ -96,27 +106,3 @@ async fn what_cannot_be_assigned_is_one_run_an_hour(store: &str, home: &std::pat
     );
     assert_eq!(work(&server, "success").await, 2);
 }
-
-macro_rules! on_both {
-    ($($case:ident),+ $(,)?) => {
-        mod on_sled {
-            $(#[tokio::test]
-            async fn $case() {
-                let home = tempfile::tempdir().unwrap();
-                let store = format!("sled:{}", home.path().join("store").display());
-                super::$case(&store, home.path()).await;
-            })+
-        }
-        mod on_postgres {
-            $(#[tokio::test]
-            async fn $case() {
-                let home = tempfile::tempdir().unwrap();
-                super::$case(&super::servers::database().await, home.path()).await;
-            })+
-        }
-    };
-}
-on_both!(
-    nothing_is_run_all_the_time,
-    what_cannot_be_assigned_is_one_run_an_hour
-);

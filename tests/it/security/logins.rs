@@ -1,14 +1,15 @@
 //! Logins: floods of guesses, revoked accounts, and what one worker may use.
 
 use crate::support::{
+    for_each_store,
     process::{Server, client, send, upload},
     servers,
+    worker_harness::store,
 };
 use futures::StreamExt;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use std::{
-    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -16,28 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Runs each case on sled and on Postgres.
-macro_rules! on_both {
-    ($($case:ident),+ $(,)?) => {
-        mod on_sled {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $case() {
-                let home = tempfile::tempdir().unwrap();
-                let store = format!("sled:{}", home.path().join("store").display());
-                super::$case(home.path(), &store).await;
-            })+
-        }
-        mod on_postgres {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $case() {
-                let home = tempfile::tempdir().unwrap();
-                super::$case(home.path(), &super::servers::database().await).await;
-            })+
-        }
-    };
-}
-
-on_both!(
+for_each_store!(
     flood_of_guesses_delays_no_worker,
     worker_that_waits_is_assigned_nothing_once_removed,
     rotated_password_is_refused_at_once,
@@ -89,7 +69,9 @@ fn guess(server: &Server, connections: usize) -> (Arc<AtomicBool>, Arc<[AtomicU6
     (end, counts)
 }
 
-async fn flood_of_guesses_delays_no_worker(home: &Path, store: &str) {
+async fn flood_of_guesses_delays_no_worker(kind: &str) {
+    let home = tempfile::tempdir().unwrap();
+    let (home, store) = (home.path(), &store(kind, home.path()).await);
     let settings = "[workers]\nrefusal_delay_milliseconds = 0\n";
     let server = Server::start(home, store, settings).await;
     server.add_worker("w1", "secret1").await;
@@ -132,7 +114,9 @@ async fn flood_of_guesses_delays_no_worker(home: &Path, store: &str) {
     assert_eq!(lines, 1, "{log}");
 }
 
-async fn worker_that_waits_is_assigned_nothing_once_removed(home: &Path, store: &str) {
+async fn worker_that_waits_is_assigned_nothing_once_removed(kind: &str) {
+    let home = tempfile::tempdir().unwrap();
+    let (home, store) = (home.path(), &store(kind, home.path()).await);
     let server = Server::start(home, store, "").await;
     server.add_worker("w1", "secret1").await;
     let waiting = by(&server, ("w1", "secret1"), "POST", "/active-runs?wait=20");
@@ -148,7 +132,9 @@ async fn worker_that_waits_is_assigned_nothing_once_removed(home: &Path, store: 
     assert_eq!(active, json!([]), "its claim went back");
 }
 
-async fn rotated_password_is_refused_at_once(home: &Path, store: &str) {
+async fn rotated_password_is_refused_at_once(kind: &str) {
+    let home = tempfile::tempdir().unwrap();
+    let (home, store) = (home.path(), &store(kind, home.path()).await);
     let server = Server::start(home, store, "").await;
     server.add_worker("w1", "secret0").await;
     server.queue("aa", "gen").await;
@@ -183,7 +169,9 @@ async fn rotated_password_is_refused_at_once(home: &Path, store: &str) {
     assert_eq!(active, json!([]), "its claim went back");
 }
 
-async fn upload_of_a_removed_worker_is_refused(home: &Path, store: &str) {
+async fn upload_of_a_removed_worker_is_refused(kind: &str) {
+    let home = tempfile::tempdir().unwrap();
+    let (home, store) = (home.path(), &store(kind, home.path()).await);
     let server = Server::start(home, store, "").await;
     server.add_worker("w1", "secret1").await;
     server.queue("aa", "gen").await;
@@ -214,7 +202,9 @@ async fn upload_of_a_removed_worker_is_refused(home: &Path, store: &str) {
     server.queued_are(&["aa"]).await;
 }
 
-async fn worker_holds_so_many_runs(home: &Path, store: &str) {
+async fn worker_holds_so_many_runs(kind: &str) {
+    let home = tempfile::tempdir().unwrap();
+    let (home, store) = (home.path(), &store(kind, home.path()).await);
     let settings = "[workers]\nmax_runs = 5\n";
     let server = Server::start(home, store, settings).await;
     server.add_worker("w1", "secret1").await;

@@ -99,3 +99,19 @@ pub async fn postgres() -> Store<Postgres> {
         _folder: None,
     }
 }
+
+/// Runs each test on sled and on Postgres.
+macro_rules! for_each_store {
+    ($($test:ident),+ $(,)?) => { for_each_store!(@each [sled postgres] $($test),+); };
+    (@each [$first:ident $($kind:ident)*] $($test:ident),+) => {
+        mod $first {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $test() {
+                super::$test(stringify!($first)).await;
+            })+
+        }
+        for_each_store!(@each [$($kind)*] $($test),+);
+    };
+    (@each [] $($test:ident),+) => {};
+}
+pub(crate) use for_each_store;

@@ -89,6 +89,24 @@ impl ItemStatus {
     }
 }
 
+/// Where an item stands.
+#[derive(Clone, Copy)]
+struct Place {
+    status: ItemStatus,
+    position: QueuePosition,
+    not_before: Option<Time>,
+}
+
+impl Place {
+    fn of(stored: &StoredItem, claimed: bool) -> Self {
+        Self {
+            status: ItemStatus::of(stored, claimed),
+            position: stored.item.order(),
+            not_before: stored.state.not_before,
+        }
+    }
+}
+
 fn add_to_count<K: Ord>(counts: &mut BTreeMap<K, u64>, key: K, change: i64) {
     let count = counts.entry(key).or_default();
     *count = count.saturating_add_signed(change);
@@ -149,7 +167,7 @@ impl MemoryIndex {
             add_to_count(&mut self.count_by_campaign, item.key.campaign.clone(), -1);
         }
         if let Some(stored) = new {
-            self.add_position(&stored, claimed);
+            self.add_position(id, Place::of(&stored, claimed));
             let item = stored.item;
             self.priorities.insert((item.priority, id));
             self.added.insert((stored.added, id));
@@ -181,16 +199,17 @@ impl MemoryIndex {
     /// Moves an item to the set of its present status.
     fn update_position(&mut self, id: QueueId) {
         self.remove_position(id);
-        if let Some(stored) = self.items.get(&id).cloned() {
-            self.add_position(&stored, self.run_by_item.contains_key(&id));
+        let claimed = self.run_by_item.contains_key(&id);
+        let place = self.items.get(&id).map(|stored| Place::of(stored, claimed));
+        if let Some(place) = place {
+            self.add_position(id, place);
         }
     }
 
-    fn add_position(&mut self, stored: &StoredItem, claimed: bool) {
-        let status = ItemStatus::of(stored, claimed);
-        self.positions[status as usize].insert(stored.item.order());
-        if let (ItemStatus::Snoozed, Some(time)) = (status, stored.state.not_before) {
-            self.wake_times.insert((time, stored.item.id));
+    fn add_position(&mut self, id: QueueId, place: Place) {
+        self.positions[place.status as usize].insert(place.position);
+        if let (ItemStatus::Snoozed, Some(time)) = (place.status, place.not_before) {
+            self.wake_times.insert((time, id));
         }
     }
 

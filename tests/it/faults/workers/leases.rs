@@ -1,7 +1,8 @@
 //! Workers with leases that are killed, suspended, or asked to stop.
 
-use super::{SHORT_TIMEOUTS, codemod_until, for_each_store, seconds, set_flag};
+use super::{SHORT_TIMEOUTS, codemod_until, seconds, set_flag};
 use crate::support::{
+    for_each_store,
     process::send,
     worker_harness::{Worker, WorkerHarness, record_outcome},
 };

@@ -10,22 +10,6 @@ mod server_kills;
 use crate::support::worker_harness::WorkerHarness;
 use std::time::Instant;
 
-/// Runs each test on sled and on Postgres.
-macro_rules! for_each_store {
-    ($($test:ident),+ $(,)?) => { for_each_store!(@each [sled postgres] $($test),+); };
-    (@each [$first:ident $($kind:ident)*] $($test:ident),+) => {
-        mod $first {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $test() {
-                super::$test(stringify!($first)).await;
-            })+
-        }
-        for_each_store!(@each [$($kind)*] $($test),+);
-    };
-    (@each [] $($test:ident),+) => {};
-}
-use for_each_store;
-
 /// Leases of four seconds, and a check every second.
 const SHORT_TIMEOUTS: &str = "keepalive_interval_seconds = 1\nrun_timeout_minutes = 1\n[watch]\nlease_seconds = 4\nping_after_seconds = 1\nsuspect_after_seconds = 1\n[backchannel]\ntimeout_seconds = 1\n";
 

@@ -1,7 +1,8 @@
 //! Workers whose network is cut.
 
-use super::{SHORT_TIMEOUTS, codemod_until, for_each_store, seconds, set_flag};
+use super::{SHORT_TIMEOUTS, codemod_until, seconds, set_flag};
 use crate::support::{
+    for_each_store,
     process::free_port,
     worker_harness::{WorkerHarness, record_outcome},
 };

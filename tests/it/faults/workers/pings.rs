@@ -1,8 +1,9 @@
 //! Workers without leases, and Jenkins, in every state that a ping may find.
 
-use super::{SHORT_TIMEOUTS, for_each_store, seconds};
+use super::{SHORT_TIMEOUTS, seconds};
 use crate::support::{
     fake_backchannel::FakeWorker,
+    for_each_store,
     process::free_port,
     worker_harness::{WorkerHarness, record_outcome},
 };

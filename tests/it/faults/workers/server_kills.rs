@@ -1,6 +1,7 @@
 //! Servers that are killed at every step of a run.
 
-use super::{SHORT_TIMEOUTS, codemod_until, for_each_store, set_flag};
+use super::{SHORT_TIMEOUTS, codemod_until, set_flag};
+use crate::support::for_each_store;
 use crate::support::worker_harness::{WorkerHarness, record_outcome};
 use serde_json::Value;
 use std::time::{Duration, Instant};
