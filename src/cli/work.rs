@@ -6,7 +6,10 @@ use super::{
 };
 use crate::{
     settings::LogFormat,
-    worker::{Sandbox, ScriptUser, Shutdown, WorkerConfig, WorkerError, work as run_worker},
+    worker::{
+        Sandbox, ScriptUser, Shutdown, WorkerConfig, WorkerError, upload_retry_delays,
+        work as run_worker,
+    },
 };
 use anyhow::Result;
 use clap::{Args, ValueEnum};
@@ -217,6 +220,7 @@ pub(super) async fn work(args: WorkArgs) -> Result<ExitCode> {
         run_as,
         sandbox,
         owns_process: true,
+        upload_retry_delays: upload_retry_delays(),
         idle: Duration::from_secs(args.idle),
         until_empty: args.until_empty,
         once: args.once,

@@ -9,7 +9,7 @@ use super::{
     Invalid,
     active_run::ActiveRun,
     publish::PublishStatus,
-    report::Report,
+    report::{Report, ReportTarget},
     run::{ReportFacts, ResultCode, Run, WORKER_INVALID_RESULT},
     termination::{Abandonment, Termination, TerminationReason},
     time::{Time, iso, micros},
@@ -107,6 +107,9 @@ pub fn conclude(active: &ActiveRun, mut report: Report, files: &UploadedFiles, n
     if report.target.is_some() {
         lost.extend(files.left_out.iter().cloned());
     }
+    if report.target.as_ref().is_some_and(ReportTarget::is_debian) {
+        lost.extend(files.unread_changes.iter().cloned());
+    }
     let mut run = Run {
         description: report.description,
         context: report.context,
@@ -138,9 +141,12 @@ pub fn conclude(active: &ActiveRun, mut report: Report, files: &UploadedFiles, n
     } else if !lost.is_empty() && !run.code.is_failure() {
         run = failed(run, ARTIFACT_INVALID, sentence(&lost));
     }
-    if run.code.is_failure() && run.failure_details.is_none() && active.cancel.is_some() {
-        let killed = Termination::new(active, TerminationReason::Killed, now);
-        run.failure_details = Some(killed.details());
+    if run.code.is_failure() && active.cancel.is_some() {
+        let killed = Termination {
+            log_bytes: files.log_bytes,
+            ..Termination::new(active, TerminationReason::Killed, now)
+        };
+        run = with_details(run, killed.details());
     }
     run = with_notes(run, notes);
     if !report.problems.is_empty() {
@@ -156,6 +162,7 @@ fn notes_of(report: &Report, files: &UploadedFiles) -> Vec<String> {
         .iter()
         .chain(&files.notes)
         .chain(&files.left_out)
+        .chain(&files.unread_changes)
         .chain(&files.refused);
     all.map(ToString::to_string).collect()
 }
@@ -198,15 +205,24 @@ fn with_times(
 /// everybody reads them.
 fn with_notes(mut run: Run, notes: Vec<String>) -> Run {
     if run.code.is_failure() && !notes.is_empty() {
-        let mut details = match run.failure_details.take() {
-            Some(Value::Object(details)) => details,
-            None => serde_json::Map::new(),
-            Some(other) => [("details".to_owned(), other)].into_iter().collect(),
-        };
-        details.insert("report_notes".to_owned(), json!(notes));
-        run.failure_details = Some(Value::Object(details));
+        run = with_details(run, json!({ "report_notes": notes }));
     }
     run.report.notes = notes;
+    run
+}
+
+/// Returns the run with more failure details than its worker reported. Details of the worker that
+/// are no object are kept as `details`.
+fn with_details(mut run: Run, more: Value) -> Run {
+    let mut details = match run.failure_details.take() {
+        Some(Value::Object(details)) => details,
+        None => serde_json::Map::new(),
+        Some(other) => [("details".to_owned(), other)].into_iter().collect(),
+    };
+    if let Value::Object(more) = more {
+        details.extend(more);
+    }
+    run.failure_details = Some(Value::Object(details));
     run
 }
 

@@ -13,6 +13,8 @@ use std::collections::HashSet;
 pub struct UploadedFiles {
     /// The logs.
     pub logs: Vec<String>,
+    /// The bytes of the logs.
+    pub log_bytes: u64,
     /// The files that are not logs.
     pub others: Vec<String>,
     /// All files, in the order of the upload.
@@ -23,6 +25,9 @@ pub struct UploadedFiles {
     pub changes_filenames: Vec<String>,
     /// The artifacts that were not accepted, each with the reason.
     pub left_out: Vec<Invalid>,
+    /// The `.changes` files that are too large to be read, each with the reason. Only a build for
+    /// Debian needs them.
+    pub unread_changes: Vec<Invalid>,
     /// What was changed of the names and contents of the files.
     pub notes: Vec<Invalid>,
     /// Why the rest of the upload was refused, if it was.
@@ -79,7 +84,7 @@ fn debian(target: &ReportTarget, files: &UploadedFiles) -> TargetOutcome {
     let is_here = |file: &&String| others.contains(*file);
     let missing = changes.files.iter().find(|file| !is_here(file));
     // A file that was left out is missing for a reason that is known.
-    let missing = missing.filter(|_| files.left_out.is_empty());
+    let missing = missing.filter(|_| files.left_out.is_empty() && files.unread_changes.is_empty());
     if let Some(missing) = missing {
         return TargetOutcome {
             problem: Some(Invalid::new(

@@ -193,8 +193,8 @@ impl Assigner {
             // Only if nothing was heard of it since: two requests of one worker may overlap.
             let ended = self.finisher.abandon(&run, how, Some(run.keepalive)).await;
             match ended {
-                Ok(_) => self.metrics.watchdog_ended(RUN_DISAPPEARED),
-                Err(ServiceError::NotFound { .. }) => {}
+                Ok(ended) if ended.first_time => self.metrics.watchdog_ended(RUN_DISAPPEARED),
+                Ok(_) | Err(ServiceError::NotFound { .. }) => {}
                 Err(error) => return Err(error),
             }
         }

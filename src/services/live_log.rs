@@ -13,7 +13,7 @@ use crate::{
 };
 use bytes::Bytes;
 use std::sync::Arc;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// Bytes of a log that are read in one step.
 const CHUNK_SIZE: usize = 256 << 10;
@@ -21,6 +21,9 @@ const CHUNK_SIZE: usize = 256 << 10;
 const REMOVE_BATCH_SIZE: usize = 100;
 /// Runs whose logs may be in memory at the same time, on their way to the log store.
 const MAX_CONCURRENT_COLLECTS: usize = 2;
+/// Vanished workers whose runs may be ended at the same time, so that the logs of an upload do not
+/// wait for those of all of them.
+const MAX_CONCURRENT_VANISHED: usize = 2;
 
 /// Accepts logs of active runs, and reads them back.
 pub struct LiveLogIngest {
@@ -28,6 +31,7 @@ pub struct LiveLogIngest {
     keepalive: Arc<Keepalive>,
     config: Arc<CoordinatorConfig>,
     collecting: Semaphore,
+    vanished: Semaphore,
 }
 
 impl LiveLogIngest {
@@ -42,6 +46,7 @@ impl LiveLogIngest {
             keepalive,
             config,
             collecting: Semaphore::new(MAX_CONCURRENT_COLLECTS),
+            vanished: Semaphore::new(MAX_CONCURRENT_VANISHED),
         }
     }
 
@@ -114,6 +119,21 @@ impl LiveLogIngest {
             .collect())
     }
 
+    /// Waits for the permit to end a run whose worker has vanished; one without logs needs none.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails.
+    pub async fn permit_for_vanished(
+        &self,
+        id: &RunId,
+    ) -> Result<Option<SemaphorePermit<'_>>, Fault> {
+        if self.logs.list(id).await?.is_empty() {
+            return Ok(None);
+        }
+        Ok(self.vanished.acquire().await.ok())
+    }
+
     /// Reads the logs of a run, those of the names `except` left out, and passes them to `store`.
     ///
     /// They are in memory until `store` has returned.
@@ -128,31 +148,42 @@ impl LiveLogIngest {
         except: &[&str],
         store: impl AsyncFnOnce(Vec<SpooledFile>) -> T,
     ) -> Result<T, Fault> {
-        let mut names = self.names(id).await?;
-        names.retain(|name| !except.contains(&name.as_str()));
-        if names.is_empty() {
+        let names = async || -> Result<Vec<String>, Fault> {
+            let mut names = self.names(id).await?;
+            names.retain(|name| !except.contains(&name.as_str()));
+            Ok(names)
+        };
+        if names().await?.is_empty() {
             return Ok(store(vec![]).await);
         }
         // Held until the files are stored: when many runs are abandoned at once, the logs of a few
         // of them are in memory, and not those of all.
         let _permit = self.collecting.acquire().await;
         let mut files = vec![];
-        for name in names {
-            let mut content = vec![];
-            while let Some(bytes) = self
-                .read(id, &name, content.len() as u64)
-                .await?
-                .filter(|bytes| !bytes.is_empty())
-            {
-                content.extend_from_slice(&bytes);
+        // Listed again, since waiting took a while.
+        for name in names().await? {
+            // A log that has gone meanwhile was stored by whoever ended the run.
+            if let Some(content) = self.whole(id, &name).await? {
+                files.push(SpooledFile {
+                    size: content.len() as u64,
+                    name,
+                    content: Content::Memory(content.into()),
+                });
             }
-            files.push(SpooledFile {
-                size: content.len() as u64,
-                name,
-                content: Content::Memory(content.into()),
-            });
         }
         Ok(store(files).await)
+    }
+
+    /// Reads a log to its end; returns `None` when there is none of that name, or none any more.
+    async fn whole(&self, id: &RunId, name: &str) -> Result<Option<Vec<u8>>, Fault> {
+        let mut content = vec![];
+        while let Some(bytes) = self.read(id, name, content.len() as u64).await? {
+            if bytes.is_empty() {
+                return Ok(Some(content));
+            }
+            content.extend_from_slice(&bytes);
+        }
+        Ok(None)
     }
 
     /// Returns the runs that have logs here.

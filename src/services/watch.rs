@@ -304,9 +304,10 @@ impl Watcher {
             .abandon(&run, how, unless_seen_after)
             .await;
         match abandoned {
+            Ok(ended) if ended.first_time => {}
             // The worker sent a heartbeat or its result in the meantime.
-            Err(ServiceError::NotFound { .. }) => return Ok(()),
-            abandoned => drop(abandoned?),
+            Ok(_) | Err(ServiceError::NotFound { .. }) => return Ok(()),
+            Err(error) => return Err(error),
         }
         self.ports.metrics.watchdog_ended(code);
         // The worker may still be working on the run, for nothing. One with a lease learns that

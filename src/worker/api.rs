@@ -23,8 +23,11 @@ use url::Url;
 
 /// A heartbeat that takes longer is sent again.
 const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(10);
-/// The seconds before each attempt to upload a result.
-const UPLOAD_RETRY_DELAYS: [u64; 12] = [0, 1, 2, 4, 8, 15, 30, 60, 120, 180, 240, 240];
+/// Returns the delays between the attempts to upload a result, by default: 15 minutes in all.
+pub fn upload_retry_delays() -> Vec<Duration> {
+    let seconds = [1, 2, 4, 8, 15, 30, 60, 120, 180, 240, 240];
+    seconds.map(Duration::from_secs).to_vec()
+}
 
 /// What the worker has to do for one run.
 #[derive(Debug, Clone, Deserialize)]
@@ -138,6 +141,8 @@ pub(super) struct Api {
     password: Option<String>,
     /// The request for work, which is the same each time.
     claim_request: Value,
+    /// The delays between the attempts to upload a result.
+    upload_retry_delays: Vec<Duration>,
 }
 
 /// Returns the runner's time, from which the clock of this machine may differ.
@@ -228,6 +233,7 @@ impl Api {
             name: config.name.clone(),
             password: config.password.clone(),
             claim_request,
+            upload_retry_delays: config.upload_retry_delays.clone(),
         })
     }
 
@@ -404,22 +410,23 @@ impl Api {
         report: &Map<String, Value>,
         files: &[UploadFile],
     ) -> Result<(), WorkerError> {
-        let mut failure = None;
-        for delay in UPLOAD_RETRY_DELAYS {
-            tokio::time::sleep(Duration::from_secs(delay)).await;
+        let mut delays = self.upload_retry_delays.iter();
+        loop {
             let error = match self.try_finish(id, report, files).await {
                 Ok(()) => return Ok(()),
                 Err(error) if is_final(&error) => return Err(error),
                 Err(error) => error,
+            };
+            let Some(delay) = delays.next() else {
+                return Err(error);
             };
             tracing::warn!(
                 run.id = id,
                 error = &error as &dyn std::error::Error,
                 "an upload failed; retrying"
             );
-            failure = Some(error);
+            tokio::time::sleep(*delay).await;
         }
-        failure.map_or(Ok(()), Err)
     }
 }
 

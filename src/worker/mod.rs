@@ -22,6 +22,7 @@ mod script_user;
 mod upload;
 mod work_dir;
 
+pub use api::upload_retry_delays;
 pub use codemod::PASSWORD_VARIABLE;
 pub use environment::worker_environment;
 pub use redact::redact;
@@ -77,6 +78,8 @@ pub struct WorkerConfig {
     pub run_as: Option<ScriptUser>,
     /// The sandbox of codemods and builds; none: none.
     pub sandbox: Option<Sandbox>,
+    /// The delays between the attempts to upload a result.
+    pub upload_retry_delays: Vec<Duration>,
     /// How long to wait when the queue is empty.
     pub idle: Duration,
     /// Whether the worker exits when the queue is empty.
@@ -300,7 +303,7 @@ impl Worker {
             Ok(Some(assignment)) => {
                 contact.retry_delay = MIN_RETRY_DELAY;
                 let shutdown = &self.shutdown.immediate;
-                run::execute(
+                let executed = run::execute(
                     &self.config,
                     &self.api,
                     &self.backchannel,
@@ -308,12 +311,20 @@ impl Worker {
                     &assignment,
                     shutdown,
                 )
-                .await?;
-                Ok(if self.config.once {
-                    Next::Exit
-                } else {
-                    Next::Claim
-                })
+                .await;
+                match executed {
+                    // The result is lost, but not the worker: the runner may come back.
+                    Err(error @ WorkerError::Unreachable(_)) if !self.config.once => {
+                        tracing::error!(
+                            run.id = assignment.id,
+                            error = &error as &dyn std::error::Error,
+                            "a result could not be uploaded"
+                        );
+                        Ok(Next::Claim)
+                    }
+                    Ok(()) if !self.config.once => Ok(Next::Claim),
+                    executed => executed.map(|()| Next::Exit),
+                }
             }
             Ok(None) if self.config.until_empty => Ok(Next::Exit),
             // The long poll has waited already.

@@ -24,8 +24,9 @@ use crate::{
 };
 use axum::{
     Extension, Json,
+    body::BodyDataStream,
     extract::{Request, State},
-    http::{StatusCode, header},
+    http::{StatusCode, header, request},
     response::{IntoResponse, Response},
 };
 use serde::Deserialize;
@@ -198,9 +199,10 @@ async fn finish_run(
     app: &Arc<AppState>,
     id: &RunId,
     caller: &Caller,
-    request: Request,
+    head: &request::Parts,
+    body: &mut BodyDataStream,
 ) -> Result<Finished, ApiError> {
-    let login = request.extensions().get::<Login>().cloned();
+    let login = head.extensions.get::<Login>();
     let no_such_run = || {
         map_not_found(ApiError::reason(
             StatusCode::NOT_FOUND,
@@ -209,25 +211,19 @@ async fn finish_run(
     };
     match app.finisher.find(id, caller).await {
         Ok(Finishable::Active(held)) => {
-            let mut upload = receive(app, &held.run, request).await?;
-            check_again(app, login.as_ref()).await?;
+            let mut upload = receive(app, &held.run, &head.headers, body).await?;
+            check_again(app, login).await?;
             let refusal = upload.refusal.take();
             let finished = app.finisher.finish(*held, upload).await;
             let finished = finished.map_err(no_such_run())?;
             // The worker would send the same again: what has arrived is stored first.
             refusal.map_or(Ok(finished), Err)
         }
-        Ok(Finishable::Finished(run)) => {
-            drain(app, request).await;
-            Ok(Finished {
-                run: *run,
-                first_time: false,
-            })
-        }
-        Err(error) => {
-            drain(app, request).await;
-            Err(no_such_run()(error))
-        }
+        Ok(Finishable::Finished(run)) => Ok(Finished {
+            run: *run,
+            first_time: false,
+        }),
+        Err(error) => Err(no_such_run()(error)),
     }
 }
 
@@ -256,7 +252,11 @@ pub async fn finish(
     AppPath(id): AppPath<RunId>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let finished = finish_run(&app, &id, &caller, request).await?;
+    let (head, body) = request.into_parts();
+    let mut body = body.into_data_stream();
+    let finished = finish_run(&app, &id, &caller, &head, &mut body).await;
+    drain(&app, &mut body).await;
+    let finished = finished?;
     let status = match finished.first_time {
         true => StatusCode::CREATED,
         false => StatusCode::OK,

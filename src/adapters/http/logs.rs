@@ -79,6 +79,23 @@ pub async fn list(
     Ok(Json(app.logs.list(&id).await.map_err(no_current_run(&id))?))
 }
 
+/// Returns how many of these bytes of a log make an event: the whole lines among them. Of a line
+/// that is longer than an event, it is as many whole characters as fit.
+fn event_end(bytes: &[u8]) -> usize {
+    if let Some(line_end) = bytes.iter().rposition(|byte| *byte == b'\n') {
+        return line_end + 1;
+    }
+    if bytes.len() <= MAX_EVENT_SIZE {
+        return 0;
+    }
+    // A character has at most four bytes, and the others begin with the bits 10.
+    let begins_character = |end: &usize| bytes.get(*end).is_none_or(|byte| byte & 0xC0 != 0x80);
+    (MAX_EVENT_SIZE - 3..=MAX_EVENT_SIZE)
+        .rev()
+        .find(begins_character)
+        .unwrap_or(MAX_EVENT_SIZE)
+}
+
 /// The state of [`lines`]: the log that is left to read, the bytes that were read and not returned
 /// yet, and their offset.
 type Unread = (Option<LogStream>, Vec<u8>, u64);
@@ -93,33 +110,20 @@ fn lines(log: LogStream, offset: u64) -> impl Stream<Item = Result<(Vec<u8>, u64
         |(log, mut buffer, offset): Unread| async move {
             let mut log = log?;
             loop {
-                let ended = match log.next().await {
-                    None => true,
-                    Some(Ok(bytes)) => {
-                        buffer.extend_from_slice(&bytes);
-                        false
-                    }
-                    Some(Err(error)) => return Some((Err(error), (None, vec![], offset))),
-                };
-                let line_end = buffer
-                    .iter()
-                    .rposition(|byte| *byte == b'\n')
-                    .map(|position| position + 1);
-                let end = if ended || buffer.len() > MAX_EVENT_SIZE {
-                    buffer.len()
-                } else {
-                    line_end.unwrap_or(0)
-                };
+                let end = event_end(&buffer);
                 if end > 0 {
                     let rest = buffer.split_off(end);
                     let offset = offset + buffer.len() as u64;
-                    return Some((
-                        Ok((buffer, offset)),
-                        (Some(log).filter(|_| !ended), rest, offset),
-                    ));
+                    return Some((Ok((buffer, offset)), (Some(log), rest, offset)));
                 }
-                if ended {
-                    return None;
+                match log.next().await {
+                    Some(Ok(bytes)) => buffer.extend_from_slice(&bytes),
+                    Some(Err(error)) => return Some((Err(error), (None, vec![], offset))),
+                    None if buffer.is_empty() => return None,
+                    None => {
+                        let offset = offset + buffer.len() as u64;
+                        return Some((Ok((buffer, offset)), (None, vec![], offset)));
+                    }
                 }
             }
         },
@@ -243,5 +247,45 @@ mod tests {
             .map(|(bytes, offset)| (std::str::from_utf8(bytes).unwrap(), *offset))
             .collect();
         assert_eq!(pieces, [("one\n", 14), ("two\nthree\n", 24), ("four", 28)]);
+    }
+
+    /// Returns the events of a log that comes in chunks of 64 KiB, as the readers of stores give it.
+    async fn events_of(log: &str) -> Vec<(String, u64)> {
+        let chunks: Vec<_> = log
+            .as_bytes()
+            .chunks(64 << 10)
+            .map(|chunk| Ok(bytes::Bytes::copy_from_slice(chunk)))
+            .collect();
+        lines(stream::iter(chunks).boxed(), 0)
+            .map(Result::unwrap)
+            .map(|(bytes, offset)| (String::from_utf8(bytes).unwrap(), offset))
+            .collect()
+            .await
+    }
+
+    #[tokio::test]
+    async fn events_of_a_large_log_are_whole_lines() {
+        let log = format!("{}\n", "ä".repeat(50)).repeat(2000);
+        let events = events_of(&log).await;
+        assert!(events.len() > 2, "{}", events.len());
+        for (text, offset) in &events {
+            assert!(text.ends_with('\n'), "the event before {offset}");
+        }
+        let joined: String = events.into_iter().map(|(text, _)| text).collect();
+        assert_eq!(joined, log);
+    }
+
+    #[tokio::test]
+    async fn line_that_is_longer_than_an_event_is_cut_between_characters() {
+        let log = format!("x{}\nend\n", "€".repeat(100_000));
+        let events = events_of(&log).await;
+        let mut offset = 0;
+        for (text, end) in &events {
+            offset += text.len() as u64;
+            assert_eq!(offset, *end);
+            assert!(text.len() <= MAX_EVENT_SIZE, "{}", text.len());
+        }
+        let joined: String = events.into_iter().map(|(text, _)| text).collect();
+        assert_eq!(joined, log);
     }
 }

@@ -4,7 +4,7 @@
 //! body, no more than a part's headers and one chunk of it are in memory.
 
 use axum::{
-    body::{Body, BodyDataStream},
+    body::BodyDataStream,
     http::{HeaderMap, header},
 };
 use bytes::{Bytes, BytesMut};
@@ -59,8 +59,8 @@ enum Found {
 }
 
 /// The parts of a body.
-pub(super) struct Parts {
-    body: BodyDataStream,
+pub(super) struct Parts<'a> {
+    body: &'a mut BodyDataStream,
     /// Bytes that have arrived and were not returned yet.
     buffer: BytesMut,
     /// What stands before each part: a line end, two dashes and the boundary.
@@ -73,13 +73,17 @@ pub(super) struct Parts {
     limit: u64,
 }
 
-impl Parts {
+impl<'a> Parts<'a> {
     /// Starts to read a body of at most `limit` bytes, all that surrounds the parts included.
     ///
     /// # Errors
     ///
     /// [`MultipartError::ContentType`] when it is not multipart.
-    pub(super) fn new(headers: &HeaderMap, body: Body, limit: u64) -> Result<Self, MultipartError> {
+    pub(super) fn new(
+        headers: &HeaderMap,
+        body: &'a mut BodyDataStream,
+        limit: u64,
+    ) -> Result<Self, MultipartError> {
         let content_type = headers
             .get(header::CONTENT_TYPE)
             .map_or(&b""[..], |value| value.as_bytes());
@@ -92,7 +96,7 @@ impl Parts {
             .filter(|_| kind.starts_with("multipart/"))
             .ok_or(MultipartError::ContentType)?;
         Ok(Self {
-            body: body.into_data_stream(),
+            body,
             // The first boundary may begin the body, without a line end before it.
             buffer: BytesMut::from(CRLF),
             delimiter: [b"\r\n--", boundary.as_slice()].concat(),
@@ -330,6 +334,7 @@ fn parameter_value(text: &[u8]) -> (Vec<u8>, &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use axum::body::Body;
     use proptest::prelude::*;
 
     async fn parts(
@@ -345,8 +350,8 @@ mod tests {
             .chunks(chunk_size)
             .map(|chunk| Ok::<_, std::io::Error>(Bytes::copy_from_slice(chunk)))
             .collect();
-        let body = Body::from_stream(futures::stream::iter(chunks));
-        let mut parts = Parts::new(&headers, body, 100_000)?;
+        let mut body = Body::from_stream(futures::stream::iter(chunks)).into_data_stream();
+        let mut parts = Parts::new(&headers, &mut body, 100_000)?;
         let mut all = vec![];
         while let Some(headers) = parts.next().await? {
             let mut content = vec![];

@@ -19,7 +19,10 @@ use crate::{
     ports::{Fault, artifact_store::Content},
     services::finish::Upload,
 };
-use axum::{extract::Request, http::StatusCode};
+use axum::{
+    body::BodyDataStream,
+    http::{HeaderMap, StatusCode},
+};
 use bytes::Bytes;
 use futures::StreamExt;
 use std::{io, sync::Arc, time::Duration};
@@ -29,6 +32,10 @@ use tokio::time::{Instant, timeout};
 const MAX_CHANGES_SIZE: u64 = 16 << 20;
 /// The maximum number of files of one upload about which something is noted.
 const MAX_NOTES: usize = 50;
+/// How long a client may take to send the rest of an upload whose response is known.
+const MAX_DRAIN_TIME: Duration = Duration::from_mins(5);
+/// How long it may send nothing of it.
+const MAX_DRAIN_IDLE: Duration = Duration::from_secs(10);
 /// The number of characters of a name that a note shows.
 const MAX_SHOWN: usize = 100;
 
@@ -64,21 +71,25 @@ fn spool_failed(error: io::Error) -> ApiError {
 ///
 /// A client that is still sending does not read the response before it has sent all: were the
 /// connection closed now, it would see that, and not the response.
-pub async fn drain(app: &AppState, request: Request) {
-    let mut body = request.into_body().into_data_stream();
+pub async fn drain(app: &AppState, body: &mut BodyDataStream) {
     let (mut left, idle) = (app.request_limits.upload, app.request_limits.idle());
-    while let Ok(Some(Ok(chunk))) = timeout(idle, body.next()).await {
-        left = left.saturating_sub(chunk.len() as u64);
-        if left == 0 {
-            return;
+    let idle = idle.min(MAX_DRAIN_IDLE);
+    let rest = async {
+        while let Ok(Some(Ok(chunk))) = timeout(idle, body.next()).await {
+            left = left.saturating_sub(chunk.len() as u64);
+            if left == 0 {
+                return;
+            }
         }
-    }
+    };
+    // Whoever still sends after that learns nothing.
+    drop(timeout(MAX_DRAIN_TIME, rest).await);
 }
 
 /// An upload that is being received.
 struct Receiver<'a> {
     app: &'a AppState,
-    parts: Parts,
+    parts: Parts<'a>,
     /// The folder of the files that have arrived.
     folder: SpoolFolder,
     /// That the upload is being received, and how much of it.
@@ -89,6 +100,8 @@ struct Receiver<'a> {
     report: Option<Vec<u8>>,
     /// The artifacts that are not accepted.
     left_out: Vec<Invalid>,
+    /// The `.changes` files that are stored, but too large to be read.
+    unread_changes: Vec<Invalid>,
     /// What was changed of the files.
     notes: Vec<Invalid>,
     /// Why the rest of the upload is refused, if it is.
@@ -299,12 +312,9 @@ impl Receiver<'_> {
                 String::from_utf8_lossy(&bytes).into_owned(),
             ));
         }
-        for name in too_large {
-            self.leave_out(
-                &name,
-                format!("{}, and is not read", larger_than(MAX_CHANGES_SIZE)),
-            );
-        }
+        let reason = format!("{}, and is not read", larger_than(MAX_CHANGES_SIZE));
+        let unread = |name| Invalid::new(name, reason.clone());
+        self.unread_changes = too_large.iter().take(MAX_NOTES).map(unread).collect();
         Ok(changes)
     }
 }
@@ -320,17 +330,11 @@ impl Receiver<'_> {
 pub async fn receive(
     app: &Arc<AppState>,
     run: &ActiveRun,
-    request: Request,
+    headers: &HeaderMap,
+    body: &mut BodyDataStream,
 ) -> Result<Received, ApiError> {
-    let receiving = match app.uploads.begin(run, app.request_limits.idle()).await {
-        Ok(receiving) => receiving,
-        Err(error) => {
-            drain(app, request).await;
-            return Err(error);
-        }
-    };
-    let (head, body) = request.into_parts();
-    let parts = Parts::new(&head.headers, body, app.request_limits.upload)
+    let receiving = app.uploads.begin(run, app.request_limits.idle()).await?;
+    let parts = Parts::new(headers, body, app.request_limits.upload)
         .map_err(|error| bad_request(format!("not a multipart/form-data upload: {error}")))?;
     let mut receiver = Receiver {
         app,
@@ -340,6 +344,7 @@ pub async fn receive(
         names: FileNames::default(),
         report: None,
         left_out: vec![],
+        unread_changes: vec![],
         notes: vec![],
         refused: None,
         is_too_large: false,
@@ -372,6 +377,7 @@ async fn received(
             files: receiver.folder.files().to_vec(),
             changes,
             left_out: receiver.left_out,
+            unread_changes: receiver.unread_changes,
             notes: receiver.notes,
             refused: receiver.refused,
         },

@@ -29,6 +29,16 @@ impl LocalArtifacts {
         Self { base }
     }
 
+    /// Returns whether there are artifacts of a run.
+    ///
+    /// # Errors
+    ///
+    /// [`Fault`] when the file system fails.
+    pub(in crate::adapters) async fn has_run(&self, run: &RunId) -> Result<bool, Fault> {
+        let folder = self.folder(run)?;
+        blocking("look for artifacts", move || folder.try_exists()).await
+    }
+
     /// Returns the folder of a run. A run id that is not a plain file name could lead out of the
     /// base.
     fn folder(&self, run: &RunId) -> Result<PathBuf, Fault> {

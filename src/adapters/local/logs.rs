@@ -1,6 +1,6 @@
 //! Logs in a directory: `BASE/CODEBASE/RUN_ID/NAME.gz`.
 
-use super::{absent_is_none, blocking, check_writable, write_atomically};
+use super::{absent_is_none, blocking, check_writable, sync_folder, write_atomically};
 use crate::{
     adapters::support::gzip,
     domain::{log_name::validate_file_name, time::Time},
@@ -23,6 +23,16 @@ impl LocalLogs {
     /// Keeps logs below `base`, which is created when needed.
     pub fn new(base: PathBuf) -> Self {
         Self { base }
+    }
+
+    /// Returns whether there are logs of a run.
+    ///
+    /// # Errors
+    ///
+    /// [`Fault`] when the file system fails.
+    pub(in crate::adapters) async fn has_run(&self, folder: &LogFolder) -> Result<bool, Fault> {
+        let folder = self.folder(folder)?;
+        blocking("look for logs", move || folder.try_exists()).await
     }
 
     /// Returns the folder of a run. A run id that is not a plain file name could lead out of the
@@ -87,7 +97,12 @@ impl LogStore for LocalLogs {
             create_folder(&folder)?;
             files
                 .iter()
-                .try_for_each(|log| write_compressed(log, &base, &folder, finished))
+                .try_for_each(|log| write_compressed(log, &base, &folder, finished))?;
+            // They must survive a crash once this returns: the names of the files, and those of the
+            // folders, which may be new.
+            sync_folder(&folder)?;
+            folder.parent().map_or(Ok(()), sync_folder)?;
+            sync_folder(&base)
         })
         .await
     }

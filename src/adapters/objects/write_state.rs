@@ -6,7 +6,10 @@ use super::{
 };
 use crate::ports::{Fault, artifact_store::Content};
 use bytes::Bytes;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 /// The object that health checks write when it is not known whether writes work.
 const PROBE: &str = "checked/by/janitor-runner";
@@ -66,20 +69,21 @@ impl WriteState {
     async fn probe(&self, objects: &dyn Objects, prefix: &str) -> Result<(), Fault> {
         let name = format!("{prefix}{PROBE}");
         let content = Content::Memory(Bytes::from_static(PROBE_CONTENT));
-        match objects
-            .put(&name, &content, PROBE_CONTENT.len() as u64)
-            .await
-        {
-            Ok(()) => {}
-            // It was written before, and may not be overwritten. That proves no more than that the
-            // bucket knows us, which is all that can be known without a new object.
-            Err(PutError::Refused(_)) if look(objects, &name, &content).await == Look::Same => {}
-            Err(error) => {
-                self.note(false);
-                return Err(error.into());
+        let put = async |name: &str| {
+            let size = PROBE_CONTENT.len() as u64;
+            objects.put(name, &content, size).await
+        };
+        let put = match put(&name).await {
+            // It was written after an earlier failure, and the bucket lets nothing be overwritten,
+            // or takes no writes now: only a new object shows which.
+            Err(PutError::Refused(_)) if look(objects, &name, &content).await == Look::Same => {
+                let seconds = SystemTime::now().duration_since(UNIX_EPOCH);
+                let seconds = seconds.unwrap_or_default().as_secs();
+                put(&format!("{name}-{seconds}-{}", std::process::id())).await
             }
-        }
-        self.note(true);
-        Ok(())
+            put => put,
+        };
+        self.note(put.is_ok());
+        put.map_err(Fault::from)
     }
 }

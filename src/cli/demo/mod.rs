@@ -13,7 +13,7 @@ use crate::{
     },
     bootstrap::{self, Running},
     settings::{self, Flags, LogFormat},
-    worker::{Shutdown, WorkerConfig, work},
+    worker::{Shutdown, WorkerConfig, upload_retry_delays, work},
 };
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -281,6 +281,7 @@ async fn start_workers(
             run_as: None,
             sandbox: None,
             owns_process: false,
+            upload_retry_delays: upload_retry_delays(),
             idle: Duration::from_millis(200),
             until_empty: false,
             once: false,

@@ -86,6 +86,13 @@ pub struct ReportTarget {
     pub details: Value,
 }
 
+impl ReportTarget {
+    /// Returns whether a package for Debian was built.
+    pub fn is_debian(&self) -> bool {
+        self.name == "debian"
+    }
+}
+
 impl Fields<'_> {
     fn code(&mut self) -> ResultCode {
         match self.value("code") {

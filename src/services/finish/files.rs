@@ -8,10 +8,12 @@ use crate::{
         log_name::is_log,
         run::Run,
     },
-    ports::{Fault, SpooledFile, log_store::LogFolder},
+    ports::{Fault, SpooledFile, artifact_store::Content, log_store::LogFolder},
 };
+use bytes::Bytes;
 use serde_json::Value;
 use std::collections::HashSet;
+use tokio::io::AsyncReadExt;
 
 /// Returns the names of the uploaded files by kind, and what is wrong with the `.changes` files.
 pub(super) fn described(upload: &Upload) -> (UploadedFiles, Option<Invalid>) {
@@ -28,13 +30,16 @@ pub(super) fn described(upload: &Upload) -> (UploadedFiles, Option<Invalid>) {
         .map(|(name, text)| Ok((name.clone(), changes::read(name, text)?)))
         .collect();
     let merged = read.and_then(|read| changes::merge(&read));
+    let logs = files.iter().filter(|file| is_log(&file.name));
     let described = UploadedFiles {
+        log_bytes: logs.map(|file| file.size).sum(),
         logs: names(true),
         others: names(false),
         all: files.iter().map(|f| f.name.clone()).collect(),
         changes: merged.clone().ok().flatten(),
         changes_filenames: changes.iter().map(|(name, _)| name.clone()).collect(),
         left_out: upload.left_out.clone(),
+        unread_changes: upload.unread_changes.clone(),
         notes: upload.notes.clone(),
         refused: upload.refused.clone(),
     };
@@ -92,7 +97,7 @@ impl Finisher {
     }
 
     /// Stores the logs that the worker sent while the run was active and that are not among the
-    /// uploaded `files`; returns their names.
+    /// uploaded `files`; returns them.
     ///
     /// # Errors
     ///
@@ -102,22 +107,21 @@ impl Finisher {
         &self,
         run: &Run,
         files: &[SpooledFile],
-    ) -> Result<Vec<String>, Fault> {
+    ) -> Result<Vec<SpooledFile>, Fault> {
         let uploaded: Vec<&str> = files.iter().map(|file| file.name.as_str()).collect();
         let stored = self
             .live_log
             .collect(&run.id, &uploaded, async |missing| {
-                let names: Vec<String> = missing.iter().map(|file| file.name.clone()).collect();
-                if names.is_empty() {
-                    return names;
+                if missing.is_empty() {
+                    return vec![];
                 }
                 let run = Run {
-                    logfilenames: names.clone(),
+                    logfilenames: missing.iter().map(|file| file.name.clone()).collect(),
                     ..run.clone()
                 };
                 // A failure is logged where it happens.
                 let stored = self.store_logs(&run, &missing).await;
-                stored.map_or_else(|_| vec![], |()| names)
+                stored.map_or_else(|_| vec![], |()| without_content(missing))
             })
             .await;
         match stored {
@@ -134,24 +138,61 @@ impl Finisher {
     }
 
     /// Returns the run with the logs that its worker sent while it was active, stored.
-    pub(super) async fn with_live_logs(&self, run: Run, files: Vec<SpooledFile>) -> Run {
+    pub(super) async fn with_live_logs(&self, mut run: Run, files: Vec<SpooledFile>) -> Run {
+        add_log_bytes(&mut run, files.iter().map(|file| file.size).sum());
         let logfilenames: Vec<String> = files.iter().map(|file| file.name.clone()).collect();
-        let log_bytes: u64 = files.iter().map(|file| file.size).sum();
-        let mut run = run;
-        if let Some(Value::Object(details)) = &mut run.failure_details {
-            details.insert("log_bytes".to_owned(), log_bytes.into());
-        }
         let run = Run {
             filenames: logfilenames.clone(),
             logfilenames,
             ..run
         };
-        let stored = if files.is_empty() {
+        let mut missing = vec![];
+        for file in files {
+            if !self.has_as_much_of(&run, &file).await {
+                missing.push(file);
+            }
+        }
+        let stored = if missing.is_empty() {
             Ok(())
         } else {
-            self.store_logs(&run, &files).await
+            self.store_logs(&run, &missing).await
         };
         with_stored(run, stored, Ok(()))
+    }
+
+    /// Returns whether the log store has a log, no shorter than `file`.
+    ///
+    /// It has when an upload was cut off after its logs, or is being stored by another runner.
+    async fn has_as_much_of(&self, run: &Run, file: &SpooledFile) -> bool {
+        let folder = LogFolder {
+            codebase: run.codebase.clone(),
+            run: run.id.clone(),
+        };
+        // One that cannot be read now is stored again.
+        let Ok(Some(stored)) = self.logs.open(&folder, &file.name).await else {
+            return false;
+        };
+        let size = tokio::io::copy(&mut stored.take(file.size), &mut tokio::io::sink()).await;
+        size.is_ok_and(|size| size == file.size)
+    }
+}
+
+/// Returns names and sizes, and lets go of what is in memory.
+fn without_content(files: Vec<SpooledFile>) -> Vec<SpooledFile> {
+    let content = Content::Memory(Bytes::new());
+    let without = |file| SpooledFile {
+        content: content.clone(),
+        ..file
+    };
+    files.into_iter().map(without).collect()
+}
+
+/// Adds to the bytes of logs among the failure details of a run that did not end by itself.
+pub(super) fn add_log_bytes(run: &mut Run, bytes: u64) {
+    if let Some(Value::Object(details)) = &mut run.failure_details
+        && let Some(known) = details.get("log_bytes").and_then(Value::as_u64)
+    {
+        details.insert("log_bytes".to_owned(), known.saturating_add(bytes).into());
     }
 }
 

@@ -3,6 +3,7 @@
 //! Files are stored first, and the run is recorded in one step after that. A crash between the two
 //! leaves files of a run that is still active: its worker uploads them again, over the first.
 
+mod abandon;
 mod files;
 mod record;
 mod run_locks;
@@ -18,19 +19,17 @@ use crate::{
         Invalid,
         active_run::ActiveRun,
         caller::Caller,
-        finish::{conclude, end, vanished},
+        finish::conclude,
         name::RunId,
-        report::{self, Report},
+        report::{self, Report, ReportTarget},
         run::Run,
-        termination::Abandonment,
-        time::Time,
     },
     metrics::Metrics,
     ports::{
         ActiveRunStore, ArtifactStore, Clock, Fault, LogStore, RunRecorder, RunStore, SpooledFile,
     },
 };
-use files::{described, with_stored};
+use files::{add_log_bytes, described, with_stored};
 use record::Recording;
 use run_locks::RunLock;
 use std::sync::Arc;
@@ -48,6 +47,8 @@ pub struct Upload {
     pub changes: Vec<(String, String)>,
     /// The artifacts that were not accepted, each with the reason.
     pub left_out: Vec<Invalid>,
+    /// The `.changes` files that are too large to be read, each with the reason.
+    pub unread_changes: Vec<Invalid>,
     /// What was changed of the names and contents of the files.
     pub notes: Vec<Invalid>,
     /// Why the rest of the upload was refused, if it was.
@@ -218,7 +219,12 @@ impl Finisher {
         // What the worker sent before is kept, unless it uploaded a log of the same name. The logs
         // of an abandoned run were stored when it was abandoned.
         let known_logs = earlier.iter().flat_map(|run| run.logfilenames.clone());
-        for name in missing_logs?.into_iter().chain(known_logs) {
+        let missing_logs = missing_logs?;
+        if held.run.cancel.is_some() {
+            add_log_bytes(&mut run, missing_logs.iter().map(|log| log.size).sum());
+        }
+        let missing_logs = missing_logs.into_iter().map(|log| log.name);
+        for name in missing_logs.chain(known_logs) {
             if !run.logfilenames.contains(&name) {
                 run.logfilenames.push(name);
             }
@@ -231,14 +237,13 @@ impl Finisher {
                 unless_seen_after: None,
             };
             match self.record(run.clone(), Some(&report), on_time).await {
-                // The watcher abandoned the run between the look and now.
                 Err(ServiceError::NotFound { .. }) => {
-                    self.record(run, Some(&report), Recording::Late).await?
+                    self.store_abandoned(run, &report, upload).await?
                 }
                 Ok(Finished {
                     run: known,
                     first_time: false,
-                }) if known.given_up => self.record(run, Some(&report), Recording::Late).await?,
+                }) if known.given_up => self.store_abandoned(run, &report, upload).await?,
                 finished => finished?,
             }
         };
@@ -246,83 +251,28 @@ impl Finisher {
         Ok(finished)
     }
 
+    /// Records a result whose run the watcher of another runner abandoned while its files were
+    /// stored.
+    async fn store_abandoned(
+        &self,
+        run: Run,
+        report: &Report,
+        upload: &Upload,
+    ) -> Result<Finished, ServiceError> {
+        // The other runner may have stored what it had of these logs over them. It has recorded the
+        // run by now, and stores nothing after that. A failure is logged where it happens.
+        drop(self.store_logs(&run, &upload.files).await);
+        self.record(run, Some(report), Recording::Late).await
+    }
+
     /// Returns the run that an upload makes of an active run, and the report in it.
     fn concluded(&self, active: &ActiveRun, upload: &Upload) -> (Run, Report) {
         let (files, problem) = described(upload);
         let mut report = report::read(&upload.report);
-        if report
-            .target
-            .as_ref()
-            .is_some_and(|target| target.name == "debian")
-        {
+        if report.target.as_ref().is_some_and(ReportTarget::is_debian) {
             report.problems.extend(problem);
         }
         let run = conclude(active, report.clone(), &files, self.clock.now());
         (run, report)
-    }
-
-    /// Ends a run that no worker will work on.
-    ///
-    /// # Errors
-    ///
-    /// `NotFound` when its claim is lost and there is no stored run of this id.
-    #[tracing::instrument(
-        name = "services.finish.end",
-        skip_all,
-        fields(run.id = %active.id, run.code = code)
-    )]
-    pub async fn end(
-        &self,
-        active: &ActiveRun,
-        code: &str,
-        description: String,
-    ) -> Result<Finished, ServiceError> {
-        let run = end(active, code, description, false, self.clock.now());
-        self.end_as(active, run, None).await
-    }
-
-    /// Ends a run whose worker has vanished, and stores the logs that it sent.
-    ///
-    /// # Errors
-    ///
-    /// `NotFound` when the worker has sent a heartbeat since `unless_seen_after`, or the claim is
-    /// lost.
-    #[tracing::instrument(
-        name = "services.finish.abandon",
-        skip_all,
-        fields(run.id = %active.id, run.code = how.code)
-    )]
-    pub async fn abandon(
-        &self,
-        active: &ActiveRun,
-        how: Abandonment,
-        unless_seen_after: Option<Time>,
-    ) -> Result<Finished, ServiceError> {
-        let run = vanished(active, how, self.clock.now());
-        let run = self
-            .live_log
-            .collect(&active.id, &[], async |files| {
-                self.with_live_logs(run, files).await
-            })
-            .await?;
-        self.end_as(active, run, unless_seen_after).await
-    }
-
-    async fn end_as(
-        &self,
-        active: &ActiveRun,
-        run: Run,
-        unless_seen_after: Option<Time>,
-    ) -> Result<Finished, ServiceError> {
-        // Not while an upload of the same run is being stored, which is worth more.
-        let lock = self.run_locks.of(&active.id);
-        let mut stored = lock.lock().await;
-        let recording = Recording::OnTime {
-            active,
-            unless_seen_after,
-        };
-        let finished = self.record(run, None, recording).await?;
-        *stored = true;
-        Ok(finished)
     }
 }

@@ -186,3 +186,43 @@ async fn files_that_the_store_took_before_it_failed_are_in_the_backup_too() {
     assert!(!home.path().join("backup/r1").exists());
     assert_eq!(fs::read_dir(stored.join(".part")).unwrap().count(), 0);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn newer_file_is_not_replaced_by_one_that_waits() {
+    let (bucket, home) = (FakeBucket::start().await, tempfile::tempdir().unwrap());
+    let objects = bucket.objects_of(Kind::S3).await;
+    let backup = home.path().join("backup");
+    // Both stores as they are after a restart of the process: they try the bucket first.
+    let artifacts = || {
+        let bucket = Arc::new(ObjectArtifacts::new(objects.clone()));
+        FallbackArtifacts::new(bucket, backup.join("artifacts"))
+    };
+    let logs = || {
+        let bucket = Arc::new(ObjectLogs::new(objects.clone(), ""));
+        FallbackLogs::new(bucket, backup.join("logs"))
+    };
+    let (run, log_folder) = (RunId::new("r1"), log_folder("r1"));
+    for (mood, content) in [(Mood::Status(403), "old"), (Mood::Normal, "new and whole")] {
+        bucket.always(mood);
+        let file = [memory_file("w.log", content.as_bytes())];
+        artifacts().0.store(&run, &file).await.unwrap();
+        logs().0.store(&log_folder, &file, start()).await.unwrap();
+        let shown = artifacts().0.open(&run, "w.log").await.unwrap();
+        assert_eq!(read(shown).await.unwrap(), content.as_bytes());
+        let shown = logs().0.open(&log_folder, "w.log").await.unwrap();
+        assert_eq!(read(shown).await.unwrap(), content.as_bytes());
+    }
+    artifacts()
+        .1
+        .drain(&backup.join("artifacts/r1"))
+        .await
+        .unwrap();
+    logs().1.drain(&backup.join("logs/aa/r1")).await.unwrap();
+    assert!(!backup.join("artifacts/r1").exists());
+    assert!(!backup.join("logs/aa").exists());
+    assert_eq!(bucket.objects()["r1/w.log"], b"new and whole");
+    let log = ObjectLogs::new(objects, "")
+        .open(&log_folder, "w.log")
+        .await;
+    assert_eq!(read(log.unwrap()).await.unwrap(), b"new and whole");
+}

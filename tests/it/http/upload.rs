@@ -235,6 +235,31 @@ async fn file_names_that_cannot_be_stored_are_changed() {
 }
 
 #[tokio::test]
+async fn generic_build_may_have_a_file_of_any_size_that_ends_like_a_changes_file() {
+    let (home, server) = server().await;
+    for (name, target, code) in [
+        ("gen-a", "generic", "success"),
+        ("gen-b", "debian", "artifact-invalid"),
+    ] {
+        server.queue(name, "gen").await;
+        let id = server.claim_of(name).await;
+        let report = json!({ "code": "success", "target": { "name": target, "details": {} } });
+        let large = vec![b'x'; 17 << 20];
+        let finished = server
+            .finish(&id, &report, &[("notes.changes", &large)])
+            .await;
+        assert_eq!(finished.0, 201, "{target}: {}", finished.1);
+        assert_eq!(finished.1["result"]["code"], code, "{}", finished.1);
+        let artifact = home
+            .path()
+            .join("artifacts")
+            .join(&id)
+            .join("notes.changes");
+        assert_eq!(artifact.exists(), target == "generic", "{target}");
+    }
+}
+
+#[tokio::test]
 async fn large_changes_file_is_read() {
     let (_home, server) = server().await;
     server.queue("chg-a", "gen").await;

@@ -94,6 +94,50 @@ async fn uploads_beyond_the_sum_are_refused() {
     assert_eq!(stored, 201, "{response}");
 }
 
+/// Sends a whole upload with this content type and beginning, and returns the status of the
+/// response, which is read only then, as simple clients do.
+fn status_after_all_was_sent(server: &Server, id: &str, kind: &str, begin: &str) -> String {
+    const SIZE: usize = 24 << 20;
+    let address = server.admin.strip_prefix("http://").unwrap();
+    let mut stream = TcpStream::connect(address).unwrap();
+    let length = begin.len() + SIZE;
+    let head = format!(
+        "POST /active-runs/{id}/finish HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\n\
+         Content-Length: {length}\r\n\r\n{begin}"
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    let chunk = vec![b'x'; 1 << 20];
+    for sent in 0..SIZE / chunk.len() {
+        let written = stream.write_all(&chunk);
+        assert!(written.is_ok(), "{kind}: {written:?} after {sent} MiB");
+    }
+    status(stream)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn refusal_reaches_a_client_that_sends_all_before_it_reads() {
+    let home = tempfile::tempdir().unwrap();
+    let settings = "[limits]\nuploads_of_worker = \"3 MiB\"\nuploads = \"5 MiB\"\n";
+    let server = Server::start(home.path(), "memory:", settings).await;
+    server.queue("aa", "gen").await;
+    let id = server.claim_of("aa").await;
+    let part = |headers: &str| format!("--B\r\n{headers}\r\n\r\n");
+    let form = "multipart/form-data; boundary=B";
+    let unnamed = part("Content-Disposition: form-data; name=\"a\"");
+    let nested = part("Content-Type: multipart/mixed; boundary=C");
+    let file = part("Content-Disposition: form-data; name=\"a\"; filename=\"a\"");
+    for (kind, begin, expected) in [
+        ("text/plain", "", "400"),
+        (form, unnamed.as_str(), "400"),
+        (form, nested.as_str(), "400"),
+        (form, "--B other text", "400"),
+        (form, file.as_str(), "503"),
+    ] {
+        let status = status_after_all_was_sent(&server, &id, kind, begin);
+        assert_eq!(status, expected, "{kind}: {begin}");
+    }
+}
+
 #[tokio::test]
 async fn public_figures_are_read_once_in_five_seconds() {
     let home = tempfile::tempdir().unwrap();

@@ -13,4 +13,5 @@ mod worker_files;
 pub mod worker_fixture;
 mod worker_git;
 mod worker_lives;
+mod worker_outage;
 mod worker_processes;

@@ -212,14 +212,21 @@ async fn abandoned_run_says_why_it_ended() {
 async fn failure_of_a_killed_run_says_that_it_was_killed() {
     let fixture = Fixture::new();
     let run = fixture.leased("aa", "r1").await;
+    fixture
+        .live_log
+        .append(&run.id, &Caller::Operator, "live.log", 0, "12345".into())
+        .await
+        .unwrap();
     ActiveRunStore::cancel(fixture.store.as_ref(), &run.id, "killed by an operator")
         .await
         .unwrap();
     let finisher = fixture.working_finisher();
-    let finished = finish(&finisher, &run.id, r#"{"code": "cancelled"}"#)
-        .await
-        .unwrap();
+    let report = r#"{"code": "cancelled", "details": {"signal": 15}}"#;
+    let finished = finish(&finisher, &run.id, report).await.unwrap();
     let details = finished.run.failure_details.unwrap();
     assert_eq!(details["termination_reason"], "killed");
     assert_eq!(details["by"], "operator");
+    assert_eq!(details["signal"], 15);
+    // One byte of the log in the upload.
+    assert_eq!(details["log_bytes"], 6);
 }

@@ -4,9 +4,9 @@ use crate::support::fixture::*;
 use chrono::TimeDelta;
 use janitor_runner::{
     adapters::backchannel::none::NoBackchannel,
-    domain::caller::Caller,
-    ports::{LiveLogs, RunStore, log_store::MockLogStore},
-    services::ServiceError,
+    domain::{caller::Caller, name::RunId},
+    ports::{LiveLogs, RunStore, live_logs::MockLiveLogs, log_store::MockLogStore},
+    services::{ServiceError, live_log::LiveLogIngest},
 };
 use std::sync::Arc;
 
@@ -33,6 +33,7 @@ async fn live_log_of_vanished_worker_is_stored() {
         assert_eq!(files[0].size, 10);
         Ok(())
     });
+    logs.expect_open().returning(|_, _| Ok(None));
     fixture.clock.advance(TimeDelta::seconds(200));
     let finisher = fixture.finisher(fixture.store.clone(), working_artifacts(), Arc::new(logs));
     let watcher = fixture.watcher(Arc::new(NoBackchannel), finisher);
@@ -108,4 +109,20 @@ async fn invalid_or_oversized_append_is_rejected() {
         append("../a.log", 0, vec![b'x']).await,
         Err(ServiceError::Invalid(_))
     ));
+}
+
+#[tokio::test]
+async fn log_that_goes_before_it_is_read_is_left_out() {
+    let fixture = Fixture::new();
+    let mut logs = MockLiveLogs::new();
+    logs.expect_list()
+        .returning(|_| Ok(vec![("w.log".to_owned(), 4)]));
+    // Whoever ended the run meanwhile has removed it.
+    logs.expect_read().returning(|_, _, _, _| Ok(None));
+    let live_log = LiveLogIngest::new(Arc::new(logs), fixture.keepalive, fixture.config);
+    let files = live_log
+        .collect(&RunId::new("r1"), &[], async |files| files)
+        .await
+        .unwrap();
+    assert_eq!(files.len(), 0);
 }

@@ -1,5 +1,6 @@
 //! The use cases with failing ports: what happens when a store is unavailable at the wrong moment, and when time passes.
 
+mod abandon;
 mod assign;
 mod finish;
 mod finish_detached;

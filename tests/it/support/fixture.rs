@@ -138,6 +138,7 @@ pub fn working_artifacts() -> Arc<dyn ArtifactStore> {
 pub fn working_logs() -> Arc<dyn LogStore> {
     let mut logs = MockLogStore::new();
     logs.expect_store().returning(|_, _, _| Ok(()));
+    logs.expect_open().returning(|_, _| Ok(None));
     Arc::new(logs)
 }
 
