@@ -3,6 +3,7 @@
 # make tools      installs the programs that make lint needs, where they are missing (2 minutes)
 # make bench      figures of a release build (needs wrk); STORE=sled, memory or postgres
 # make faults     the tests with dying workers, servers and networks; makes their table in docs/faults.md anew
+# make lives      200 random lives of workers and clients, 1,000 runs into a moody bucket (10 minutes)
 # make fuzz       random requests by the description of the API, on sled and on Postgres; SECONDS_EACH=300, SEED=1
 # make demo       the demo
 # make demo-production   the same on Postgres, Redis and a fake GCS, started for it alone
@@ -46,7 +47,7 @@ faults:
 
 lives:
 	@python3 tests/servers.py install
-	LIVES=200 WORKER_LIVES=200 $(CARGO) nextest run --locked -E 'test(lives::)'; status=$$?; python3 tests/servers.py stop; exit $$status
+	LIVES=200 WORKER_LIVES=200 MOODY_RUNS=1000 $(CARGO) nextest run --locked -E 'test(lives) | test(moody_server)'; status=$$?; python3 tests/servers.py stop; exit $$status
 
 fuzz:
 	$(CARGO) build --release --locked

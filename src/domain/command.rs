@@ -2,7 +2,9 @@
 //!
 //! One rule holds for all of them. The words `KEY=value` at the start become environment variables,
 //! with the quotes around their values removed as a shell removes them; the rest stays as it is
-//! written. So the environment and the rest, run by `sh -c`, do what the whole text does.
+//! written. Run by `sh -c`, environment and rest do what the whole text does, with two exceptions:
+//! the variables are there for all of the rest, also after an operator (`A=1 a | b`), and while it
+//! is expanded (`A=1 echo $A`).
 
 use super::Invalid;
 use std::collections::BTreeMap;

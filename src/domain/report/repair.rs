@@ -1,6 +1,7 @@
 //! Repairs JSON text as programs write it that do not keep to RFC 8259, and removes from it what no
 //! store can keep.
 
+use serde_json::Value;
 use std::borrow::Cow;
 
 /// The escape of the character that replaces others.
@@ -9,12 +10,11 @@ const REPLACEMENT: &[u8] = b"\\ufffd";
 /// Returns JSON text that can be parsed and stored, and whether it differs from what was given.
 ///
 /// Lone surrogates and NUL become U+FFFD, as do bytes that are not UTF-8. `NaN` and infinities,
-/// which Python writes, become null, and control characters within strings are escaped.
+/// which Python writes, and numbers beyond those of IEEE 754 become null, and control characters
+/// within strings are escaped.
 pub(super) fn repaired(bytes: &[u8]) -> (Cow<'_, [u8]>, bool) {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
-    if serde_json::from_slice::<serde::de::IgnoredAny>(bytes).is_ok()
-        && !has_surrogate_or_nul(bytes)
-    {
+    if serde_json::from_slice::<Value>(bytes).is_ok() && !has_nul(bytes) {
         return (Cow::Borrowed(bytes), false);
     }
     let text = String::from_utf8_lossy(bytes);
@@ -27,12 +27,9 @@ pub(super) fn repaired(bytes: &[u8]) -> (Cow<'_, [u8]>, bool) {
     (Cow::Owned(repair.out), changed)
 }
 
-/// Returns whether the text has escapes that need a closer look. `serde_json` skips over values
-/// that are ignored, and with them over lone surrogates.
-fn has_surrogate_or_nul(bytes: &[u8]) -> bool {
-    bytes.windows(4).any(|window| {
-        window.starts_with(b"\\u") && (window[2].eq_ignore_ascii_case(&b'd') || window[2] == b'0')
-    })
+/// Returns whether the text may have an escape of NUL, which is valid JSON.
+fn has_nul(bytes: &[u8]) -> bool {
+    bytes.windows(6).any(|window| window == b"\\u0000")
 }
 
 /// JSON text that is being repaired.
@@ -56,7 +53,7 @@ impl Repair<'_> {
                     let escaped = format!("\\u{byte:04x}");
                     self.replace(1, escaped.as_bytes());
                 }
-                b'-' | b'N' | b'I' if !in_string => self.number_or_name(),
+                b'-' | b'0'..=b'9' | b'N' | b'I' if !in_string => self.number_or_name(),
                 _ => self.copy(1),
             }
         }
@@ -77,9 +74,17 @@ impl Repair<'_> {
         let name = [&b"-Infinity"[..], b"Infinity", b"NaN"]
             .into_iter()
             .find(|name| self.rest.starts_with(name));
-        match name {
-            Some(name) => self.replace(name.len(), b"null"),
-            None => self.copy(1),
+        if let Some(name) = name {
+            return self.replace(name.len(), b"null");
+        }
+        let in_number = |byte: &u8| matches!(byte, b'0'..=b'9' | b'+' | b'-' | b'.' | b'e' | b'E');
+        let end = self.rest.iter().position(|byte| !in_number(byte));
+        let number = &self.rest[..end.unwrap_or(self.rest.len())];
+        let value = std::str::from_utf8(number).ok().map(str::parse::<f64>);
+        match value {
+            Some(Ok(value)) if value.is_infinite() => self.replace(number.len(), b"null"),
+            // At least one byte: a name may begin as those above do.
+            _ => self.copy(number.len().max(1)),
         }
     }
 
@@ -110,7 +115,7 @@ impl Repair<'_> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     fn parsed(text: &[u8]) -> Value {
         serde_json::from_slice(&repaired(text).0).unwrap()
@@ -129,6 +134,10 @@ mod tests {
         assert_eq!(
             parsed(br#"[NaN, -Infinity, Infinity, -1, "NaN"]"#),
             json!([null, null, null, -1, "NaN"])
+        );
+        assert_eq!(
+            parsed(br#"[1e400, -1E+999, 1e-400, 12.5e3, "1e400"]"#),
+            json!([null, null, 0.0, 12500.0, "1e400"])
         );
         assert_eq!(parsed(b"\xef\xbb\xbf{}"), json!({}));
     }

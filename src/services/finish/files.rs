@@ -177,7 +177,7 @@ impl Finisher {
     }
 }
 
-/// Returns names and sizes, and lets go of what is in memory.
+/// Returns names and sizes only; what is in memory is freed.
 fn without_content(files: Vec<SpooledFile>) -> Vec<SpooledFile> {
     let content = Content::Memory(Bytes::new());
     let without = |file| SpooledFile {

@@ -86,7 +86,7 @@ async fn outcome(once: bool) -> (Option<Result<(), WorkerError>>, usize, usize) 
     let serve = async {
         while seen.claims.load(Ordering::SeqCst) < 3 {
             let (stream, _) = listener.accept().await.unwrap();
-            // A connection that the worker gave up.
+            // The worker may have closed the connection.
             drop(respond(stream, &seen).await);
         }
     };

@@ -4,7 +4,7 @@ use crate::support::{fixture::*, start, values::*};
 use chrono::TimeDelta;
 use janitor_runner::{
     adapters::backchannel::none::NoBackchannel,
-    domain::{active_run::ActiveRun, queue::Bucket, watch::Ping},
+    domain::{active_run::ActiveRun, caller::Caller, queue::Bucket, watch::Ping},
     ports::{
         ActiveRunStore, Backchannel, Parking, RunStore,
         active_runs::{ClaimRequest, MockActiveRunStore},
@@ -364,6 +364,30 @@ async fn unreachable_worker_times_out_after_the_run_timeout() {
 }
 
 #[tokio::test]
+async fn maximum_duration_of_the_campaign_comes_before_that_of_all() {
+    let fixture = Fixture::with_config(|config| {
+        config.campaigns.campaigns[0].max_run_duration_minutes = Some(30);
+    });
+    let leased = fixture.leased("aa", "r1").await;
+    let finisher = fixture.working_finisher();
+    let watcher = fixture.watcher(backchannel_returning(Ping::Alive), finisher);
+    for (minutes, is_active) in [(29, true), (2, false)] {
+        fixture.clock.advance(TimeDelta::minutes(minutes));
+        fixture
+            .keepalive
+            .renew(&leased.id, &Caller::Operator)
+            .await
+            .unwrap();
+        watcher.clone().round().await.unwrap();
+        let active = fixture.store.get(&leased.id).await.unwrap();
+        assert_eq!(active.is_some(), is_active, "after {minutes} more minutes");
+    }
+    let run = fixture.store.run(&leased.id).await.unwrap().unwrap();
+    let why = run.description.unwrap();
+    assert!(why.contains("30 minutes"), "{why}");
+}
+
+#[tokio::test]
 async fn run_with_heartbeats_ends_after_the_maximum_duration() {
     let fixture = Fixture::new();
     let leased = fixture.leased("aa", "r1").await;
@@ -376,10 +400,7 @@ async fn run_with_heartbeats_ends_after_the_maximum_duration() {
         fixture.clock.advance(TimeDelta::hours(hours));
         fixture
             .keepalive
-            .renew(
-                &leased.id,
-                &janitor_runner::domain::caller::Caller::Operator,
-            )
+            .renew(&leased.id, &Caller::Operator)
             .await
             .unwrap();
         watcher.clone().round().await.unwrap();

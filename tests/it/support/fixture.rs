@@ -167,9 +167,16 @@ fn status_publisher(
 impl Fixture {
     /// Services over an empty store, at the time of [`start`].
     pub fn new() -> Self {
+        Self::with_config(|_| {})
+    }
+
+    /// The same with a configuration that `change` changes.
+    pub fn with_config(change: impl FnOnce(&mut CoordinatorConfig)) -> Self {
         let store = Arc::new(in_memory());
         let clock = FakeClock::new();
-        let config = Arc::new(coordinator_config());
+        let mut config = coordinator_config();
+        change(&mut config);
+        let config = Arc::new(config);
         let events = Arc::new(InProcessEvents::default());
         let leader = Arc::new(Leader::new(store.clone(), "this".to_owned()));
         let keepalive = Arc::new(Keepalive::new(
