@@ -24,6 +24,8 @@ use crate::{
         outbox_publisher::OutboxPublisher,
         parking::ParkedItems,
         pauses::Pauses,
+        prober::Prober,
+        resumption::Resumption,
         retry::RetryPolicy,
         runs::Runs,
         schedule::Scheduler,
@@ -61,6 +63,7 @@ struct Shared {
     keepalive: Arc<Keepalive>,
     live_log: Arc<LiveLogIngest>,
     finisher: Arc<Finisher>,
+    prober: Arc<Prober>,
 }
 
 impl Builder {
@@ -119,7 +122,19 @@ impl Builder {
             keepalive,
             live_log,
             finisher,
+            prober: self.prober(),
         }
+    }
+
+    fn prober(&self) -> Arc<Prober> {
+        let (vcs, clock) = (self.ports.vcs.clone(), self.ports.clock.clone());
+        let prober = Prober::new(vcs, clock, self.metrics.clone(), self.config.probing);
+        Arc::new(prober)
+    }
+
+    fn resumption(&self, shared: &Shared) -> Arc<Resumption> {
+        let (prober, runs) = (shared.prober.clone(), self.ports.store.clone());
+        Arc::new(Resumption::new(prober, runs, self.config.clone()))
     }
 
     fn overview(&self) -> Overview {
@@ -160,7 +175,8 @@ impl Builder {
             active_runs: self.ports.active_runs.clone(),
             host_backoffs: self.ports.host_backoffs.clone(),
             runs: self.ports.store.clone(),
-            vcs: self.ports.vcs.clone(),
+            prober: shared.prober.clone(),
+            resumption: self.resumption(shared),
             finisher: shared.finisher.clone(),
             status_publisher: shared.status_publisher.clone(),
             clock: self.ports.clock.clone(),

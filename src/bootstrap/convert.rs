@@ -2,7 +2,7 @@
 
 use super::machine_names::machine_names;
 use crate::{
-    adapters::{gcs, http, postgres, s3, support::guarded_http},
+    adapters::{gcs, http, postgres, s3, support::guarded_http, vcs},
     services::watch::PollConfig,
     settings,
 };
@@ -101,6 +101,33 @@ impl From<&settings::GuardedHttpSettings> for guarded_http::GuardedHttpSettings 
             transfer_timeout: settings.log_total,
             allowed_networks: settings.allowed_networks.clone(),
             user_agent: settings.user_agent.clone(),
+        }
+    }
+}
+
+impl From<&settings::VcsSettings> for guarded_http::GuardedHttpSettings {
+    fn from(settings: &settings::VcsSettings) -> Self {
+        Self {
+            timeout: settings.timeout,
+            stall_timeout: settings.timeout,
+            transfer_timeout: settings.timeout,
+            allowed_networks: settings.allowed_networks.clone(),
+            user_agent: settings.user_agent.clone(),
+        }
+    }
+}
+
+impl From<&settings::VcsSettings> for vcs::ProbeSettings {
+    fn from(settings: &settings::VcsSettings) -> Self {
+        let login = |login: &settings::VcsLogin| vcs::HostLogin {
+            host: login.host.clone(),
+            username: login.username.clone(),
+            password: login.password.clone(),
+        };
+        Self {
+            allowed_hosts: settings.allowed_hosts.clone(),
+            logins: settings.logins.iter().map(login).collect(),
+            ssh_command: settings.ssh_command.clone(),
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::{
         s3::S3Bucket,
         sled::SledKv,
         support::guarded_http::GuardedClient,
-        vcs::none::NoVcs,
+        vcs::{BranchProber, none::NoVcs},
     },
     metrics::Metrics,
     ports::{
@@ -25,7 +25,7 @@ use crate::{
         PauseStore, QueueNotifier, QueueStore, Randomness, RunRecorder, RunStore, ScheduleStore,
         Vcs,
     },
-    settings::{FileStore, Settings, StoreChoice},
+    settings::{FileStore, Settings, StoreChoice, VcsSettings},
 };
 use anyhow::Context;
 use backon::{ConstantBuilder, Retryable};
@@ -244,6 +244,14 @@ fn claims(
     })
 }
 
+fn vcs(settings: &VcsSettings) -> anyhow::Result<Arc<dyn Vcs>> {
+    if settings.use_cached_only {
+        return Ok(Arc::new(NoVcs));
+    }
+    let http = GuardedClient::new(settings.into())?;
+    Ok(Arc::new(BranchProber::new(http, settings.into())))
+}
+
 impl Ports {
     /// Opens every adapter.
     ///
@@ -292,7 +300,7 @@ impl Ports {
             logs,
             events,
             backchannel: Arc::new(Backchannels::new(guarded)),
-            vcs: Arc::new(NoVcs),
+            vcs: vcs(&settings.vcs)?,
             clock,
             ids,
             randomness: Arc::new(SystemRandomness),

@@ -2,6 +2,7 @@
 
 use super::{
     active_run::ActiveRun,
+    branch_query::ColocatedRole,
     build::Build,
     campaign::{BuildTarget, Campaign},
     codebase::Codebase,
@@ -34,6 +35,8 @@ pub struct Assignment {
     pub cached_url: Option<String>,
     /// The URL of the codebase's repository in the VCS store.
     pub target_repository_url: Option<String>,
+    /// The branches beside the packaging branch; `None` when they were not asked for.
+    pub colocated: Option<ColocatedBranches>,
     /// The earlier branch to resume from.
     pub resume: Option<Resume>,
     /// The build configuration.
@@ -43,6 +46,9 @@ pub struct Assignment {
     /// The environment of the command.
     pub env: BTreeMap<String, String>,
 }
+
+/// The branches beside the packaging branch of a Debian package, by name.
+pub type ColocatedBranches = Vec<(String, ColocatedRole)>;
 
 /// Why an item cannot be assigned; its run ends with this code.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,6 +70,8 @@ pub struct Parts<'a> {
     pub codebase: &'a Codebase,
     /// The build configuration.
     pub build: Build,
+    /// The branches beside the packaging branch, if they were asked for.
+    pub colocated: Option<ColocatedBranches>,
     /// The earlier branch to resume from.
     pub resume: Option<Resume>,
     /// The configured committer, `Name <email>`.
@@ -98,6 +106,7 @@ pub fn assign(parts: Parts<'_>) -> Result<Assignment, Unassignable> {
         campaign,
         codebase,
         build,
+        colocated,
         resume,
         committer,
         vcs_store,
@@ -127,6 +136,7 @@ pub fn assign(parts: Parts<'_>) -> Result<Assignment, Unassignable> {
         vcs_type,
         cached_url,
         target_repository_url,
+        colocated,
         resume,
         build,
         command,

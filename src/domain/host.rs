@@ -33,6 +33,38 @@ pub fn normalize(name: &str) -> String {
     host_of(&format!("name://{name}")).unwrap_or_else(|| name.to_ascii_lowercase())
 }
 
+/// A pattern of hosts: a name, `*.NAME` for those below it, or `*` for all.
+///
+/// ```
+/// use janitor_runner::domain::host::HostPattern;
+///
+/// let below = HostPattern::new("*.Example.com");
+/// assert!(below.matches("git.example.com"));
+/// assert!(!below.matches("example.com"));
+/// assert!(!below.matches("badexample.com"));
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostPattern(String);
+
+impl HostPattern {
+    /// Creates a pattern.
+    pub fn new(text: &str) -> Self {
+        Self(match text.strip_prefix("*.") {
+            Some(name) => format!("*.{}", normalize(name)),
+            None => normalize(text),
+        })
+    }
+
+    /// Returns whether a host, as [`host_of`] returns it, is one of these.
+    pub fn matches(&self, host: &str) -> bool {
+        match self.0.strip_prefix('*') {
+            Some("") => true,
+            Some(end) => host.strip_suffix(end).is_some_and(|rest| !rest.is_empty()),
+            None => self.0 == host,
+        }
+    }
+}
+
 fn host_in_url<'a>(scheme: &str, rest: &'a str) -> Option<&'a str> {
     let scheme_name = scheme.rsplit_once('+').map_or(scheme, |(_, name)| name);
     // A `://` after a slash is part of a path.

@@ -5,6 +5,7 @@
 mod http;
 mod labels;
 mod logins;
+mod probes;
 mod process;
 
 use crate::domain::{queue::Bucket, run::Run};
@@ -12,6 +13,7 @@ use http::HttpMetrics;
 use labels::Values;
 use logins::LoginMetrics;
 pub use logins::LoginOutcome;
+use probes::ProbeMetrics;
 use process::ProcessMetrics;
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
@@ -88,6 +90,7 @@ pub struct Metrics {
     logfile_uploads: Counter,
     http: HttpMetrics,
     logins: LoginMetrics,
+    probes: ProbeMetrics,
     operations: Counts<OfOperation>,
     operation_seconds: Times<OfOperation>,
     queue_size: Family<OfBucket, Gauge>,
@@ -145,6 +148,7 @@ impl Metrics {
             logfile_uploads: Counter::default(),
             http: HttpMetrics::default(),
             logins: LoginMetrics::default(),
+            probes: ProbeMetrics::default(),
             operations: Family::default(),
             operation_seconds: Family::new_with_constructor(seconds),
             queue_size: Family::default(),
@@ -232,6 +236,7 @@ impl Metrics {
         let r = self.registry.sub_registry_with_prefix("janitor_runner");
         self.http.register(r);
         self.logins.register(r);
+        self.probes.register(r);
         r.register(
             "store_operations",
             "Number of store operations by outcome",
@@ -327,6 +332,11 @@ impl Metrics {
                 worker: self.workers.label(worker.unwrap_or_default()),
             })
             .inc();
+    }
+
+    /// Counts a probe of a branch, with the time that it took unless it was answered from memory.
+    pub fn probed(&self, outcome: &'static str, time: Option<Duration>) {
+        self.probes.count(outcome, time);
     }
 
     /// Counts a host that limited the rate of requests.

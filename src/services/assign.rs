@@ -6,44 +6,44 @@
 //! tried.
 
 use super::{
-    CoordinatorConfig, ServiceError, finish::Finisher, status_publisher::StatusPublisher,
+    CoordinatorConfig, ServiceError,
+    finish::Finisher,
+    prober::{Probed, Prober},
+    resumption::{Resumable, Resumption},
+    status_publisher::StatusPublisher,
     worker_limits::WorkerLimits,
 };
 use crate::{
     domain::{
         Invalid,
         active_run::{ActiveRun, Claimant, RunVcs},
-        assignment::{Assignment, Parts, Unassignable, assign},
+        assignment::{Assignment, ColocatedBranches, Parts, Unassignable, assign},
+        branch_query::BranchQuery,
         build::{self, BuildRequest},
-        campaign::Campaign,
+        campaign::{BuildTarget, Campaign},
         codebase::Codebase,
         finish::{NOT_IN_VCS, UNKNOWN_CAMPAIGN, UNSUPPORTED_BUILD_TARGET},
         name::{CampaignName, CodebaseName, RunId},
-        resume::Resume,
-        schedule::Pair,
+        redact::redact,
         termination::{Abandonment, RUN_DISAPPEARED},
         time::Time,
+        vcs::VcsType,
     },
     metrics::Metrics,
     ports::{
-        ActiveRunStore, Clock, Fault, HostBackoffs, Ids, QueueStore, RunStore, Vcs,
+        ActiveRunStore, Clock, Fault, HostBackoffs, Ids, QueueStore, RunStore,
         active_runs::{ActiveRunUpdate, ClaimRequest, Claimed},
         host_backoff::HostBackoff,
         queue_store::{ClaimFilter, NextItem},
-        vcs::Probe,
     },
 };
-use std::{sync::Arc, time::Duration};
-use tokio::{sync::oneshot, time::timeout};
+use std::sync::Arc;
+use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 /// Items that one request tries. When so many in a row cannot be assigned, the worker asks again.
 const MAX_TRIES: usize = 50;
-/// A probe of a branch that takes longer is skipped.
-const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
-/// A search for a branch to resume from that takes longer is skipped.
-const RESUME_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A worker's request for an assignment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -80,8 +80,10 @@ pub struct Assigner {
     pub host_backoffs: Arc<dyn HostBackoffs>,
     /// The finished runs.
     pub runs: Arc<dyn RunStore>,
-    /// The access to branches.
-    pub vcs: Arc<dyn Vcs>,
+    /// Probes branches.
+    pub prober: Arc<Prober>,
+    /// Looks for branches to resume from.
+    pub resumption: Arc<Resumption>,
     /// What one worker may use.
     pub worker_limits: Arc<WorkerLimits>,
     /// Ends the runs of items that cannot be assigned.
@@ -351,13 +353,22 @@ impl Assigner {
                 }));
             }
         };
-        if let Some(limit) = self.probe(codebase, &mut run.vcs).await {
-            return Ok(Prepared::RateLimited(limit));
-        }
+        let colocated = match self.probe(codebase, campaign, &mut run.vcs).await {
+            Ok(colocated) => colocated,
+            Err(limit) => return Ok(Prepared::RateLimited(limit)),
+        };
         let resume = if run.item.refresh {
             None
         } else {
-            self.resume(codebase, campaign).await?
+            let found = self
+                .resumption
+                .find(codebase, run.vcs.vcs_type, campaign)
+                .await?;
+            match found {
+                Resumable::From(resume) => Some(*resume),
+                Resumable::Nothing(_) => None,
+                Resumable::RateLimited(limit) => return Ok(Prepared::RateLimited(limit)),
+            }
         };
         run.resume_from = resume.as_ref().map(|resume| resume.run_id.clone());
         let committer = self.config.committer.as_deref();
@@ -366,6 +377,7 @@ impl Assigner {
             campaign,
             codebase,
             build,
+            colocated,
             resume,
             committer,
             vcs_store: &self.config.vcs_store,
@@ -405,54 +417,45 @@ impl Assigner {
         ))
     }
 
-    /// Probes the branch and stores in `vcs` what it found; returns the backoff if the host limits
-    /// our rate.
+    /// Probes the branch of a codebase and stores in `vcs` what it found; returns the colocated
+    /// branches, if they were asked for.
     ///
     /// A branch that cannot be probed is assigned all the same: the worker finds out more.
-    async fn probe(&self, codebase: &Codebase, vcs: &mut RunVcs) -> Option<HostBackoff> {
-        if codebase.branch_url.is_none() || self.config.use_cached_only {
-            return None;
-        }
-        match timeout(PROBE_TIMEOUT, self.vcs.probe(codebase)).await {
-            Ok(Probe::Found { url, vcs_type }) => {
-                vcs.branch_url = Some(url);
-                vcs.vcs_type = Some(vcs_type);
-                None
-            }
-            Ok(Probe::RateLimited(until)) => Some(HostBackoff {
-                host: codebase.host()?,
-                until,
-            }),
-            Ok(Probe::Unknown(_)) | Err(_) => None,
-        }
-    }
-
-    /// Returns the branch of an earlier run to resume from, if there is one.
-    async fn resume(
+    ///
+    /// # Errors
+    ///
+    /// The backoff, if the host limits our rate.
+    async fn probe(
         &self,
         codebase: &Codebase,
         campaign: &Campaign,
-    ) -> Result<Option<Resume>, ServiceError> {
-        let Some(name) = codebase
-            .name
-            .clone()
-            .filter(|_| !self.config.use_cached_only)
-        else {
+        vcs: &mut RunVcs,
+    ) -> Result<Option<ColocatedBranches>, HostBackoff> {
+        let Some(branch_url) = codebase.branch_url.as_deref() else {
             return Ok(None);
         };
-        let Ok(Some(branch)) = timeout(
-            RESUME_TIMEOUT,
-            self.vcs.earlier_branch(codebase, &campaign.name),
-        )
-        .await
-        else {
+        let Ok(query) = BranchQuery::of_branch(branch_url, codebase.vcs_type) else {
             return Ok(None);
         };
-        let pair = Pair {
-            codebase: name,
-            campaign: campaign.name.clone(),
+        let query = BranchQuery {
+            colocated: matches!(campaign.build, Some(BuildTarget::Debian(_))),
+            ..query
         };
-        let run = self.runs.run_of_revision(&pair, &branch.revision).await?;
-        Ok(run.and_then(|run| Resume::from_run(run, branch.url)))
+        let found = match self.prober.probe(&query).await {
+            Probed::Found(found) => found,
+            Probed::Unknown(why) => {
+                tracing::debug!(branch_url = redact(branch_url), why, "a branch is unknown");
+                return Ok(None);
+            }
+            Probed::RateLimited(limit) => return Err(limit),
+        };
+        // A repository without that branch is no better known than one that is not there.
+        if found.revision.is_none() {
+            return Ok(None);
+        }
+        vcs.branch_url = Some(found.branch_url(&query));
+        vcs.vcs_type = Some(found.vcs_type);
+        let is_asked = query.colocated && found.vcs_type == VcsType::Git;
+        Ok(is_asked.then(|| found.colocated()))
     }
 }

@@ -23,6 +23,8 @@ pub mod outbox_publisher;
 pub mod overview;
 pub mod parking;
 pub mod pauses;
+pub mod prober;
+pub mod resumption;
 pub mod retry;
 pub mod runs;
 pub mod schedule;
@@ -33,10 +35,12 @@ pub mod workers;
 
 pub use error::ServiceError;
 pub use overview::Overview;
+pub use prober::ProbeLimits;
 
 use crate::domain::{
     build::BuildSettings,
     campaign::Campaigns,
+    forge::Forge,
     interval::IntervalRules,
     quarantine::QuarantinePolicy,
     retry::RetryRules,
@@ -54,6 +58,10 @@ pub struct CoordinatorConfig {
     pub build: BuildSettings,
     /// The locations of the VCS store.
     pub vcs_store: VcsStore,
+    /// The accounts on forges that own the branches of proposals.
+    pub forges: Vec<Forge>,
+    /// How much is probed at a time.
+    pub probing: ProbeLimits,
     /// The committer of changes, `Name <email>`.
     pub committer: Option<String>,
     /// The hosts whose codebases are not assigned.
@@ -72,6 +80,4 @@ pub struct CoordinatorConfig {
     pub max_of_worker: MaxOfWorker,
     /// The maximum size of the live logs of an active run, in bytes.
     pub live_logs: u64,
-    /// Whether to skip probing branches and looking for ones to resume from.
-    pub use_cached_only: bool,
 }

@@ -8,10 +8,11 @@ use super::{
         RawLimits, RawRetry, RawWatch, RawWorkers,
     },
     stores,
-    validate::{at_least_one, filled},
+    validate::{at_least_one, filled, networks},
     values::{
         ConnectionSettings, GuardedHttpSettings, LogFormat, PollSettings, RequestLimits, Settings,
     },
+    vcs,
 };
 use crate::{
     domain::{
@@ -32,7 +33,6 @@ use crate::{
     services::CoordinatorConfig,
 };
 use chrono::TimeDelta;
-use ipnet::IpNet;
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
@@ -189,16 +189,6 @@ fn retry(index: usize, raw: RawRetry) -> Result<RetryRule, Invalid> {
     })
 }
 
-fn networks(field: &str, texts: &[String]) -> Result<Vec<IpNet>, Invalid> {
-    let network = |text: &String| {
-        text.parse().map_err(|_| {
-            let why = format!("{text:?} is not a network such as 10.0.0.0/8");
-            Invalid::new(field, why)
-        })
-    };
-    texts.iter().map(network).collect()
-}
-
 fn connections(
     limits: &RawLimits,
     trusted_proxies: &[String],
@@ -211,10 +201,7 @@ fn connections(
     })
 }
 
-fn guarded_http(
-    raw: &RawBackchannel,
-    user_agent: Option<String>,
-) -> Result<GuardedHttpSettings, Invalid> {
+fn guarded_http(raw: &RawBackchannel, user_agent: String) -> Result<GuardedHttpSettings, Invalid> {
     let seconds = |field: &str, number| {
         at_least_one(field, number).map(|seconds| Duration::from_secs(seconds.into()))
     };
@@ -223,8 +210,7 @@ fn guarded_http(
         log_stall: seconds("backchannel.log_stall_seconds", raw.log_stall_seconds)?,
         log_total: seconds("backchannel.log_total_seconds", raw.log_total_seconds)?,
         allowed_networks: networks("backchannel.allowed_networks", &raw.allowed_networks)?,
-        user_agent: user_agent
-            .unwrap_or_else(|| concat!("janitor-runner/", env!("CARGO_PKG_VERSION")).to_owned()),
+        user_agent,
     })
 }
 
@@ -301,6 +287,8 @@ fn coordinator(raw: &mut Raw) -> Result<CoordinatorConfig, Invalid> {
         },
         vcs_store: filled(take(&mut raw.public_vcs_location))
             .map_or_else(|| Ok(VcsStore::default()), |text| VcsStore::parse(&text))?,
+        forges: vcs::forges(std::mem::take(&mut raw.forge)),
+        probing: vcs::limits(&raw.vcs)?,
         committer: filled(take(&mut raw.committer)),
         avoid_hosts: raw
             .avoid_hosts
@@ -337,7 +325,6 @@ fn coordinator(raw: &mut Raw) -> Result<CoordinatorConfig, Invalid> {
             requests_per_second: raw.workers.max_requests_per_second,
         },
         live_logs: raw.limits.live_logs.0,
-        use_cached_only: raw.use_cached_only,
     })
 }
 
@@ -349,6 +336,8 @@ fn coordinator(raw: &mut Raw) -> Result<CoordinatorConfig, Invalid> {
 pub(super) fn settings(mut raw: Raw) -> Result<Settings, Invalid> {
     let log_format = log_format(&raw.telemetry.format)?;
     let coordinator = coordinator(&mut raw)?;
+    let user_agent = filled(raw.user_agent)
+        .unwrap_or_else(|| concat!("janitor-runner/", env!("CARGO_PKG_VERSION")).to_owned());
     Ok(Settings {
         store: stores::store(&raw.store, &raw.postgres)?,
         coordination: stores::redis("coordination", raw.coordination.as_deref())?,
@@ -363,7 +352,8 @@ pub(super) fn settings(mut raw: Raw) -> Result<Settings, Invalid> {
         port: raw.port,
         public_port: Some(raw.public_port).filter(|port| *port != 0),
         poll: poll(&raw.watch, raw.keepalive_interval_seconds)?,
-        guarded_http: guarded_http(&raw.backchannel, filled(raw.user_agent))?,
+        guarded_http: guarded_http(&raw.backchannel, user_agent.clone())?,
+        vcs: vcs::settings(raw.vcs, raw.use_cached_only, user_agent)?,
         shutdown: Duration::from_secs(raw.shutdown_seconds.into()),
         publish_policies: raw
             .publish_policies

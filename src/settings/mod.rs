@@ -16,6 +16,7 @@ mod layered;
 mod origin;
 mod raw;
 mod raw_admin;
+mod raw_vcs;
 mod schema;
 mod secrets;
 mod show;
@@ -23,6 +24,7 @@ mod size;
 mod stores;
 mod validate;
 mod values;
+mod vcs;
 
 pub use error::SettingsError;
 pub use schema::schema;
@@ -30,7 +32,7 @@ pub use show::lines;
 pub use values::{
     AdminSettings, ConnectionSettings, FileStore, GcsCredentials, GcsSettings, GuardedHttpSettings,
     ListenAddress, LogFormat, PollSettings, PostgresSettings, RequestLimits, S3Credentials,
-    S3Settings, Settings, StoreChoice, TlsSettings,
+    S3Settings, Settings, StoreChoice, TlsSettings, VcsLogin, VcsSettings,
 };
 
 use crate::domain::Invalid;

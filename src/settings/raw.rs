@@ -7,6 +7,7 @@
 use super::{
     layered::layered,
     raw_admin::{RawAdmin, RawTls},
+    raw_vcs::{RawForge, RawVcs},
     size::Size,
 };
 use crate::domain::{publish::PublishMode, retry::Afterwards};
@@ -117,6 +118,12 @@ pub(super) struct Raw {
     pub(super) intervals: RawIntervals,
     /// Sets how requests to workers are made.
     pub(super) backchannel: RawBackchannel,
+    /// Sets how branches are probed.
+    pub(super) vcs: RawVcs,
+    /// Lists the accounts on forges that own the branches of proposals, which runs resume from.
+    /// Default: `[]`.
+    #[serde(default)]
+    pub(super) forge: Vec<RawForge>,
     /// Sets when workers are quarantined.
     pub(super) workers: RawWorkers,
     /// Lists the failures after which an item is requeued in its own position, rather than being

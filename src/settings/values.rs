@@ -2,7 +2,9 @@
 //! an adapter's configuration of each, so that neither settings nor adapters know each other.
 
 use crate::{
-    domain::{access::AdminToken, audit::AuditRetention, publish::PublishPolicy},
+    domain::{
+        access::AdminToken, audit::AuditRetention, host::HostPattern, publish::PublishPolicy,
+    },
     services::CoordinatorConfig,
 };
 use ipnet::IpNet;
@@ -40,6 +42,45 @@ pub struct GuardedHttpSettings {
     pub log_total: Duration,
     /// The networks in which workers may be.
     pub allowed_networks: Vec<IpNet>,
+    /// The `User-Agent` of the requests.
+    pub user_agent: String,
+}
+
+/// A login for the repositories of a host.
+#[derive(Clone, PartialEq, Eq)]
+pub struct VcsLogin {
+    /// The host.
+    pub host: String,
+    /// The name of the user.
+    pub username: String,
+    /// The password, or token.
+    pub password: String,
+}
+
+impl fmt::Debug for VcsLogin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("VcsLogin")
+            .field("host", &self.host)
+            .field("username", &self.username)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How branches are probed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VcsSettings {
+    /// Whether to probe nothing.
+    pub use_cached_only: bool,
+    /// The hosts that may be asked.
+    pub allowed_hosts: Vec<HostPattern>,
+    /// The networks in which they may be.
+    pub allowed_networks: Vec<IpNet>,
+    /// How long a probe may take.
+    pub timeout: Duration,
+    /// The logins for hosts.
+    pub logins: Vec<VcsLogin>,
+    /// The ssh command of git; none: nothing is asked by ssh.
+    pub ssh_command: Option<String>,
     /// The `User-Agent` of the requests.
     pub user_agent: String,
 }
@@ -285,6 +326,8 @@ pub struct Settings {
     pub poll: PollSettings,
     /// How requests to workers are guarded.
     pub guarded_http: GuardedHttpSettings,
+    /// How branches are probed.
+    pub vcs: VcsSettings,
     /// How long requests in progress may take once the process is shutting down.
     pub shutdown: Duration,
     /// The publish policies to store at the start.

@@ -8,10 +8,11 @@ use crate::{
     adapters::off_thread,
     ports::{Fault, artifact_store::FileReader},
 };
+use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use ipnet::IpNet;
 use reqwest::{
-    Client, Method, StatusCode,
+    Client, Method, RequestBuilder, StatusCode,
     dns::{Addrs, Name, Resolve, Resolving},
     header::{ACCEPT, HeaderMap, HeaderValue, RANGE},
     redirect::Policy,
@@ -25,6 +26,7 @@ use std::{
 };
 use tokio::{
     io::AsyncReadExt,
+    net::TcpStream,
     time::{Instant, timeout, timeout_at},
 };
 use tokio_util::io::{StreamReader, SyncIoBridge};
@@ -224,15 +226,18 @@ impl GuardedClient {
         headers: HeaderMap,
         end: Instant,
     ) -> Result<reqwest::Response, GuardedHttpError> {
+        let request = self.client.request(method, url.clone()).headers(headers);
+        self.send_request(request, url, end).await
+    }
+
+    async fn send_request(
+        &self,
+        request: RequestBuilder,
+        url: &Url,
+        end: Instant,
+    ) -> Result<reqwest::Response, GuardedHttpError> {
         self.check_address(url)?;
-        let sent = timeout_at(
-            end,
-            self.client
-                .request(method, url.clone())
-                .headers(headers)
-                .send(),
-        )
-        .await;
+        let sent = timeout_at(end, request.send()).await;
         sent.map_err(|_| GuardedHttpError::Timeout(self.settings.timeout))?
             .map_err(|error| Self::explain(url, &error))
     }
@@ -318,6 +323,60 @@ impl GuardedClient {
             }
             parsed => Ok((status, parsed)),
         }
+    }
+
+    /// Sends a request whose response is streamed, and complete by `end`.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`GuardedHttpError`] when no response arrives in time. A status that says failure is
+    /// no error.
+    #[tracing::instrument(
+        name = "http.client.exchange", level = "debug", skip_all,
+        fields(method = %method, host = url.host_str())
+    )]
+    pub(crate) async fn exchange(
+        &self,
+        method: Method,
+        url: &Url,
+        headers: HeaderMap,
+        body: Bytes,
+        end: Instant,
+    ) -> Result<Download, GuardedHttpError> {
+        let request = self.client.request(method, url.clone()).headers(headers);
+        Ok(Download {
+            response: self.send_request(request.body(body), url, end).await?,
+            stall_timeout: self.settings.stall_timeout,
+            end,
+        })
+    }
+
+    /// Connects to a host by TCP, under the same rules as those for requests.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`GuardedHttpError`] when there is no connection by `end`.
+    pub(crate) async fn connect(
+        &self,
+        host: &str,
+        port: u16,
+        end: Instant,
+    ) -> Result<TcpStream, GuardedHttpError> {
+        let failed = |error: io::Error| GuardedHttpError::Failed(error.to_string());
+        let connecting = async {
+            let found = tokio::net::lookup_host((host, port))
+                .await
+                .map_err(failed)?;
+            let allowed: Vec<SocketAddr> = found
+                .filter(|address| self.networks.allow(address.ip()))
+                .collect();
+            if allowed.is_empty() {
+                return Err(GuardedHttpError::Forbidden(host.to_owned()));
+            }
+            TcpStream::connect(&*allowed).await.map_err(failed)
+        };
+        let connected = timeout_at(end, connecting).await;
+        connected.map_err(|_| GuardedHttpError::Timeout(self.settings.timeout))?
     }
 
     /// Sends a `GET` request whose response is streamed, from that byte on where the server

@@ -1,3 +1,185 @@
-//! How branches are probed. There is no adapter yet that does: see [`none`].
+//! Probing branches without cloning them: what a repository answers about its refs.
+//!
+//! Everything asked here may be anybody's: a probe sends requests only to allowed hosts in allowed
+//! networks, reads a bounded part of each response, keeps only what was asked for, and ends in time.
 
+mod bzr;
+mod failure;
+mod git_command;
+mod git_daemon;
+mod git_http;
 pub mod none;
+mod packets;
+mod refs;
+mod site;
+
+pub use site::HostLogin;
+
+use crate::{
+    adapters::support::guarded_http::GuardedClient,
+    domain::{
+        branch_query::{BranchQuery, FoundBranches},
+        host::{HostPattern, host_of},
+        vcs::VcsType,
+    },
+    ports::{Vcs, vcs::Probe},
+};
+use async_trait::async_trait;
+use failure::Failure;
+use git_command::Transport;
+use site::Site;
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+use tokio::time::{Instant, timeout_at};
+use url::Url;
+
+/// How long a probe may take.
+pub const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
+/// The longest name of a branch that is asked for, in bytes.
+const MAX_BRANCH: usize = 250;
+
+/// What may be probed.
+#[derive(Debug, Clone)]
+pub struct ProbeSettings {
+    /// The hosts that may be asked.
+    pub allowed_hosts: Vec<HostPattern>,
+    /// The logins for hosts.
+    pub logins: Vec<HostLogin>,
+    /// The ssh command that git uses, which must ask for nothing; `None`: nothing is asked by ssh.
+    pub ssh_command: Option<String>,
+}
+
+/// Probes repositories of git and bzr.
+#[derive(Debug, Clone)]
+pub struct BranchProber {
+    site: Site,
+    ssh_command: Option<String>,
+}
+
+/// Where a repository is.
+enum Location {
+    Http,
+    Daemon,
+    Ssh,
+    Folder(PathBuf),
+    /// Carries the scheme of the URL.
+    Unsupported(String),
+}
+
+impl Location {
+    fn of(repository: &str) -> Self {
+        if repository.starts_with('/') {
+            return Self::Folder(repository.into());
+        }
+        match Url::parse(repository) {
+            // `git@host:path` and the like.
+            Err(_) if host_of(repository).is_some() => Self::Ssh,
+            Err(_) => Self::Unsupported("none".to_owned()),
+            Ok(url) => match url.scheme() {
+                "http" | "https" => Self::Http,
+                "git" => Self::Daemon,
+                "ssh" | "git+ssh" => Self::Ssh,
+                "file" => match url.to_file_path() {
+                    Ok(path) => Self::Folder(path),
+                    Err(()) => Self::Unsupported("file".to_owned()),
+                },
+                _ if !repository.contains("://") && host_of(repository).is_some() => Self::Ssh,
+                scheme => Self::Unsupported(scheme.to_owned()),
+            },
+        }
+    }
+}
+
+/// Returns whether a text can be the name of a branch, so that it can be written into a request.
+fn is_branch_name(name: &str) -> bool {
+    name.len() <= MAX_BRANCH && !name.contains(|c: char| c.is_control() || c == ' ')
+}
+
+impl BranchProber {
+    /// Creates a prober that sends its requests with this client.
+    pub fn new(http: GuardedClient, settings: ProbeSettings) -> Self {
+        Self {
+            site: Site {
+                http,
+                allowed_hosts: settings.allowed_hosts,
+                logins: settings.logins,
+            },
+            ssh_command: settings.ssh_command,
+        }
+    }
+
+    async fn over_http(&self, query: &BranchQuery, end: Instant) -> Result<FoundBranches, Failure> {
+        if query.vcs_type == Some(VcsType::Bzr) {
+            return bzr::probe(&self.site, query, end).await;
+        }
+        match git_http::probe(&self.site, query, end).await {
+            Err(Failure::NotThere(why)) if query.vcs_type.is_none() => {
+                match bzr::probe(&self.site, query, end).await {
+                    Err(Failure::NotThere(_)) => Err(Failure::NotThere(why)),
+                    outcome => outcome,
+                }
+            }
+            outcome => outcome,
+        }
+    }
+
+    async fn in_folder(
+        query: &BranchQuery,
+        folder: &Path,
+        end: Instant,
+    ) -> Result<FoundBranches, Failure> {
+        let is_bzr = query.vcs_type == Some(VcsType::Bzr);
+        if is_bzr || (query.vcs_type.is_none() && folder.join(".bzr").is_dir()) {
+            return bzr::probe_folder(folder, &query.repository).await;
+        }
+        git_command::probe(query, Transport::File, end).await
+    }
+
+    async fn find(&self, query: &BranchQuery, end: Instant) -> Result<FoundBranches, Failure> {
+        if let Some(vcs_type) = query.vcs_type
+            && !matches!(vcs_type, VcsType::Git | VcsType::Bzr)
+        {
+            return Err(Failure::Other(format!("{vcs_type} is not probed")));
+        }
+        let mut names = query.branch.iter().chain(&query.others);
+        if !names.all(|name| is_branch_name(name)) {
+            return Err(Failure::other("no branch can have this name"));
+        }
+        match Location::of(&query.repository) {
+            Location::Http => self.over_http(query, end).await,
+            Location::Daemon => git_daemon::probe(&self.site, query, end).await,
+            Location::Folder(folder) => Self::in_folder(query, &folder, end).await,
+            Location::Ssh => {
+                self.site
+                    .check_host(&host_of(&query.repository).unwrap_or_default())?;
+                let Some(ssh) = &self.ssh_command else {
+                    return Err(Failure::other("vcs.ssh_command is not set"));
+                };
+                git_command::probe(query, Transport::Ssh(ssh), end).await
+            }
+            Location::Unsupported(scheme) => Err(Failure::Other(format!(
+                "URLs of the scheme {scheme} are not probed"
+            ))),
+        }
+    }
+}
+
+#[async_trait]
+impl Vcs for BranchProber {
+    #[tracing::instrument(
+        name = "vcs.prober.probe", level = "debug", skip_all,
+        fields(host = host_of(&query.repository))
+    )]
+    async fn probe(&self, query: &BranchQuery) -> Probe {
+        let end = Instant::now() + PROBE_TIMEOUT;
+        let found = timeout_at(end, self.find(query, end)).await;
+        match found.unwrap_or(Err(Failure::TimedOut)) {
+            Ok(found) => Probe::Found(found),
+            Err(Failure::NotThere(why) | Failure::Other(why)) => Probe::Unknown(why),
+            Err(Failure::TimedOut) => Probe::TimedOut,
+            Err(Failure::RateLimited(retry_after)) => Probe::RateLimited { retry_after },
+        }
+    }
+}

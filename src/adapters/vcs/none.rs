@@ -1,11 +1,8 @@
 //! For deployments that do not probe branches.
 
 use crate::{
-    domain::{codebase::Codebase, name::CampaignName},
-    ports::{
-        Vcs,
-        vcs::{EarlierBranch, Probe},
-    },
+    domain::branch_query::BranchQuery,
+    ports::{Vcs, vcs::Probe},
 };
 use async_trait::async_trait;
 
@@ -15,15 +12,7 @@ pub struct NoVcs;
 
 #[async_trait]
 impl Vcs for NoVcs {
-    async fn probe(&self, _codebase: &Codebase) -> Probe {
+    async fn probe(&self, _query: &BranchQuery) -> Probe {
         Probe::Unknown("branches are not probed".to_owned())
-    }
-
-    async fn earlier_branch(
-        &self,
-        _codebase: &Codebase,
-        _campaign: &CampaignName,
-    ) -> Option<EarlierBranch> {
-        None
     }
 }

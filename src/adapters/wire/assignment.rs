@@ -1,6 +1,12 @@
 //! The assignment of a queue item to a worker.
 
-use crate::domain::{assignment::Assignment, build::Build, run::ResultBranch, time::iso};
+use crate::domain::{
+    assignment::{Assignment, ColocatedBranches},
+    branch_query::ColocatedRole,
+    build::Build,
+    run::ResultBranch,
+    time::iso,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -20,8 +26,29 @@ pub(crate) struct BranchResponse {
     pub(crate) vcs_type: Option<String>,
     /// The URL of a copy of the branch that is closer to the worker.
     pub(crate) cached_url: Option<String>,
-    /// Always null; existing workers expect the field.
-    pub(crate) additional_colocated_branches: Option<Vec<String>>,
+    /// The branches beside the packaging branch of a Debian package; null when they were not asked
+    /// for.
+    pub(crate) additional_colocated_branches: Option<ColocatedResponse>,
+}
+
+/// The branches beside the packaging branch of a Debian package.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(untagged)]
+pub(crate) enum ColocatedResponse {
+    /// Their names, for workers that send `node`.
+    Names(Vec<String>),
+    /// Their roles by name, for others.
+    Roles(BTreeMap<String, String>),
+}
+
+impl ColocatedResponse {
+    fn new(branches: ColocatedBranches, newer: bool) -> Self {
+        if newer {
+            return Self::Names(branches.into_iter().map(|(name, _)| name).collect());
+        }
+        let role = |(name, role): (String, ColocatedRole)| (name, role.as_str().to_owned());
+        Self::Roles(branches.into_iter().map(role).collect())
+    }
 }
 
 /// The earlier run to resume from.
@@ -133,7 +160,9 @@ impl AssignmentResponse {
                 subpath: assignment.subpath.or_else(|| newer.then(String::new)),
                 vcs_type: vcs_type.clone(),
                 cached_url: assignment.cached_url,
-                additional_colocated_branches: None,
+                additional_colocated_branches: assignment
+                    .colocated
+                    .map(|branches| ColocatedResponse::new(branches, newer)),
             },
             resume: assignment.resume.map(|resume| ResumeResponse {
                 run_id: resume.run_id.to_string(),

@@ -5,30 +5,46 @@ use chrono::TimeDelta;
 use janitor_runner::{
     domain::{
         active_run::{BackchannelAddress, Claimant},
-        codebase::Codebase,
-        name::CampaignName,
-        vcs::VcsType,
+        branch_query::{BranchQuery, FoundBranches},
+        host::host_of,
+        vcs::{VcsStore, VcsType},
     },
     ports::{
         ActiveRunStore, QueueStore, RunStore, Vcs,
         queue_store::ClaimFilter,
         run_store::MockRunStore,
-        vcs::{EarlierBranch, MockVcs, Probe},
+        vcs::{MockVcs, Probe},
     },
     services::{ServiceError, assign::AssignRequest},
 };
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
+
+/// What a repository answers that has the branch.
+fn found(query: &BranchQuery) -> FoundBranches {
+    FoundBranches {
+        repository: query.repository.clone(),
+        vcs_type: VcsType::Git,
+        branch: Some("main".into()),
+        revision: Some("r".into()),
+        others: BTreeMap::new(),
+    }
+}
 
 #[tokio::test]
 async fn failed_assignment_releases_the_item() {
-    let fixture = Fixture::new();
+    let fixture = Fixture::with_config(|config| {
+        config.vcs_store = VcsStore::parse("https://vcs.example").unwrap();
+    });
     fixture.queued(&["aa"]).await;
     let mut vcs = MockVcs::new();
-    vcs.expect_probe().returning(|_| Probe::Unknown("x".into()));
-    vcs.expect_earlier_branch().returning(|_, _| {
-        Some(EarlierBranch {
-            url: "u".into(),
-            revision: "r".into(),
+    vcs.expect_probe().returning(|query| {
+        Probe::Found(FoundBranches {
+            others: query
+                .others
+                .iter()
+                .map(|name| (name.clone(), "r".into()))
+                .collect(),
+            ..found(query)
         })
     });
     let mut runs = MockRunStore::new();
@@ -48,14 +64,15 @@ async fn rate_limited_host_is_skipped_and_its_item_stays_queued() {
     fixture.queued(&["aa", "bb"]).await;
     let until = start() + TimeDelta::minutes(2);
     let mut vcs = MockVcs::new();
-    vcs.expect_earlier_branch().returning(|_, _| None);
     vcs.expect_probe()
-        .returning(move |codebase| match codebase.host().as_deref() {
-            Some("aa.example") => Probe::RateLimited(until),
-            _ => Probe::Found {
-                url: "https://elsewhere/x".into(),
-                vcs_type: VcsType::Git,
+        .returning(move |query| match host_of(&query.repository).as_deref() {
+            Some("aa.example") => Probe::RateLimited {
+                retry_after: Some(TimeDelta::minutes(2)),
             },
+            _ => Probe::Found(FoundBranches {
+                repository: "https://elsewhere/x".into(),
+                ..found(query)
+            }),
         });
     let assigner = fixture.assigner(fixture.store.clone(), Arc::new(vcs));
     let assignment = assigner.assign(AssignRequest::default()).await.unwrap();
@@ -97,7 +114,7 @@ async fn assignment_reports_when_rate_limited_hosts_are_free() {
     let until = start() + TimeDelta::minutes(2);
     let mut vcs = MockVcs::new();
     vcs.expect_probe()
-        .returning(move |_| Probe::RateLimited(until));
+        .returning(|_| Probe::RateLimited { retry_after: None });
     let assigner = fixture.assigner(fixture.store.clone(), Arc::new(vcs));
     assert!(
         matches!(assigner.assign(AssignRequest::default()).await, Err(ServiceError::RateLimited(reported)) if reported == until)
@@ -115,13 +132,10 @@ struct SlowVcs(Arc<tokio::sync::Notify>, Arc<tokio::sync::Notify>);
 
 #[async_trait::async_trait]
 impl Vcs for SlowVcs {
-    async fn probe(&self, _: &Codebase) -> Probe {
+    async fn probe(&self, _: &BranchQuery) -> Probe {
         self.0.notify_one();
         self.1.notified().await;
         Probe::Unknown("slow".into())
-    }
-    async fn earlier_branch(&self, _: &Codebase, _: &CampaignName) -> Option<EarlierBranch> {
-        None
     }
 }
 
@@ -158,7 +172,6 @@ async fn worker_that_asks_again_has_lost_its_run() {
     fixture.queued(&["aa", "bb", "cc"]).await;
     let mut vcs = MockVcs::new();
     vcs.expect_probe().returning(|_| Probe::Unknown("x".into()));
-    vcs.expect_earlier_branch().returning(|_, _| None);
     let assigner = fixture.assigner(fixture.store.clone(), Arc::new(vcs));
     let ask = async |url: Option<&str>| {
         let request = AssignRequest {

@@ -10,5 +10,6 @@ mod live_log;
 mod logs;
 mod long_poll;
 mod outbox_publisher;
+mod prober;
 mod retry;
 mod watch;

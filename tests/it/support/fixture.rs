@@ -33,7 +33,7 @@ use janitor_runner::{
         queue_store::ClaimFilter,
     },
     services::{
-        CoordinatorConfig, Overview, ServiceError,
+        CoordinatorConfig, Overview, ProbeLimits, ServiceError,
         assign::Assigner,
         finish::{Finishable, Finished, Finisher, RunLocks, Upload},
         follow_up::FollowUps,
@@ -42,6 +42,8 @@ use janitor_runner::{
         live_log::LiveLogIngest,
         long_poll::LongPoll,
         outbox_publisher::OutboxPublisher,
+        prober::Prober,
+        resumption::Resumption,
         retry::RetryPolicy,
         status_publisher::StatusPublisher,
         watch::{PollConfig, Watcher, WatcherPorts},
@@ -125,7 +127,8 @@ pub fn coordinator_config() -> CoordinatorConfig {
             quarantine_after: 2,
         },
         live_logs: 1000,
-        use_cached_only: false,
+        forges: vec![],
+        probing: ProbeLimits::default(),
     }
 }
 
@@ -248,13 +251,21 @@ impl Fixture {
 
     pub fn assigner(&self, runs: Arc<dyn RunStore>, vcs: Arc<dyn Vcs>) -> Arc<Assigner> {
         let max_of_worker = coordinator_config().max_of_worker;
+        let prober = Arc::new(Prober::new(
+            vcs,
+            self.clock.clone(),
+            Arc::new(Metrics::new()),
+            self.config.probing,
+        ));
+        let resumption = Resumption::new(prober.clone(), runs.clone(), self.config.clone());
         Arc::new(Assigner {
+            prober,
+            resumption: Arc::new(resumption),
             worker_limits: Arc::new(WorkerLimits::new(max_of_worker, self.store.clone())),
             queue: self.store.clone(),
             active_runs: self.store.clone(),
             host_backoffs: self.store.clone(),
             runs,
-            vcs,
             finisher: self.finisher(self.store.clone(), working_artifacts(), working_logs()),
             status_publisher: self.status_publisher.clone(),
             clock: self.clock.clone(),

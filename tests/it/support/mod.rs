@@ -4,6 +4,7 @@ pub mod fake_backchannel;
 pub mod fake_bucket;
 pub mod files;
 pub mod fixture;
+pub mod git_server;
 pub mod load;
 pub mod process;
 pub mod random;

@@ -144,11 +144,13 @@ impl Server {
                 format!("{name} = \"{}\"\n", home.join(name).display())
             }
         };
-        std::fs::write(
-            &file,
-            format!("{}{}{}{settings}", at("spool"), at("artifacts"), at("logs")),
-        )
-        .unwrap();
+        // No host beyond this machine is asked for branches.
+        let vcs = match settings.contains("[vcs]") {
+            true => "",
+            false => "\n[vcs]\nallowed_hosts = [\"127.0.0.1\", \"localhost\"]\n",
+        };
+        let folders = [at("spool"), at("artifacts"), at("logs")].concat();
+        std::fs::write(&file, format!("{folders}{settings}{vcs}")).unwrap();
         let golden = root()
             .join("tests/golden/campaigns.conf")
             .display()

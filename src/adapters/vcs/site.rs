@@ -1,0 +1,253 @@
+//! Requests to forges: redirects are followed by hand, so that each place is checked before it is
+//! asked.
+
+use super::failure::{self, Failure};
+use crate::{
+    adapters::support::guarded_http::GuardedClient,
+    domain::host::{HostPattern, host_of, normalize},
+    ports::artifact_store::FileReader,
+};
+use base64::{Engine, prelude::BASE64_STANDARD};
+use bytes::Bytes;
+use chrono::Utc;
+use reqwest::{
+    Method,
+    header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION},
+};
+use std::fmt;
+use tokio::time::Instant;
+use url::{Origin, Url};
+
+/// How many redirects are followed.
+const MAX_REDIRECTS: usize = 5;
+
+/// A login for the repositories of a host.
+#[derive(Clone, PartialEq, Eq)]
+pub struct HostLogin {
+    /// The host.
+    pub host: String,
+    /// The name of the user.
+    pub username: String,
+    /// The password, or token.
+    pub password: String,
+}
+
+impl fmt::Debug for HostLogin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HostLogin")
+            .field("host", &self.host)
+            .field("username", &self.username)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What may be asked, and how.
+#[derive(Debug, Clone)]
+pub(super) struct Site {
+    pub(super) http: GuardedClient,
+    pub(super) allowed_hosts: Vec<HostPattern>,
+    pub(super) logins: Vec<HostLogin>,
+}
+
+/// The requests of one probe.
+pub(super) struct Session<'a> {
+    site: &'a Site,
+    /// The login in the URL that was given, for the place that it was given for.
+    login: Option<(Origin, HeaderValue)>,
+    end: Instant,
+}
+
+/// A response that says success.
+pub(super) struct Answer {
+    /// The URL that it came from, after redirects.
+    pub(super) url: Url,
+    /// The content type, in lower case and without parameters.
+    pub(super) content_type: String,
+    pub(super) body: FileReader,
+}
+
+fn basic(username: &str, password: &str) -> Option<HeaderValue> {
+    let encoded = BASE64_STANDARD.encode(format!("{username}:{password}"));
+    let mut value = HeaderValue::from_str(&format!("Basic {encoded}")).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+/// Returns the login that a URL has in it, as the value of a header.
+fn login_in(url: &Url) -> Option<HeaderValue> {
+    let decode = |text: &str| {
+        let decoded =
+            url::form_urlencoded::parse(format!("x={}", text.replace('+', "%2B")).as_bytes())
+                .next()
+                .map(|(_, value)| value.into_owned());
+        decoded.unwrap_or_default()
+    };
+    let password = url.password()?;
+    basic(&decode(url.username()), &decode(password))
+}
+
+/// Returns a URL without a user and a password.
+pub(super) fn without_login(mut url: Url) -> Url {
+    // These fail only for URLs that cannot have either.
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    url
+}
+
+impl Site {
+    /// Checks that a host may be asked, before its name is looked up.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Failure::Other`] when it may not.
+    pub(super) fn check_host(&self, host: &str) -> Result<(), Failure> {
+        let host = normalize(host);
+        if self
+            .allowed_hosts
+            .iter()
+            .any(|allowed| allowed.matches(&host))
+        {
+            return Ok(());
+        }
+        Err(Failure::Other(format!(
+            "{host} is not one of vcs.allowed_hosts"
+        )))
+    }
+
+    fn login_of(&self, url: &Url) -> Option<HeaderValue> {
+        let host = host_of(url.as_str())?;
+        let mut logins = self.logins.iter();
+        let login = logins.find(|login| normalize(&login.host) == host)?;
+        basic(&login.username, &login.password)
+    }
+
+    /// Begins the requests of a probe of a URL, which must be done by `end`.
+    pub(super) fn session(&self, url: &Url, end: Instant) -> Session<'_> {
+        Session {
+            site: self,
+            login: login_in(url).map(|login| (url.origin(), login)),
+            end,
+        }
+    }
+}
+
+impl Session<'_> {
+    fn login_of(&self, url: &Url) -> Option<HeaderValue> {
+        // Of the host that is asked, and of no other that a redirect led from.
+        let given = self
+            .login
+            .as_ref()
+            .filter(|(origin, _)| *origin == url.origin());
+        given
+            .map(|(_, login)| login.clone())
+            .or_else(|| self.site.login_of(url))
+    }
+
+    /// Sends a request and follows its redirects.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Failure`] when there is no response in time, or one that says failure.
+    pub(super) async fn send(
+        &self,
+        method: Method,
+        url: Url,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> Result<Answer, Failure> {
+        let mut url = without_login(url);
+        for _ in 0..=MAX_REDIRECTS {
+            self.site.check_host(url.host_str().unwrap_or_default())?;
+            let mut headers = headers.clone();
+            if let Some(login) = self.login_of(&url) {
+                headers.insert(AUTHORIZATION, login);
+            }
+            let (method, body) = (method.clone(), body.clone());
+            let request = self
+                .site
+                .http
+                .exchange(method, &url, headers, body, self.end);
+            let download = request.await?;
+            let status = download.status();
+            if status.is_redirection() {
+                url = target(&url, download.headers().get(LOCATION))?;
+                continue;
+            }
+            if let Some(failure) = failure::of_response(status, download.headers(), Utc::now()) {
+                return Err(failure);
+            }
+            return Ok(Answer {
+                url,
+                content_type: content_type(download.headers()),
+                body: download.into_reader(),
+            });
+        }
+        Err(Failure::Other(format!(
+            "more than {MAX_REDIRECTS} redirects"
+        )))
+    }
+
+    pub(super) async fn get(&self, url: Url, headers: HeaderMap) -> Result<Answer, Failure> {
+        self.send(Method::GET, url, headers, Bytes::new()).await
+    }
+}
+
+fn content_type(headers: &HeaderMap) -> String {
+    let kind = headers
+        .get(CONTENT_TYPE)
+        .and_then(|kind| kind.to_str().ok());
+    let kind = kind.and_then(|kind| kind.split(';').next());
+    kind.unwrap_or_default().trim().to_ascii_lowercase()
+}
+
+/// Returns where a redirect leads.
+fn target(from: &Url, location: Option<&HeaderValue>) -> Result<Url, Failure> {
+    let location = location.and_then(|location| location.to_str().ok());
+    let target = location.and_then(|location| from.join(location).ok());
+    let Some(target) = target else {
+        return Err(Failure::other("a redirect that leads nowhere"));
+    };
+    match (from.scheme(), target.scheme()) {
+        ("http" | "https", "https") | ("http", "http") => Ok(without_login(target)),
+        (_, scheme) => Err(Failure::Other(format!(
+            "a redirect from {} to {scheme}",
+            from.scheme()
+        ))),
+    }
+}
+
+/// Returns the URL of a path below another URL.
+///
+/// # Errors
+///
+/// Returns [`Failure::Other`] when the URL has no paths.
+pub(super) fn below(base: &Url, path: &[&str]) -> Result<Url, Failure> {
+    let mut url = base.clone();
+    url.path_segments_mut()
+        .map_err(|()| Failure::other("the URL has no path"))?
+        .pop_if_empty()
+        .extend(path);
+    Ok(url)
+}
+
+/// Returns the URL without the end of its path, and without a query and a final slash.
+///
+/// # Errors
+///
+/// Returns [`Failure::NotThere`] when its path does not end so: a redirect led to something else.
+pub(super) fn above(url: &Url, end: &str) -> Result<Url, Failure> {
+    let Some(path) = url.path().strip_suffix(end) else {
+        return Err(Failure::NotThere("redirected to something else".to_owned()));
+    };
+    let path = path.trim_end_matches('/').to_owned();
+    let mut url = without_login(url.clone());
+    url.set_query(None);
+    url.set_fragment(None);
+    url.set_path(&path);
+    Ok(url)
+}
+
+/// Returns a URL as it is stored: one without a path has no slash either.
+pub(super) fn text_of(url: &Url) -> String {
+    url.as_str().trim_end_matches('/').to_owned()
+}

@@ -1,0 +1,220 @@
+//! Probes branches so that a slow forge delays nobody else, and one that limits the rate of requests
+//! is left alone.
+
+use crate::{
+    domain::{
+        branch_query::{BranchQuery, FoundBranches},
+        host::host_of,
+        host_pause::HostPauses,
+    },
+    metrics::Metrics,
+    ports::{Clock, Vcs, host_backoff::HostBackoff, vcs::Probe},
+};
+use moka::sync::Cache;
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, timeout},
+};
+
+/// Time-outs in a row after which a host counts as slow.
+const SLOW_AFTER: u32 = 3;
+/// How long a slow host is not probed.
+const SLOW_PAUSE: Duration = Duration::from_secs(60);
+/// Hosts of which something is known at a time.
+const MAX_HOSTS: u64 = 10_000;
+/// How long a host is known that is not probed: longer than any growing pause lasts.
+const HOST_IDLE: Duration = Duration::from_secs(3 * 3600);
+/// Answers that are remembered at a time.
+const MAX_ANSWERS: u64 = 10_000;
+
+/// How much is probed at a time, and for how long an answer holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProbeLimits {
+    /// Probes of one host at a time.
+    pub of_host: usize,
+    /// Probes at a time.
+    pub in_all: usize,
+    /// How long an answer is remembered.
+    pub memory: Duration,
+    /// How long a probe may take, with waiting for its turn.
+    pub timeout: Duration,
+}
+
+impl Default for ProbeLimits {
+    fn default() -> Self {
+        Self {
+            of_host: 8,
+            in_all: 64,
+            memory: Duration::from_secs(30),
+            timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// What is known of a branch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Probed {
+    /// What its repository answered.
+    Found(FoundBranches),
+    /// Nothing. Carries the reason.
+    Unknown(String),
+    /// Its host is to be left alone.
+    RateLimited(HostBackoff),
+}
+
+/// What is known of a host.
+#[derive(Debug)]
+struct Host {
+    permits: Semaphore,
+    state: Mutex<HostState>,
+}
+
+#[derive(Debug, Default)]
+struct HostState {
+    /// Time-outs since the last answer.
+    timeouts: u32,
+    /// When the host may be probed again, if it is slow.
+    slow_until: Option<Instant>,
+    pauses: HostPauses,
+}
+
+/// Probes branches within limits.
+pub struct Prober {
+    vcs: Arc<dyn Vcs>,
+    clock: Arc<dyn Clock>,
+    metrics: Arc<Metrics>,
+    limits: ProbeLimits,
+    all: Semaphore,
+    hosts: Cache<String, Arc<Host>>,
+    answers: Cache<BranchQuery, Arc<Probed>>,
+}
+
+impl HostState {
+    /// Returns whether the host may be probed. Of a slow host one probe in a while may.
+    fn admits(&mut self, now: Instant) -> bool {
+        match self.slow_until {
+            Some(until) if now < until => false,
+            Some(_) => {
+                self.slow_until = Some(now + SLOW_PAUSE);
+                true
+            }
+            None => true,
+        }
+    }
+
+    fn timed_out(&mut self, now: Instant) {
+        self.timeouts += 1;
+        if self.timeouts >= SLOW_AFTER {
+            self.slow_until = Some(now + SLOW_PAUSE);
+        }
+    }
+
+    fn answered(&mut self) {
+        self.timeouts = 0;
+        self.slow_until = None;
+    }
+}
+
+impl Host {
+    fn state(&self) -> std::sync::MutexGuard<'_, HostState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Prober {
+    /// Creates the service over these ports.
+    pub fn new(
+        vcs: Arc<dyn Vcs>,
+        clock: Arc<dyn Clock>,
+        metrics: Arc<Metrics>,
+        limits: ProbeLimits,
+    ) -> Self {
+        Self {
+            vcs,
+            clock,
+            metrics,
+            limits,
+            all: Semaphore::new(limits.in_all),
+            hosts: Cache::builder()
+                .max_capacity(MAX_HOSTS)
+                .time_to_idle(HOST_IDLE)
+                .build(),
+            answers: Cache::builder()
+                .max_capacity(MAX_ANSWERS)
+                .time_to_live(limits.memory)
+                .build(),
+        }
+    }
+
+    /// Probes a repository, or returns what it answered a moment ago.
+    #[tracing::instrument(
+        name = "services.prober.probe", level = "debug", skip_all,
+        fields(host = host_of(&query.repository))
+    )]
+    pub async fn probe(&self, query: &BranchQuery) -> Probed {
+        if let Some(known) = self.answers.get(query) {
+            self.metrics.probed("remembered", None);
+            return (*known).clone();
+        }
+        let started = Instant::now();
+        let name = host_of(&query.repository).unwrap_or_default();
+        let host = self.hosts.get_with(name.clone(), || {
+            Arc::new(Host {
+                permits: Semaphore::new(self.limits.of_host),
+                state: Mutex::default(),
+            })
+        });
+        let (outcome, probed) = self.probe_host(&host, &name, query).await;
+        self.metrics.probed(outcome, Some(started.elapsed()));
+        // A limit is in the store, where it can be removed by hand; a slow host answers soon again.
+        if matches!(probed, Probed::Found(_)) || outcome == "unknown" {
+            self.answers.insert(query.clone(), Arc::new(probed.clone()));
+        }
+        probed
+    }
+
+    /// Probes a repository of a host; returns the outcome for metrics, too.
+    async fn probe_host(
+        &self,
+        host: &Host,
+        name: &str,
+        query: &BranchQuery,
+    ) -> (&'static str, Probed) {
+        if !host.state().admits(Instant::now()) {
+            return ("slow-host", Probed::Unknown(format!("{name} is slow")));
+        }
+        let asking = async {
+            let _of_host = host.permits.acquire().await;
+            let _of_all = self.all.acquire().await;
+            self.vcs.probe(query).await
+        };
+        let probe = timeout(self.limits.timeout, asking).await;
+        let probe = probe.unwrap_or(Probe::TimedOut);
+        let mut state = host.state();
+        if probe == Probe::TimedOut {
+            state.timed_out(Instant::now());
+        } else {
+            state.answered();
+        }
+        match probe {
+            Probe::Found(found) => ("found", Probed::Found(found)),
+            Probe::Unknown(why) => ("unknown", Probed::Unknown(why)),
+            Probe::TimedOut => (
+                "timeout",
+                Probed::Unknown(format!("{name} did not answer in time")),
+            ),
+            Probe::RateLimited { retry_after } => {
+                let until = state.pauses.end_of_next(retry_after, self.clock.now());
+                let host = name.to_owned();
+                (
+                    "rate-limited",
+                    Probed::RateLimited(HostBackoff { host, until }),
+                )
+            }
+        }
+    }
+}

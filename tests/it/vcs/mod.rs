@@ -1,0 +1,3 @@
+//! Version control: probes of real repositories, and what becomes of items whose forges misbehave.
+
+mod probes;
