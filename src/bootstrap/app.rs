@@ -25,6 +25,7 @@ use crate::{
         parking::ParkedItems,
         pauses::Pauses,
         prober::Prober,
+        resumes::Resumes,
         resumption::Resumption,
         retry::RetryPolicy,
         runs::Runs,
@@ -187,6 +188,16 @@ impl Builder {
         }
     }
 
+    fn resumes(&self, shared: &Shared) -> Resumes {
+        Resumes {
+            runs: self.ports.store.clone(),
+            history: self.ports.store.clone(),
+            catalog: self.ports.store.clone(),
+            resumption: self.resumption(shared),
+            config: self.config.clone(),
+        }
+    }
+
     fn watcher(&self, shared: &Shared, settings: &Settings) -> Watcher {
         let ports = WatcherPorts {
             active_runs: self.ports.active_runs.clone(),
@@ -266,7 +277,11 @@ impl Builder {
     }
 
     fn limits(&self) -> Limits {
-        Limits::new(self.ports.store.clone(), self.ports.active_runs.clone())
+        Limits::new(
+            self.ports.store.clone(),
+            self.ports.active_runs.clone(),
+            self.ports.host_backoffs.clone(),
+        )
     }
 
     fn workers(&self, shared: &Shared, logins: Arc<Logins>) -> Workers {
@@ -320,6 +335,7 @@ impl Builder {
             ingest: self.ingest(),
             scheduler: self.scheduler(),
             runs: Runs::new(self.ports.store.clone(), shared.outbox_publisher.clone()),
+            resumes: self.resumes(&shared),
             logs: Arc::new(self.logs(&shared)),
             explainer: self.explainer(),
             parked: ParkedItems::new(self.ports.store.clone()),

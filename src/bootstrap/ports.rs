@@ -22,8 +22,8 @@ use crate::{
     ports::{
         ActiveRunStore, ArtifactStore, AuditLog, Backchannel, Catalog, Clock, Credentials,
         EventBus, Fault, HostBackoffs, Ids, LeaderElection, LiveLogs, LogStore, Outbox, Parking,
-        PauseStore, QueueNotifier, QueueStore, Randomness, RunRecorder, RunStore, ScheduleStore,
-        Vcs,
+        PauseStore, QueueNotifier, QueueStore, Randomness, RunHistory, RunRecorder, RunStore,
+        ScheduleStore, Vcs,
     },
     settings::{FileStore, Settings, StoreChoice, VcsSettings},
 };
@@ -42,6 +42,7 @@ pub(super) trait Store:
     + ActiveRunStore
     + HostBackoffs
     + RunStore
+    + RunHistory
     + RunRecorder
     + ScheduleStore
     + Outbox
@@ -61,6 +62,7 @@ impl<S> Store for S where
         + ActiveRunStore
         + HostBackoffs
         + RunStore
+        + RunHistory
         + RunRecorder
         + ScheduleStore
         + Outbox

@@ -26,6 +26,13 @@ pub(super) enum LimitCommand {
         #[command(flatten)]
         server: ServerArgs,
     },
+    /// Ask a host again that limited the rate of requests (`status` lists them)
+    Clear {
+        /// Name of the host
+        host: String,
+        #[command(flatten)]
+        server: ServerArgs,
+    },
     /// Remove a limit
     Rm {
         /// One of campaign, host
@@ -53,6 +60,12 @@ pub(super) async fn limit(command: LimitCommand) -> Result<ExitCode> {
                 .put::<LimitRequest, _>(&["limits"], &request)
                 .await?;
             print_done(&args, &limited.json, &summary)
+        }
+        LimitCommand::Clear { host, server } => {
+            let client = server.client()?;
+            client.delete(&["limits", "hosts", &host], &[]).await?;
+            let summary = format!("{host} is asked again");
+            print_done(&server, &serde_json::json!({ "host": host }), &summary)
         }
         LimitCommand::Rm { kind, name, server } => {
             let scoped = ScopedArgs::new(kind, name, server);

@@ -1,11 +1,13 @@
-//! `run ls|show|logs|kill`.
+//! `run ls|show|logs|chain|check-resume|kill`.
 
 use super::{
     client::{Refused, Server, ServerArgs},
     logs::{self, LogsArgs},
     output::{LogOutput, cell, duration, facts, print_done, print_json, short, table},
 };
-use crate::adapters::wire::RunResponse;
+use crate::adapters::wire::{
+    ResumeChainResponse, ResumeCheckRequest, ResumeCheckResponse, RunResponse,
+};
 use anyhow::Result;
 use clap::Subcommand;
 use serde_json::Value;
@@ -34,6 +36,22 @@ pub(super) enum RunCommand {
     },
     /// Print a log of a finished or active run
     Logs(LogsArgs),
+    /// List the runs that a run resumed from, the nearest first
+    Chain {
+        /// Id of the run
+        id: String,
+        #[command(flatten)]
+        server: ServerArgs,
+    },
+    /// Check whether a run of a campaign would resume from an earlier one
+    CheckResume {
+        /// Name of the campaign
+        campaign: String,
+        /// Name of the codebase
+        codebase: String,
+        #[command(flatten)]
+        server: ServerArgs,
+    },
     /// Ask the worker of an active run to stop it
     Kill {
         /// Id of the run
@@ -48,6 +66,12 @@ pub(super) async fn run(command: RunCommand) -> Result<ExitCode> {
         RunCommand::Ls { server, limit } => list(&server, limit).await,
         RunCommand::Show { id, server, log } => show(&server, &id, log).await,
         RunCommand::Logs(args) => logs::logs(args).await,
+        RunCommand::Chain { id, server } => chain(&server, &id).await,
+        RunCommand::CheckResume {
+            campaign,
+            codebase,
+            server,
+        } => check_resume(&server, campaign, codebase).await,
         RunCommand::Kill { id, server } => kill(&server, &id).await,
     }
 }
@@ -60,7 +84,12 @@ async fn list(args: &ServerArgs, limit: u64) -> Result<ExitCode> {
     if args.json {
         return print_json(&runs.json);
     }
-    let rows = runs.parse()?.into_iter().map(|run| {
+    print_runs(runs.parse()?);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print_runs(runs: Vec<RunResponse>) {
+    let rows = runs.into_iter().map(|run| {
         let result = run.result;
         [
             result.log_id,
@@ -81,6 +110,42 @@ async fn list(args: &ServerArgs, limit: u64) -> Result<ExitCode> {
             rows
         )
     );
+}
+
+async fn chain(args: &ServerArgs, id: &str) -> Result<ExitCode> {
+    let client = args.client()?;
+    let path = ["resume", "chain", id];
+    let chain = client.get::<ResumeChainResponse>(&path, &[]).await?;
+    if args.json {
+        return print_json(&chain.json);
+    }
+    print_runs(chain.parse()?.chain);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints what a run would resume from. Nothing to resume from is no failure.
+async fn check_resume(args: &ServerArgs, campaign: String, codebase: String) -> Result<ExitCode> {
+    let request = ResumeCheckRequest {
+        campaign,
+        codebase: Some(codebase),
+        branch_url: None,
+    };
+    let client = args.client()?;
+    let reply = client
+        .post::<ResumeCheckResponse, _>(&["resume", "check"], &request)
+        .await?;
+    if args.json {
+        return print_json(&reply.json);
+    }
+    let check = reply.parse()?;
+    match (check.resume, check.reason) {
+        (Some(resume), _) => outln!(
+            "It would resume from the run {}: {}",
+            resume.run_id,
+            resume.branch_url
+        ),
+        (None, reason) => outln!("It would start afresh: {}", reason.unwrap_or_default()),
+    }
     Ok(ExitCode::SUCCESS)
 }
 

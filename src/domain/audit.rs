@@ -74,6 +74,8 @@ actions! {
     SetLimit = "limit.set",
     /// A concurrency limit was removed.
     RemoveLimit = "limit.remove",
+    /// The backoff of a host was ended.
+    EndBackoff = "backoff.end",
     /// Parked items were unparked.
     Unpark = "queue.unpark",
     /// A worker was added.

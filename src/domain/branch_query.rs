@@ -115,8 +115,8 @@ impl BranchQuery {
             || (self.colocated && is_colocated().is_some())
     }
 
-    /// Returns what the names of the branches begin with that are asked for: a server that is told
-    /// of them leaves the others out.
+    /// Returns what the names of the branches begin with that are asked for: a server that gets
+    /// them leaves the others out.
     pub fn prefixes(&self) -> Vec<String> {
         let mut prefixes: Vec<String> = self.branch.iter().chain(&self.others).cloned().collect();
         if self.colocated {

@@ -10,9 +10,9 @@ const LONGEST: TimeDelta = TimeDelta::hours(1);
 /// After so long without a rate limit the pauses begin anew.
 const QUIET: TimeDelta = TimeDelta::hours(1);
 /// The longest pause that a host is believed.
-const LONGEST_BELIEVED: TimeDelta = TimeDelta::days(1);
+const MAX_BELIEVED: TimeDelta = TimeDelta::days(1);
 /// The shortest, so that a host that says "now" is not asked without end.
-const SHORTEST_BELIEVED: TimeDelta = TimeDelta::seconds(1);
+const MIN_BELIEVED: TimeDelta = TimeDelta::seconds(1);
 
 /// The pauses of one host.
 ///
@@ -37,7 +37,7 @@ impl HostPauses {
     /// for `asked`, or did not say for how long.
     pub fn end_of_next(&mut self, asked: Option<TimeDelta>, now: Time) -> Time {
         if let Some(asked) = asked {
-            return now + asked.clamp(SHORTEST_BELIEVED, LONGEST_BELIEVED);
+            return now + asked.clamp(MIN_BELIEVED, MAX_BELIEVED);
         }
         let pause = match self.last {
             // Responses to requests that were sent before the pause began are no repeat.
@@ -90,8 +90,8 @@ mod tests {
         let mut pauses = HostPauses::default();
         let mut pause = |asked| pauses.end_of_next(Some(asked), now()) - now();
         assert_eq!(pause(TimeDelta::seconds(30)), TimeDelta::seconds(30));
-        assert_eq!(pause(TimeDelta::days(400)), LONGEST_BELIEVED);
-        assert_eq!(pause(TimeDelta::zero()), SHORTEST_BELIEVED);
-        assert_eq!(pause(TimeDelta::seconds(-5)), SHORTEST_BELIEVED);
+        assert_eq!(pause(TimeDelta::days(400)), MAX_BELIEVED);
+        assert_eq!(pause(TimeDelta::zero()), MIN_BELIEVED);
+        assert_eq!(pause(TimeDelta::seconds(-5)), MIN_BELIEVED);
     }
 }

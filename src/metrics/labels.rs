@@ -1,5 +1,6 @@
 //! Label values that come from outside: only so many of them become series of their own.
 
+use prometheus_client::encoding::EncodeLabelSet;
 use std::{
     collections::HashSet,
     sync::{PoisonError, RwLock},
@@ -11,6 +12,35 @@ const MAX_VALUES: usize = 1000;
 const MAX_LENGTH: usize = 200;
 /// The label of all other values.
 pub(super) const OTHER: &str = "other";
+
+macro_rules! labels {
+    ($name:ident { $($field:ident),+ }) => {
+        #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+        pub(super) struct $name { $(pub(super) $field: String),+ }
+    };
+}
+
+labels!(OfCampaign { campaign });
+labels!(OfResult {
+    campaign,
+    result_code
+});
+labels!(OfWorker { worker });
+labels!(OfHost { host });
+labels!(OfOperation {
+    store,
+    operation,
+    status
+});
+labels!(OfBucket { bucket });
+labels!(OfReason { reason });
+labels!(OfStore { store });
+labels!(OfPing { kind, outcome });
+labels!(OfError {
+    category,
+    component,
+    severity
+});
 
 /// The values of a label.
 #[derive(Debug, Default)]

@@ -10,13 +10,16 @@ mod process;
 
 use crate::domain::{queue::Bucket, run::Run};
 use http::HttpMetrics;
-use labels::Values;
+use labels::{
+    OfBucket, OfCampaign, OfError, OfHost, OfOperation, OfPing, OfReason, OfResult, OfStore,
+    OfWorker, Values,
+};
 use logins::LoginMetrics;
 pub use logins::LoginOutcome;
 use probes::ProbeMetrics;
 use process::ProcessMetrics;
 use prometheus_client::{
-    encoding::{EncodeLabelSet, text::encode},
+    encoding::text::encode,
     metrics::{
         counter::Counter,
         family::Family,
@@ -41,35 +44,6 @@ static LOG_LINES_DROPPED: LazyLock<Counter> = LazyLock::new(Counter::default);
 pub fn log_lines_dropped(lines: u64) {
     LOG_LINES_DROPPED.inc_by(lines);
 }
-
-macro_rules! labels {
-    ($name:ident { $($field:ident),+ }) => {
-        #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-        struct $name { $($field: String),+ }
-    };
-}
-
-labels!(OfCampaign { campaign });
-labels!(OfResult {
-    campaign,
-    result_code
-});
-labels!(OfWorker { worker });
-labels!(OfHost { host });
-labels!(OfOperation {
-    store,
-    operation,
-    status
-});
-labels!(OfBucket { bucket });
-labels!(OfReason { reason });
-labels!(OfStore { store });
-labels!(OfPing { kind, outcome });
-labels!(OfError {
-    category,
-    component,
-    severity
-});
 
 type Counts<L> = Family<L, Counter>;
 type Times<L> = Family<L, Histogram>;

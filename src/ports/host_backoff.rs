@@ -25,6 +25,13 @@ pub trait HostBackoffs: Send + Sync {
     /// [`Fault`] when the store cannot be reached.
     async fn back_off_host(&self, backoff: HostBackoff) -> Result<(), Fault>;
 
+    /// Ends the backoff of a host; returns whether there was one.
+    ///
+    /// # Errors
+    ///
+    /// [`Fault`] when the store cannot be reached.
+    async fn end_backoff(&self, host: &str) -> Result<bool, Fault>;
+
     /// Returns the hosts that are backing off at that time, by name.
     ///
     /// # Errors

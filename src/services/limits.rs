@@ -2,8 +2,11 @@
 
 use super::ServiceError;
 use crate::{
-    domain::pause::{ConcurrencyLimit, Scope},
-    ports::{ActiveRunStore, PauseStore},
+    domain::{
+        host::normalize,
+        pause::{ConcurrencyLimit, Scope},
+    },
+    ports::{ActiveRunStore, HostBackoffs, PauseStore},
 };
 use std::sync::Arc;
 
@@ -20,12 +23,36 @@ pub struct Usage {
 pub struct Limits {
     store: Arc<dyn PauseStore>,
     active_runs: Arc<dyn ActiveRunStore>,
+    host_backoffs: Arc<dyn HostBackoffs>,
 }
 
 impl Limits {
     /// Creates the use case over these ports.
-    pub fn new(store: Arc<dyn PauseStore>, active_runs: Arc<dyn ActiveRunStore>) -> Self {
-        Self { store, active_runs }
+    pub fn new(
+        store: Arc<dyn PauseStore>,
+        active_runs: Arc<dyn ActiveRunStore>,
+        host_backoffs: Arc<dyn HostBackoffs>,
+    ) -> Self {
+        Self {
+            store,
+            active_runs,
+            host_backoffs,
+        }
+    }
+
+    /// Ends the backoff of a host that limited the rate of requests, so that its items can be
+    /// assigned again.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` when it has none.
+    #[tracing::instrument(name = "services.limits.end_backoff", skip_all, fields(host))]
+    pub async fn end_backoff(&self, host: &str) -> Result<(), ServiceError> {
+        let host = normalize(host);
+        match self.host_backoffs.end_backoff(&host).await? {
+            true => Ok(()),
+            false => Err(ServiceError::not_found("backoff of the host", host)),
+        }
     }
 
     /// Sets the limit of a campaign or a host, in place of an earlier one.

@@ -24,6 +24,7 @@ pub mod overview;
 pub mod parking;
 pub mod pauses;
 pub mod prober;
+pub mod resumes;
 pub mod resumption;
 pub mod retry;
 pub mod runs;
@@ -35,13 +36,13 @@ pub mod workers;
 
 pub use error::ServiceError;
 pub use overview::Overview;
-pub use prober::ProbeLimits;
 
 use crate::domain::{
     build::BuildSettings,
     campaign::Campaigns,
     forge::Forge,
     interval::IntervalRules,
+    probe_limits::ProbeLimits,
     quarantine::QuarantinePolicy,
     retry::RetryRules,
     vcs::VcsStore,

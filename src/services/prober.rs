@@ -6,6 +6,7 @@ use crate::{
         branch_query::{BranchQuery, FoundBranches},
         host::host_of,
         host_pause::HostPauses,
+        probe_limits::ProbeLimits,
     },
     metrics::Metrics,
     ports::{Clock, Vcs, host_backoff::HostBackoff, vcs::Probe},
@@ -28,32 +29,8 @@ const SLOW_PAUSE: Duration = Duration::from_secs(60);
 const MAX_HOSTS: u64 = 10_000;
 /// How long a host is known that is not probed: longer than any growing pause lasts.
 const HOST_IDLE: Duration = Duration::from_secs(3 * 3600);
-/// Answers that are remembered at a time.
+/// The number of answers that are remembered at a time.
 const MAX_ANSWERS: u64 = 10_000;
-
-/// How much is probed at a time, and for how long an answer holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ProbeLimits {
-    /// Probes of one host at a time.
-    pub of_host: usize,
-    /// Probes at a time.
-    pub in_all: usize,
-    /// How long an answer is remembered.
-    pub memory: Duration,
-    /// How long a probe may take, with waiting for its turn.
-    pub timeout: Duration,
-}
-
-impl Default for ProbeLimits {
-    fn default() -> Self {
-        Self {
-            of_host: 8,
-            in_all: 64,
-            memory: Duration::from_secs(30),
-            timeout: Duration::from_secs(10),
-        }
-    }
-}
 
 /// What is known of a branch.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -160,6 +137,11 @@ impl Prober {
             self.metrics.probed("remembered", None);
             return (*known).clone();
         }
+        self.probe_anew(query).await
+    }
+
+    /// Probes a repository, whatever it answered a moment ago: a run may have changed it since.
+    pub async fn probe_anew(&self, query: &BranchQuery) -> Probed {
         let started = Instant::now();
         let name = host_of(&query.repository).unwrap_or_default();
         let host = self.hosts.get_with(name.clone(), || {

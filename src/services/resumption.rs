@@ -162,7 +162,7 @@ impl Resumption {
 
     /// Asks a git repository for the first of these branches.
     async fn first_of(&self, query: &BranchQuery, branches: &[String]) -> Looked {
-        let found = match self.prober.probe(query).await {
+        let found = match self.prober.probe_anew(query).await {
             Probed::Found(found) => found,
             Probed::Unknown(why) => return Looked::Nothing(why),
             Probed::RateLimited(limit) => return Looked::RateLimited(limit),
@@ -181,7 +181,7 @@ impl Resumption {
 
     /// Asks for a branch that is a repository of its own.
     async fn whole_repository(&self, query: &BranchQuery) -> Looked {
-        match self.prober.probe(query).await {
+        match self.prober.probe_anew(query).await {
             Probed::Found(found) => match found.revision {
                 Some(revision) => Looked::Found(EarlierBranch {
                     url: found.repository,

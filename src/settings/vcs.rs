@@ -5,13 +5,11 @@ use super::{
     validate::{at_least_one, filled, networks},
     values::{VcsLogin, VcsSettings},
 };
-use crate::{
-    domain::{
-        Invalid,
-        forge::Forge,
-        host::{HostPattern, normalize},
-    },
-    services::ProbeLimits,
+use crate::domain::{
+    Invalid,
+    forge::Forge,
+    host::{HostPattern, normalize},
+    probe_limits::ProbeLimits,
 };
 use std::time::Duration;
 

@@ -4,7 +4,10 @@ use super::{WorkerConfig, WorkerError, artifacts::UploadFile, regular_file};
 use crate::domain::redact::redact;
 use crate::{
     adapters::clock::SystemClock,
-    domain::time::{self, Time},
+    domain::{
+        run::ResultBranch,
+        time::{self, Time},
+    },
     http_client::http_client,
     ports::Clock,
 };
@@ -73,6 +76,25 @@ pub(super) struct Branch {
     /// Whether a codebase without a branch starts from an empty one.
     #[serde(default, rename = "default-empty")]
     pub(super) default_empty: bool,
+    /// The URL of a copy of the branch in the VCS store.
+    pub(super) cached_url: Option<String>,
+    /// The branches beside this one: a list of names, or an object with their roles.
+    #[serde(default)]
+    additional_colocated_branches: Value,
+}
+
+impl Branch {
+    /// Returns the names of the branches beside this one.
+    pub(super) fn colocated(&self) -> Vec<String> {
+        match &self.additional_colocated_branches {
+            Value::Array(names) => {
+                let names = names.iter().filter_map(Value::as_str);
+                names.map(str::to_owned).collect()
+            }
+            Value::Object(roles) => roles.keys().cloned().collect(),
+            _ => vec![],
+        }
+    }
 }
 
 /// The earlier result to continue from.
@@ -82,6 +104,17 @@ pub(super) struct Resume {
     pub(super) result: Option<Value>,
     /// The URL of the branch with the earlier changes.
     pub(super) branch_url: String,
+    /// The branches of the earlier result.
+    #[serde(default)]
+    branches: Vec<ResultBranch>,
+}
+
+impl Resume {
+    /// Returns the revision that the earlier result was made from.
+    pub(super) fn base(&self) -> Option<&str> {
+        let main = self.branches.iter().find(|branch| branch.role == "main");
+        main?.base.as_deref()
+    }
 }
 
 /// What to build.

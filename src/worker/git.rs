@@ -20,6 +20,16 @@ impl From<std::io::Error> for GitError {
     }
 }
 
+/// What became of an earlier result.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Resumed {
+    /// The checkout continues from it. Carries its revision, which another took the place of if it
+    /// was rebased.
+    From(String),
+    /// It does not fit the branch any more.
+    Misfit,
+}
+
 /// A checkout of a codebase.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Checkout<'a> {
@@ -115,25 +125,84 @@ impl Checkout<'_> {
             .await
     }
 
-    /// Resets to an earlier result, if that is based on the branch as it is now; returns whether it
-    /// is.
+    /// Continues from an earlier result: resets to it where the branch has not moved since, and
+    /// rebases it where the branch has moved on from `base`, on which the result was made.
     ///
     /// # Errors
     ///
-    /// Returns an error when git fails.
-    pub(super) async fn resume(&self, branch_url: &str) -> Result<bool, GitError> {
+    /// Returns an error when git fails. A result that does not fit any more is no error.
+    pub(super) async fn resume(
+        &self,
+        branch_url: &str,
+        base: Option<&str>,
+    ) -> Result<Resumed, GitError> {
         let (url, branch) = split_branch_url(branch_url).map_err(|e| GitError(e.to_string()))?;
         let remote = Remote::new(&url);
         let branch = branch.as_deref().unwrap_or("HEAD");
         let arguments = ["fetch", "--quiet", "--", &remote.url, branch];
         self.run_remote(self.workers_git(&arguments), &remote, &arguments)
             .await?;
-        let current = self.is_ancestor("HEAD", "FETCH_HEAD").await?;
-        if current {
-            let arguments = ["reset", "--quiet", "--hard", "FETCH_HEAD"];
+        let Some(earlier) = self.query(&["rev-parse", "FETCH_HEAD"]).await? else {
+            return Ok(Resumed::Misfit);
+        };
+        if self.is_ancestor("HEAD", &earlier).await? {
+            let arguments = ["reset", "--quiet", "--hard", &earlier];
+            self.run(self.git(&arguments), &arguments).await?;
+            return Ok(Resumed::From(earlier));
+        }
+        match base {
+            Some(base) if self.is_ancestor(base, "HEAD").await? => {
+                self.rebase(&earlier, base).await
+            }
+            _ => Ok(Resumed::Misfit),
+        }
+    }
+
+    /// Puts the commits from `base` to `earlier` on top of the branch.
+    async fn rebase(&self, earlier: &str, base: &str) -> Result<Resumed, GitError> {
+        let Some(tip) = self.query(&["rev-parse", "HEAD"]).await? else {
+            return Ok(Resumed::Misfit);
+        };
+        let branch = self.query(&["symbolic-ref", "--quiet", "HEAD"]).await?;
+        // `base` may be no commit that this repository has; then there is nothing to rebase.
+        let arguments = ["rebase", "--quiet", "--onto", &tip, base, earlier];
+        let rebased = self.run(self.git(&arguments), &arguments).await.is_ok();
+        if !rebased {
+            let arguments = ["rebase", "--quit"];
+            // Fails when the rebase had not begun.
+            let _ = self.run(self.git(&arguments), &arguments).await;
+        }
+        let revision = match rebased {
+            true => self.query(&["rev-parse", "HEAD"]).await?.unwrap_or(tip),
+            false => tip,
+        };
+        // A rebase leaves no branch checked out.
+        if let Some(branch) = branch {
+            let arguments = ["symbolic-ref", "HEAD", &branch];
             self.run(self.git(&arguments), &arguments).await?;
         }
-        Ok(current)
+        let arguments = ["reset", "--quiet", "--hard", &revision];
+        self.run(self.git(&arguments), &arguments).await?;
+        Ok(match rebased {
+            true => Resumed::From(earlier.to_owned()),
+            false => Resumed::Misfit,
+        })
+    }
+
+    /// Fetches another branch of the repository that was cloned; returns whether it exists.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error when git cannot be run.
+    pub(super) async fn fetch_branch(&self, url: &str, name: &str) -> Result<bool, GitError> {
+        let (url, _) = split_branch_url(url).map_err(|e| GitError(e.to_string()))?;
+        let remote = Remote::new(&url);
+        let refspec = format!("refs/heads/{name}:refs/heads/{name}");
+        let arguments = ["fetch", "--quiet", "--", &remote.url, &refspec];
+        let fetched = self
+            .run_remote(self.workers_git(&arguments), &remote, &arguments)
+            .await;
+        Ok(fetched.is_ok())
     }
 
     /// Returns whether a revision is another one or in its history.

@@ -19,6 +19,7 @@ mod run;
 mod sandbox;
 mod script_result;
 mod script_user;
+mod setup;
 mod upload;
 mod work_dir;
 

@@ -7,7 +7,7 @@ use super::{
     codemod::{ProgramEnd, Supervision},
     environment::Environment,
     folders::{self, Folders, RESULT_VARIABLE},
-    git::Checkout,
+    git::{Checkout, Resumed},
     heartbeat::Heartbeat,
     log::RunLog,
     processes::Family,
@@ -34,13 +34,13 @@ async fn after_grace_period(shutdown: &CancellationToken) {
 }
 
 /// A run that is being executed.
-struct Run<'a> {
+pub(super) struct Run<'a> {
     config: &'a WorkerConfig,
-    assignment: &'a Assignment,
-    folders: &'a Folders,
-    log: &'a RunLog,
+    pub(super) assignment: &'a Assignment,
+    pub(super) folders: &'a Folders,
+    pub(super) log: &'a RunLog,
     /// Cancelled when the run is to stop.
-    stop: &'a CancellationToken,
+    pub(super) stop: &'a CancellationToken,
     /// Ends the processes that the run leaves behind.
     family: &'a Family,
     /// The entry in the environment of scripts that no other run has.
@@ -232,20 +232,19 @@ impl Run<'_> {
     async fn outcome(&self) -> Result<Outcome, Failure> {
         self.check_assignment()?;
         let checkout = self.checkout();
-        checkout
-            .start(self.assignment.branch.url.as_deref())
-            .await
-            .map_err(Failure::of_git("clone-failed", "setup/clone"))?;
+        self.clone(&checkout).await?;
+        self.fetch_colocated(&checkout).await?;
         let base = checkout
             .revision()
             .await
             .map_err(Failure::of_git("clone-failed", "setup/clone"))?;
         let resumed = self.resume(&checkout).await?;
-        // Not the base: after a resume, only what this run adds counts as a change.
-        let before = checkout
-            .revision()
-            .await
-            .map_err(Failure::of_git("clone-failed", "setup/resume"))?;
+        // Not the base: after a resume, only what this run adds counts as a change, and that the
+        // earlier result was rebased.
+        let before = match &resumed {
+            Some(Resumed::From(earlier)) => Some(earlier.clone()),
+            _ => base.clone(),
+        };
         let repository = Repository::of_checkout(checkout.path)
             .map_err(|e| Failure::new("clone-failed", "setup/clone", e))?;
         if let Some(user) = self.config.run_as {
@@ -260,9 +259,9 @@ impl Run<'_> {
         self.check_history(&checkout, base.as_deref(), revision.as_deref())
             .await?;
         let changed = revision != before;
-        let code = match (changed, resumed) {
+        let code = match (changed, &resumed) {
             (true, _) => None,
-            (false, Some(true)) => Some("nothing-new-to-do"),
+            (false, Some(Resumed::From(_))) => Some("nothing-new-to-do"),
             (false, _) => Some("nothing-to-do"),
         };
         if changed || self.assignment.force_build {
@@ -279,27 +278,9 @@ impl Run<'_> {
             code,
             base,
             revision,
-            refreshed: resumed == Some(false),
+            refreshed: resumed == Some(Resumed::Misfit),
             script,
         })
-    }
-
-    /// Continues from the earlier result, if there is one and it still fits. Returns whether it
-    /// fits; none when there is none.
-    async fn resume(&self, checkout: &Checkout<'_>) -> Result<Option<bool>, Failure> {
-        let Some(resume) = &self.assignment.resume else {
-            return Ok(None);
-        };
-        let resumed = checkout
-            .resume(&resume.branch_url)
-            .await
-            .map_err(Failure::of_git("resume-failed", "setup/resume"))?;
-        if resumed {
-            let result = resume.result.clone().unwrap_or_default().to_string();
-            std::fs::write(&self.folders.resume, result)
-                .map_err(|e| Failure::new("resume-failed", "setup/resume", e))?;
-        }
-        Ok(Some(resumed))
     }
 
     /// Returns the environment of scripts, as the protocol of silver-platter names it.

@@ -19,8 +19,25 @@ impl HostBackoffs for Embedded {
                 .host_backoff(&backoff.host)
                 .map_or(backoff.until, |earlier| earlier.max(backoff.until));
             txn.put(keys::host(&backoff.host), &Moment(until))?;
-            index.set_host_backoff(backoff.host, until);
+            index.set_host_backoff(backoff.host, Some(until));
             Ok(())
+        })
+        .await
+    }
+
+    #[tracing::instrument(
+        name = "embedded.host_backoff.end_backoff",
+        level = "debug",
+        skip_all,
+        fields(host)
+    )]
+    async fn end_backoff(&self, host: &str) -> Result<bool, Fault> {
+        let host = host.to_owned();
+        self.write("end the backoff of a host", move |txn, index| {
+            let was_known = index.host_backoff(&host).is_some();
+            txn.delete(keys::host(&host));
+            index.set_host_backoff(host, None);
+            Ok(was_known)
         })
         .await
     }

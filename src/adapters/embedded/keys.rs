@@ -131,6 +131,9 @@ pub(super) fn live_blocks_of(run: &RunId) -> Key {
 }
 
 // Runs.
+pub(super) fn all_runs() -> Key {
+    Key::table(b'R')
+}
 pub(super) fn run(id: &RunId) -> Key {
     Key::table(b'R').text(id.as_str())
 }

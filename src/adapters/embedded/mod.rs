@@ -33,6 +33,7 @@ mod parking;
 mod pauses;
 mod queue;
 mod records;
+mod run_history;
 mod run_recorder;
 mod runs;
 mod schedule;

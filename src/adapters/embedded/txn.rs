@@ -124,7 +124,7 @@ impl<'a> Txn<'a> {
     }
 
     /// Visits the entries under a prefix in order, from a key on, until `visit` breaks.
-    fn scan_from<E: From<Fault>>(
+    pub(super) fn scan_from<E: From<Fault>>(
         &self,
         prefix: &Key,
         from: Bound<Vec<u8>>,

@@ -4,7 +4,7 @@ use super::{
     AppState,
     audit::{Audited, AuditedResult},
     error::ApiError,
-    extract::{ApiResult, AppJson, AppQuery},
+    extract::{ApiResult, AppJson, AppPath, AppQuery},
     pauses::{ScopeQuery, object},
 };
 use crate::{
@@ -81,5 +81,22 @@ pub async fn remove(
     let before = earlier(&app, &scope).await?;
     app.limits.remove(&scope).await?;
     let change = Change::new(Action::RemoveLimit, object(&scope)).before(before);
+    Ok(Audited(StatusCode::NO_CONTENT, vec![change]))
+}
+
+/// Ends the backoff of a host that limited the rate of requests.
+#[utoipa::path(
+    delete,
+    path = "/limits/hosts/{host}",
+    tag = "limits",
+    params(("host" = String, Path)),
+    responses((status = 204), (status = 404))
+)]
+pub async fn end_backoff(
+    State(app): State<Arc<AppState>>,
+    AppPath(host): AppPath<String>,
+) -> Result<Audited<StatusCode>, ApiError> {
+    app.limits.end_backoff(&host).await?;
+    let change = Change::new(Action::EndBackoff, host);
     Ok(Audited(StatusCode::NO_CONTENT, vec![change]))
 }

@@ -31,6 +31,7 @@ mod pauses;
 mod public;
 mod queue;
 mod refusals;
+mod resume;
 mod runs;
 mod security;
 mod serve;
@@ -56,8 +57,8 @@ use crate::{
         CoordinatorConfig, ServiceError, assign::Assigner, audit::Audit, explain::Explainer,
         finish::Finisher, health::Health, ingest::Ingest, keepalive::Keepalive, limits::Limits,
         live_log::LiveLogIngest, logins::Logins, logs::Logs, long_poll::LongPoll,
-        overview::Overview, parking::ParkedItems, pauses::Pauses, runs::Runs, schedule::Scheduler,
-        watch::Watcher, worker_limits::WorkerLimits, workers::Workers,
+        overview::Overview, parking::ParkedItems, pauses::Pauses, resumes::Resumes, runs::Runs,
+        schedule::Scheduler, watch::Watcher, worker_limits::WorkerLimits, workers::Workers,
     },
 };
 use axum::{
@@ -128,6 +129,8 @@ pub struct AppState {
     pub scheduler: Scheduler,
     /// Reads finished runs.
     pub runs: Runs,
+    /// Looks up what runs resumed from.
+    pub resumes: Resumes,
     /// Reads logs, and kills runs.
     pub logs: Arc<Logs>,
     /// Accepts logs of active runs.
@@ -217,10 +220,15 @@ fn operator_routes() -> OpenApiRouter<Arc<AppState>> {
         .routes(routes!(catalog::delete_candidate))
         .routes(routes!(runs::list))
         .routes(routes!(runs::show, runs::update))
+        .routes(routes!(resume::check))
+        .routes(routes!(resume::chain))
+        .routes(routes!(resume::descendants))
+        .routes(routes!(resume::validate))
         .routes(routes!(logs::list))
         .routes(routes!(logs::show))
         .routes(routes!(pauses::list, pauses::pause, pauses::unpause))
         .routes(routes!(limits::list, limits::set, limits::remove))
+        .routes(routes!(limits::end_backoff))
         .routes(routes!(parked::list))
         .routes(routes!(parked::unpark))
         .routes(routes!(active_runs::list))

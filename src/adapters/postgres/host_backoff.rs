@@ -24,6 +24,22 @@ impl HostBackoffs for Postgres {
 
     #[tracing::instrument(
         level = "debug",
+        name = "postgres.host_backoff.end_backoff",
+        skip_all,
+        fields(host)
+    )]
+    async fn end_backoff(&self, host: &str) -> Result<bool, Fault> {
+        let delete = sqlx::query("DELETE FROM runner_host_backoff WHERE host = $1").bind(host);
+        let deleted = delete.execute(self.tables.connections());
+        let deleted = self
+            .tables
+            .run("end the backoff of a host", deleted)
+            .await?;
+        Ok(deleted.rows_affected() > 0)
+    }
+
+    #[tracing::instrument(
+        level = "debug",
         name = "postgres.host_backoff.backed_off_hosts",
         skip_all
     )]

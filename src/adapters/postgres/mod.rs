@@ -37,6 +37,7 @@ mod pauses;
 mod pool;
 mod queue;
 mod records;
+mod run_history;
 mod runs;
 mod scan_cursor;
 mod schedule;

@@ -348,6 +348,18 @@ impl HostBackoffs for MirroredStores {
         Ok(())
     }
 
+    #[tracing::instrument(
+        name = "redis.host_backoff.end_backoff",
+        level = "debug",
+        skip_all,
+        fields(host)
+    )]
+    async fn end_backoff(&self, host: &str) -> Result<bool, Fault> {
+        // First here: what is left in the hashes would be adopted again.
+        self.0.hashes.end_backoff(host).await?;
+        self.0.stores.host_backoffs.end_backoff(host).await
+    }
+
     async fn backed_off_hosts(&self, now: Time) -> Result<Vec<HostBackoff>, Fault> {
         self.0.stores.host_backoffs.backed_off_hosts(now).await
     }

@@ -203,6 +203,17 @@ impl Hashes {
         self.run("write a host backoff", &pipeline).await
     }
 
+    /// Removes the backoff of a host, however its name is written.
+    pub(super) async fn end_backoff(&self, host: &str) -> Result<(), Fault> {
+        let mut connection = self.connection.clone();
+        let failed = |e| fault("end a host backoff", e);
+        let names: Vec<String> = connection.hkeys(HOSTS).await.map_err(failed)?;
+        for name in names.iter().filter(|name| host::normalize(name) == host) {
+            let () = connection.hdel(HOSTS, name).await.map_err(failed)?;
+        }
+        Ok(())
+    }
+
     /// Returns all active runs in the hashes, with new tokens. Entries that cannot be read are
     /// skipped.
     pub(super) async fn read(&self, token: impl Fn() -> String) -> Result<Vec<MirroredRun>, Fault> {

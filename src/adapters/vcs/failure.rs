@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn rate_limits_are_told_from_refusals() {
+    fn rate_limits_differ_from_refusals() {
         let seconds = |s| Some(Failure::RateLimited(Some(TimeDelta::seconds(s))));
         let limited = Some(Failure::RateLimited(None));
         assert_eq!(failure(429, &[]), limited);

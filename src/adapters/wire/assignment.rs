@@ -4,6 +4,7 @@ use crate::domain::{
     assignment::{Assignment, ColocatedBranches},
     branch_query::ColocatedRole,
     build::Build,
+    resume::Resume,
     run::ResultBranch,
     time::iso,
 };
@@ -64,6 +65,17 @@ pub(crate) struct ResumeResponse {
     /// Its branches: `[role, name, base revision, revision]`.
     #[schema(value_type = Vec<Vec<Option<String>>>)]
     pub(crate) branches: Vec<ResultBranch>,
+}
+
+impl From<Resume> for ResumeResponse {
+    fn from(resume: Resume) -> Self {
+        Self {
+            run_id: resume.run_id.to_string(),
+            result: resume.result,
+            branch_url: resume.branch_url,
+            branches: resume.branches,
+        }
+    }
 }
 
 /// What to build after the codemod.
@@ -164,12 +176,7 @@ impl AssignmentResponse {
                     .colocated
                     .map(|branches| ColocatedResponse::new(branches, newer)),
             },
-            resume: assignment.resume.map(|resume| ResumeResponse {
-                run_id: resume.run_id.to_string(),
-                result: resume.result,
-                branch_url: resume.branch_url,
-                branches: resume.branches,
-            }),
+            resume: assignment.resume.map(ResumeResponse::from),
             build: BuildResponse {
                 target,
                 environment,

@@ -15,6 +15,7 @@ mod limits;
 mod number;
 mod parked;
 mod pauses;
+mod resume;
 mod run;
 mod schedule;
 mod security;
@@ -33,6 +34,10 @@ pub use keepalive::{KeepaliveResponse, SizeResponse};
 pub use limits::{LimitRequest, LimitResponse, LimitsResponse};
 pub use parked::{ParkedPageResponse, ParkedResponse, UnparkRequest, UnparkedResponse};
 pub use pauses::{PauseRequest, PauseResponse, PausesResponse};
+pub use resume::{
+    ResumeChainResponse, ResumeCheckRequest, ResumeCheckResponse, ResumeDescendantsResponse,
+    ResumeValidationResponse,
+};
 pub use run::{
     BriefRunResponse, FinishResponse, PublishStatusRequest, PublishStatusResponse, ResultResponse,
     RunResponse,

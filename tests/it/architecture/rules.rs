@@ -231,7 +231,7 @@ pub const LAYERS: &[Layer] = &[
     ),
     layer(
         &["adapters", "vcs"],
-        PORTS,
+        &["domain", "ports", "metrics", "adapters::support"],
         Crates::AllBut(&["axum", "sqlx", "sled", "redis", "figment"]),
     ),
     layer(
@@ -303,6 +303,7 @@ const CONCRETE: &[&str] = &[
     "Backchannels",
     "GuardedClient",
     "NoVcs",
+    "BranchProber",
     "CachedCredentials",
 ];
 /// Who may name one. Among the outgoing adapters, the table of layers says which is built on which.

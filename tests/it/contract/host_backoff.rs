@@ -11,7 +11,7 @@ use janitor_runner::{
     },
 };
 
-contract!(hosts_are_avoided,);
+contract!(hosts_are_avoided, ended_backoff_is_gone,);
 
 async fn hosts_are_avoided<S: QueueStore + HostBackoffs + ActiveRunStore + Catalog>(store: &S) {
     store
@@ -72,4 +72,20 @@ async fn hosts_are_avoided<S: QueueStore + HostBackoffs + ActiveRunStore + Catal
     assert_eq!(next(ClaimFilter::default(), start()).await.unwrap(), "bb");
     assert_eq!(next(ClaimFilter::default(), until).await.unwrap(), "aa");
     assert_eq!(store.backed_off_hosts(until).await.unwrap(), vec![]);
+}
+
+async fn ended_backoff_is_gone<S: HostBackoffs>(store: &S) {
+    let until = start() + TimeDelta::minutes(5);
+    assert!(!store.end_backoff("slow.example").await.unwrap());
+    for host in ["slow.example", "other.example"] {
+        let host = host.to_owned();
+        store
+            .back_off_host(HostBackoff { host, until })
+            .await
+            .unwrap();
+    }
+    assert!(store.end_backoff("slow.example").await.unwrap());
+    let left = store.backed_off_hosts(start()).await.unwrap();
+    let hosts: Vec<&str> = left.iter().map(|backoff| backoff.host.as_str()).collect();
+    assert_eq!(hosts, ["other.example"]);
 }

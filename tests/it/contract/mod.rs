@@ -21,6 +21,7 @@ mod pauses;
 mod queue_notifier;
 mod queue_store;
 mod reopen;
+mod run_history;
 mod run_recorder;
 pub mod run_store;
 mod schedule_store;

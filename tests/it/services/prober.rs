@@ -4,16 +4,13 @@ use crate::support::{FakeClock, start};
 use async_trait::async_trait;
 use chrono::TimeDelta;
 use janitor_runner::{
-    domain::{branch_query::BranchQuery, host::host_of},
+    domain::{branch_query::BranchQuery, host::host_of, probe_limits::ProbeLimits},
     metrics::Metrics,
     ports::{
         Vcs,
         vcs::{MockVcs, Probe},
     },
-    services::{
-        ProbeLimits,
-        prober::{Probed, Prober},
-    },
+    services::prober::{Probed, Prober},
 };
 use std::{
     sync::{

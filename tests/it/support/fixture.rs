@@ -33,7 +33,7 @@ use janitor_runner::{
         queue_store::ClaimFilter,
     },
     services::{
-        CoordinatorConfig, Overview, ProbeLimits, ServiceError,
+        CoordinatorConfig, Overview, ServiceError,
         assign::Assigner,
         finish::{Finishable, Finished, Finisher, RunLocks, Upload},
         follow_up::FollowUps,
@@ -128,7 +128,7 @@ pub fn coordinator_config() -> CoordinatorConfig {
         },
         live_logs: 1000,
         forges: vec![],
-        probing: ProbeLimits::default(),
+        probing: janitor_runner::domain::probe_limits::ProbeLimits::default(),
     }
 }
 

@@ -206,7 +206,7 @@ fn by_name(mode: &str, rest: &str, uri: &Uri) -> Response<Body> {
         return response(404, "text/plain", "no such repository");
     };
     let (status, header) = status.split_once('-').unwrap_or((status, ""));
-    let mut response = response(status.parse().unwrap(), "text/plain", "as you wish");
+    let mut response = response(status.parse().unwrap(), "text/plain", "by name");
     if let Some((name, value)) = header.rsplit_once('-') {
         let name = header::HeaderName::from_bytes(name.as_bytes()).unwrap();
         response.headers_mut().insert(name, value.parse().unwrap());

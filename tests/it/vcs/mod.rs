@@ -1,3 +1,6 @@
 //! Version control: probes of real repositories, and what becomes of items whose forges misbehave.
 
+mod assignments;
+mod lives;
 mod probes;
+mod resumes;

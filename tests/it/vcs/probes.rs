@@ -230,7 +230,7 @@ async fn empty_repository_has_no_tip() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn rate_limits_are_told_from_failures() {
+async fn rate_limits_differ_from_failures() {
     let home = tempfile::tempdir().unwrap();
     let server = GitServer::start(home.path()).await;
     let limited = |seconds: Option<i64>| Probe::RateLimited {

@@ -264,9 +264,12 @@ impl MemoryIndex {
         self.undo_log.push(Undo::ActiveRun(id.clone(), earlier));
     }
 
-    /// Sets the end of a host's backoff.
-    pub(super) fn set_host_backoff(&mut self, host: String, until: Time) {
-        let earlier = self.host_backoffs.insert(host.clone(), until);
+    /// Sets or removes the end of a host's backoff.
+    pub(super) fn set_host_backoff(&mut self, host: String, until: Option<Time>) {
+        let earlier = match until {
+            Some(until) => self.host_backoffs.insert(host.clone(), until),
+            None => self.host_backoffs.remove(&host),
+        };
         self.undo_log.push(Undo::HostBackoff(host, earlier));
     }
 

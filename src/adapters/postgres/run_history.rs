@@ -1,0 +1,85 @@
+//! What runs resumed from, in `run`.
+
+use super::{Postgres, records::row_limit};
+use crate::{
+    domain::{
+        name::{CampaignName, CodebaseName, RunId},
+        run::ResultCode,
+        schedule::Pair,
+    },
+    ports::{Fault, RunHistory, run_history::RunLink},
+};
+use async_trait::async_trait;
+use chrono::NaiveDateTime;
+
+/// A row of `list_run_links.sql`.
+type LinkRow = (
+    String,
+    String,
+    String,
+    String,
+    Option<NaiveDateTime>,
+    Option<String>,
+);
+
+/// Returns the link of a row; `None` for a run that is not a finished run of ours in any sense: other
+/// services may have stored one without a start.
+fn link((id, codebase, campaign, code, start, from): LinkRow) -> Option<RunLink> {
+    Some(RunLink {
+        id: RunId::new(id),
+        codebase: CodebaseName::new(codebase).ok()?,
+        campaign: CampaignName::new(campaign).ok()?,
+        code: ResultCode::new(code),
+        start_time: start.unwrap_or_default().and_utc(),
+        resume_from: from.map(RunId::new),
+    })
+}
+
+#[async_trait]
+impl RunHistory for Postgres {
+    #[tracing::instrument(
+        level = "debug", name = "postgres.run_history.resumed_from", skip_all, fields(run.id = %id)
+    )]
+    async fn resumed_from(
+        &self,
+        pair: &Pair,
+        id: &RunId,
+        limit: usize,
+    ) -> Result<Vec<RunId>, Fault> {
+        let query = sqlx::query_scalar(include_str!("sql/list_descendants.sql"))
+            .bind(pair.codebase.as_str())
+            .bind(pair.campaign.as_str())
+            .bind(id.as_str())
+            .bind(row_limit(limit));
+        let ids = query.fetch_all(self.tables.connections());
+        let action = "list the runs that resumed from a run";
+        let ids: Vec<String> = self.tables.run(action, ids).await?;
+        Ok(ids.into_iter().map(RunId::new).collect())
+    }
+
+    #[tracing::instrument(
+        level = "debug", name = "postgres.run_history.links_after", skip_all, fields(run.id = %id)
+    )]
+    async fn links_after(&self, id: &RunId, limit: usize) -> Result<Vec<RunLink>, Fault> {
+        let query = sqlx::query_as(include_str!("sql/list_run_links.sql"))
+            .bind(id.as_str())
+            .bind(row_limit(limit));
+        let rows = query.fetch_all(self.tables.connections());
+        let rows: Vec<LinkRow> = self.tables.run("list what runs resumed from", rows).await?;
+        Ok(rows.into_iter().filter_map(link).collect())
+    }
+
+    #[tracing::instrument(level = "debug", name = "postgres.run_history.codebase_at", skip_all)]
+    async fn codebase_at(&self, branch_url: &str) -> Result<Option<CodebaseName>, Fault> {
+        let query = sqlx::query_scalar(
+            "SELECT name FROM codebase WHERE branch_url = $1 AND name IS NOT NULL LIMIT 1",
+        )
+        .bind(branch_url);
+        let name = query.fetch_optional(self.tables.connections());
+        let name: Option<String> = self
+            .tables
+            .run("look up a codebase by its branch", name)
+            .await?;
+        Ok(name.and_then(|name| CodebaseName::new(name).ok()))
+    }
+}

@@ -1,0 +1,222 @@
+//! What runs resumed from, for people who want to know.
+
+use super::{
+    CoordinatorConfig, ServiceError,
+    resumption::{Resumable, Resumption},
+};
+use crate::{
+    domain::{
+        Invalid,
+        name::{CampaignName, CodebaseName, RunId},
+        resume_check::{self, ResumeProblem, Resumed},
+        run::Run,
+        schedule::Pair,
+    },
+    ports::{Catalog, RunHistory, RunStore, run_history::RunLink},
+};
+use std::{collections::HashSet, sync::Arc};
+
+/// How long a chain is followed.
+const MAX_CHAIN: usize = 1000;
+/// How many descendants are returned.
+const MAX_DESCENDANTS: usize = 100;
+/// How many runs one page of a validation looks at.
+const MAX_PAGE: usize = 1000;
+
+/// Which branch a check is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CheckSubject {
+    /// That of a known codebase.
+    Codebase(CodebaseName),
+    /// That at a URL, of a codebase that is not known.
+    BranchUrl(String),
+}
+
+/// A page of a validation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Validation {
+    /// How many runs that resumed from others were looked at.
+    pub checked: usize,
+    /// What is wrong with which of them.
+    pub errors: Vec<(RunId, ResumeProblem)>,
+    /// Where the next page begins; `None` after the last.
+    pub next: Option<RunId>,
+}
+
+/// Looks up what runs resumed from.
+pub struct Resumes {
+    /// The finished runs.
+    pub runs: Arc<dyn RunStore>,
+    /// The finished runs by what they resumed from.
+    pub history: Arc<dyn RunHistory>,
+    /// The codebases.
+    pub catalog: Arc<dyn Catalog>,
+    /// Looks for branches to resume from.
+    pub resumption: Arc<Resumption>,
+    /// The campaigns.
+    pub config: Arc<CoordinatorConfig>,
+}
+
+fn link_of(run: &Run) -> RunLink {
+    RunLink {
+        id: run.id.clone(),
+        codebase: run.codebase.clone(),
+        campaign: run.campaign.clone(),
+        code: run.code.clone(),
+        start_time: run.start_time,
+        resume_from: run.resume_from.clone(),
+    }
+}
+
+fn pair_of(link: &RunLink) -> Pair {
+    Pair {
+        codebase: link.codebase.clone(),
+        campaign: link.campaign.clone(),
+    }
+}
+
+impl Resumes {
+    /// Looks for a branch to resume from, as an assignment would.
+    ///
+    /// # Errors
+    ///
+    /// `Invalid` when the campaign is not configured, `NotFound` when there is no such codebase.
+    #[tracing::instrument(
+        name = "services.resumes.check", skip_all, fields(campaign.name = %campaign)
+    )]
+    pub async fn check(
+        &self,
+        campaign: &CampaignName,
+        subject: CheckSubject,
+    ) -> Result<Resumable, ServiceError> {
+        let configured = self.config.campaigns.campaign(campaign);
+        let configured = configured.ok_or_else(|| {
+            Invalid::new(
+                "campaign",
+                format!("the campaign {campaign} is not configured"),
+            )
+        })?;
+        let name = match subject {
+            CheckSubject::Codebase(name) => name,
+            CheckSubject::BranchUrl(url) => {
+                let name = self.history.codebase_at(&url).await?;
+                name.ok_or_else(|| ServiceError::not_found("codebase with the branch", url))?
+            }
+        };
+        let codebase = self.catalog.codebase(&name).await?;
+        let codebase = codebase.ok_or_else(|| ServiceError::not_found("codebase", &name))?;
+        let vcs_type = codebase.vcs_type;
+        self.resumption.find(&codebase, vcs_type, configured).await
+    }
+
+    async fn run(&self, id: &RunId) -> Result<Run, ServiceError> {
+        let run = self.runs.run(id).await?;
+        run.ok_or_else(|| ServiceError::not_found("run", id))
+    }
+
+    /// Returns the runs that a run resumed from, the nearest first.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` when there is no such run.
+    #[tracing::instrument(name = "services.resumes.chain", skip_all, fields(run.id = %id))]
+    pub async fn chain(&self, id: &RunId) -> Result<Vec<Run>, ServiceError> {
+        let mut next = self.run(id).await?.resume_from;
+        let (mut chain, mut seen) = (vec![], HashSet::from([id.clone()]));
+        while let Some(from) = next.take()
+            && chain.len() < MAX_CHAIN
+            && seen.insert(from.clone())
+        {
+            // One that is missing ends the chain; a validation says so.
+            if let Some(run) = self.runs.run(&from).await? {
+                next.clone_from(&run.resume_from);
+                chain.push(run);
+            }
+        }
+        Ok(chain)
+    }
+
+    /// Returns the runs that resumed from a run, the oldest first.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` when there is no such run.
+    #[tracing::instrument(name = "services.resumes.descendants", skip_all, fields(run.id = %id))]
+    pub async fn descendants(&self, id: &RunId) -> Result<Vec<Run>, ServiceError> {
+        let pair = pair_of(&link_of(&self.run(id).await?));
+        let ids = self
+            .history
+            .resumed_from(&pair, id, MAX_DESCENDANTS)
+            .await?;
+        let mut runs = vec![];
+        for id in ids {
+            runs.extend(self.runs.run(&id).await?);
+        }
+        Ok(runs)
+    }
+
+    /// Checks a page of runs, in the order of their ids, after `cursor`.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails.
+    #[tracing::instrument(name = "services.resumes.validate", skip_all)]
+    pub async fn validate(
+        &self,
+        campaign: Option<&CampaignName>,
+        limit: usize,
+        cursor: &RunId,
+    ) -> Result<Validation, ServiceError> {
+        let limit = limit.clamp(1, MAX_PAGE);
+        let page = self.history.links_after(cursor, limit).await?;
+        let is_last = page.len() < limit;
+        let next = page.last().map(|link| link.id.clone()).filter(|_| !is_last);
+        let mut validation = Validation {
+            checked: 0,
+            errors: vec![],
+            next,
+        };
+        let wanted = |link: &&RunLink| campaign.is_none_or(|campaign| link.campaign == *campaign);
+        for link in page.iter().filter(wanted) {
+            if let Some(from) = &link.resume_from {
+                validation.checked += 1;
+                let problems = self.problems_of(link, from).await?;
+                let of_run = problems
+                    .into_iter()
+                    .map(|problem| (link.id.clone(), problem));
+                validation.errors.extend(of_run);
+            }
+        }
+        Ok(validation)
+    }
+
+    async fn problems_of(
+        &self,
+        link: &RunLink,
+        from: &RunId,
+    ) -> Result<Vec<ResumeProblem>, ServiceError> {
+        let found = self.runs.run(from).await?.map(|run| link_of(&run));
+        let resumed = found.as_ref().map(|found| Resumed {
+            pair: pair_of(found),
+            start_time: found.start_time,
+            code: found.code.clone(),
+        });
+        let run = resume_check::Resumption {
+            pair: pair_of(link),
+            start_time: link.start_time,
+            from: from.clone(),
+        };
+        let mut problems = resume_check::problems(&run, resumed.as_ref());
+        if problems.contains(&ResumeProblem::NotEarlier) && self.is_in_cycle(&link.id).await? {
+            problems.push(ResumeProblem::Cycle);
+        }
+        Ok(problems)
+    }
+
+    async fn is_in_cycle(&self, id: &RunId) -> Result<bool, ServiceError> {
+        let chain = self.chain(id).await?;
+        let last = chain.last().and_then(|run| run.resume_from.as_ref());
+        // A chain that ends at a run that it has seen ends there because of that.
+        Ok(last.is_some_and(|last| last == id || chain.iter().any(|run| run.id == *last)))
+    }
+}

@@ -1,0 +1,135 @@
+//! The life of a campaign's branch, with the bundled worker: it is pushed, resumed, rebased, started
+//! afresh, and not resumed when that is not wanted.
+
+use crate::{
+    server::worker_fixture::{WorkerFixture, end_of},
+    support::{for_each_store, worker_harness::git},
+};
+use serde_json::{Value, json};
+
+/// Adds a line once, and says what it resumes.
+const SCRIPT: &str = "cat \"${SVP_RESUME:-/dev/null}\"; \
+    grep -q campaign file.txt || echo campaign >> file.txt; \
+    echo '{\"description\": \"Add a line\", \"context\": {\"lines\": 1}}' > \"$SVP_RESULT\"";
+
+struct Life {
+    fixture: WorkerFixture,
+    codebase: String,
+}
+
+impl Life {
+    async fn start(kind: &str) -> Self {
+        let mut fixture = WorkerFixture::with_store(kind, "").await;
+        let codebase = fixture.queue(SCRIPT).await;
+        Self { fixture, codebase }
+    }
+
+    /// Runs the item that is queued, and returns the run.
+    async fn run(&self) -> Value {
+        let mut worker = self.fixture.worker();
+        worker.args(["--codebase", &self.codebase]);
+        let output = end_of(worker).await;
+        assert!(output.status.success(), "{}", self.fixture.worker_log());
+        let server = &self.fixture.harness.server;
+        let runs = server.get("/runs?limit=1").await.1;
+        let id = runs[0]["log_id"].as_str().unwrap();
+        server.get(&format!("/runs/{id}?full=1")).await.1
+    }
+
+    /// Asks for another run, and runs it.
+    async fn run_again(&self, more: &Value) -> Value {
+        let mut request = json!({ "codebase": self.codebase, "campaign": "gen" });
+        for (key, value) in more.as_object().unwrap() {
+            request[key] = value.clone();
+        }
+        let server = &self.fixture.harness.server;
+        let (status, scheduled) = server.post("/schedule", &request).await;
+        assert_eq!(status, 200, "{scheduled}");
+        self.run().await
+    }
+
+    /// Changes a file on the main branch.
+    fn commit(&self, file: &str, content: &str) {
+        let repository = self.fixture.harness.path("repository");
+        std::fs::write(repository.join(file), content).unwrap();
+        git(&repository, &["add", "--all"]);
+        git(&repository, &["commit", "--quiet", "--message", "Move on"]);
+    }
+
+    fn main(&self) -> String {
+        git(
+            &self.fixture.harness.path("repository"),
+            &["rev-parse", "HEAD"],
+        )
+    }
+
+    /// What the campaign's branch has in a file.
+    fn pushed(&self, file: &str) -> String {
+        let repository = self.fixture.pushed(&self.codebase);
+        git(&repository, &["show", &format!("gen/main:{file}")])
+    }
+}
+
+fn id(run: &Value) -> &str {
+    run["log_id"].as_str().unwrap()
+}
+
+async fn campaign_branch_is_resumed_rebased_and_started_afresh(kind: &str) {
+    let life = Life::start(kind).await;
+    let first = life.run().await;
+    assert_eq!(first["code"], "success", "{first}");
+    assert_eq!(life.pushed("file.txt"), "one\ncampaign");
+
+    let second = life.run_again(&json!({})).await;
+    assert_eq!(second["code"], "nothing-new-to-do", "{second}");
+    assert_eq!(second["resume"]["run_id"], first["log_id"], "{second}");
+    let log = life.fixture.log(&second).await;
+    assert!(
+        log.contains("\"lines\""),
+        "SVP_RESUME has the result: {log}"
+    );
+
+    // The branch moves on elsewhere: what the campaign did is put on top of that.
+    life.commit("other.txt", "two\n");
+    let third = life.run_again(&json!({})).await;
+    assert_eq!(third["code"], "success", "{third}");
+    assert_eq!(third["resume"]["run_id"], first["log_id"], "{third}");
+    assert_eq!(third["branches"][0][2], life.main(), "the base");
+    assert_eq!(life.pushed("file.txt"), "one\ncampaign");
+    assert_eq!(life.pushed("other.txt"), "two");
+    let fourth = life.run_again(&json!({})).await;
+    assert_eq!(fourth["code"], "nothing-new-to-do", "{fourth}");
+    assert_eq!(fourth["resume"]["run_id"], third["log_id"], "{fourth}");
+
+    // It changes the same line: the campaign starts afresh.
+    life.commit("file.txt", "uno\n");
+    let fifth = life.run_again(&json!({})).await;
+    assert_eq!(fifth["code"], "success", "{fifth}");
+    assert_eq!(fifth["resume"], Value::Null, "{fifth}");
+    assert_eq!(life.pushed("file.txt"), "uno\ncampaign");
+}
+
+async fn run_is_not_resumed_when_it_is_rejected_or_refreshed(kind: &str) {
+    let life = Life::start(kind).await;
+    let first = life.run().await;
+    let refreshed = life.run_again(&json!({ "refresh": true })).await;
+    assert_eq!(refreshed["resume"], Value::Null, "{refreshed}");
+    assert_eq!(refreshed["code"], "success", "{refreshed}");
+    let server = &life.fixture.harness.server;
+    // Both made the same change, but at another time.
+    for run in [&first, &refreshed] {
+        let path = format!("/runs/{}", id(run));
+        let (status, changed) = server
+            .post(&path, &json!({ "publish_status": "rejected" }))
+            .await;
+        assert_eq!(status, 200, "{changed}");
+    }
+    let next = life.run_again(&json!({})).await;
+    assert_eq!(next["resume"], Value::Null, "{next}");
+    assert_eq!(next["code"], "success", "{next}");
+}
+
+for_each_store!(
+    campaign_branch_is_resumed_rebased_and_started_afresh,
+    run_is_not_resumed_when_it_is_rejected_or_refreshed,
+);
