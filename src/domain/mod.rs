@@ -33,6 +33,7 @@ pub mod publish;
 pub mod quarantine;
 pub mod queue;
 pub mod redact;
+pub mod relations;
 pub mod report;
 pub mod resume;
 pub mod resume_check;

@@ -1,6 +1,8 @@
 //! Active runs on the embedded stores.
 
-use super::{claiming, items, keys, memory_index::MemoryIndex, records::Moment, store::Embedded};
+use super::{
+    claiming, codebases, items, keys, memory_index::MemoryIndex, records::Moment, store::Embedded,
+};
 use crate::{
     domain::{
         active_run::{ActiveRun, Claimant},
@@ -75,11 +77,14 @@ impl ActiveRunStore for Embedded {
         self.write("update an active run", move |txn, index| {
             let run = claimed(index, &id, &token)?;
             let run = match update {
-                ActiveRunUpdate::Probed { vcs, resume_from } => ActiveRun {
-                    vcs,
-                    resume_from,
-                    ..run
-                },
+                ActiveRunUpdate::Probed { vcs, resume_from } => {
+                    codebases::learn_vcs_type(txn, &run.key().codebase, vcs.vcs_type)?;
+                    ActiveRun {
+                        vcs,
+                        resume_from,
+                        ..run
+                    }
+                }
                 ActiveRunUpdate::Pinged { failures } => ActiveRun { failures, ..run },
                 ActiveRunUpdate::Responded => {
                     let mut run = run;

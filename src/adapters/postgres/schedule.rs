@@ -10,6 +10,7 @@ use crate::{
         candidate::Candidate,
         name::{CampaignName, RunId},
         queue::QueueKey,
+        relations::{KnownVersions, Relations},
         run::{ResultCode, Run},
         schedule::{CodebaseValue, MeanDurations, Pair, PastRun, ScheduleFacts},
     },
@@ -24,13 +25,15 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 type PairKey = (String, String);
 /// Id, run, codebase, campaign, change set and context of a follow-up.
 type FollowUpRow = (i64, String, String, String, Option<String>, Option<String>);
-/// Codebase, campaign, result code, start, seconds, instigated context and context of a run.
+/// Codebase, campaign, result code, start, seconds, instigated context, context and relations of a
+/// run.
 type PastRow = (
     String,
     String,
     String,
     NaiveDateTime,
     f64,
+    Option<String>,
     Option<String>,
     Option<String>,
 );
@@ -127,21 +130,68 @@ async fn history(
     let rows: Vec<PastRow> = sqlx::query_as(include_str!("sql/list_past_runs.sql"))
         .bind(codebases)
         .bind(campaigns)
-        .fetch_all(connection)
+        .fetch_all(&mut *connection)
         .await?;
+    let relations: Vec<Option<Relations>> = rows
+        .iter()
+        .map(|row| relations_of(row.7.as_deref()))
+        .collect();
+    let known = known_versions(connection, &relations).await?;
     let mut found: HashMap<PairKey, Vec<PastRun>> = HashMap::new();
-    for (codebase, campaign, code, start_time, duration, instigated_context, context) in rows {
+    for (row, relations) in rows.into_iter().zip(relations) {
+        let (codebase, campaign, code, start_time, duration, instigated_context, context, _) = row;
         let run = PastRun {
             code: ResultCode::new(code),
             start_time: start_time.and_utc(),
             duration,
             instigated_context,
             context,
-            dependencies_satisfied_now: false,
+            dependencies_satisfied_now: relations.is_some_and(|relations| relations.hold(&known)),
         };
         found.entry((codebase, campaign)).or_default().push(run);
     }
     Ok(found)
+}
+
+/// Returns the relations that a run lacked.
+fn relations_of(text: Option<&str>) -> Option<Relations> {
+    let relations = serde_json::from_str(text?).ok()?;
+    Relations::read(&relations)
+}
+
+/// Returns the versions of packages that the Janitor knows, if it has a table of them.
+async fn known_versions(
+    connection: &mut PgConnection,
+    relations: &[Option<Relations>],
+) -> sqlx::Result<KnownVersions> {
+    let names: BTreeSet<&str> = relations
+        .iter()
+        .flatten()
+        .flat_map(Relations::names)
+        .collect();
+    if names.is_empty() {
+        return Ok(KnownVersions::new());
+    }
+    let has_table = "SELECT to_regclass('all_debian_versions') IS NOT NULL";
+    if !sqlx::query_scalar(has_table)
+        .fetch_one(&mut *connection)
+        .await?
+    {
+        return Ok(KnownVersions::new());
+    }
+    let names: Vec<&str> = names.into_iter().collect();
+    let rows: Vec<(String, String)> = sqlx::query_as(
+        "SELECT source::text, version::text FROM all_debian_versions
+         WHERE source = ANY ($1::text[])",
+    )
+    .bind(names)
+    .fetch_all(connection)
+    .await?;
+    let mut known = KnownVersions::new();
+    for (source, version) in rows {
+        known.entry(source).or_default().push(version);
+    }
+    Ok(known)
 }
 
 /// Returns the mean durations in seconds of the runs of codebases, or of campaigns.

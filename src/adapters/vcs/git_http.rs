@@ -129,7 +129,7 @@ async fn read_files(
         None => refs.add(b"HEAD", line.as_bytes()),
     }
     let mut reader = BufReader::new(body.take(MAX_SIZE));
-    loop {
+    while !refs.is_complete() {
         let mut line = vec![];
         let read = (&mut reader)
             .take(MAX_LINE)
@@ -144,6 +144,7 @@ async fn read_files(
         };
         refs.add(name, id);
     }
+    Ok(())
 }
 
 fn not_a_repository() -> Failure {

@@ -116,7 +116,9 @@ impl<R: AsyncRead + Unpin + Send> Packets<R> {
             }
         }
         add_line(line, refs);
-        while let Packet::Data(line) = self.next().await? {
+        while !refs.is_complete()
+            && let Packet::Data(line) = self.next().await?
+        {
             add_line(&line, refs);
         }
         Ok(())

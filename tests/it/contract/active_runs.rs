@@ -6,6 +6,7 @@ use chrono::TimeDelta;
 use janitor_runner::{
     domain::{
         active_run::{ActiveRun, Claimant, RunVcs},
+        codebase::Codebase,
         name::RunId,
         queue::Bucket,
         time::Time,
@@ -20,6 +21,7 @@ use janitor_runner::{
 use std::{collections::BTreeSet, sync::Arc};
 
 contract!(
+    probed_vcs_type_is_kept_with_a_codebase_that_had_none,
     claim_round_trips_every_field,
     claimed_item_is_not_assigned_again,
     concurrent_claims_get_each_item_once,
@@ -80,6 +82,38 @@ async fn claim_round_trips_every_field<S: QueueStore + ActiveRunStore + Catalog>
     assert_eq!(amended.vcs, vcs);
     assert_eq!(amended.resume_from, Some(RunId::new("r0")));
     assert_eq!(store.get(&RunId::new("r2")).await.unwrap(), None);
+}
+
+async fn probed_vcs_type_is_kept_with_a_codebase_that_had_none<
+    S: QueueStore + ActiveRunStore + Catalog,
+>(
+    store: &S,
+) {
+    let typed = Codebase {
+        vcs_type: Some(VcsType::Bzr),
+        ..codebase_at("bb", "https://bb.example/x")
+    };
+    let untyped = Codebase {
+        vcs_type: None,
+        ..codebase_at("aa", "https://aa.example/x")
+    };
+    store.upload_codebases(vec![untyped, typed]).await.unwrap();
+    for (name, id, kept) in [("aa", "r1", VcsType::Git), ("bb", "r2", VcsType::Bzr)] {
+        let request = batch(vec![enqueue_request(name, Bucket::Default, 1.0)]);
+        store.enqueue(request).await.unwrap();
+        let run = store.claim(claim(id)).await.unwrap().unwrap().run;
+        let vcs = RunVcs {
+            vcs_type: Some(VcsType::Git),
+            ..RunVcs::default()
+        };
+        let update = ActiveRunUpdate::Probed {
+            vcs,
+            resume_from: None,
+        };
+        store.update(&run.id, &run.token, update).await.unwrap();
+        let codebase = store.codebase(&codebase_name(name)).await.unwrap().unwrap();
+        assert_eq!(codebase.vcs_type, Some(kept), "{name}");
+    }
 }
 
 async fn claimed_item_is_not_assigned_again<S: QueueStore + ActiveRunStore + Catalog>(store: &S) {

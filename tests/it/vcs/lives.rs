@@ -133,3 +133,18 @@ for_each_store!(
     campaign_branch_is_resumed_rebased_and_started_afresh,
     run_is_not_resumed_when_it_is_rejected_or_refreshed,
 );
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn copy_in_the_vcs_store_is_used_when_the_branch_cannot_be_cloned() {
+    let life = Life::start("memory:").await;
+    let repository = life.fixture.harness.path("repository");
+    let copy = life.fixture.pushed(&life.codebase);
+    let copy = copy.to_str().unwrap();
+    git(&repository, &["clone", "--quiet", "--bare", ".", copy]);
+    std::fs::rename(&repository, life.fixture.harness.path("gone")).unwrap();
+    let run = life.run().await;
+    assert_eq!(run["code"], "success", "{run}");
+    let log = life.fixture.log(&run).await;
+    assert!(log.contains("trying its copy in the VCS store"), "{log}");
+    assert_eq!(life.pushed("file.txt"), "one\ncampaign");
+}

@@ -114,14 +114,11 @@ impl ActiveRunStore for Postgres {
     ) -> Result<(), ActiveRunStoreError> {
         let (action, statement) = match update {
             ActiveRunUpdate::Probed { vcs, resume_from } => {
-                let statement = sqlx::query(
-                    "UPDATE runner_active_run SET vcs = $3::jsonb, resume_from = $4
-                     WHERE run_id = $1 AND token = $2",
-                )
-                .bind(id.as_str())
-                .bind(token)
-                .bind(write(&vcs))
-                .bind(resume_from.map(|run| run.to_string()));
+                let statement = sqlx::query(include_str!("../sql/store_probe.sql"))
+                    .bind(id.as_str())
+                    .bind(token)
+                    .bind(write(&vcs))
+                    .bind(resume_from.map(|run| run.to_string()));
                 ("store what a probe found", statement)
             }
             ActiveRunUpdate::Pinged { failures } => {
