@@ -75,7 +75,8 @@ impl Builder {
             metrics,
             ..
         } = self;
-        let overview = Arc::new(self.overview());
+        let prober = self.prober();
+        let overview = Arc::new(self.overview(prober.clone()));
         let status_publisher =
             Arc::new(StatusPublisher::new(overview.clone(), ports.events.clone()));
         let leader = Arc::new(Leader::new(ports.store.clone(), ports.ids.fresh()));
@@ -123,7 +124,7 @@ impl Builder {
             keepalive,
             live_log,
             finisher,
-            prober: self.prober(),
+            prober,
         }
     }
 
@@ -138,7 +139,7 @@ impl Builder {
         Arc::new(Resumption::new(prober, runs, self.config.clone()))
     }
 
-    fn overview(&self) -> Overview {
+    fn overview(&self, prober: Arc<Prober>) -> Overview {
         Overview::new(
             self.ports.store.clone(),
             self.ports.active_runs.clone(),
@@ -146,6 +147,7 @@ impl Builder {
             self.ports.store.clone(),
             self.ports.clock.clone(),
             self.config.clone(),
+            prober,
         )
     }
 

@@ -35,6 +35,9 @@ pub(super) async fn status(args: ServerArgs) -> Result<ExitCode> {
     for (host, until) in &status.rate_limit_hosts {
         outln!("{host} is rate limited until {until}");
     }
+    for host in &status.slow_hosts {
+        outln!("{host} did not respond in time, and is not probed for a moment");
+    }
     Ok(ExitCode::SUCCESS)
 }
 

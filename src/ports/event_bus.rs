@@ -37,6 +37,8 @@ pub struct Status {
     pub avoid_hosts: Vec<String>,
     /// The hosts that are backing off.
     pub rate_limit_hosts: Vec<HostBackoff>,
+    /// The hosts that are not probed for a moment, since they did not respond in time.
+    pub slow_hosts: Vec<String>,
     /// The time of the status.
     pub now: Time,
 }

@@ -1,6 +1,6 @@
 //! What is queued and what is running.
 
-use super::{CoordinatorConfig, ServiceError};
+use super::{CoordinatorConfig, ServiceError, prober::Prober};
 use crate::{
     domain::{
         active_run::ActiveRun,
@@ -60,6 +60,7 @@ pub struct Overview {
     runs: Arc<dyn RunStore>,
     clock: Arc<dyn Clock>,
     config: Arc<CoordinatorConfig>,
+    prober: Arc<Prober>,
     /// The figures that strangers see, with the time at which they were read.
     recent: Mutex<Option<(Time, QueueFigures)>>,
 }
@@ -73,6 +74,7 @@ impl Overview {
         runs: Arc<dyn RunStore>,
         clock: Arc<dyn Clock>,
         config: Arc<CoordinatorConfig>,
+        prober: Arc<Prober>,
     ) -> Self {
         Self {
             queue,
@@ -81,6 +83,7 @@ impl Overview {
             runs,
             clock,
             config,
+            prober,
             recent: Mutex::default(),
         }
     }
@@ -97,6 +100,7 @@ impl Overview {
             processing: self.active_runs.list().await?,
             avoid_hosts: self.config.avoid_hosts.clone(),
             rate_limit_hosts: self.host_backoffs.backed_off_hosts(now).await?,
+            slow_hosts: self.prober.slow_hosts(),
             now,
         })
     }

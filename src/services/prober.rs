@@ -159,6 +159,16 @@ impl Prober {
         probed
     }
 
+    /// Returns the hosts that are not probed for a moment, by name.
+    pub fn slow_hosts(&self) -> Vec<String> {
+        let now = Instant::now();
+        let is_slow = |host: &Host| host.state().slow_until.is_some_and(|until| now < until);
+        let slow = self.hosts.iter().filter(|(_, host)| is_slow(host));
+        let mut names: Vec<String> = slow.map(|(name, _)| (*name).clone()).collect();
+        names.sort();
+        names
+    }
+
     /// Probes a repository of a host; returns the outcome for metrics, too.
     async fn probe_host(
         &self,

@@ -157,6 +157,10 @@ pub struct StatusResponse {
     pub(crate) avoid_hosts: Vec<String>,
     /// The hosts that limit our rate, with the end of each backoff.
     pub(crate) rate_limit_hosts: BTreeMap<String, String>,
+    /// The hosts that are not probed for a moment, since they did not respond in time; absent when
+    /// there are none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) slow_hosts: Vec<String>,
 }
 
 impl StatusResponse {
@@ -169,6 +173,7 @@ impl StatusResponse {
                 .map(|run| ActiveRunResponse::watched(run, status.now, timeout))
                 .collect(),
             avoid_hosts: status.avoid_hosts.clone(),
+            slow_hosts: status.slow_hosts.clone(),
             rate_limit_hosts: status
                 .rate_limit_hosts
                 .iter()

@@ -14,6 +14,7 @@ async fn published_events_reach_listeners() {
             processing: vec![],
             avoid_hosts: vec![],
             rate_limit_hosts: vec![],
+            slow_hosts: vec![],
             now: start(),
         }))
     };

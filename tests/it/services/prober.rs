@@ -134,6 +134,7 @@ async fn slow_host_is_left_alone_for_a_minute_and_then_tried_once() {
     for number in 1..=3 {
         assert_eq!(probe(number).await.1, number as usize);
     }
+    assert_eq!(prober.slow_hosts(), ["hangs"]);
     let (probed, asked) = probe(4).await;
     assert_eq!(probed, Probed::Unknown("hangs is slow".into()));
     assert_eq!(asked, 3);

@@ -156,6 +156,12 @@ fn status_publisher(
     config: &Arc<CoordinatorConfig>,
     events: &Arc<InProcessEvents>,
 ) -> Arc<StatusPublisher> {
+    let prober = Prober::new(
+        Arc::new(NoVcs),
+        clock.clone(),
+        Arc::new(Metrics::new()),
+        config.probing,
+    );
     let overview = Overview::new(
         store.clone(),
         store.clone(),
@@ -163,6 +169,7 @@ fn status_publisher(
         store.clone(),
         clock.clone(),
         config.clone(),
+        Arc::new(prober),
     );
     Arc::new(StatusPublisher::new(Arc::new(overview), events.clone()))
 }
