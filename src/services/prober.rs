@@ -17,12 +17,15 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    sync::Semaphore,
+    sync::{Semaphore, SemaphorePermit},
     time::{Instant, timeout},
 };
 
 /// Time-outs in a row after which a host counts as slow.
 const SLOW_AFTER: u32 = 3;
+/// How long a probe waits for its turn at a host. Beyond, its item is assigned unprobed: the workers
+/// that wait would be missed elsewhere.
+const MAX_WAIT: Duration = Duration::from_secs(2);
 /// How long a slow host is not probed.
 const SLOW_PAUSE: Duration = Duration::from_secs(60);
 /// Hosts of which something is known at a time.
@@ -54,6 +57,8 @@ struct Host {
 struct HostState {
     /// Time-outs since the last answer.
     timeouts: u32,
+    /// Whether a probe waited in vain for its turn since the last answer.
+    is_busy: bool,
     /// When the host may be probed again, if it is slow.
     slow_until: Option<Instant>,
     pauses: HostPauses,
@@ -92,11 +97,28 @@ impl HostState {
 
     fn answered(&mut self) {
         self.timeouts = 0;
+        self.is_busy = false;
         self.slow_until = None;
     }
 }
 
 impl Host {
+    /// Waits for a turn; `None` when none comes soon. Once one waited in vain, the next ones do not
+    /// wait at all, until the host answers.
+    async fn permit(&self) -> Option<SemaphorePermit<'_>> {
+        let max_wait = match self.state().is_busy {
+            true => Duration::ZERO,
+            false => MAX_WAIT,
+        };
+        match timeout(max_wait, self.permits.acquire()).await {
+            Ok(permit) => permit.ok(),
+            Err(_) => {
+                self.state().is_busy = true;
+                None
+            }
+        }
+    }
+
     fn state(&self) -> std::sync::MutexGuard<'_, HostState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -179,8 +201,18 @@ impl Prober {
         if !host.state().admits(Instant::now()) {
             return ("slow-host", Probed::Unknown(format!("{name} is slow")));
         }
+        let Some(_of_host) = host.permit().await else {
+            return ("busy-host", Probed::Unknown(format!("{name} is busy")));
+        };
+        // It may have become slow meanwhile.
+        if host
+            .state()
+            .slow_until
+            .is_some_and(|until| Instant::now() < until)
+        {
+            return ("slow-host", Probed::Unknown(format!("{name} is slow")));
+        }
         let asking = async {
-            let _of_host = host.permits.acquire().await;
             let _of_all = self.all.acquire().await;
             self.vcs.probe(query).await
         };

@@ -194,7 +194,8 @@ impl Catalog for Embedded {
         &self,
         codebases: Vec<Codebase>,
     ) -> Result<Vec<CodebaseName>, CatalogError> {
-        self.write("store codebases", move |txn, _| {
+        self.write("store codebases", move |txn, index| {
+            index.passed_hosts.forget();
             let stored = codebases
                 .into_iter()
                 .map(|codebase| upload_codebase(txn, codebase));

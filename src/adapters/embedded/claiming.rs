@@ -60,10 +60,6 @@ impl<'a> Blocked<'a> {
                 || self.blocks(Scope::Codebase(item.key.codebase.clone()))
                 || self.blocks(Scope::Bucket(item.bucket)))
     }
-
-    fn blocks_host(&self, host: Option<&str>) -> bool {
-        host.is_some_and(|host| self.hosts.iter().any(|blocked| blocked == host))
-    }
 }
 
 /// Returns the items of the filter's codebase, or of all, that may be claimed, in queue order.
@@ -112,6 +108,9 @@ pub(super) fn next(
             && !blocked.blocks_item(item)
     };
     for item in claimable(index, filter, now).filter(matches) {
+        if index.passed_hosts.is_on(item.id, &blocked.hosts) {
+            continue;
+        }
         let codebase = codebases::get(txn, &item.key.codebase)?;
         let codebase = codebase.ok_or_else(|| {
             Fault::backend(
@@ -119,11 +118,16 @@ pub(super) fn next(
                 format!("item {} is of no codebase", item.id),
             )
         })?;
-        if !blocked.blocks_host(codebase.host().as_deref()) {
-            return Ok(Some(NextItem {
-                item: item.clone(),
-                codebase,
-            }));
+        match codebase.host() {
+            Some(host) if blocked.hosts.contains(&host) => {
+                index.passed_hosts.remember(item.id, &host);
+            }
+            _ => {
+                return Ok(Some(NextItem {
+                    item: item.clone(),
+                    codebase,
+                }));
+            }
         }
     }
     Ok(None)

@@ -11,7 +11,11 @@ use janitor_runner::{
     },
 };
 
-contract!(hosts_are_avoided, ended_backoff_is_gone,);
+contract!(
+    hosts_are_avoided,
+    ended_backoff_is_gone,
+    codebase_that_moved_is_not_passed_over_any_more,
+);
 
 async fn hosts_are_avoided<S: QueueStore + HostBackoffs + ActiveRunStore + Catalog>(store: &S) {
     store
@@ -88,4 +92,32 @@ async fn ended_backoff_is_gone<S: HostBackoffs>(store: &S) {
     let left = store.backed_off_hosts(start()).await.unwrap();
     let hosts: Vec<&str> = left.iter().map(|backoff| backoff.host.as_str()).collect();
     assert_eq!(hosts, ["other.example"]);
+}
+
+async fn codebase_that_moved_is_not_passed_over_any_more<
+    S: QueueStore + HostBackoffs + ActiveRunStore + Catalog,
+>(
+    store: &S,
+) {
+    let at = async |url: &str| {
+        let codebases = vec![codebase_at("aa", url)];
+        store.upload_codebases(codebases).await.unwrap();
+    };
+    at("https://slow.example/x").await;
+    let request = batch(vec![enqueue_request("aa", Bucket::Default, 1.0)]);
+    store.enqueue(request).await.unwrap();
+    let host = "slow.example".to_owned();
+    let until = start() + TimeDelta::minutes(5);
+    store
+        .back_off_host(HostBackoff { host, until })
+        .await
+        .unwrap();
+    let next = async || store.peek(&ClaimFilter::default(), start()).await.unwrap();
+    for _ in 0..2 {
+        assert_eq!(next().await, None);
+    }
+    at("https://fast.example/x").await;
+    assert!(next().await.is_some());
+    at("https://slow.example/x").await;
+    assert_eq!(next().await, None);
 }

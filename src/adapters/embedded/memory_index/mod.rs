@@ -4,6 +4,7 @@
 //! Each change is also a record in the key-value store, from which all of this is read again when
 //! the store is opened. This file changes the index, `queries.rs` reads it.
 
+mod passed_hosts;
 mod queries;
 
 use super::{
@@ -21,6 +22,7 @@ use crate::{
     },
     ports::Fault,
 };
+use passed_hosts::PassedHosts;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     ops::ControlFlow,
@@ -61,6 +63,8 @@ pub(super) struct MemoryIndex {
     limits: BTreeMap<Scope, u32>,
     /// Number of active runs by campaign and by host.
     running: BTreeMap<Scope, u64>,
+    /// The hosts of items that were passed over because of them.
+    pub(super) passed_hosts: PassedHosts,
     /// What the changes since the last stored batch replaced, the newest last.
     undo_log: Vec<Undo>,
 }
@@ -302,6 +306,8 @@ impl MemoryIndex {
 
     /// Undoes all changes since the savepoint, the newest first.
     pub(super) fn roll_back_to(&mut self, savepoint: usize) {
+        // They may be those of codebases whose change is undone.
+        self.passed_hosts.forget();
         while self.undo_log.len() > savepoint {
             match self.undo_log.pop() {
                 Some(Undo::Item(id, earlier)) => drop(self.index_item(id, earlier)),
