@@ -246,12 +246,13 @@ fn claims(
     })
 }
 
-fn vcs(settings: &VcsSettings) -> anyhow::Result<Arc<dyn Vcs>> {
+fn vcs(settings: &VcsSettings, clock: &Arc<dyn Clock>) -> anyhow::Result<Arc<dyn Vcs>> {
     if settings.use_cached_only {
         return Ok(Arc::new(NoVcs));
     }
     let http = GuardedClient::new(settings.into())?;
-    Ok(Arc::new(BranchProber::new(http, settings.into())))
+    let prober = BranchProber::new(http, clock.clone(), settings.into());
+    Ok(Arc::new(prober))
 }
 
 impl Ports {
@@ -302,7 +303,7 @@ impl Ports {
             logs,
             events,
             backchannel: Arc::new(Backchannels::new(guarded)),
-            vcs: vcs(&settings.vcs)?,
+            vcs: vcs(&settings.vcs, &clock)?,
             clock,
             ids,
             randomness: Arc::new(SystemRandomness),

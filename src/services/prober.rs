@@ -110,13 +110,11 @@ impl Host {
             true => Duration::ZERO,
             false => MAX_WAIT,
         };
-        match timeout(max_wait, self.permits.acquire()).await {
-            Ok(permit) => permit.ok(),
-            Err(_) => {
-                self.state().is_busy = true;
-                None
-            }
+        if let Ok(permit) = timeout(max_wait, self.permits.acquire()).await {
+            return permit.ok();
         }
+        self.state().is_busy = true;
+        None
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, HostState> {

@@ -7,13 +7,18 @@ use super::{
 use crate::ports::{Fault, artifact_store::Content};
 use bytes::Bytes;
 use std::{
+    hash::{BuildHasher, Hasher, RandomState},
     sync::{Arc, Mutex, PoisonError},
-    time::{SystemTime, UNIX_EPOCH},
 };
 
 /// The object that health checks write when it is not known whether writes work.
 const PROBE: &str = "checked/by/janitor-runner";
 const PROBE_CONTENT: &[u8] = b"janitor-runner wrote this to see whether it may write\n";
+
+/// Returns a number that makes a name that is not used yet. It is no secret.
+fn random() -> u64 {
+    RandomState::new().build_hasher().finish()
+}
 
 /// How the last write went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,9 +82,7 @@ impl WriteState {
             // It was written after an earlier failure, and the bucket lets nothing be overwritten,
             // or takes no writes now: only a new object shows which.
             Err(PutError::Refused(_)) if look(objects, &name, &content).await == Look::Same => {
-                let seconds = SystemTime::now().duration_since(UNIX_EPOCH);
-                let seconds = seconds.unwrap_or_default().as_secs();
-                put(&format!("{name}-{seconds}-{}", std::process::id())).await
+                put(&format!("{name}-{:016x}", random())).await
             }
             put => put,
         };

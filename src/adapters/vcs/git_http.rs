@@ -50,6 +50,8 @@ pub(super) async fn probe(
         outcome => return outcome,
     };
     let path = given.path().trim_end_matches('/').to_owned();
+    // As git itself does: another case is another name.
+    #[expect(clippy::case_sensitive_file_extension_comparisons)]
     if path.is_empty() || path.ends_with(".git") {
         return Err(not_there);
     }

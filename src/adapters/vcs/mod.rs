@@ -22,7 +22,7 @@ use crate::{
         host::{HostPattern, host_of},
         vcs::VcsType,
     },
-    ports::{Vcs, vcs::Probe},
+    ports::{Clock, Vcs, vcs::Probe},
 };
 use async_trait::async_trait;
 use failure::Failure;
@@ -30,6 +30,7 @@ use git_command::Transport;
 use site::Site;
 use std::{
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 use tokio::time::{Instant, timeout_at};
@@ -52,7 +53,7 @@ pub struct ProbeSettings {
 }
 
 /// Probes repositories of git and bzr.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct BranchProber {
     site: Site,
     ssh_command: Option<String>,
@@ -99,9 +100,10 @@ fn is_branch_name(name: &str) -> bool {
 
 impl BranchProber {
     /// Creates a prober that sends its requests with this client.
-    pub fn new(http: GuardedClient, settings: ProbeSettings) -> Self {
+    pub fn new(http: GuardedClient, clock: Arc<dyn Clock>, settings: ProbeSettings) -> Self {
         Self {
             site: Site {
+                clock,
                 http,
                 allowed_hosts: settings.allowed_hosts,
                 logins: settings.logins,

@@ -5,16 +5,15 @@ use super::failure::{self, Failure};
 use crate::{
     adapters::support::guarded_http::GuardedClient,
     domain::host::{HostPattern, host_of, normalize},
-    ports::artifact_store::FileReader,
+    ports::{Clock, artifact_store::FileReader},
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
-use chrono::Utc;
 use reqwest::{
     Method,
     header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION},
 };
-use std::fmt;
+use std::{fmt, sync::Arc};
 use tokio::time::Instant;
 use url::{Origin, Url};
 
@@ -42,8 +41,10 @@ impl fmt::Debug for HostLogin {
 }
 
 /// What may be asked, and how.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) struct Site {
+    /// For times until which a host wants to be left alone.
+    pub(super) clock: Arc<dyn Clock>,
     pub(super) http: GuardedClient,
     pub(super) allowed_hosts: Vec<HostPattern>,
     pub(super) logins: Vec<HostLogin>,
@@ -173,7 +174,9 @@ impl Session<'_> {
                 url = target(&url, download.headers().get(LOCATION))?;
                 continue;
             }
-            if let Some(failure) = failure::of_response(status, download.headers(), Utc::now()) {
+            if let Some(failure) =
+                failure::of_response(status, download.headers(), self.site.clock.now())
+            {
                 return Err(failure);
             }
             return Ok(Answer {

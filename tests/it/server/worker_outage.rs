@@ -90,10 +90,10 @@ async fn outcome(once: bool) -> (Option<Result<(), WorkerError>>, usize, usize) 
             drop(respond(stream, &seen).await);
         }
     };
-    let working = work(
+    let working = Box::pin(work(
         config(url, home.path().join("work"), once),
         shutdown.clone(),
-    );
+    ));
     let ended = tokio::time::timeout(TIMEOUT, async {
         tokio::select! {
             ended = working => Some(ended),

@@ -64,7 +64,9 @@ impl SlowLogs {
 impl LogStore for SlowLogs {
     async fn store(&self, _: &LogFolder, files: &[SpooledFile], _: Time) -> Result<(), Fault> {
         let is_first = self.stored.lock().unwrap().is_empty();
-        files.iter().for_each(|file| self.put(file));
+        for file in files {
+            self.put(file);
+        }
         if is_first {
             self.begun.add_permits(1);
             drop(self.released.acquire().await.unwrap());

@@ -8,6 +8,7 @@ use crate::support::{
 use chrono::TimeDelta;
 use janitor_runner::{
     adapters::{
+        clock::SystemClock,
         support::guarded_http::{GuardedClient, GuardedHttpSettings},
         vcs::{BranchProber, HostLogin, ProbeSettings},
     },
@@ -21,6 +22,7 @@ use janitor_runner::{
 use std::{
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    sync::Arc,
     time::{Duration, Instant},
 };
 use tempfile::TempDir;
@@ -94,7 +96,8 @@ fn prober_with(settings: ProbeSettings, networks: &[&str]) -> BranchProber {
             .collect(),
         user_agent: "test".into(),
     };
-    BranchProber::new(GuardedClient::new(http).unwrap(), settings)
+    let http = GuardedClient::new(http).unwrap();
+    BranchProber::new(http, Arc::new(SystemClock), settings)
 }
 
 fn prober() -> BranchProber {
