@@ -135,8 +135,13 @@ impl Builder {
     }
 
     fn resumption(&self, shared: &Shared) -> Arc<Resumption> {
-        let (prober, runs) = (shared.prober.clone(), self.ports.store.clone());
-        Arc::new(Resumption::new(prober, runs, self.config.clone()))
+        Arc::new(Resumption::new(
+            shared.prober.clone(),
+            self.ports.store.clone(),
+            self.ports.host_backoffs.clone(),
+            self.ports.clock.clone(),
+            self.config.clone(),
+        ))
     }
 
     fn overview(&self, prober: Arc<Prober>) -> Overview {

@@ -11,19 +11,20 @@ use crate::{
         campaign::Campaign,
         codebase::Codebase,
         forge::{Forge, proposal_branches, proposal_query},
+        host::host_of,
         name::CodebaseName,
         resume::Resume,
         run::Run,
         schedule::Pair,
         vcs::VcsType,
     },
-    ports::{RunStore, host_backoff::HostBackoff},
+    ports::{Clock, HostBackoffs, RunStore, host_backoff::HostBackoff},
 };
 use std::{sync::Arc, time::Duration};
 use tokio::time::timeout;
 
-/// A search in the VCS store that takes longer is skipped.
-const STORE_TIMEOUT: Duration = Duration::from_secs(5);
+/// A search at one place that takes longer is skipped.
+const MAX_SEARCH: Duration = Duration::from_secs(5);
 
 /// The outcome of looking for a branch to resume from.
 #[derive(Debug, Clone, PartialEq)]
@@ -53,6 +54,8 @@ enum Looked {
 pub struct Resumption {
     prober: Arc<Prober>,
     runs: Arc<dyn RunStore>,
+    host_backoffs: Arc<dyn HostBackoffs>,
+    clock: Arc<dyn Clock>,
     config: Arc<CoordinatorConfig>,
 }
 
@@ -61,11 +64,15 @@ impl Resumption {
     pub fn new(
         prober: Arc<Prober>,
         runs: Arc<dyn RunStore>,
+        host_backoffs: Arc<dyn HostBackoffs>,
+        clock: Arc<dyn Clock>,
         config: Arc<CoordinatorConfig>,
     ) -> Self {
         Self {
             prober,
             runs,
+            host_backoffs,
+            clock,
             config,
         }
     }
@@ -90,11 +97,7 @@ impl Resumption {
         let Some(name) = codebase.name.clone() else {
             return Ok(Resumable::Nothing("the codebase has no name".to_owned()));
         };
-        let branch = match self.on_forge(codebase, &name, campaign).await {
-            Looked::Nothing(_) => self.in_store(vcs_type, &name, campaign).await,
-            looked => looked,
-        };
-        let branch = match branch {
+        let branch = match self.look(codebase, vcs_type, &name, campaign).await? {
             Looked::Found(branch) => branch,
             Looked::Nothing(why) => return Ok(Resumable::Nothing(why)),
             Looked::RateLimited(limit) => return Ok(Resumable::RateLimited(limit)),
@@ -107,34 +110,67 @@ impl Resumption {
         Ok(resumable(run, branch))
     }
 
-    /// Looks for a branch of the campaign in the repository that our account derived.
-    async fn on_forge(
+    /// Looks on the forge, and in the VCS store if there is nothing.
+    async fn look(
+        &self,
+        codebase: &Codebase,
+        vcs_type: Option<VcsType>,
+        name: &CodebaseName,
+        campaign: &Campaign,
+    ) -> Result<Looked, ServiceError> {
+        let forge = self.on_forge(codebase, name, campaign);
+        let store = self.in_store(vcs_type, name, campaign);
+        // Claims leave out the items on hosts that back off, but these may be other hosts.
+        let backed_off = match forge.is_some() || store.is_some() {
+            true => {
+                self.host_backoffs
+                    .backed_off_hosts(self.clock.now())
+                    .await?
+            }
+            false => vec![],
+        };
+        let limit_of = |query: &BranchQuery| {
+            let host = host_of(&query.repository)?;
+            backed_off.iter().find(|limit| limit.host == host).cloned()
+        };
+        let mut why = "there is neither a forge for its host nor a VCS store".to_owned();
+        for (query, branches) in [forge, store].into_iter().flatten() {
+            if let Some(limit) = limit_of(&query) {
+                return Ok(Looked::RateLimited(limit));
+            }
+            match self.ask(&query, &branches).await {
+                Looked::Nothing(reason) => why = reason,
+                looked => return Ok(looked),
+            }
+        }
+        Ok(Looked::Nothing(why))
+    }
+
+    /// Asks for the branch of the campaign in the repository that our account derived.
+    fn on_forge(
         &self,
         codebase: &Codebase,
         name: &CodebaseName,
         campaign: &Campaign,
-    ) -> Looked {
+    ) -> Option<(BranchQuery, Vec<String>)> {
         let repository = codebase
             .branch_url
             .as_deref()
             .and_then(|url| split_branch_url(url).ok())
             .map(|(repository, _)| repository);
         let derive = |forge: &Forge| forge.derived(repository.as_deref()?);
-        let Some(derived) = self.config.forges.iter().find_map(derive) else {
-            return Looked::Nothing("there is no forge for its host".to_owned());
-        };
+        let derived = self.config.forges.iter().find_map(derive)?;
         let branches = proposal_branches(campaign, name);
-        let query = proposal_query(derived, branches.clone());
-        self.first_of(&query, &branches).await
+        Some((proposal_query(derived, branches.clone()), branches))
     }
 
-    /// Looks for the branch of the campaign in the VCS store.
-    async fn in_store(
+    /// Asks for the branch of the campaign in the VCS store.
+    fn in_store(
         &self,
         vcs_type: Option<VcsType>,
         codebase: &CodebaseName,
         campaign: &Campaign,
-    ) -> Looked {
+    ) -> Option<(BranchQuery, Vec<String>)> {
         let vcs_type = vcs_type.unwrap_or(VcsType::Git);
         let store = &self.config.vcs_store;
         let branch = format!("{}/main", campaign.name);
@@ -142,22 +178,24 @@ impl Resumption {
             VcsType::Git => store.repository(Some(vcs_type), codebase),
             _ => store.branch(Some(vcs_type), codebase, &branch),
         };
-        let Some(repository) = repository else {
-            return Looked::Nothing(format!("there is no VCS store for {vcs_type}"));
-        };
         let query = BranchQuery {
             vcs_type: Some(vcs_type),
-            ..proposal_query(repository, vec![branch.clone()])
+            ..proposal_query(repository?, vec![branch.clone()])
         };
-        let looking = async {
-            match vcs_type {
-                VcsType::Git => self.first_of(&query, &[branch]).await,
-                _ => self.whole_repository(&query).await,
+        Some((query, vec![branch]))
+    }
+
+    /// Asks a repository for the first of these branches, or for the branch that it is.
+    async fn ask(&self, query: &BranchQuery, branches: &[String]) -> Looked {
+        let asking = async {
+            match query.vcs_type {
+                None | Some(VcsType::Git) => self.first_of(query, branches).await,
+                Some(_) => self.whole_repository(query).await,
             }
         };
-        timeout(STORE_TIMEOUT, looking)
+        timeout(MAX_SEARCH, asking)
             .await
-            .unwrap_or_else(|_| Looked::Nothing("the VCS store did not answer in time".to_owned()))
+            .unwrap_or_else(|_| Looked::Nothing("there was no answer in time".to_owned()))
     }
 
     /// Asks a git repository for the first of these branches.

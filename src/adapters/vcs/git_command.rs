@@ -2,7 +2,7 @@
 
 use super::{failure::Failure, refs::Refs};
 use crate::domain::branch_query::{BranchQuery, FoundBranches};
-use std::process::Stdio;
+use std::{ffi::OsStr, process::Stdio};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, BufReader},
     process::Command,
@@ -15,6 +15,8 @@ const MAX_SIZE: u64 = 64 << 20;
 const MAX_ERROR: u64 = 4 << 10;
 /// How long a line may be.
 const MAX_LINE: u64 = 4 << 10;
+/// The variables of the runner that git and ssh get.
+const PASSED: [&str; 4] = ["PATH", "HOME", "LANG", "SSH_AUTH_SOCK"];
 
 /// How git reaches a repository.
 #[derive(Debug, Clone, Copy)]
@@ -25,12 +27,17 @@ pub(super) enum Transport<'a> {
     Ssh(&'a str),
 }
 
+fn is_passed(name: &OsStr) -> bool {
+    PASSED.iter().any(|passed| *passed == name)
+}
+
 fn command(query: &BranchQuery, transport: Transport<'_>) -> Command {
     let mut git = Command::new("git");
     git.args(["ls-remote", "--symref", "--", &query.repository, "HEAD"])
-        // Not the repository that the runner was started in.
+        // Not the repository that the runner was started in, nor its secrets.
         .current_dir("/")
-        .env_remove("GIT_DIR")
+        .env_clear()
+        .envs(std::env::vars_os().filter(|(name, _)| is_passed(name)))
         .env("GIT_TERMINAL_PROMPT", "0")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

@@ -127,6 +127,33 @@ async fn assignment_reports_when_rate_limited_hosts_are_free() {
     );
 }
 
+#[tokio::test]
+async fn vcs_store_that_limits_the_rate_is_left_alone() {
+    let fixture = Fixture::with_config(|config| {
+        config.vcs_store = VcsStore::parse("https://vcs.example").unwrap();
+    });
+    fixture.queued(&["aa"]).await;
+    let mut vcs = MockVcs::new();
+    let of_store =
+        |query: &BranchQuery| host_of(&query.repository).as_deref() == Some("vcs.example");
+    vcs.expect_probe()
+        .times(1)
+        .withf(of_store)
+        .returning(|_| Probe::RateLimited { retry_after: None });
+    vcs.expect_probe()
+        .withf(move |query| !of_store(query))
+        .returning(|query| Probe::Found(found(query)));
+    let assigner = fixture.assigner(fixture.store.clone(), Arc::new(vcs));
+    for _ in 0..3 {
+        let refused = assigner.assign(AssignRequest::default()).await;
+        assert!(
+            matches!(refused, Err(ServiceError::RateLimited(_))),
+            "{refused:?}"
+        );
+        assert!(fixture.nothing_is_claimed().await);
+    }
+}
+
 /// Notifies when it is probed, and returns once it is notified itself.
 struct SlowVcs(Arc<tokio::sync::Notify>, Arc<tokio::sync::Notify>);
 

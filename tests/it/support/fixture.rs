@@ -264,7 +264,13 @@ impl Fixture {
             Arc::new(Metrics::new()),
             self.config.probing,
         ));
-        let resumption = Resumption::new(prober.clone(), runs.clone(), self.config.clone());
+        let resumption = Resumption::new(
+            prober.clone(),
+            runs.clone(),
+            self.store.clone(),
+            self.clock.clone(),
+            self.config.clone(),
+        );
         Arc::new(Assigner {
             prober,
             resumption: Arc::new(resumption),
