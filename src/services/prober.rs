@@ -199,6 +199,7 @@ impl Prober {
         if !host.state().admits(Instant::now()) {
             return ("slow-host", Probed::Unknown(format!("{name} is slow")));
         }
+        let started = Instant::now();
         let Some(_of_host) = host.permit().await else {
             return ("busy-host", Probed::Unknown(format!("{name} is busy")));
         };
@@ -214,7 +215,8 @@ impl Prober {
             let _of_all = self.all.acquire().await;
             self.vcs.probe(query).await
         };
-        let probe = timeout(self.limits.timeout, asking).await;
+        let left = self.limits.timeout.saturating_sub(started.elapsed());
+        let probe = timeout(left, asking).await;
         let probe = probe.unwrap_or(Probe::TimedOut);
         let mut state = host.state();
         if probe == Probe::TimedOut {

@@ -2,6 +2,7 @@
 
 use super::{
     AppState,
+    audit::{Audited, AuditedResult},
     error::ApiError,
     extract::{AnyTypeJson, ApiResult, AppPath, AppQuery},
 };
@@ -48,7 +49,7 @@ pub struct ValidationQuery {
 pub async fn check(
     State(app): State<Arc<AppState>>,
     AnyTypeJson(body): AnyTypeJson<ResumeCheckRequest>,
-) -> ApiResult<ResumeCheckResponse> {
+) -> AuditedResult<ResumeCheckResponse> {
     let campaign = CampaignName::new(body.campaign)?;
     let subject = match (body.codebase, body.branch_url) {
         (Some(name), _) => CheckSubject::Codebase(CodebaseName::new(name)?),
@@ -58,7 +59,7 @@ pub async fn check(
         }
     };
     let resumable = app.resumes.check(&campaign, subject).await?;
-    Ok(Json(resumable.into()))
+    Ok(Audited(Json(resumable.into()), vec![]))
 }
 
 /// Returns the runs that a run resumed from, the nearest first.

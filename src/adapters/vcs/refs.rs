@@ -86,15 +86,13 @@ impl<'a> Refs<'a> {
 
     /// Returns whether everything that was asked for is here, so that the rest need not be read.
     pub(super) fn is_complete(&self) -> bool {
-        let tip = match self.query.branch {
-            Some(_) => &self.tip,
-            None => &self.head,
+        let has_tip = match self.query.branch {
+            Some(_) => self.tip.is_some(),
+            None => self.tip.is_some() || self.head.is_some(),
         };
         let others = &self.query.others;
         // The branches of a package may all be absent.
-        tip.is_some()
-            && !self.query.colocated
-            && others.iter().all(|name| self.others.contains_key(name))
+        has_tip && !self.query.colocated && others.iter().all(|name| self.others.contains_key(name))
     }
 
     /// Returns what was found, in the repository at a URL.
