@@ -196,20 +196,21 @@ impl Prober {
         name: &str,
         query: &BranchQuery,
     ) -> (&'static str, Probed) {
-        if !host.state().admits(Instant::now()) {
-            return ("slow-host", Probed::Unknown(format!("{name} is slow")));
-        }
+        let slow = || ("slow-host", Probed::Unknown(format!("{name} is slow")));
+        let admitted = {
+            let mut state = host.state();
+            if !state.admits(Instant::now()) {
+                return slow();
+            }
+            state.slow_until
+        };
         let started = Instant::now();
         let Some(_of_host) = host.permit().await else {
             return ("busy-host", Probed::Unknown(format!("{name} is busy")));
         };
         // It may have become slow meanwhile.
-        if host
-            .state()
-            .slow_until
-            .is_some_and(|until| Instant::now() < until)
-        {
-            return ("slow-host", Probed::Unknown(format!("{name} is slow")));
+        if host.state().slow_until > admitted {
+            return slow();
         }
         let asking = async {
             let _of_all = self.all.acquire().await;
