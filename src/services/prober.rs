@@ -32,8 +32,14 @@ const SLOW_PAUSE: Duration = Duration::from_secs(60);
 const MAX_HOSTS: u64 = 10_000;
 /// How long a host is known that is not probed: longer than any growing pause lasts.
 const HOST_IDLE: Duration = Duration::from_secs(3 * 3600);
-/// The number of answers that are remembered at a time.
-const MAX_ANSWERS: u64 = 10_000;
+/// How many bytes of answers are remembered at a time.
+const MAX_ANSWERS: u64 = 8 << 20;
+/// What an answer takes besides its texts, in bytes.
+const ANSWER_SIZE: usize = 300;
+/// The longest URL that is probed, in bytes.
+const MAX_URL: usize = 4 << 10;
+/// The longest name of a host.
+const MAX_HOST: usize = 255;
 
 /// What is known of a branch.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,6 +79,23 @@ pub struct Prober {
     all: Semaphore,
     hosts: Cache<String, Arc<Host>>,
     answers: Cache<BranchQuery, Arc<Probed>>,
+}
+
+/// Returns about how many bytes an answer takes.
+fn size(query: &BranchQuery, probed: &Probed) -> u32 {
+    let of_query = query.repository.len() + query.others.iter().map(String::len).sum::<usize>();
+    let of_answer = match probed {
+        Probed::Found(found) => {
+            let others = found.others.iter();
+            found.repository.len()
+                + others
+                    .map(|(name, id)| name.len() + id.len())
+                    .sum::<usize>()
+        }
+        Probed::Unknown(why) => why.len(),
+        Probed::RateLimited(limit) => limit.host.len(),
+    };
+    u32::try_from(of_query + of_answer + ANSWER_SIZE).unwrap_or(u32::MAX)
 }
 
 impl HostState {
@@ -142,6 +165,7 @@ impl Prober {
                 .build(),
             answers: Cache::builder()
                 .max_capacity(MAX_ANSWERS)
+                .weigher(|query: &BranchQuery, probed: &Arc<Probed>| size(query, probed))
                 .time_to_live(limits.memory)
                 .build(),
         }
@@ -164,6 +188,9 @@ impl Prober {
     pub async fn probe_anew(&self, query: &BranchQuery) -> Probed {
         let started = Instant::now();
         let name = host_of(&query.repository).unwrap_or_default();
+        if query.repository.len() > MAX_URL || name.len() > MAX_HOST {
+            return Probed::Unknown("the URL is too long".to_owned());
+        }
         let host = self.hosts.get_with(name.clone(), || {
             Arc::new(Host {
                 permits: Semaphore::new(self.limits.of_host),

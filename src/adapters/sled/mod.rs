@@ -5,7 +5,7 @@ use crate::ports::Fault;
 use std::{ops::Bound, path::Path};
 
 /// How many bytes of pages are cached in memory.
-const CACHE_BYTES: u64 = 16 << 20;
+const CACHE_BYTES: u64 = 32 << 20;
 
 /// A sled database. All tables share one tree, since sled applies a batch atomically only within a
 /// tree.

@@ -130,6 +130,20 @@ async fn answer_is_remembered_for_a_while() {
     assert_eq!(vcs.asked.load(Ordering::SeqCst), 3);
 }
 
+#[tokio::test]
+async fn url_that_is_too_long_is_not_probed() {
+    let vcs = Arc::new(Counting::default());
+    let (prober, _) = prober(vcs.clone(), ProbeLimits::default());
+    for url in [
+        format!("https://h/{}", "x".repeat(5000)),
+        format!("https://{}/x", "h".repeat(300)),
+    ] {
+        let probed = prober.probe(&query(&url)).await;
+        assert_eq!(probed, Probed::Unknown("the URL is too long".into()));
+    }
+    assert_eq!(vcs.asked.load(Ordering::SeqCst), 0);
+}
+
 #[tokio::test(start_paused = true)]
 async fn slow_host_is_left_alone_for_a_minute_and_then_tried_once() {
     let vcs = Arc::new(Counting::default());
