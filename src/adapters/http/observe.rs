@@ -11,6 +11,12 @@ use std::{sync::Arc, time::Instant};
 use tower_http::request_id::RequestId;
 use tracing::Instrument;
 
+/// The longest id of a request that is logged, in bytes. What is logged is searched for secrets,
+/// which takes longer than its length.
+const MAX_ID: usize = 200;
+/// The length of a `traceparent`, by W3C's Trace Context.
+const TRACE_PARENT: usize = 55;
+
 /// Marks a response to a request that met a defect or a failing store, which is an exception in the
 /// metrics of the Python runner.
 #[derive(Debug, Clone, Copy)]
@@ -36,11 +42,13 @@ pub fn observe(
         .extensions()
         .get::<RequestId>()
         .and_then(|id| id.header_value().to_str().ok())
+        .filter(|id| id.len() <= MAX_ID)
         .unwrap_or_default();
     let trace = request
         .headers()
         .get("traceparent")
         .and_then(|parent| parent.to_str().ok())
+        .filter(|parent| parent.len() == TRACE_PARENT)
         .unwrap_or_default();
     let span = tracing::info_span!(
         "http.request.handle",
