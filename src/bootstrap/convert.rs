@@ -136,6 +136,7 @@ impl From<settings::RequestLimits> for http::RequestLimits {
     fn from(limits: settings::RequestLimits) -> Self {
         Self {
             json_body: limits.json_body,
+            report: limits.report,
             upload_file: limits.upload_file,
             upload: limits.upload,
             uploads: limits.uploads,

@@ -40,11 +40,16 @@ pub(super) fn limits(
     let admin = ConnectionLimits {
         total: quarter.min(MAX_CONNECTIONS),
         per_address: None,
+        per_worker: None,
         trusted_proxies: vec![],
     };
+    let total = settings.total.unwrap_or(MAX_CONNECTIONS).min(quarter);
+    let part = (total / 4).max(1);
     let public = ConnectionLimits {
-        total: settings.total.unwrap_or(MAX_CONNECTIONS).min(quarter),
-        per_address: settings.per_address,
+        total,
+        // Of a small number, too, no address and no account may have all.
+        per_address: settings.per_address.map(|limit| limit.min(part)),
+        per_worker: Some((total - part).max(1)),
         trusted_proxies: settings.trusted_proxies.clone(),
     };
     (admin, public)
@@ -81,8 +86,9 @@ mod tests {
             );
             assert_eq!(
                 (of_admin.per_address, of_public.per_address),
-                (None, Some(7))
+                (None, Some(7.min((public / 4).max(1))))
             );
+            assert!(of_public.per_worker.unwrap() < of_public.total.max(2));
         }
     }
 }

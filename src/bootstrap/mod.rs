@@ -107,7 +107,9 @@ pub async fn start(settings: &Settings) -> anyhow::Result<Running> {
     let servers = std::iter::once((admin, http::admin(app.clone()), of_admin))
         .chain(public.map(|public| (public, http::public(app), of_public)))
         .map(|(listener, router, limits)| {
-            let served = http::serve(listener, router, limits, tasks.clone(), ending.clone());
+            let (tasks, ending) = (tasks.clone(), ending.clone());
+            let limits = (limits, settings.limits.into());
+            let served = http::serve(listener, router, limits, tasks, ending);
             tokio::spawn(served)
         })
         .collect();

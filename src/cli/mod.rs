@@ -114,7 +114,7 @@ pub async fn run() -> ExitCode {
 async fn dispatch(cli: Cli) -> Result<ExitCode> {
     match cli.command.unwrap_or(Command::Serve(cli.serve)) {
         Command::Serve(args) => serve::serve(args).await,
-        Command::Worker(args) => work::work(args).await,
+        Command::Worker(args) => Box::pin(work::work(args)).await,
         Command::Demo(args) => demo::demo(args).await,
         Command::Token(command) => tokens::token(command),
         Command::Config(args) => check::config(args),

@@ -7,7 +7,7 @@ use super::log_writer::LogWriter;
 use crate::{
     domain::{
         printable::{printable, printable_json},
-        redact::redact,
+        redact::redact_start,
     },
     ports::ErrorChain,
     settings::LogFormat,
@@ -32,6 +32,9 @@ use tracing_subscriber::{
 
 /// How long the process waits at its end for lines that are not written yet.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The maximum size of a field, in bytes; the rest of it is cut off.
+const MAX_FIELD: usize = 16 << 10;
 
 /// The one event that has a part of a URL as it is: the value of a misspelt parameter, which may be
 /// the password.
@@ -110,7 +113,7 @@ impl TextVisitor<'_> {
         }
         let separator = if self.is_first { "" } else { " " };
         self.is_first = false;
-        let value = redact(value);
+        let value = redact_start(value, MAX_FIELD);
         let value = printable(&value);
         self.result = if field.name() == "message" {
             write!(self.out, "{separator}{value}")
@@ -165,7 +168,10 @@ impl Visit for Fields {
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.0.insert(field.name().to_owned(), redact(value).into());
+        self.0.insert(
+            field.name().to_owned(),
+            redact_start(value, MAX_FIELD).into(),
+        );
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {

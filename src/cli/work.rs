@@ -86,8 +86,9 @@ struct SandboxArgs {
 }
 
 impl SandboxArgs {
-    fn make(self) -> Result<Option<Sandbox>, WorkerError> {
-        let made = self.sandbox.map(|_| Sandbox::new(self.sandbox_network));
+    fn make(self, user: Option<ScriptUser>) -> Result<Option<Sandbox>, WorkerError> {
+        let make = |_| Sandbox::new(self.sandbox_network, user);
+        let made = self.sandbox.map(make);
         made.transpose()
     }
 
@@ -192,9 +193,10 @@ pub(super) async fn work(args: WorkArgs) -> Result<ExitCode> {
     }
     let secrets = work_secrets::take(&args.secrets)?;
     let run_as = args.run_as.as_deref().map(ScriptUser::named).transpose();
-    let (run_as, sandbox) = match (run_as, args.sandbox.make()) {
-        (Ok(run_as), Ok(sandbox)) => (run_as, sandbox),
-        (Err(error), _) | (_, Err(error)) => {
+    let made = run_as.and_then(|run_as| Ok((run_as, args.sandbox.make(run_as)?)));
+    let (run_as, sandbox) = match made {
+        Ok(made) => made,
+        Err(error) => {
             errln!("janitor-runner: {error}");
             return Ok(ExitCode::from(2));
         }

@@ -2,7 +2,10 @@
 //! processes of the same user, which can read the environment and the arguments of the worker, so
 //! the worker starts itself again without secrets in either, and passes them on through a pipe.
 
-use crate::worker::{PASSWORD_VARIABLE, redact, worker_environment};
+use crate::{
+    domain::redact::without_login,
+    worker::{PASSWORD_VARIABLE, worker_environment},
+};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde::{Deserialize, Serialize};
@@ -176,7 +179,7 @@ fn start_again(args: &SecretArgs, secrets: &Secrets) -> Result<Secrets> {
     drop(writer);
     refuse_new_privileges().context("refuse new privileges")?;
     let shown = |argument: OsString| match argument.into_string() {
-        Ok(text) => redact(&text).into(),
+        Ok(text) => without_login(&text).into(),
         Err(argument) => argument,
     };
     let mut arguments = env::args_os().map(shown);

@@ -84,10 +84,6 @@ actions! {
     RemoveWorker = "worker.remove",
     /// A worker got a new password.
     RotateWorker = "worker.rotate",
-    /// An access token of the admin API was added.
-    AddToken = "token.add",
-    /// An access token of the admin API was removed.
-    RemoveToken = "token.remove",
     /// The tables of the database were migrated.
     Migrate = "store.migrate",
 }

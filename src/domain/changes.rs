@@ -20,6 +20,9 @@ pub struct Changes {
     pub files: Vec<String>,
 }
 
+/// The maximum number of files that are listed.
+const MAX_FILES: usize = 20_000;
+
 /// The fields that list files, and the column of the name in each of their lines.
 const FILE_LISTS: [(&str, usize); 3] =
     [("Files", 4), ("Checksums-Sha256", 2), ("Checksums-Sha1", 2)];
@@ -99,7 +102,11 @@ pub fn read(name: &str, text: &str) -> Result<Changes, Invalid> {
         })
         .filter(|name| known.insert(*name))
         .map(str::to_owned)
+        .take(MAX_FILES + 1)
         .collect();
+    if files.len() > MAX_FILES {
+        return Err(wrong(format!("lists more than {MAX_FILES} files")));
+    }
     files
         .iter()
         .try_for_each(|file| validate_file_name(file))
@@ -176,6 +183,12 @@ pub fn merge(files: &[(String, Changes)]) -> Result<Option<Changes>, Invalid> {
         merged
             .files
             .extend(other.files.iter().filter(|f| !listed.contains(f)).cloned());
+        if merged.files.len() > MAX_FILES {
+            return Err(Invalid::new(
+                name,
+                format!("lists, with the other .changes files, more than {MAX_FILES} files"),
+            ));
+        }
     }
     Ok(Some(merged))
 }

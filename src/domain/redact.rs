@@ -6,6 +6,8 @@
 
 /// What is shown in place of a secret.
 pub const HIDDEN: &str = "***";
+/// Follows a text of which only the start is shown.
+const CUT: &str = "…";
 /// What is shown in place of the query of a URL.
 const HIDDEN_QUERY: &str = "?…";
 
@@ -83,12 +85,20 @@ fn url_parts(url: &str) -> UrlParts {
     UrlParts { user_end, query }
 }
 
-/// Returns the text up to the scheme of another URL, as in `git=URL,bzr=URL`.
+/// Returns the URL at the start of a text: up to a space or quote, or to the scheme of another URL
+/// as in `git=URL,bzr=URL`. Looks no further than that, since a text may have thousands of URLs.
 fn first_url(text: &str) -> &str {
-    let Some((first, _)) = text.split_once("://") else {
-        return text;
+    let is_end = |(at, c): (usize, char)| {
+        ends_url(c) || c == ':' && text.get(at..).is_some_and(|rest| rest.starts_with("://"))
     };
-    first.trim_end_matches(|c: char| c.is_ascii_alphanumeric() || "+-.".contains(c))
+    let end = text.char_indices().find(|place| is_end(*place));
+    let url = end.map_or(text, |(at, _)| text.get(..at).unwrap_or_default());
+    match end {
+        Some((_, ':')) => {
+            url.trim_end_matches(|c: char| c.is_ascii_alphanumeric() || "+-.".contains(c))
+        }
+        Some(_) | None => url,
+    }
 }
 
 /// Returns what of the user may be shown: the account of SSH is part of the address.
@@ -105,7 +115,7 @@ fn shown_user<'a>(scheme: &str, user: &'a str) -> &'a str {
 fn without_logins(text: &str, keep_queries: bool) -> String {
     let (mut out, mut rest) = (String::with_capacity(text.len()), text);
     while let Some((before, after)) = rest.split_once("://") {
-        let url = first_url(after.split(ends_url).next().unwrap_or_default());
+        let url = first_url(after);
         let UrlParts { user_end, query } = url_parts(url);
         let query = query.filter(|_| !keep_queries);
         let user = url.get(..user_end).unwrap_or_default();
@@ -191,8 +201,12 @@ fn without_assigned(text: &str) -> String {
         // After a colon only a quoted text is a value: "no password: the file is empty" is a
         // sentence.
         let is_value = after.starts_with('=') || value.starts_with(['"', '\'']);
-        let (quote, length) = value_length(value);
-        let hidden = is_secret && is_value && length > 0;
+        // Only a value that is skipped is looked at, so that no text is looked at twice.
+        let (quote, length) = match is_secret && is_value {
+            true => value_length(value),
+            false => (0, 0),
+        };
+        let hidden = length > 0;
         let copied = 1 + gap + if hidden { quote } else { 0 };
         out += before;
         out += after.get(..copied).unwrap_or_default();
@@ -269,6 +283,31 @@ pub fn redact(text: &str) -> String {
 /// ```
 pub fn redact_result(text: &str) -> String {
     without_secrets(&without_logins(text, true))
+}
+
+/// Returns the first bytes of a text, at most `max`, without secrets. What may be a part of
+/// a secret at the end is left out.
+pub fn redact_start(text: &str, max: usize) -> String {
+    if text.len() <= max {
+        return redact(text);
+    }
+    let head = text
+        .get(..text.floor_char_boundary(max))
+        .unwrap_or_default();
+    let end = head.rfind(ends_url).unwrap_or(0);
+    redact(head.get(..end).unwrap_or_default()) + CUT
+}
+
+/// Returns a URL without its user, with which git can be called.
+pub fn without_login(url: &str) -> String {
+    without_logins(url, true)
+}
+
+/// Returns the user of a URL and its password as they are written, or `None` without a user.
+pub fn login_of(url: &str) -> Option<&str> {
+    let (_, after) = url.split_once("://")?;
+    let UrlParts { user_end, .. } = url_parts(first_url(after));
+    after.get(..user_end.checked_sub(1)?)
 }
 
 fn without_secrets(text: &str) -> String {
@@ -353,6 +392,59 @@ mod tests {
             ("password=", "password="),
         ] {
             assert_eq!(redact(text), shown, "{text}");
+        }
+    }
+
+    #[test]
+    fn time_grows_with_the_length_only() {
+        // Each of these took minutes when the rest of the text was searched at each place.
+        for part in [
+            "x=",
+            "a://",
+            "a://b@",
+            "x='",
+            "token=",
+            "token='",
+            "token: \"",
+            "basic ",
+            "ghp_.",
+            "PRIVATE KEY-----",
+            "-----END",
+            "a:",
+            "@:",
+            "ä://ü",
+            "https://u:",
+            "\\\"=",
+        ] {
+            let text = part.repeat((1 << 20) / part.len());
+            let started = std::time::Instant::now();
+            assert!(redact(&text).len() <= 4 * text.len() + 16);
+            assert!(redact_result(&text).len() <= 4 * text.len() + 16);
+            assert!(started.elapsed().as_secs() < 10, "{part}");
+        }
+    }
+
+    #[test]
+    fn start_of_a_text_has_no_part_of_a_secret() {
+        let text = "clone https://u:geheim@host/x and more";
+        for max in 0..text.len() {
+            let shown = redact_start(text, max);
+            assert!(!shown.contains("geh") && shown.ends_with(CUT), "{shown}");
+        }
+        assert_eq!(redact_start(text, 34), "clone https://host/x and…");
+        assert_eq!(redact_start(text, 100), "clone https://host/x and more");
+    }
+
+    #[test]
+    fn login_is_as_it_is_written() {
+        for (url, login) in [
+            ("https://u:p%40s@host/x", Some("u:p%40s")),
+            ("https://token@host/x", Some("token")),
+            ("https://host/a@b", None),
+            ("host", None),
+            ("https://@host/", Some("")),
+        ] {
+            assert_eq!(login_of(url), login, "{url}");
         }
     }
 

@@ -6,6 +6,9 @@ use crate::domain::name::RunId;
 use async_trait::async_trait;
 use bytes::Bytes;
 
+/// How many logs a run may have. They are listed with each append.
+pub const MAX_LOGS: usize = 100;
+
 /// The outcome of appending a chunk to a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Appended {
@@ -13,7 +16,8 @@ pub enum Appended {
     Size(u64),
     /// The chunk begins after the end of the log, which has that many bytes; nothing was stored.
     Gap(u64),
-    /// The run's logs together would exceed the limit; nothing was stored.
+    /// The run's logs together would exceed the limit, or it has [`MAX_LOGS`] others; nothing was
+    /// stored.
     Full,
 }
 

@@ -28,6 +28,9 @@ pub enum RunStoreError {
     Fault(#[from] Fault),
 }
 
+/// After how many bytes a list of runs ends, as they are stored.
+pub const MAX_LIST_SIZE: usize = 16 << 20;
+
 /// The number of runs that ended since some time, by result code.
 pub type FinishedCounts = BTreeMap<ResultCode, u64>;
 
@@ -42,7 +45,8 @@ pub trait RunStore: Send + Sync {
     /// [`RunStoreError::Fault`] when the store fails.
     async fn run(&self, id: &RunId) -> Result<Option<Run>, RunStoreError>;
 
-    /// Returns the runs that were stored last, the newest first.
+    /// Returns the runs that were stored last, the newest first. Large runs end the list early: it
+    /// has no more after [`MAX_LIST_SIZE`] bytes.
     ///
     /// # Errors
     ///

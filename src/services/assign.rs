@@ -11,7 +11,7 @@ use super::{
     prober::{Probed, Prober},
     resumption::{Resumable, Resumption},
     status_publisher::StatusPublisher,
-    worker_limits::WorkerLimits,
+    worker_limits::{Place, WorkerLimits},
 };
 use crate::{
     domain::{
@@ -148,17 +148,17 @@ impl Assigner {
         // await it has reached. If claiming happened there, the claim would stay without a worker.
         let task = async move {
             let outcome = this.claim_next(request).await;
-            if let Err(Ok(unwanted)) = sender.send(outcome) {
-                this.release(&unwanted.run).await;
+            let is_claimed = outcome.is_ok();
+            match sender.send(outcome) {
+                // Its place is free again only after this.
+                Err(Ok(unwanted)) => this.release(&unwanted.run).await,
+                Ok(()) if is_claimed => place.into_iter().for_each(Place::keep),
+                Ok(()) | Err(Err(_)) => {}
             }
         };
         self.tasks.spawn(task.in_current_span());
         let stopped = |_| Fault::unavailable("assign", "the runner is stopping");
-        let assigned = receiver.await.map_err(stopped)?;
-        if let (Some(place), Ok(_)) = (place, &assigned) {
-            place.keep();
-        }
-        assigned
+        receiver.await.map_err(stopped)?
     }
 
     async fn release(&self, run: &ActiveRun) {

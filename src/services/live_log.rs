@@ -88,7 +88,7 @@ impl LiveLogIngest {
             Appended::Size(size) => Ok((size, run)),
             Appended::Gap(size) => Err(ServiceError::Gap(size)),
             Appended::Full => Err(ServiceError::TooLarge {
-                what: "what is kept of a run's logs while it is active",
+                what: "the run has 100 logs already, or what is kept of them while it is active",
                 limit,
             }),
         }

@@ -11,13 +11,14 @@ use crate::{
         time::{Time, seconds_between},
     },
     ports::{
-        ActiveRunStore, Clock, HostBackoffs, QueueStore, RunStore, event_bus::Status,
+        ActiveRunStore, Clock, Fault, HostBackoffs, QueueStore, RunStore, event_bus::Status,
         run_store::FinishedCounts,
     },
 };
 use chrono::TimeDelta;
 use std::{collections::BTreeMap, sync::Arc};
 use tokio::sync::Mutex;
+use tracing::Instrument;
 
 /// For how long figures count as recent.
 const RECENT: TimeDelta = TimeDelta::seconds(5);
@@ -52,6 +53,16 @@ pub struct QueueFigures {
     pub last_day: FinishedCounts,
 }
 
+/// Figures, or why they could not be read, and when that was.
+type RecentFigures = (Time, Result<QueueFigures, Fault>);
+
+fn duplicate(figures: &Result<QueueFigures, Fault>) -> Result<QueueFigures, Fault> {
+    match figures {
+        Ok(figures) => Ok(figures.clone()),
+        Err(fault) => Err(fault.duplicate()),
+    }
+}
+
 /// Reads the state of the queue and of the active runs.
 pub struct Overview {
     queue: Arc<dyn QueueStore>,
@@ -61,8 +72,8 @@ pub struct Overview {
     clock: Arc<dyn Clock>,
     config: Arc<CoordinatorConfig>,
     prober: Arc<Prober>,
-    /// The figures that strangers see, with the time at which they were read.
-    recent: Mutex<Option<(Time, QueueFigures)>>,
+    /// The figures that strangers see.
+    recent: Arc<Mutex<Option<RecentFigures>>>,
 }
 
 impl Overview {
@@ -84,7 +95,7 @@ impl Overview {
             clock,
             config,
             prober,
-            recent: Mutex::default(),
+            recent: Arc::default(),
         }
     }
 
@@ -164,18 +175,29 @@ impl Overview {
     ///
     /// When a store fails.
     #[tracing::instrument(name = "services.overview.recent_figures", skip_all)]
-    pub async fn recent_figures(&self) -> Result<QueueFigures, ServiceError> {
+    pub async fn recent_figures(self: &Arc<Self>) -> Result<QueueFigures, Fault> {
         // Held while the store is read, so that all others wait for the one that reads it.
-        let mut recent = self.recent.lock().await;
+        let mut recent = self.recent.clone().lock_owned().await;
         let now = self.clock.now();
         if let Some((read, figures)) = recent.as_ref()
             && (TimeDelta::zero()..RECENT).contains(&(now - *read))
         {
-            return Ok(figures.clone());
+            return duplicate(figures);
         }
-        let figures = self.figures().await?;
-        *recent = Some((now, figures.clone()));
-        Ok(figures)
+        let this = self.clone();
+        // On a task of its own: a store that is being read goes on when the client has gone, and
+        // the next one must not make it read once more.
+        let task = async move {
+            let figures = this.figures().await.map_err(|error| match error {
+                ServiceError::Fault(fault) => fault,
+                other => Fault::backend("read the figures of the queue", other),
+            });
+            *recent = Some((this.clock.now(), duplicate(&figures)));
+            figures
+        };
+        tokio::spawn(task.in_current_span())
+            .await
+            .map_err(|error| Fault::backend("read the figures of the queue", error))?
     }
 
     /// Returns figures about the queue and the runs that were finished lately.

@@ -14,6 +14,8 @@ use tokio::time::Instant;
 
 /// How long a worker that has all its runs waits before they are counted again.
 const RECOUNT_INTERVAL: Duration = Duration::from_secs(1);
+/// The same when it may have less: runs were being claimed while they were counted.
+const MIN_RECOUNT_INTERVAL: Duration = Duration::from_millis(100);
 /// Over how many seconds unused requests add up.
 const BURST_SECONDS: f64 = 2.0;
 
@@ -24,6 +26,8 @@ struct Held {
     bound: u64,
     /// So many are being claimed.
     claiming: u64,
+    /// The number of claims that were begun so far.
+    begun: u64,
     /// Until when it is known that there are as many as may be.
     full_until: Option<Instant>,
 }
@@ -44,20 +48,20 @@ pub struct WorkerLimits {
 }
 
 /// The place of a run that is being claimed; it is free again unless [`Place::keep`] is called.
-pub struct Place<'a> {
-    limits: &'a WorkerLimits,
+pub struct Place {
+    limits: Arc<WorkerLimits>,
     worker: String,
     is_kept: bool,
 }
 
-impl Place<'_> {
+impl Place {
     /// Keeps the place: the run was claimed.
     pub fn keep(mut self) {
         self.is_kept = true;
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for Place {
     fn drop(&mut self) {
         let mut all = self.limits.held();
         if let Some(held) = all.get_mut(&self.worker) {
@@ -120,7 +124,7 @@ impl WorkerLimits {
     }
 
     /// Takes a place for a run without counting the runs, if there is one for sure.
-    fn take_place(&self, worker: &str) -> Result<Option<Place<'_>>, ServiceError> {
+    fn take_place(self: &Arc<Self>, worker: &str) -> Result<Option<Place>, ServiceError> {
         let mut all = self.held();
         let held = all.entry(worker.to_owned()).or_default();
         let max = self.max.runs.into();
@@ -133,8 +137,9 @@ impl WorkerLimits {
         }
         held.bound += 1;
         held.claiming += 1;
+        held.begun += 1;
         Ok(Some(Place {
-            limits: self,
+            limits: self.clone(),
             worker: worker.to_owned(),
             is_kept: false,
         }))
@@ -145,15 +150,21 @@ impl WorkerLimits {
     /// # Errors
     ///
     /// [`ServiceError::TooManyOfWorker`] when the worker has as many runs as it may have.
-    pub async fn place(&self, worker: &str) -> Result<Place<'_>, ServiceError> {
+    pub async fn place(self: &Arc<Self>, worker: &str) -> Result<Place, ServiceError> {
         if let Some(place) = self.take_place(worker)? {
             return Ok(place);
         }
+        let before = self.held().get(worker).copied().unwrap_or_default();
         let count = self.active_runs.count_held_by(worker).await?;
         if let Some(held) = self.held().get_mut(worker) {
-            held.bound = count + held.claiming;
-            let is_full = held.bound >= self.max.runs.into();
-            held.full_until = is_full.then(|| Instant::now() + RECOUNT_INTERVAL);
+            // Each claim that was under way at any time of the count may be missing in it.
+            held.bound = count + before.claiming + (held.begun - before.begun);
+            let max = u64::from(self.max.runs);
+            let interval = match count >= max {
+                true => RECOUNT_INTERVAL,
+                false => MIN_RECOUNT_INTERVAL,
+            };
+            held.full_until = (held.bound >= max).then(|| Instant::now() + interval);
         }
         self.take_place(worker)?
             .ok_or_else(|| too_many(self.max.runs, "runs at the same time"))
@@ -165,7 +176,7 @@ mod tests {
     use super::*;
     use crate::ports::active_runs::MockActiveRunStore;
 
-    fn limits(held: u64) -> WorkerLimits {
+    fn limits(held: u64) -> Arc<WorkerLimits> {
         let mut active_runs = MockActiveRunStore::new();
         active_runs
             .expect_count_held_by()
@@ -174,7 +185,7 @@ mod tests {
             runs: 3,
             requests_per_second: 5,
         };
-        WorkerLimits::new(max, Arc::new(active_runs))
+        Arc::new(WorkerLimits::new(max, Arc::new(active_runs)))
     }
 
     #[tokio::test(start_paused = true)]
@@ -209,7 +220,7 @@ mod tests {
             runs: 3,
             requests_per_second: 0,
         };
-        let limits = WorkerLimits::new(max, Arc::new(active_runs));
+        let limits = Arc::new(WorkerLimits::new(max, Arc::new(active_runs)));
         for _ in 0..3 {
             limits.place("w1").await.unwrap().keep();
         }
@@ -219,6 +230,30 @@ mod tests {
         tokio::time::sleep(RECOUNT_INTERVAL).await;
         assert!(limits.place("w1").await.is_err());
         assert!(limits.count_request("w1").is_ok(), "no limit");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn claims_that_end_while_the_runs_are_counted_are_counted() {
+        let mut active_runs = MockActiveRunStore::new();
+        let claimed: Arc<Mutex<Vec<Place>>> = Arc::default();
+        let ending = claimed.clone();
+        // They are claimed after the store has counted, and before that is known here.
+        active_runs.expect_count_held_by().returning(move |_| {
+            ending.lock().unwrap().drain(..).for_each(Place::keep);
+            Ok(0)
+        });
+        let max = MaxOfWorker {
+            runs: 3,
+            requests_per_second: 0,
+        };
+        let limits = Arc::new(WorkerLimits::new(max, Arc::new(active_runs)));
+        for _ in 0..3 {
+            let place = limits.place("w1").await.unwrap();
+            claimed.lock().unwrap().push(place);
+        }
+        assert!(limits.place("w1").await.is_err(), "3 are held");
+        tokio::time::sleep(MIN_RECOUNT_INTERVAL).await;
+        assert!(limits.place("w1").await.is_ok(), "all of them have ended");
     }
 
     #[tokio::test(start_paused = true)]

@@ -14,7 +14,7 @@ use crate::{
         credentials::WorkerAccount,
     },
 };
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, error::Error, sync::Arc};
 
 /// The length of the longest name, in bytes.
 const MAX_NAME_LENGTH: usize = 100;
@@ -48,6 +48,14 @@ pub struct Workers {
     pub clock: Arc<dyn Clock>,
     /// Makes passwords.
     pub ids: Arc<dyn Ids>,
+}
+
+fn stay_claimed(worker: &str, error: &(dyn Error + 'static)) {
+    tracing::error!(
+        worker,
+        error,
+        "items of a worker whose login is revoked stay claimed for now"
+    );
 }
 
 impl Workers {
@@ -132,14 +140,25 @@ impl Workers {
     }
 
     /// Ends what a worker has begun by a login that is revoked: its items return to the queue.
-    async fn revoke(&self, name: &str) -> Result<(), ServiceError> {
+    ///
+    /// The login is revoked by now, whatever fails here: an item that stays claimed returns to the
+    /// queue when its worker, which can send nothing any more, counts as vanished.
+    async fn revoke(&self, name: &str) {
         self.logins.account_changed();
-        for run in self.active_runs.list().await? {
-            if run.claimant.worker.as_deref() == Some(name) {
-                self.release(&run).await?;
+        let runs = match self.active_runs.list().await {
+            Ok(runs) => runs,
+            Err(error) => {
+                stay_claimed(name, &error);
+                return;
+            }
+        };
+        for run in runs {
+            if run.claimant.worker.as_deref() == Some(name)
+                && let Err(error) = self.release(&run).await
+            {
+                stay_claimed(name, &error);
             }
         }
-        Ok(())
     }
 
     /// Returns an item to the queue, because the login that claimed it is revoked.
@@ -172,7 +191,10 @@ impl Workers {
     pub async fn rotate(&self, name: &str) -> Result<String, ServiceError> {
         let password = self.password();
         match self.credentials.set_password(name, &password).await? {
-            true => self.revoke(name).await.map(|()| password),
+            true => {
+                self.revoke(name).await;
+                Ok(password)
+            }
             false => Err(ServiceError::not_found("worker", name)),
         }
     }
@@ -198,7 +220,10 @@ impl Workers {
             )));
         }
         match self.credentials.remove(name).await? {
-            true => self.revoke(name).await,
+            true => {
+                self.revoke(name).await;
+                Ok(())
+            }
             false => Err(ServiceError::not_found("worker", name)),
         }
     }

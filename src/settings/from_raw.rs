@@ -229,6 +229,7 @@ fn log_format(text: &str) -> Result<LogFormat, Invalid> {
 fn request_limits(raw: &RawLimits, workers: &RawWorkers) -> RequestLimits {
     RequestLimits {
         json_body: raw.json_body.0,
+        report: raw.report.0,
         upload_file: raw.upload_file.0,
         upload: raw.upload.0,
         uploads: raw.uploads.0,

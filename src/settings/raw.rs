@@ -354,8 +354,11 @@ pub(super) struct RawS3 {
 #[schemars(transform = layered)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawLimits {
-    /// Limits the size of a JSON body. Default: `"64 MiB"`.
+    /// Limits the size of a JSON body of the admin API. A worker's may have 64 KiB. Default:
+    /// `"64 MiB"`.
     pub(super) json_body: Size,
+    /// Limits the size of the report of an upload, `result.json`. Default: `"8 MiB"`.
+    pub(super) report: Size,
     /// Limits the size of one file of an upload. Default: `"8 GiB"`.
     pub(super) upload_file: Size,
     /// Limits the size of a whole upload. Default: `"16 GiB"`.

@@ -90,6 +90,8 @@ pub struct VcsSettings {
 pub struct RequestLimits {
     /// The size of a JSON body in bytes.
     pub json_body: u64,
+    /// The size of the report of an upload in bytes.
+    pub report: u64,
     /// The size of one file of an upload in bytes.
     pub upload_file: u64,
     /// The size of a whole upload in bytes.

@@ -2,6 +2,7 @@
 //! stops it.
 
 use super::WorkerError;
+use crate::{adapters::clock::RandomIds, ports::Ids};
 use axum::{
     Json, Router,
     body::Body,
@@ -35,6 +36,9 @@ struct SharedRun(Arc<Mutex<Option<CurrentRun>>>);
 #[derive(Debug)]
 pub(super) struct Backchannel {
     address: SocketAddr,
+    /// The first part of each path, which only the runner learns: other users of this machine, and
+    /// pages in browsers on it, can reach the address too.
+    secret: String,
     current: SharedRun,
 }
 
@@ -58,12 +62,14 @@ impl Backchannel {
         end: CancellationToken,
     ) -> Result<Self, WorkerError> {
         let current = SharedRun::default();
-        let router = Router::new()
+        let secret = RandomIds.fresh();
+        let routes = Router::new()
             .route("/log-id", get(log_id))
             .route("/logs", get(list))
             .route("/logs/{name}", get(read))
             .route("/kill", post(kill))
             .with_state(current.clone());
+        let router = Router::new().nest(&format!("/{secret}"), routes);
         let listener = tokio::net::TcpListener::bind(address)
             .await
             .map_err(WorkerError::io("listen for the backchannel"))?;
@@ -75,12 +81,21 @@ impl Backchannel {
                 .with_graceful_shutdown(end.cancelled_owned())
                 .await
         });
-        Ok(Self { address, current })
+        Ok(Self {
+            address,
+            secret,
+            current,
+        })
     }
 
-    /// Returns the URL of the address that the server listens on.
-    pub(super) fn url(&self) -> String {
-        format!("http://{}/", self.address)
+    /// Returns the URL of the server: at the address that it listens on, or at the one by which it
+    /// is reached.
+    pub(super) fn url(&self, reached_at: Option<&str>) -> String {
+        let base = match reached_at {
+            Some(url) => url.trim_end_matches('/').to_owned(),
+            None => format!("http://{}", self.address),
+        };
+        format!("{base}/{}/", self.secret)
     }
 
     /// Sets which run the worker is executing.

@@ -2,6 +2,7 @@
 //! ends what they leave behind.
 
 use super::{
+    isolation::Isolation,
     log::RunLog,
     processes::{self, Family, OwnChild},
 };
@@ -47,6 +48,8 @@ pub(super) struct Supervision<'a> {
     pub(super) timeout: Duration,
     /// Ends the processes that they leave behind.
     pub(super) family: &'a Family,
+    /// What keeps them together.
+    pub(super) isolation: &'a Isolation,
     /// The entry of their environment by which such processes are recognised.
     pub(super) mark: &'a str,
 }
@@ -107,11 +110,20 @@ impl Supervision<'_> {
     }
 
     /// Ends the processes that have left the group of their program.
-    pub(super) async fn end_remains(&self) {
-        let left = self.family.end(self.mark).await;
-        if left > 0 {
-            self.log
-                .line(&format!("{left} processes of the run could not be ended"));
+    ///
+    /// # Errors
+    ///
+    /// Returns an error when some are left: whatever is done with the files of the run now, they
+    /// could change meanwhile.
+    pub(super) async fn end_remains(&self) -> io::Result<()> {
+        let looks = self.isolation.quiet_looks();
+        match self.family.end(self.mark, looks).await {
+            0 => Ok(()),
+            left => {
+                let reason = format!("{left} processes of the run could not be ended");
+                self.log.line(&reason);
+                Err(io::Error::other(reason))
+            }
         }
     }
 
@@ -143,7 +155,7 @@ impl Supervision<'_> {
         let mut own = self.spawn(&mut command)?;
         let ended = self.wait(&mut own).await;
         drop(own);
-        self.end_remains().await;
+        self.end_remains().await?;
         ended
     }
 
@@ -163,6 +175,8 @@ impl Supervision<'_> {
             }
         };
         let (ended, output) = tokio::join!(self.wait(&mut own), read);
+        drop(own);
+        self.end_remains().await?;
         Ok((ended?, output))
     }
 }

@@ -2,7 +2,7 @@
 //! with, scripts get only what is listed here. A user's git configuration must not change what they
 //! do.
 
-use super::{sandbox::Sandbox, script_user::ScriptUser};
+use super::{isolation::Isolation, script_user::ScriptUser};
 use std::{
     collections::BTreeMap,
     ffi::{OsStr, OsString},
@@ -86,8 +86,8 @@ pub(super) struct Environment<'a> {
     pub(super) script_home: &'a Path,
     /// The user of scripts and of the git commands in their checkout; none: the worker's.
     pub(super) user: Option<ScriptUser>,
-    /// The sandbox of scripts; none: none.
-    pub(super) sandbox: Option<&'a Sandbox>,
+    /// What keeps the programs of scripts together.
+    pub(super) isolation: &'a Isolation,
     /// The names of more variables of the worker that scripts get.
     pub(super) passed: &'a [String],
 }
@@ -160,10 +160,7 @@ impl Environment<'_> {
 
     /// Makes a shell command of a script, with more variables.
     pub(super) fn shell(&self, command: &str, more: &BTreeMap<String, String>) -> Command {
-        let mut shell = match self.sandbox {
-            Some(sandbox) => sandbox.command("sh", self.run_folder),
-            None => Command::new("sh"),
-        };
+        let mut shell = self.isolation.command("sh", self.run_folder);
         shell
             .env_clear()
             .envs(variables(|name| is_inherited(name, self.passed)))
@@ -181,37 +178,49 @@ impl Environment<'_> {
         shell
     }
 
-    /// Makes a git command of the user of scripts, which can do no more than they can.
+    /// Makes a git command that can do and see no more than scripts can: repositories below the
+    /// checkout may have settings by which git runs programs, and no option prevents that.
     pub(super) fn git_of_scripts(&self) -> Command {
-        let mut git = self.git();
+        let mut git = self.isolation.command("git", self.run_folder);
+        git.env_clear()
+            .envs(variables(|name| is_inherited(name, &[])))
+            .env("HOME", self.script_home);
+        self.configure(&mut git);
         if let Some(user) = self.user {
             user.apply(&mut git);
         }
         git
     }
 
-    /// Makes a git command of the worker.
+    /// Makes a git command of the worker, which has its keys. It is none that reads the files of
+    /// the checkout.
     pub(super) fn git(&self) -> Command {
         let mut git = Command::new("git");
         git.env_clear().envs(worker_environment(&[]));
+        self.configure(&mut git);
+        git.env(
+            "GIT_CONFIG_GLOBAL",
+            self.git_config.unwrap_or(Path::new("/dev/null")),
+        );
+        git
+    }
+
+    /// Sets what all git commands of a run have in common.
+    fn configure(&self, git: &mut Command) {
         for (name, value) in self.assigned {
             if !name.starts_with("GIT_") {
                 git.env(name, value);
             }
         }
-        self.apply(&mut git);
+        self.apply(git);
         git.args(SETTINGS.iter().flat_map(|setting| ["-c", setting]))
-            .env(
-                "GIT_CONFIG_GLOBAL",
-                self.git_config.unwrap_or(Path::new("/dev/null")),
-            )
+            .env("GIT_CONFIG_GLOBAL", "/dev/null")
             // The protocols ext and fd run commands.
             .env("GIT_ALLOW_PROTOCOL", "file:git:http:https:ssh")
             // References of a codemod must not put one commit in the place of another.
             .env("GIT_NO_REPLACE_OBJECTS", "1")
             .env("GIT_NO_LAZY_FETCH", "1")
             .env("LC_ALL", "C");
-        git
     }
 }
 
@@ -232,7 +241,7 @@ mod tests {
             script_git_config: Path::new("/"),
             script_home: Path::new("/"),
             user: None,
-            sandbox: None,
+            isolation: &Isolation::None,
             passed: &[],
         };
         let identity = environment.identity();

@@ -3,7 +3,7 @@
 use super::{
     codemod::{ProgramEnd, Supervision},
     environment::Environment,
-    redact::Remote,
+    remote::Remote,
 };
 use crate::domain::branch_url::split_branch_url;
 use std::{fs::File, path::Path};

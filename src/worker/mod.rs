@@ -9,10 +9,11 @@ mod environment;
 mod folders;
 mod git;
 mod heartbeat;
+mod isolation;
 mod log;
 mod processes;
-mod redact;
 mod regular_file;
+mod remote;
 mod report;
 mod repository;
 mod run;
@@ -26,12 +27,12 @@ mod work_dir;
 pub use api::upload_retry_delays;
 pub use codemod::PASSWORD_VARIABLE;
 pub use environment::worker_environment;
-pub use redact::redact;
 pub use sandbox::Sandbox;
 pub use script_user::ScriptUser;
 
 use api::{Api, Assignment};
 use backchannel::Backchannel;
+use isolation::Isolation;
 use processes::Family;
 use std::{
     net::SocketAddr,
@@ -212,10 +213,7 @@ pub async fn work(config: WorkerConfig, shutdown: Shutdown) -> Result<(), Worker
     let backchannel_end = CancellationToken::new();
     let backchannel = Backchannel::start(config.backchannel, backchannel_end.clone()).await?;
     let _backchannel_end = backchannel_end.drop_guard();
-    let url = config
-        .backchannel_url
-        .clone()
-        .unwrap_or_else(|| backchannel.url());
+    let url = backchannel.url(config.backchannel_url.as_deref());
     let worker = Worker {
         api: Api::new(&config, url)?,
         family: if config.owns_process {
@@ -223,6 +221,7 @@ pub async fn work(config: WorkerConfig, shutdown: Shutdown) -> Result<(), Worker
         } else {
             Family::default()
         },
+        isolation: Isolation::new(config.sandbox.clone(), config.run_as).await,
         config,
         backchannel,
         shutdown,
@@ -236,6 +235,7 @@ struct Worker {
     api: Api,
     backchannel: Backchannel,
     family: Family,
+    isolation: Isolation,
     shutdown: Shutdown,
 }
 
@@ -309,6 +309,7 @@ impl Worker {
                     &self.api,
                     &self.backchannel,
                     &self.family,
+                    &self.isolation,
                     &assignment,
                     shutdown,
                 )

@@ -112,17 +112,21 @@ fn descendants(all: &[Stat], except: &HashSet<Process>) -> HashSet<Process> {
     found
 }
 
-/// Reaps the children that have exited and nobody waits for.
-fn reap() {
+/// Reaps the children among these that have exited and nobody waits for; returns how many there were.
+fn reap(all: &[Stat]) -> usize {
     let own = own_children();
     let this = std::process::id().cast_signed();
-    for stat in all() {
-        let is_orphan = stat.is_zombie && stat.parent == this && !own.contains(&stat.process.id);
-        if let Some(id) = Pid::from_raw(stat.process.id).filter(|_| is_orphan) {
-            // An error means that it is no child any more.
-            let _ = waitpid(Some(id), WaitOptions::NOHANG);
-        }
+    let is_orphan =
+        |stat: &&Stat| stat.is_zombie && stat.parent == this && !own.contains(&stat.process.id);
+    let orphans = all.iter().filter(is_orphan);
+    let ids: Vec<Pid> = orphans
+        .filter_map(|stat| Pid::from_raw(stat.process.id))
+        .collect();
+    for id in &ids {
+        // An error means that it is no child any more.
+        let _ = waitpid(Some(*id), WaitOptions::NOHANG);
     }
+    ids.len()
 }
 
 async fn reap_forever() {
@@ -130,7 +134,7 @@ async fn reap_forever() {
         return;
     };
     while exits.recv().await.is_some() {
-        reap();
+        reap(&all());
         tokio::time::sleep(REAP_INTERVAL).await;
     }
 }
@@ -158,11 +162,10 @@ impl Family {
         }
     }
 
-    /// Returns the live processes of the run that has this entry in its environment.
-    fn members(&self, entry: &str) -> Vec<Process> {
-        let all = all();
+    /// Returns the live processes among these of the run that has this entry in its environment.
+    fn members(&self, all: &[Stat], entry: &str) -> Vec<Process> {
         let below = match &self.earlier {
-            Some(earlier) => descendants(&all, earlier),
+            Some(earlier) => descendants(all, earlier),
             None => HashSet::new(),
         };
         let own = own_children();
@@ -180,23 +183,40 @@ impl Family {
     }
 
     /// Ends the processes of a run: those below this process if it has adopted them, and those
-    /// with the entry in their environment. Returns how many are left, which happens only if they
-    /// may not be killed or wait for the kernel.
-    pub(super) async fn end(&self, entry: &str) -> usize {
+    /// with the entry in their environment. That `quiet_looks` in a row must find none, and no child
+    /// of them that has exited since: one that forks faster than processes are listed is in no list.
+    ///
+    /// Returns how many are left, which happens only if they may not be killed, wait for the kernel,
+    /// or fork too fast.
+    pub(super) async fn end(&self, entry: &str, quiet_looks: usize) -> usize {
         let started = Instant::now();
+        let mut quiet = 0;
         loop {
-            let members = self.members(entry);
+            let all = all();
+            let members = self.members(&all, entry);
             for id in members.iter().filter_map(|member| Pid::from_raw(member.id)) {
                 // An error means that it has ended, or that it will be counted as left.
                 let _ = kill_process(id, Signal::KILL);
             }
-            if members.is_empty() || started.elapsed() > KILL_TIMEOUT {
-                if self.earlier.is_some() {
-                    reap();
-                }
-                return members.len();
+            let orphans = self.reap_orphans(&all);
+            let is_quiet = members.is_empty() && (orphans == 0 || quiet_looks == 1);
+            quiet = if is_quiet { quiet + 1 } else { 0 };
+            if quiet >= quiet_looks {
+                return 0;
+            }
+            if started.elapsed() > KILL_TIMEOUT {
+                return members.len().max(1);
             }
             tokio::time::sleep(POLL_INTERVAL).await;
+        }
+    }
+
+    /// Reaps the children that have exited and nobody waits for, if they are this worker's to reap;
+    /// returns how many there were.
+    fn reap_orphans(&self, all: &[Stat]) -> usize {
+        match self.earlier {
+            Some(_) => reap(all),
+            None => 0,
         }
     }
 }

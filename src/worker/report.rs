@@ -3,10 +3,12 @@
 use super::{
     api::Assignment,
     git::GitError,
-    redact::redact,
     script_result::{self, ScriptResult},
 };
-use crate::domain::time::Time;
+use crate::domain::{
+    redact::{redact_result, without_login},
+    time::Time,
+};
 use chrono::SecondsFormat;
 use serde_json::{Map, Value, json};
 
@@ -89,7 +91,7 @@ pub(super) fn report(
     set("codebase", json!(assignment.codebase));
     set(
         "branch_url",
-        json!(assignment.branch.url.as_deref().map(redact)),
+        json!(assignment.branch.url.as_deref().map(without_login)),
     );
     set("subpath", json!(assignment.branch.subpath));
     set("vcs_type", "git".into());
@@ -112,7 +114,7 @@ pub(super) fn report(
         }
         Err(failure) => {
             set("code", json!(failure.code));
-            let description = script_result::cut(&redact(&failure.description));
+            let description = script_result::cut(&redact_result(&failure.description));
             set("description", json!(description.replace('\0', "")));
             set("stage", json!(failure.stage));
             set("transient", json!(failure.transient));

@@ -9,15 +9,15 @@ use super::{
     folders::{self, Folders, RESULT_VARIABLE},
     git::{Checkout, Resumed},
     heartbeat::Heartbeat,
+    isolation::Isolation,
     log::RunLog,
     processes::Family,
-    redact::redact,
     report::{self, Failure, Outcome},
     repository::Repository,
     script_result::{self, ScriptResult},
     upload::Upload,
 };
-use crate::{adapters::clock::SystemClock, ports::Clock};
+use crate::{adapters::clock::SystemClock, domain::redact::redact_result, ports::Clock};
 use serde_json::{Map, Value};
 use std::{collections::BTreeMap, io::Write, path::PathBuf, process::ExitStatus, time::Duration};
 use tokio_util::sync::CancellationToken;
@@ -43,6 +43,8 @@ pub(super) struct Run<'a> {
     pub(super) stop: &'a CancellationToken,
     /// Ends the processes that the run leaves behind.
     family: &'a Family,
+    /// Keeps the programs of scripts together.
+    isolation: &'a Isolation,
     /// The entry in the environment of scripts that no other run has.
     mark: String,
 }
@@ -58,6 +60,7 @@ pub(super) async fn execute(
     api: &Api,
     backchannel: &Backchannel,
     family: &Family,
+    isolation: &Isolation,
     assignment: &Assignment,
     shutdown: &CancellationToken,
 ) -> Result<(), WorkerError> {
@@ -84,6 +87,7 @@ pub(super) async fn execute(
         log: &log,
         stop: &stop,
         family,
+        isolation,
         mark: folders::mark(&folders.all),
     };
     let report = run.report().await;
@@ -153,6 +157,7 @@ impl Run<'_> {
             stop: self.stop,
             timeout: self.config.timeout,
             family: self.family,
+            isolation: self.isolation,
             mark: &self.mark,
         }
     }
@@ -165,7 +170,7 @@ impl Run<'_> {
             script_git_config: &self.folders.git_config,
             script_home: &self.folders.home,
             user: self.config.run_as,
-            sandbox: self.config.sandbox.as_ref(),
+            isolation: self.isolation,
             passed: &self.config.pass_env,
         }
     }
@@ -194,7 +199,11 @@ impl Run<'_> {
                 failure
             }
         });
-        self.supervision().end_remains().await;
+        let ended = self.supervision().end_remains().await;
+        let outcome = outcome.and_then(|outcome| match ended {
+            Ok(()) => Ok(outcome),
+            Err(error) => Err(Failure::new("command-failed", "", error)),
+        });
         let report = report::report(assignment, &outcome, started, SystemClock.now());
         let code = report.get("code").and_then(Value::as_str);
         self.log
@@ -328,7 +337,11 @@ impl Run<'_> {
     /// Runs the script; returns its own result.
     async fn codemod(&self) -> Result<ScriptResult, Failure> {
         let status = self.shell(&self.assignment.command, "codemod").await?;
-        let script = ScriptResult::read(&self.folders.result).map_err(|reason| {
+        // Signals and the heartbeat are not kept waiting by the largest of results.
+        let path = self.folders.result.clone();
+        let read = tokio::task::spawn_blocking(move || ScriptResult::read(&path)).await;
+        let read = read.unwrap_or_else(|e| Err(format!("cannot be read: {e}")));
+        let script = read.map_err(|reason| {
             let description = format!("the script's result {reason}");
             Failure::new("codemod-result-invalid", "codemod", description)
         })?;
@@ -353,7 +366,7 @@ impl Run<'_> {
         let description = script.description();
         let message = description.as_deref().unwrap_or(&self.assignment.command);
         // git refuses NUL bytes and empty messages.
-        let message = script_result::cut(&redact(message).replace('\0', ""));
+        let message = script_result::cut(&redact_result(message).replace('\0', ""));
         match message.trim() {
             "" => format!("Apply {}", self.assignment.campaign),
             message => message.to_owned(),

@@ -1,7 +1,7 @@
 //! The sandbox of codemods and builds, which bubblewrap makes: a read-only system, a `/tmp` of their
 //! own, no other processes, and no network unless it is allowed.
 
-use super::WorkerError;
+use super::{WorkerError, script_user::ScriptUser};
 use std::{
     env,
     ffi::OsString,
@@ -28,12 +28,12 @@ pub struct Sandbox {
 }
 
 impl Sandbox {
-    /// Returns the sandbox, once bubblewrap has made one on this machine.
+    /// Returns the sandbox, once bubblewrap has made one on this machine for that user.
     ///
     /// # Errors
     ///
     /// Returns an error when bubblewrap is not installed, or may not make sandboxes.
-    pub fn new(has_network: bool) -> Result<Self, WorkerError> {
+    pub fn new(has_network: bool, user: Option<ScriptUser>) -> Result<Self, WorkerError> {
         // The home of the worker has its keys and credentials.
         let home = env::var_os("HOME").map(PathBuf::from);
         let home = home.filter(|home| home.is_absolute() && home.parent().is_some());
@@ -50,15 +50,22 @@ impl Sandbox {
             empty,
             readable,
         };
-        sandbox.try_out()?;
+        sandbox.try_out(user)?;
         Ok(sandbox)
     }
 
-    fn try_out(&self) -> Result<(), WorkerError> {
+    fn try_out(&self, user: Option<ScriptUser>) -> Result<(), WorkerError> {
         let failed = |reason| WorkerError::Sandbox { reason };
         let mut command = Command::new(BWRAP);
         let arguments = self.arguments(None);
-        let output = command.args(arguments).arg("true").output();
+        if let Some(user) = user {
+            user.apply_to(&mut command);
+        }
+        let output = command
+            .args(arguments)
+            .arg("true")
+            .current_dir("/")
+            .output();
         let output = output.map_err(|error| {
             failed(format!(
                 "{BWRAP} (Debian's package bubblewrap) cannot be run: {error}"
@@ -79,6 +86,9 @@ impl Sandbox {
             "--unshare-pid",
             "--unshare-ipc",
             "--unshare-uts",
+            // Those of root, which could undo all of this.
+            "--cap-drop",
+            "ALL",
             "--ro-bind",
             "/",
             "/",

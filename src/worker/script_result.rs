@@ -1,6 +1,7 @@
 //! The result that a script writes to `SVP_RESULT`. Whatever can be understood of it is taken.
 
-use super::{redact::redact, regular_file};
+use super::regular_file;
+use crate::domain::redact::redact_result;
 use serde_json::{Map, Value, json};
 use std::{
     io::{ErrorKind, Read},
@@ -93,7 +94,7 @@ fn escape(text: &str) -> (usize, Option<&'static str>) {
 
 /// Removes what stores refuse, and passwords.
 fn clean(value: Value) -> Value {
-    let text = |text: String| redact(&text).replace('\0', "");
+    let text = |text: String| redact_result(&text).replace('\0', "");
     match value {
         Value::String(string) => text(string).into(),
         Value::Array(list) => list.into_iter().map(clean).collect(),

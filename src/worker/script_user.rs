@@ -51,6 +51,11 @@ impl ScriptUser {
 
     /// Makes a program one of this user, in no group but the user's own.
     pub(super) fn apply(self, command: &mut tokio::process::Command) {
+        self.apply_to(command.as_std_mut());
+    }
+
+    /// Does the same for a command of the standard library.
+    pub(super) fn apply_to(self, command: &mut Command) {
         command.uid(self.user).gid(self.group);
     }
 
@@ -58,11 +63,8 @@ impl ScriptUser {
     pub(super) fn can_enter(self, directory: &Path) -> bool {
         let mut test = Command::new("test");
         test.arg("-x").arg(directory);
-        let status = test
-            .uid(self.user)
-            .gid(self.group)
-            .current_dir("/")
-            .status();
+        self.apply_to(&mut test);
+        let status = test.current_dir("/").status();
         status.is_ok_and(|status| status.success())
     }
 

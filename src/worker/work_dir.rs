@@ -102,7 +102,7 @@ async fn remove_leftovers(work_dir: &Path) -> io::Result<()> {
         let folder = entry.path();
         if let Some(_lock) = lock_abandoned(&folder) {
             tracing::info!(folder = %folder.display(), "removing what a killed worker left");
-            Family::default().end(&folders::mark(&folder)).await;
+            Family::default().end(&folders::mark(&folder), 3).await;
             folders::remove(&folder);
         }
     }

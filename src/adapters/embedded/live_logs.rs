@@ -10,7 +10,10 @@ use super::{
 };
 use crate::{
     domain::name::RunId,
-    ports::{Fault, LiveLogs, live_logs::Appended},
+    ports::{
+        Fault, LiveLogs,
+        live_logs::{Appended, MAX_LOGS},
+    },
 };
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -38,16 +41,14 @@ fn append(
     if offset > size {
         return Ok(Appended::Gap(size));
     }
-    let others: u64 = list(txn, run)?
-        .into_iter()
-        .filter(|(other, _)| other != name)
-        .map(|(_, size)| size)
-        .sum();
-    if others
-        .saturating_add(offset)
-        .saturating_add(bytes.len() as u64)
-        > max_total
-    {
+    let mut others = list(txn, run)?;
+    others.retain(|(other, _)| other != name);
+    let total = others
+        .iter()
+        .map(|(_, size)| *size)
+        .fold(bytes.len() as u64, u64::saturating_add)
+        .saturating_add(offset);
+    if total > max_total || (size == 0 && others.len() >= MAX_LOGS) {
         return Ok(Appended::Full);
     }
     let known = usize::try_from(size - offset).unwrap_or(usize::MAX);

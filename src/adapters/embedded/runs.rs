@@ -14,21 +14,27 @@ use crate::{
         schedule::Pair,
         time::Time,
     },
-    ports::{Fault, RunStore, RunStoreError, run_store::FinishedCounts},
+    ports::{
+        Fault, RunStore, RunStoreError,
+        run_store::{FinishedCounts, MAX_LIST_SIZE},
+    },
 };
 use async_trait::async_trait;
 use std::{collections::HashSet, ops::ControlFlow};
 
 fn latest(txn: &Txn<'_>, limit: usize) -> Result<Vec<Run>, Fault> {
-    let (mut seen, mut runs) = (HashSet::new(), vec![]);
+    let (mut seen, mut runs, mut size) = (HashSet::new(), vec![], 0);
     txn.scan(&keys::all_stored(), |_, value| -> Result<_, Fault> {
-        if runs.len() >= limit {
+        if runs.len() >= limit || size >= MAX_LIST_SIZE {
             return Ok(ControlFlow::Break(()));
         }
         let id: RunId = decode(value)?;
         // A run whose result came late has two entries, of which the newer counts.
-        if seen.insert(id.clone()) {
-            runs.extend(txn.get::<Run>(&keys::run(&id))?);
+        if seen.insert(id.clone())
+            && let Some(bytes) = txn.get_bytes(&keys::run(&id))?
+        {
+            size += bytes.len();
+            runs.push(decode(&bytes)?);
         }
         Ok(ControlFlow::Continue(()))
     })?;

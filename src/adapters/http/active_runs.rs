@@ -7,7 +7,7 @@ use super::{
     extract::{AnyTypeJson, ApiResult, AppPath, AppQuery},
     logs::no_current_run,
     public::check_again,
-    upload::{drain, receive},
+    upload::receive,
 };
 use crate::{
     adapters::wire::{ActiveRunResponse, AssignmentRequest, AssignmentResponse, FinishResponse},
@@ -254,9 +254,7 @@ pub async fn finish(
 ) -> Result<Response, ApiError> {
     let (head, body) = request.into_parts();
     let mut body = body.into_data_stream();
-    let finished = finish_run(&app, &id, &caller, &head, &mut body).await;
-    drain(&app, &mut body).await;
-    let finished = finished?;
+    let finished = finish_run(&app, &id, &caller, &head, &mut body).await?;
     let status = match finished.first_time {
         true => StatusCode::CREATED,
         false => StatusCode::OK,

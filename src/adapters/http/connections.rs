@@ -33,6 +33,9 @@ pub struct ConnectionLimits {
     /// The maximum number of connections of one address that have not logged in; `None` means no
     /// limit.
     pub per_address: Option<usize>,
+    /// The maximum number of connections with a request of one worker's account; `None` means no
+    /// limit.
+    pub per_worker: Option<usize>,
     /// The networks of proxies, which `per_address` does not hold for.
     pub trusted_proxies: Vec<IpNet>,
 }
@@ -54,6 +57,8 @@ struct Entry {
     stranger: Option<IpAddr>,
     /// Until when it may have no request; `None` while it has one.
     idle_until: Option<Instant>,
+    /// The account of the worker whose request it has, once that has logged in.
+    worker: Option<String>,
     close: Arc<Notify>,
 }
 
@@ -64,6 +69,8 @@ struct State {
     idle: BTreeSet<Deadline>,
     /// Only of addresses with anonymous connections.
     addresses: HashMap<IpAddr, OfAddress>,
+    /// The number of connections with a request of each account.
+    workers: HashMap<String, usize>,
 }
 
 impl State {
@@ -105,9 +112,23 @@ impl State {
         }
     }
 
+    /// Stops to count a connection among those with a request of its worker's account.
+    fn forget_worker(&mut self, id: u64) {
+        let Some(worker) = self.open.get_mut(&id).and_then(|entry| entry.worker.take()) else {
+            return;
+        };
+        if let Some(number) = self.workers.get_mut(&worker) {
+            *number -= 1;
+            if *number == 0 {
+                self.workers.remove(&worker);
+            }
+        }
+    }
+
     fn remove(&mut self, id: u64) -> Option<Entry> {
         self.set_idle(id, None);
         self.forget_address(id);
+        self.forget_worker(id);
         self.open.remove(&id)
     }
 
@@ -190,6 +211,7 @@ impl Connections {
         let entry = Entry {
             stranger,
             idle_until: None,
+            worker: None,
             close: close.clone(),
         };
         state.open.insert(id, entry);
@@ -237,9 +259,27 @@ impl Connection {
         Request(self.clone())
     }
 
-    /// Stops to count the connection as one of a stranger.
-    pub(super) fn logged_in(&self) {
-        self.all.state().forget_address(self.id);
+    /// Counts the connection as one with a request of a worker's account, and no more as one of a
+    /// stranger. Returns whether the account has few enough of them.
+    pub(super) fn logged_in(&self, worker: &str) -> bool {
+        let mut state = self.all.state();
+        state.forget_address(self.id);
+        state.forget_worker(self.id);
+        let number = state.workers.get(worker).copied().unwrap_or_default();
+        if self
+            .all
+            .limits
+            .per_worker
+            .is_some_and(|limit| number >= limit)
+        {
+            return false;
+        }
+        let Some(entry) = state.open.get_mut(&self.id) else {
+            return true;
+        };
+        entry.worker = Some(worker.to_owned());
+        state.workers.insert(worker.to_owned(), number + 1);
+        true
     }
 }
 
@@ -256,7 +296,10 @@ pub(super) struct Request(Arc<Connection>);
 impl Drop for Request {
     fn drop(&mut self) {
         let until = Instant::now() + IDLE_TIMEOUT;
-        self.0.all.state().set_idle(self.0.id, Some(until));
+        let mut state = self.0.all.state();
+        state.set_idle(self.0.id, Some(until));
+        state.forget_worker(self.0.id);
+        drop(state);
         self.0.all.freed.notify_one();
     }
 }
@@ -314,6 +357,7 @@ mod tests {
         Connections::new(ConnectionLimits {
             total,
             per_address: Some(per_address),
+            per_worker: Some(2),
             trusted_proxies: vec!["192.0.2.99/32".parse().unwrap()],
         })
     }
@@ -353,7 +397,7 @@ mod tests {
         let requests = [first.begin(), second.begin()];
         assert!(all.admit(HERE).is_none());
         assert!(all.admit(there(1)).is_some());
-        first.logged_in();
+        assert!(first.logged_in("w1"));
         let third = all.admit(HERE).unwrap();
         let fourth = all.admit(HERE).unwrap();
         assert!(is_closed(&third).await, "its place was needed");
@@ -395,11 +439,31 @@ mod tests {
         for n in 0..20 {
             let connection = all.admit(there(n % 3)).unwrap();
             if n % 2 == 0 {
-                connection.logged_in();
+                connection.logged_in("w1");
             }
             drop(connection.begin());
         }
         let state = all.state();
-        assert!(state.open.is_empty() && state.idle.is_empty() && state.addresses.is_empty());
+        assert!(state.open.is_empty() && state.idle.is_empty());
+        assert!(state.addresses.is_empty() && state.workers.is_empty());
+    }
+
+    #[test]
+    fn account_has_so_many_requests_at_the_same_time() {
+        let all = connections(10, 10);
+        let open = [1, 2, 3].map(|n| all.admit(there(n)).unwrap());
+        let first = open[0].begin();
+        let _second = open[1].begin();
+        let third = open[2].begin();
+        assert!(open[0].logged_in("w1") && open[0].logged_in("w1"));
+        assert!(open[1].logged_in("w1"));
+        assert!(!open[2].logged_in("w1"));
+        assert!(open[2].logged_in("w2"), "a proxy has those of many");
+        drop(third);
+        let _third = open[2].begin();
+        assert!(!open[2].logged_in("w1"));
+        drop(first);
+        assert!(open[2].logged_in("w1"));
+        assert_eq!(all.state().workers.len(), 1);
     }
 }

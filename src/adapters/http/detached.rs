@@ -2,8 +2,10 @@
 //! after.
 
 use super::{
+    RequestLimits,
     connections::{Connection, OfRequest},
     error::ApiError,
+    unread::watch,
 };
 use axum::{
     Router,
@@ -31,13 +33,18 @@ pub(super) struct Detached {
     router: TowerToHyperService<Router>,
     /// The tasks that the process waits for at its end.
     tasks: TaskTracker,
+    /// The limits of bodies that are not read.
+    limits: RequestLimits,
 }
 
 impl Detached {
     /// Runs the uploads to a router on these tasks.
-    pub(super) fn new(router: Router, tasks: TaskTracker) -> Self {
-        let router = TowerToHyperService::new(router);
-        Self { router, tasks }
+    pub(super) fn new(router: Router, tasks: TaskTracker, limits: RequestLimits) -> Self {
+        Self {
+            router: TowerToHyperService::new(router),
+            tasks,
+            limits,
+        }
     }
 
     /// Returns the service of one connection, which comes from `peer`, unless from a Unix socket.
@@ -73,11 +80,17 @@ impl Service<Request<Incoming>> for OfConnection {
             request.extensions_mut().insert(ConnectInfo(peer));
         }
         let is_upload = is_upload(request.uri().path());
+        let (request, unread) = watch(request);
         let response = self.service.router.call(request);
-        let with_request =
-            |response: Response| response.map(|body| Body::new(OfRequest::new(body, busy)));
+        let limits = self.service.limits;
+        let responded = async move |response: Response| {
+            if let Some(unread) = unread {
+                unread.drain(&limits, is_upload, response.status()).await;
+            }
+            response.map(|body| Body::new(OfRequest::new(body, busy)))
+        };
         if !is_upload {
-            return Box::pin(async move { response.await.map(with_request) });
+            return Box::pin(async move { Ok(responded(response.await?).await) });
         }
         let task = self.service.tasks.spawn(response);
         Box::pin(async move {
@@ -85,7 +98,7 @@ impl Service<Request<Incoming>> for OfConnection {
                 tracing::error!(error = &error as &dyn std::error::Error, "an upload failed");
                 Ok(ApiError::defect().into_response())
             });
-            response.map(with_request)
+            Ok(responded(response?).await)
         })
     }
 }

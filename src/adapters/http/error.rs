@@ -2,7 +2,7 @@
 
 use super::observe::IsException;
 use crate::{
-    domain::{Invalid, redact::redact},
+    domain::{Invalid, redact::redact_start},
     ports::Fault,
     ports::fault::ErrorChain,
     services::ServiceError,
@@ -16,6 +16,8 @@ use serde_json::{Map, Value, json};
 
 /// `Retry-After` for failures that may be over soon, in seconds.
 const RETRY_AFTER: u64 = 2;
+/// The maximum size of the text that says what is wrong, in bytes: it may repeat what was sent.
+const MAX_DETAIL: usize = 4 << 10;
 
 /// The format in which an endpoint returns failures.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -178,7 +180,7 @@ impl From<Fault> for ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let detail = redact(&self.detail);
+        let detail = redact_start(&self.detail, MAX_DETAIL);
         let mut response = match self.style {
             Style::Text => (self.status, detail).into_response(),
             Style::Reason => (self.status, Json(json!({ "reason": detail }))).into_response(),

@@ -1,7 +1,7 @@
 //! Extractors, whose rejections say what is wrong with a request.
 
 use super::{AppState, error::ApiError};
-use crate::adapters::off_thread;
+use crate::{adapters::off_thread, domain::caller::Caller};
 use axum::{
     Json,
     body::Bytes,
@@ -17,6 +17,9 @@ use tokio::time::timeout;
 
 /// The time within which a whole body must arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// The maximum size of a JSON body of a worker, in bytes. Each of its connections may hold as much.
+const MAX_WORKER_BODY: u64 = 64 << 10;
 
 /// The size in bytes from which on a body is parsed off the async threads.
 const MIN_OFF_THREAD_SIZE: usize = 64 << 10;
@@ -186,8 +189,12 @@ async fn read_json<T: DeserializeOwned + Send + 'static>(
     app: &Arc<AppState>,
 ) -> Result<T, ApiError> {
     let limits = app.request_limits;
+    let limit = match request.extensions().get::<Caller>() {
+        Some(Caller::Worker(_)) => limits.json_body.min(MAX_WORKER_BODY),
+        Some(Caller::Operator) | None => limits.json_body,
+    };
     // Boxed, so that the memory is free again while the handler runs, which may wait for long.
-    let bytes = Box::pin(read_body(request, limits.json_body, limits.idle())).await?;
+    let bytes = Box::pin(read_body(request, limit, limits.idle())).await?;
     // Parsing tens of thousands of entries would block the thread, and the requests on it.
     if bytes.len() < MIN_OFF_THREAD_SIZE {
         return parse(&bytes);

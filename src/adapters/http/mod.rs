@@ -37,6 +37,7 @@ mod security;
 mod serve;
 mod tls;
 mod tokens;
+mod unread;
 mod upload;
 mod uploads;
 mod watchdog;
@@ -90,6 +91,8 @@ const WORKER_PREFIX: &str = "/runner";
 pub struct RequestLimits {
     /// The maximum size of a JSON body, in bytes.
     pub json_body: u64,
+    /// The maximum size of the report of an upload, in bytes.
+    pub report: u64,
     /// The maximum size of one uploaded file, in bytes.
     pub upload_file: u64,
     /// The maximum size of an upload, in bytes.

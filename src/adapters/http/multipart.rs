@@ -12,6 +12,11 @@ use futures::StreamExt;
 
 /// The maximum size of the headers of a part, and of what stands before the first part, in bytes.
 const MAX_HEADERS: usize = 64 << 10;
+/// How many spaces may follow a boundary.
+const MAX_PADDING: usize = 100;
+/// The end of the headers of a part. Those of a part without headers end like that too: with the
+/// line end of the boundary and their own.
+const HEADERS_END: &[u8] = b"\r\n\r\n";
 /// The maximum length of a boundary; RFC 2046 allows 70 characters.
 const MAX_BOUNDARY: usize = 200;
 const CRLF: &[u8] = b"\r\n";
@@ -65,6 +70,9 @@ pub(super) struct Parts<'a> {
     buffer: BytesMut,
     /// What stands before each part: a line end, two dashes and the boundary.
     delimiter: Vec<u8>,
+    /// How much of the headers of the next part has arrived and does not have their end. A client
+    /// may send each of its bytes alone.
+    searched: usize,
     /// Whether the content of a part is being read.
     in_part: bool,
     /// The number of bytes that have arrived.
@@ -100,6 +108,7 @@ impl<'a> Parts<'a> {
             // The first boundary may begin the body, without a line end before it.
             buffer: BytesMut::from(CRLF),
             delimiter: [b"\r\n--", boundary.as_slice()].concat(),
+            searched: 0,
             in_part: false,
             received: 0,
             limit,
@@ -153,20 +162,27 @@ impl<'a> Parts<'a> {
         let padding = rest
             .iter()
             .take_while(|byte| matches!(byte, b' ' | b'\t'))
+            .take(MAX_PADDING)
             .count();
         let line_end = rest.get(padding..).unwrap_or_default();
         if line_end.len() >= 2 && !line_end.starts_with(CRLF) {
             return Err(MultipartError::Boundary);
         }
-        // A part without headers begins with two line ends too: that of the boundary and its own.
-        let Some(length) = find(line_end, b"\r\n\r\n") else {
+        let from = self.searched.saturating_sub(HEADERS_END.len());
+        let found = line_end
+            .get(from..)
+            .and_then(|tail| find(tail, HEADERS_END));
+        let Some(length) = found.map(|at| from + at) else {
+            self.searched = line_end.len();
             return match rest.len() > MAX_HEADERS {
                 true => Err(MultipartError::Headers),
                 false => Ok(Found::Incomplete),
             };
         };
-        let headers = part_headers(&line_end[..length]);
-        drop(self.buffer.split_to(after + padding + length + 4));
+        let headers = part_headers(line_end.get(..length).unwrap_or_default());
+        let taken = after + padding + length + HEADERS_END.len();
+        drop(self.buffer.split_to(taken));
+        self.searched = 0;
         self.in_part = true;
         Ok(Found::Part(headers))
     }
@@ -379,6 +395,20 @@ mod tests {
             );
             assert_eq!(parts[0].0.file_name.as_deref(), Some("a"));
         }
+    }
+
+    #[tokio::test]
+    async fn headers_that_arrive_byte_by_byte_are_searched_once() {
+        let long = format!(
+            "--b c\r\nX: {}\r\n\r\nx\r\n--b c--",
+            "\r\r\n\r".repeat(MAX_HEADERS / 4 - 10)
+        );
+        let started = std::time::Instant::now();
+        let found = parts(long.as_bytes(), 1).await.unwrap();
+        assert_eq!(found[0].1, b"x");
+        assert!(started.elapsed().as_secs() < 2, "{:?}", started.elapsed());
+        let padded = format!("--b c{}\r\n\r\nx\r\n--b c--", " ".repeat(MAX_PADDING + 1));
+        assert!(parts(padded.as_bytes(), 1).await.is_err());
     }
 
     #[tokio::test]

@@ -11,8 +11,7 @@ use std::{sync::Arc, time::Instant};
 use tower_http::request_id::RequestId;
 use tracing::Instrument;
 
-/// The longest id of a request that is logged, in bytes. What is logged is searched for secrets,
-/// which takes longer than its length.
+/// The maximum size of an id of a request that is logged, in bytes.
 const MAX_ID: usize = 200;
 /// The length of a `traceparent`, by W3C's Trace Context.
 const TRACE_PARENT: usize = 55;

@@ -36,6 +36,11 @@ fn too_many_logins(wait: Duration) -> ApiError {
         .with_header(header::RETRY_AFTER, wait.as_secs())
 }
 
+fn too_many_requests() -> ApiError {
+    let detail = "this worker has too many requests at the same time";
+    ApiError::text(StatusCode::TOO_MANY_REQUESTS, detail).with_header(header::RETRY_AFTER, 1)
+}
+
 /// Counts a request of a worker. A result waits for its turn rather than being refused: not every
 /// worker sends it again.
 async fn count_request(app: &AppState, name: &str, is_upload: bool) -> Result<(), ApiError> {
@@ -103,8 +108,10 @@ pub async fn require_login(
     };
     count_request(&app, &name, is_upload(request.uri().path())).await?;
     request.extensions_mut().insert(login);
-    if let Some(connection) = request.extensions().get::<Arc<Connection>>() {
-        connection.logged_in();
+    if let Some(connection) = request.extensions().get::<Arc<Connection>>()
+        && !connection.logged_in(&name)
+    {
+        return Err(too_many_requests());
     }
     request.extensions_mut().insert(Caller::Worker(name));
     Ok(next.run(request).await)

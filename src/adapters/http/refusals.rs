@@ -109,6 +109,7 @@ mod tests {
     fn refusals(delay: u64, max_delayed: u64) -> Refusals {
         Refusals::new(&RequestLimits {
             json_body: 0,
+            report: 0,
             upload_file: 0,
             upload: 0,
             uploads: 0,

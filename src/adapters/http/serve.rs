@@ -2,6 +2,7 @@
 //! without the parts that other versions and upgrades would need, which are a third of its memory.
 
 use super::{
+    RequestLimits,
     connections::{ConnectionLimits, Connections, SWEEP_INTERVAL},
     detached::Detached,
     listener::{Listener, Stream, encrypt},
@@ -70,11 +71,12 @@ async fn sweep(connections: Arc<Connections>) {
 pub async fn serve(
     listener: Listener,
     router: Router,
-    limits: ConnectionLimits,
+    (limits, request_limits): (ConnectionLimits, RequestLimits),
     tasks: TaskTracker,
     end: CancellationToken,
 ) {
-    let (graceful, service) = (GracefulShutdown::new(), Detached::new(router, tasks));
+    let graceful = GracefulShutdown::new();
+    let service = Detached::new(router, tasks, request_limits);
     let connections = Connections::new(limits);
     let sweeper = tokio::spawn(sweep(connections.clone()));
     let mut http = http1::Builder::new();

@@ -1,4 +1,4 @@
-//! Receives a worker's upload, part by part, into the spool. Only the report is kept in memory.
+//! Receives a worker's upload, part by part, into the spool, and reads what the runner understands.
 //!
 //! A result is worth more than the rules for files: files that cannot be accepted are renamed, cut
 //! or left out, which is noted with the run.
@@ -10,13 +10,18 @@ use super::{
     uploads::Receiving,
 };
 use crate::{
-    adapters::local::SpoolFolder,
+    adapters::{
+        local::{SpoolFolder, SpoolWriter},
+        off_thread,
+    },
     domain::{
         Invalid,
         active_run::ActiveRun,
+        changes::{self, Changes},
         log_name::{FileNames, REPORT, is_log},
+        report::{self, Report},
     },
-    ports::{Fault, artifact_store::Content},
+    ports::{Fault, SpooledFile, artifact_store::Content},
     services::finish::Upload,
 };
 use axum::{
@@ -24,18 +29,15 @@ use axum::{
     http::{HeaderMap, StatusCode},
 };
 use bytes::Bytes;
-use futures::StreamExt;
 use std::{io, sync::Arc, time::Duration};
 use tokio::time::{Instant, timeout};
 
+/// The size in bytes from which on files are read off the async threads.
+const MIN_OFF_THREAD_SIZE: u64 = 64 << 10;
 /// The maximum size of the `.changes` files of an upload, which are read into memory.
 const MAX_CHANGES_SIZE: u64 = 16 << 20;
 /// The maximum number of files of one upload about which something is noted.
 const MAX_NOTES: usize = 50;
-/// How long a client may take to send the rest of an upload whose response is known.
-const MAX_DRAIN_TIME: Duration = Duration::from_mins(5);
-/// How long it may send nothing of it.
-const MAX_DRAIN_IDLE: Duration = Duration::from_secs(10);
 /// The number of characters of a name that a note shows.
 const MAX_SHOWN: usize = 100;
 
@@ -67,25 +69,6 @@ fn spool_failed(error: io::Error) -> ApiError {
     Fault::unavailable("receive an upload", error).into()
 }
 
-/// Reads what is left of a request that has its response already, up to the limit of an upload.
-///
-/// A client that is still sending does not read the response before it has sent all: were the
-/// connection closed now, it would see that, and not the response.
-pub async fn drain(app: &AppState, body: &mut BodyDataStream) {
-    let (mut left, idle) = (app.request_limits.upload, app.request_limits.idle());
-    let idle = idle.min(MAX_DRAIN_IDLE);
-    let rest = async {
-        while let Ok(Some(Ok(chunk))) = timeout(idle, body.next()).await {
-            left = left.saturating_sub(chunk.len() as u64);
-            if left == 0 {
-                return;
-            }
-        }
-    };
-    // Whoever still sends after that learns nothing.
-    drop(timeout(MAX_DRAIN_TIME, rest).await);
-}
-
 /// An upload that is being received.
 struct Receiver<'a> {
     app: &'a AppState,
@@ -96,12 +79,10 @@ struct Receiver<'a> {
     receiving: Receiving,
     /// The names of the files that have arrived.
     names: FileNames,
-    /// The content of `result.json`, once it has arrived.
-    report: Option<Vec<u8>>,
+    /// `result.json`, once it has arrived.
+    report: Option<SpooledFile>,
     /// The artifacts that are not accepted.
     left_out: Vec<Invalid>,
-    /// The `.changes` files that are stored, but too large to be read.
-    unread_changes: Vec<Invalid>,
     /// What was changed of the files.
     notes: Vec<Invalid>,
     /// Why the rest of the upload is refused, if it is.
@@ -195,19 +176,26 @@ impl Receiver<'_> {
     /// Receives `result.json`. The rest of one that is too large is skipped: what remains is no
     /// JSON, and is stored with the run as an invalid report.
     async fn report(&mut self) -> Result<(), ApiError> {
-        let limit = self.app.request_limits.json_body;
-        let mut report = vec![];
-        let mut is_cut = false;
-        while let Some(chunk) = self.chunk().await? {
-            let left = usize::try_from(limit).unwrap_or(usize::MAX) - report.len();
-            report.extend_from_slice(&chunk[..chunk.len().min(left)]);
-            is_cut |= chunk.len() > left;
-        }
-        if is_cut {
+        let limit = self.app.request_limits.report;
+        let mut report = self.folder.create(REPORT);
+        if self.copy(&mut report, limit).await? {
             self.note(REPORT, format!("{}, and was cut", larger_than(limit)));
         }
-        self.report = Some(report);
+        let report = self.folder.received(report).await;
+        self.report = Some(report.map_err(spool_failed)?);
         Ok(())
+    }
+
+    /// Copies a part to a file, up to a limit. Returns whether there was more.
+    async fn copy(&mut self, file: &mut SpoolWriter, limit: u64) -> Result<bool, ApiError> {
+        let mut is_cut = false;
+        while let Some(chunk) = self.chunk().await? {
+            let left = usize::try_from(limit - file.size()).unwrap_or(usize::MAX);
+            is_cut |= chunk.len() > left;
+            let kept = &chunk[..chunk.len().min(left)];
+            self.folder.write(file, kept).await.map_err(spool_failed)?;
+        }
+        Ok(is_cut)
     }
 
     async fn skip(&mut self) -> Result<(), ApiError> {
@@ -241,16 +229,7 @@ impl Receiver<'_> {
         }
         let name = self.name(sent);
         let mut file = self.folder.create(&name);
-        let mut is_cut = false;
-        while let Some(chunk) = self.chunk().await? {
-            let left = usize::try_from(limits.upload_file - file.size()).unwrap_or(usize::MAX);
-            is_cut |= chunk.len() > left;
-            let kept = &chunk[..chunk.len().min(left)];
-            self.folder
-                .write(&mut file, kept)
-                .await
-                .map_err(spool_failed)?;
-        }
+        let is_cut = self.copy(&mut file, limits.upload_file).await?;
         let reason = larger_than(limits.upload_file);
         if is_cut && !is_log(&name) {
             self.leave_out(&name, reason);
@@ -288,34 +267,81 @@ impl Receiver<'_> {
         Ok(())
     }
 
-    /// Returns the text of the `.changes` files that have arrived, by name.
-    async fn changes(&mut self) -> Result<Vec<(String, String)>, ApiError> {
-        let (mut changes, mut too_large) = (vec![], vec![]);
+    /// Returns the `.changes` files that are to be read, and the names of those that are too large.
+    fn changes(&self) -> (Vec<SpooledFile>, Vec<String>) {
         let mut left = MAX_CHANGES_SIZE;
-        for file in self
-            .folder
-            .files()
-            .iter()
-            .filter(|file| file.name.ends_with(".changes"))
-        {
-            let Some(rest) = left.checked_sub(file.size) else {
-                too_large.push(file.name.clone());
-                continue;
-            };
-            left = rest;
-            let bytes = match &file.content {
-                Content::Memory(bytes) => bytes.to_vec(),
-                Content::File(path) => tokio::fs::read(path).await.map_err(spool_failed)?,
-            };
-            changes.push((
-                file.name.clone(),
-                String::from_utf8_lossy(&bytes).into_owned(),
-            ));
+        let fits = |file: &SpooledFile| match left.checked_sub(file.size) {
+            Some(rest) => {
+                left = rest;
+                true
+            }
+            None => false,
+        };
+        let files = self.folder.files().iter();
+        let is_changes = |file: &&SpooledFile| file.name.ends_with(".changes");
+        let (read, too_large): (Vec<SpooledFile>, Vec<SpooledFile>) =
+            files.filter(is_changes).cloned().partition(fits);
+        let names = too_large.into_iter().take(MAX_NOTES);
+        (read, names.map(|file| file.name).collect())
+    }
+}
+
+/// The files of an upload that the runner reads.
+struct Readable {
+    report: SpooledFile,
+    changes: Vec<SpooledFile>,
+}
+
+/// What they say.
+struct Read {
+    report: Report,
+    changes: Result<Option<Changes>, Invalid>,
+}
+
+fn bytes_of(file: &SpooledFile) -> io::Result<Bytes> {
+    match &file.content {
+        Content::Memory(bytes) => Ok(bytes.clone()),
+        Content::File(path) => Ok(std::fs::read(path)?.into()),
+    }
+}
+
+impl Readable {
+    /// Returns whether reading takes hardly any time.
+    fn is_small(&self) -> bool {
+        let mut all = self.changes.iter().chain([&self.report]);
+        all.all(|file| {
+            matches!(file.content, Content::Memory(_)) && file.size < MIN_OFF_THREAD_SIZE
+        })
+    }
+
+    /// Reads the files, one after the other: only one is in memory at a time.
+    fn read(&self) -> io::Result<Read> {
+        let report = report::read(&bytes_of(&self.report)?);
+        let mut read = vec![];
+        for file in &self.changes {
+            let text = String::from_utf8_lossy(&bytes_of(file)?).into_owned();
+            match changes::read(&file.name, &text) {
+                Ok(changes) => read.push((file.name.clone(), changes)),
+                Err(invalid) => {
+                    let changes = Err(invalid);
+                    return Ok(Read { report, changes });
+                }
+            }
         }
-        let reason = format!("{}, and is not read", larger_than(MAX_CHANGES_SIZE));
-        let unread = |name| Invalid::new(name, reason.clone());
-        self.unread_changes = too_large.iter().take(MAX_NOTES).map(unread).collect();
-        Ok(changes)
+        let changes = changes::merge(&read);
+        Ok(Read { report, changes })
+    }
+
+    /// Reads small files at once, and large ones off the async threads, a few at a time: parsed,
+    /// they take many times their size.
+    async fn read_in_turn(self, app: &AppState) -> Result<Read, ApiError> {
+        if self.is_small() {
+            return self.read().map_err(spool_failed);
+        }
+        let _turn = app.uploads.turn_to_read().await?;
+        off_thread("read a report", move || self.read())
+            .await?
+            .map_err(spool_failed)
     }
 }
 
@@ -344,7 +370,6 @@ pub async fn receive(
         names: FileNames::default(),
         report: None,
         left_out: vec![],
-        unread_changes: vec![],
         notes: vec![],
         refused: None,
         is_too_large: false,
@@ -367,17 +392,22 @@ async fn received(
     mut receiver: Receiver<'_>,
     refusal: Option<ApiError>,
 ) -> Result<Received, ApiError> {
-    let changes = receiver.changes().await?;
-    let report = receiver
-        .report
-        .ok_or_else(|| bad_request("Missing result JSON"))?;
+    let report = receiver.report.take();
+    let report = report.ok_or_else(|| bad_request("Missing result JSON"))?;
+    let (changes, too_large) = receiver.changes();
+    let changes_filenames = changes.iter().map(|file| file.name.clone()).collect();
+    let readable = Readable { report, changes };
+    let read = readable.read_in_turn(receiver.app).await?;
+    let reason = format!("{}, and is not read", larger_than(MAX_CHANGES_SIZE));
+    let unread = |name| Invalid::new(name, reason.clone());
     Ok(Received {
         upload: Upload {
-            report,
+            report: read.report,
             files: receiver.folder.files().to_vec(),
-            changes,
+            changes: read.changes,
+            changes_filenames,
             left_out: receiver.left_out,
-            unread_changes: receiver.unread_changes,
+            unread_changes: too_large.into_iter().map(unread).collect(),
             notes: receiver.notes,
             refused: receiver.refused,
         },

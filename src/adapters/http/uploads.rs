@@ -2,7 +2,10 @@
 //! worker.
 
 use super::error::ApiError;
-use crate::domain::{active_run::ActiveRun, name::RunId};
+use crate::{
+    domain::{active_run::ActiveRun, name::RunId},
+    ports::Fault,
+};
 use axum::http::{StatusCode, header};
 use std::{
     collections::HashMap,
@@ -10,10 +13,13 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit},
     time::timeout,
 };
 
+/// How many uploads with large reports are read at the same time. What is parsed takes many times
+/// its size.
+const MAX_READERS: usize = 2;
 /// After how many seconds a client whose upload is refused may try again.
 const RETRY_AFTER_SECONDS: u32 = 5;
 
@@ -31,6 +37,7 @@ pub struct Uploads {
     max_total: u64,
     max_of_worker: u64,
     state: Mutex<State>,
+    readers: Semaphore,
 }
 
 fn later(detail: &str) -> ApiError {
@@ -45,11 +52,22 @@ impl Uploads {
             max_total,
             max_of_worker,
             state: Mutex::default(),
+            readers: Semaphore::new(MAX_READERS),
         })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until few enough others read large reports.
+    ///
+    /// # Errors
+    ///
+    /// None as long as the process lives.
+    pub(super) async fn turn_to_read(&self) -> Result<SemaphorePermit<'_>, Fault> {
+        let turn = self.readers.acquire().await;
+        turn.map_err(|error| Fault::backend("wait to read a report", error))
     }
 
     /// Begins to receive the upload of a run, after the end of one that is being received. A client

@@ -39,6 +39,8 @@ pub struct SpoolFolder {
     spool: Spool,
     folder: Option<TempDir>,
     files: Vec<SpooledFile>,
+    /// How many files were begun on disk.
+    on_disk: usize,
     /// How many more bytes may stay in memory.
     memory_left: usize,
 }
@@ -105,6 +107,7 @@ impl Spool {
             spool: self.clone(),
             folder: None,
             files: vec![],
+            on_disk: 0,
             memory_left: self.max_in_memory,
         }
     }
@@ -124,7 +127,8 @@ impl SpoolFolder {
     /// Returns the path of the next file on disk, and creates the folder when there is none. The
     /// names are numbers: those of the upload could lead out of the folder.
     async fn path(&mut self) -> io::Result<PathBuf> {
-        let number = self.files.len().to_string();
+        let number = self.on_disk.to_string();
+        self.on_disk += 1;
         if let Some(folder) = &self.folder {
             return Ok(folder.path().join(number));
         }
@@ -167,7 +171,18 @@ impl SpoolFolder {
     /// # Errors
     ///
     /// Returns the error of the file system.
-    pub async fn keep(&mut self, mut writer: SpoolWriter) -> io::Result<()> {
+    pub async fn keep(&mut self, writer: SpoolWriter) -> io::Result<()> {
+        let file = self.received(writer).await?;
+        self.files.push(file);
+        Ok(())
+    }
+
+    /// Returns a file that was received completely, which is none of [`files`](Self::files).
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of the file system.
+    pub async fn received(&mut self, mut writer: SpoolWriter) -> io::Result<SpooledFile> {
         let content = if writer.disk.is_some() {
             writer.write_out().await?;
             let (path, mut file) = writer
@@ -181,12 +196,11 @@ impl SpoolFolder {
             self.memory_left = self.memory_left.saturating_sub(writer.buffer.len());
             Content::Memory(writer.buffer.into())
         };
-        self.files.push(SpooledFile {
+        Ok(SpooledFile {
             name: writer.name,
             content,
             size: writer.size,
-        });
-        Ok(())
+        })
     }
 
     /// Drops a file that is not wanted after all.
@@ -196,7 +210,6 @@ impl SpoolFolder {
     /// Returns the error of the file system.
     pub async fn discard(&mut self, writer: SpoolWriter) -> io::Result<()> {
         match writer.disk {
-            // The next file gets its number.
             Some((path, _)) => tokio::fs::remove_file(path).await,
             None => Ok(()),
         }

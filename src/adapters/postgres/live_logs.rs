@@ -4,7 +4,10 @@
 use super::{Postgres, error::Abort};
 use crate::{
     domain::name::RunId,
-    ports::{Fault, LiveLogs, live_logs::Appended},
+    ports::{
+        Fault, LiveLogs,
+        live_logs::{Appended, MAX_LOGS},
+    },
 };
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -15,7 +18,15 @@ const BLOCK_SIZE: usize = 64 << 10;
 /// Number of rows that are read at a time.
 const READ_BATCH_SIZE: i64 = 16;
 
-/// Locks a log and returns its size and that of the run's other logs; a log that is not there has
+/// A log that is locked, and the others of its run.
+#[derive(Debug, Default)]
+struct Locked {
+    size: i64,
+    size_of_others: i64,
+    others: i64,
+}
+
+/// Locks a log; a log that is not there has
 /// no bytes. Only what begins at the beginning creates a log, so that a bit that comes after the
 /// run's logs were removed does not create one with a gap.
 async fn lock(
@@ -23,19 +34,22 @@ async fn lock(
     run: &RunId,
     name: &str,
     offset: u64,
-) -> sqlx::Result<(u64, u64)> {
+) -> sqlx::Result<Locked> {
     let lock = match offset {
         0 => include_str!("sql/create_live_log.sql"),
         _ => include_str!("sql/lock_live_log.sql"),
     };
-    let sizes: Option<(i64, i64)> = sqlx::query_as(lock)
+    let locked: Option<(i64, i64, i64)> = sqlx::query_as(lock)
         .bind(run.as_str())
         .bind(name)
         .fetch_optional(connection)
         .await?;
-    Ok(sizes.map_or((0, 0), |(size, others)| {
-        (size.cast_unsigned(), others.cast_unsigned())
-    }))
+    let (size, size_of_others, others) = locked.unwrap_or_default();
+    Ok(Locked {
+        size,
+        size_of_others,
+        others,
+    })
 }
 
 /// Inserts the rows for bytes after the end of a log, and returns its new size.
@@ -79,14 +93,20 @@ async fn append(
     bytes: &Bytes,
     max_total: u64,
 ) -> Result<Appended, Abort<Fault>> {
-    let (size, others) = lock(&mut *connection, run, name, offset).await?;
+    let locked = lock(&mut *connection, run, name, offset).await?;
+    let (size, others) = (
+        locked.size.cast_unsigned(),
+        locked.size_of_others.cast_unsigned(),
+    );
     if offset > size {
         return Ok(Appended::Gap(size));
     }
     let total = others
         .saturating_add(offset)
         .saturating_add(bytes.len() as u64);
-    if total > max_total {
+    let is_one_too_many =
+        size == 0 && usize::try_from(locked.others).is_ok_and(|others| others >= MAX_LOGS);
+    if total > max_total || is_one_too_many {
         // A log that was created just now would be listed without ever having had a byte.
         let delete = "DELETE FROM runner_live_log WHERE run_id = $1 AND name = $2 AND size = 0";
         sqlx::query(delete)

@@ -1,6 +1,7 @@
 //! Reports: `result.json`, as both generations of workers write it, and as scripts do.
 
 mod fields;
+mod json;
 mod refs;
 mod repair;
 mod reported_time;
@@ -17,7 +18,6 @@ use serde_json::{Map, Value};
 
 /// The maximum length of a result code, in characters.
 const MAX_CODE: usize = 100;
-
 /// The report of a worker, as far as it could be parsed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Report {
@@ -161,15 +161,10 @@ impl Fields<'_> {
 /// assert_eq!(broken.problems[0].field, "code");
 /// ```
 pub fn read(bytes: &[u8]) -> Report {
-    let (text, changed) = repair::repaired(bytes);
-    let parsed: Result<Value, _> = serde_json::from_slice(&text);
-    let (original, broken) = match parsed {
-        Ok(value) if value.is_object() => (value, None),
-        Ok(value) => (value, Some("is not a JSON object".to_owned())),
-        Err(error) => (
-            Value::String(String::from_utf8_lossy(bytes).replace('\0', "\u{fffd}")),
-            Some(format!("is not JSON: {error}")),
-        ),
+    let (original, broken, changed) = match json::parsed(bytes) {
+        Ok((value, changed)) if value.is_object() => (value, None, changed),
+        Ok((value, _)) => (value, Some("is not a JSON object".to_owned()), false),
+        Err(reason) => (json::start(bytes), Some(reason), false),
     };
     let empty = Map::new();
     let mut fields = Fields::new(original.as_object().unwrap_or(&empty));

@@ -3,6 +3,10 @@
 use super::fields::{Fields, MAX_NAME};
 use crate::domain::run::{ResultBranch, ResultTag};
 use serde_json::{Map, Value};
+use std::collections::{HashMap, hash_map::Entry};
+
+/// The maximum number of branches, and of tags.
+const MAX_REFS: usize = 1000;
 
 /// The keys of a branch that is written as an object, in the order of the list that it should be.
 const BRANCH_KEYS: [&[&str]; 4] = [
@@ -29,15 +33,23 @@ impl Fields<'_> {
             );
             return None;
         };
+        if listed.len() > MAX_REFS {
+            self.fail("branches", format!("has more than {MAX_REFS} entries"));
+            return None;
+        }
         let mut branches: Vec<ResultBranch> = vec![];
+        let mut by_role = HashMap::new();
         for entry in listed {
             let branch = self.branch(entry, revision)?;
-            match branches.iter().find(|known| known.role == branch.role) {
-                None => branches.push(branch),
-                Some(known) if *known == branch => {
+            match by_role.entry(branch.role.clone()) {
+                Entry::Vacant(place) => {
+                    place.insert(branches.len());
+                    branches.push(branch);
+                }
+                Entry::Occupied(place) if branches.get(*place.get()) == Some(&branch) => {
                     self.note("branches", format!("{:?} is listed twice", branch.role));
                 }
-                Some(_) => {
+                Entry::Occupied(_) => {
                     let role = &branch.role;
                     self.fail("branches", format!("two branches have the role {role:?}"));
                     return None;
@@ -112,8 +124,14 @@ impl Fields<'_> {
                 return None;
             }
         };
+        if listed.len() > MAX_REFS {
+            self.note(
+                "tags",
+                format!("has more than {MAX_REFS} entries; the rest is left out"),
+            );
+        }
         let mut tags = vec![];
-        for entry in &listed {
+        for entry in listed.iter().take(MAX_REFS) {
             match tag(entry, revision) {
                 Some(tag) => tags.push(tag),
                 None => self.note_value("tags", entry, "[name, revision]"),
@@ -144,4 +162,29 @@ fn tag(entry: &Value, revision: Option<&str>) -> Option<ResultTag> {
         _ => return None,
     };
     Some(ResultTag { name, revision })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Report, read};
+    use super::*;
+    use serde_json::json;
+
+    fn of(value: &Value) -> Report {
+        read(value.to_string().as_bytes())
+    }
+
+    #[test]
+    fn branches_and_tags_are_limited() {
+        let branch = |n: usize| json!([format!("role{n}"), "b", "r1", "r2"]);
+        let branches: Vec<Value> = (0..1001).map(branch).collect();
+        let report = of(&json!({"code": "success", "branches": branches}));
+        assert_eq!(report.problems[0].field, "branches");
+        let report = of(&json!({"code": "success", "branches": branches[1..]}));
+        assert_eq!(report.branches.map(|all| all.len()), Some(1000));
+        let tags = vec![json!(["t", "r"]); 1001];
+        let report = of(&json!({"code": "success", "tags": tags}));
+        assert_eq!(report.tags.map(|all| all.len()), Some(1000));
+        assert_eq!(report.notes[0].field, "tags");
+    }
 }

@@ -3,7 +3,7 @@
 use super::{Finisher, Upload};
 use crate::{
     domain::{
-        Invalid, changes,
+        Invalid,
         finish::{ARTIFACT_UPLOAD_FAILED, UploadedFiles, failed},
         log_name::is_log,
         run::Run,
@@ -17,7 +17,7 @@ use tokio::io::AsyncReadExt;
 
 /// Returns the names of the uploaded files by kind, and what is wrong with the `.changes` files.
 pub(super) fn described(upload: &Upload) -> (UploadedFiles, Option<Invalid>) {
-    let (files, changes) = (&upload.files, &upload.changes);
+    let files = &upload.files;
     let names = |logs: bool| {
         files
             .iter()
@@ -25,25 +25,20 @@ pub(super) fn described(upload: &Upload) -> (UploadedFiles, Option<Invalid>) {
             .map(|f| f.name.clone())
             .collect()
     };
-    let read: Result<Vec<_>, _> = changes
-        .iter()
-        .map(|(name, text)| Ok((name.clone(), changes::read(name, text)?)))
-        .collect();
-    let merged = read.and_then(|read| changes::merge(&read));
     let logs = files.iter().filter(|file| is_log(&file.name));
     let described = UploadedFiles {
         log_bytes: logs.map(|file| file.size).sum(),
         logs: names(true),
         others: names(false),
         all: files.iter().map(|f| f.name.clone()).collect(),
-        changes: merged.clone().ok().flatten(),
-        changes_filenames: changes.iter().map(|(name, _)| name.clone()).collect(),
+        changes: upload.changes.clone().ok().flatten(),
+        changes_filenames: upload.changes_filenames.clone(),
         left_out: upload.left_out.clone(),
         unread_changes: upload.unread_changes.clone(),
         notes: upload.notes.clone(),
         refused: upload.refused.clone(),
     };
-    (described, merged.err())
+    (described, upload.changes.clone().err())
 }
 
 /// Returns the files of these names.

@@ -19,9 +19,10 @@ use crate::{
         Invalid,
         active_run::ActiveRun,
         caller::Caller,
+        changes::Changes,
         finish::conclude,
         name::RunId,
-        report::{self, Report, ReportTarget},
+        report::{Report, ReportTarget},
         run::Run,
     },
     metrics::Metrics,
@@ -37,14 +38,16 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 /// A worker's upload, received completely.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Upload {
-    /// The content of `result.json`.
-    pub report: Vec<u8>,
+    /// What `result.json` says.
+    pub report: Report,
     /// All other files, in the order in which they arrived.
     pub files: Vec<SpooledFile>,
-    /// The text of the `.changes` files among them, by name.
-    pub changes: Vec<(String, String)>,
+    /// What the `.changes` files among them say.
+    pub changes: Result<Option<Changes>, Invalid>,
+    /// The names of the `.changes` files.
+    pub changes_filenames: Vec<String>,
     /// The artifacts that were not accepted, each with the reason.
     pub left_out: Vec<Invalid>,
     /// The `.changes` files that are too large to be read, each with the reason.
@@ -53,6 +56,22 @@ pub struct Upload {
     pub notes: Vec<Invalid>,
     /// Why the rest of the upload was refused, if it was.
     pub refused: Option<Invalid>,
+}
+
+impl Upload {
+    /// Returns an upload of a report without files.
+    pub fn new(report: Report) -> Self {
+        Self {
+            report,
+            files: vec![],
+            changes: Ok(None),
+            changes_filenames: vec![],
+            left_out: vec![],
+            unread_changes: vec![],
+            notes: vec![],
+            refused: None,
+        }
+    }
 }
 
 impl AsRef<Upload> for Upload {
@@ -268,7 +287,7 @@ impl Finisher {
     /// Returns the run that an upload makes of an active run, and the report in it.
     fn concluded(&self, active: &ActiveRun, upload: &Upload) -> (Run, Report) {
         let (files, problem) = described(upload);
-        let mut report = report::read(&upload.report);
+        let mut report = upload.report.clone();
         if report.target.as_ref().is_some_and(ReportTarget::is_debian) {
             report.problems.extend(problem);
         }

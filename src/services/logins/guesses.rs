@@ -141,7 +141,9 @@ impl Guesses {
         count(&mut remembered.guesser);
         if let Some(number) = remembered.report_due(now) {
             drop(guessers);
-            tracing::warn!("{number} wrong logins from {address}");
+            // As fail2ban reads a network.
+            let prefix = if address.contains(':') { "/64" } else { "" };
+            tracing::warn!("{number} wrong logins from {address}{prefix}");
         }
     }
 

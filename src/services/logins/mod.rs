@@ -13,7 +13,7 @@ use super::ServiceError;
 use crate::{
     domain::worker_limits::LoginLimits,
     metrics::{LoginOutcome, Metrics},
-    ports::{Credentials, credentials::LoginStamp},
+    ports::{Credentials, Fault, credentials::LoginStamp},
 };
 use guesses::{Guesses, WINDOW};
 use moka::sync::Cache;
@@ -26,6 +26,7 @@ use std::{
     time::Duration,
 };
 use tokio::{sync::Semaphore, time::Instant};
+use tracing::Instrument;
 
 /// How long the account of a remembered login is not looked at again.
 const MAX_AGE: Duration = Duration::from_secs(1);
@@ -69,6 +70,8 @@ struct Remembered {
 #[derive(Clone, Copy)]
 struct Checked {
     at: Instant,
+    /// When it was last found to be the same.
+    confirmed: Instant,
     /// The number of changes of accounts that this process had made before.
     changes: u64,
 }
@@ -110,6 +113,16 @@ pub struct Credential<'a> {
     pub password: &'a str,
 }
 
+/// A login whose password is to be hashed.
+struct Attempt {
+    name: String,
+    password: String,
+    key: Key,
+    /// The start of the name, and the address, by which guesses are counted.
+    counted: (String, String),
+    is_known: bool,
+}
+
 /// Figures about logins since the start of the process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoginFigures {
@@ -142,8 +155,8 @@ pub struct Logins {
     /// The number of changes of accounts by this process.
     changes: AtomicU64,
     guesses: Guesses,
-    hashes_of_known: Semaphore,
-    hashes_of_others: Semaphore,
+    hashes_of_known: Arc<Semaphore>,
+    hashes_of_others: Arc<Semaphore>,
     waiting: AtomicUsize,
 }
 
@@ -167,8 +180,8 @@ impl Logins {
                 .build(),
             changes: AtomicU64::new(0),
             guesses: Guesses::new(limits),
-            hashes_of_known: Semaphore::new(MAX_CONCURRENT_HASHES),
-            hashes_of_others: Semaphore::new(MAX_CONCURRENT_HASHES),
+            hashes_of_known: Arc::new(Semaphore::new(MAX_CONCURRENT_HASHES)),
+            hashes_of_others: Arc::new(Semaphore::new(MAX_CONCURRENT_HASHES)),
             waiting: AtomicUsize::new(0),
         }
     }
@@ -187,7 +200,7 @@ impl Logins {
         name = "services.logins.log_in", level = "debug", skip_all, fields(worker = login.name)
     )]
     pub async fn log_in(
-        &self,
+        self: &Arc<Self>,
         login: Credential<'_>,
         address: impl FnOnce() -> String,
     ) -> Result<LoginResult, ServiceError> {
@@ -215,17 +228,23 @@ impl Logins {
         };
         let (before, now) = (remembered.checked(), Instant::now());
         let changes = self.changes.load(Ordering::SeqCst);
-        let is_same_state = before.changes == changes;
+        // Whatever was looked at since: a store that fails slowly is asked by several requests.
+        let is_same_state =
+            before.changes == changes && now - before.confirmed < MAX_AGE_WITHOUT_STORE;
         if is_same_state && now - before.at < MAX_AGE {
             return Ok(true);
         }
         if is_same_state {
             // Other requests of this second need not look too.
-            remembered.set_checked(Checked { at: now, changes });
+            remembered.set_checked(Checked { at: now, ..before });
         }
         match self.credentials.stamp(name).await {
             Ok(stamp) if stamp.as_ref() == Some(&remembered.stamp) => {
-                remembered.set_checked(Checked { at: now, changes });
+                remembered.set_checked(Checked {
+                    at: now,
+                    confirmed: now,
+                    changes,
+                });
                 Ok(true)
             }
             Ok(_) => {
@@ -233,8 +252,7 @@ impl Logins {
                 Ok(false)
             }
             Err(error) => {
-                remembered.set_checked(before);
-                if is_same_state && now - before.at < MAX_AGE_WITHOUT_STORE {
+                if is_same_state {
                     return Ok(true);
                 }
                 Err(error.into())
@@ -249,7 +267,7 @@ impl Logins {
     }
 
     async fn log_in_anew(
-        &self,
+        self: &Arc<Self>,
         login: Credential<'_>,
         key: Key,
         address: String,
@@ -272,23 +290,53 @@ impl Logins {
             true => &self.hashes_of_known,
             false => &self.hashes_of_others,
         };
-        let _permit = hashes.acquire().await;
+        let permit = hashes.clone().acquire_owned().await;
+        let attempt = Attempt {
+            password: login.password.to_owned(),
+            key,
+            counted: both,
+            name: name.to_owned(),
+            is_known,
+        };
+        let this = self.clone();
+        // On a task of its own, which has the permit: a hash goes on when the client has gone, and
+        // the guess counts.
+        let task = async move {
+            let _permit = permit;
+            this.check(attempt).await
+        };
+        tokio::spawn(task.in_current_span())
+            .await
+            .map_err(|error| Fault::backend("check a login", error))?
+    }
+
+    /// Checks a password whose turn it is to be hashed.
+    async fn check(&self, attempt: Attempt) -> Result<LoginResult, ServiceError> {
+        let Attempt {
+            name,
+            password,
+            key,
+            counted,
+            is_known,
+        } = attempt;
+        let (counted_name, address) = (&counted.0, &counted.1);
         // While this one waited, others of the same worker, or too many of the same guesser, may
         // have had their turn.
-        if self.is_remembered(name, &key).await? {
-            let name = name.to_owned();
+        if self.is_remembered(&name, &key).await? {
             return Ok(LoginResult::Right(Login { name, key }));
         }
-        if self.guesses.are_too_many(counted, address, is_known) {
-            return Ok(self.refuse(counted, address, WINDOW));
+        if self.guesses.are_too_many(counted_name, address, is_known) {
+            return Ok(self.refuse(counted_name, address, WINDOW));
         }
         // A change meanwhile makes the login be looked at again before it is used.
+        let now = Instant::now();
         let checked = Checked {
-            at: Instant::now(),
+            at: now,
+            confirmed: now,
             changes: self.changes.load(Ordering::SeqCst),
         };
-        let Some(stamp) = self.credentials.verify(name, login.password).await? else {
-            self.guesses.wrong(counted, address);
+        let Some(stamp) = self.credentials.verify(&name, &password).await? else {
+            self.guesses.wrong(counted_name, address);
             self.metrics.login(LoginOutcome::Wrong);
             return Ok(LoginResult::Wrong);
         };
@@ -296,8 +344,7 @@ impl Logins {
         let checked = Mutex::new(checked);
         let remembered = Arc::new(Remembered { stamp, checked });
         self.remembered.insert(key, remembered);
-        self.known.insert(both, ());
-        let name = name.to_owned();
+        self.known.insert(counted, ());
         let login = Login { name, key };
         Ok(match self.is_valid(&login).await? {
             true => LoginResult::Right(login),
@@ -322,6 +369,42 @@ mod tests {
     use super::*;
     use crate::ports::credentials::MockCredentials;
 
+    #[tokio::test(start_paused = true)]
+    async fn login_ends_when_the_store_fails_for_a_minute_however_slowly() {
+        let mut credentials = MockCredentials::new();
+        let stamp = || Some(LoginStamp([0; 32]));
+        credentials
+            .expect_verify()
+            .returning(move |_, _| Ok(stamp()));
+        credentials
+            .expect_stamp()
+            .times(1)
+            .returning(move |_| Ok(stamp()));
+        credentials
+            .expect_stamp()
+            .returning(|_| Err(Fault::unavailable("look", "it is down").into()));
+        let limits = LoginLimits {
+            by_address: 9,
+            by_name: 9,
+        };
+        let metrics = Arc::new(Metrics::new());
+        let logins = Arc::new(Logins::new(Arc::new(credentials), metrics, limits));
+        let credential = Credential {
+            name: "w1",
+            password: "p",
+        };
+        let log_in = async || logins.log_in(credential, || "a".to_owned()).await;
+        assert!(matches!(log_in().await, Ok(LoginResult::Right(_))));
+        tokio::time::sleep(MAX_AGE).await;
+        assert!(matches!(log_in().await, Ok(LoginResult::Right(_))));
+        for _ in 0..58 {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            assert!(matches!(log_in().await, Ok(LoginResult::Right(_))));
+        }
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert!(log_in().await.is_err());
+    }
+
     #[tokio::test]
     async fn only_the_start_of_a_long_name_is_counted() {
         let mut credentials = MockCredentials::new();
@@ -330,7 +413,8 @@ mod tests {
             by_address: 2,
             by_name: 9,
         };
-        let logins = Logins::new(Arc::new(credentials), Arc::new(Metrics::new()), limits);
+        let credentials = Arc::new(credentials);
+        let logins = Arc::new(Logins::new(credentials, Arc::new(Metrics::new()), limits));
         let name = "\u{e9}".repeat(100_000);
         let credential = Credential {
             name: &name,

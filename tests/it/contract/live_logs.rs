@@ -4,7 +4,10 @@ use super::contract;
 use bytes::Bytes;
 use janitor_runner::{
     domain::name::RunId,
-    ports::{LiveLogs, live_logs::Appended},
+    ports::{
+        LiveLogs,
+        live_logs::{Appended, MAX_LOGS},
+    },
 };
 
 contract!(
@@ -12,6 +15,7 @@ contract!(
     repeated_append_adds_no_duplicates,
     append_past_the_end_returns_gap,
     append_over_the_limit_returns_full,
+    run_has_a_limited_number_of_logs,
     logs_are_separate_and_removed_by_run,
     large_log_is_read_in_chunks
 );
@@ -115,6 +119,22 @@ async fn append_past_the_end_returns_gap<S: LiveLogs>(store: &S) {
         Appended::Gap(2)
     );
     assert_eq!(whole(store, "w.log", 0).await, b"ab");
+}
+
+async fn run_has_a_limited_number_of_logs<S: LiveLogs>(store: &S) {
+    let append = async |name: &str, offset, text: &'static str| {
+        let bytes = Bytes::from(text);
+        let run = run();
+        let appended = store.append(&run, name, offset, bytes, MAX_RUN_BYTES);
+        appended.await.unwrap()
+    };
+    for number in 0..MAX_LOGS {
+        let name = format!("{number}.log");
+        assert_eq!(append(&name, 0, "a").await, Appended::Size(1), "{name}");
+    }
+    assert_eq!(append("more.log", 0, "a").await, Appended::Full);
+    assert_eq!(append("7.log", 1, "b").await, Appended::Size(2));
+    assert_eq!(store.list(&run()).await.unwrap().len(), MAX_LOGS);
 }
 
 async fn append_over_the_limit_returns_full<S: LiveLogs>(store: &S) {

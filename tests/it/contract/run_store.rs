@@ -22,6 +22,7 @@ contract!(
     last_build_version_is_the_highest,
     finished_runs_are_counted_by_code_since_a_time,
     latest_returns_newest_runs_first,
+    list_of_large_runs_ends_early,
 );
 
 async fn run_round_trips_every_field<
@@ -215,4 +216,20 @@ async fn latest_returns_newest_runs_first<
         .map(|run| run.id.to_string())
         .collect();
     assert_eq!(ids, ["r3", "r2"]);
+}
+
+async fn list_of_large_runs_ends_early<
+    S: QueueStore + ActiveRunStore + RunRecorder + Catalog + RunStore,
+>(
+    store: &S,
+) {
+    let text = "x".repeat(1 << 20);
+    for number in 0..30 {
+        let active = active(store, "aa", &format!("r{number}")).await;
+        let mut run = full_run(&active);
+        run.failure_details = Some(serde_json::json!([text]));
+        store.record(new_run(&active, run)).await.unwrap();
+    }
+    let listed = store.latest(1000).await.unwrap().len();
+    assert!((16..30).contains(&listed), "{listed}");
 }

@@ -34,7 +34,7 @@ async fn oversized_bodies_are_rejected() {
 }
 
 /// Limits that the tests exceed.
-const SMALL_LIMITS: &str = "[limits]\njson_body = 1000\nupload_file = 2000\nupload = 9000\nupload_files = 3\nupload_memory = 0";
+const SMALL_LIMITS: &str = "[limits]\nreport = 1000\nupload_file = 2000\nupload = 9000\nupload_files = 3\nupload_memory = 0";
 
 #[tokio::test]
 async fn files_over_the_limits_are_left_out_and_the_report_is_kept() {

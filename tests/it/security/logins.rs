@@ -36,6 +36,50 @@ async fn claim(server: &Server, login: (&str, &str)) -> (u16, Value) {
     send(by(server, login, "POST", "/active-runs").json(&json!({ "lease": true }))).await
 }
 
+#[tokio::test]
+async fn guesses_of_clients_that_do_not_wait_are_counted() {
+    use std::io::Write;
+    let home = tempfile::tempdir().unwrap();
+    let settings = "[workers]\nwrong_logins_of_address = 10\nrefusal_delay_milliseconds = 0\n";
+    let store = format!("sled:{}", home.path().join("db").display());
+    let server = Server::start(home.path(), &store, settings).await;
+    server.add_worker("w1", "secret1").await;
+    let address = server.public.strip_prefix("http://").unwrap();
+    for number in 0..15 {
+        let login = base64::Engine::encode(
+            &base64::prelude::BASE64_STANDARD,
+            format!("w1:guess{number}"),
+        );
+        let mut connection = std::net::TcpStream::connect(address).unwrap();
+        let request = format!(
+            "POST /runner/active-runs HTTP/1.1\r\nHost: x\r\nAuthorization: Basic {login}\r\n\
+             Content-Length: 0\r\n\r\n"
+        );
+        connection.write_all(request.as_bytes()).unwrap();
+        // Long enough for the request to be read, and not for a hash.
+        tokio::time::sleep(Duration::from_millis(3)).await;
+        drop(connection);
+    }
+    // One hash at a time is being made; those that wait when their clients go are not made.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let (_, figures) = server.get("/admin/security/stats").await;
+    let wrong = figures["wrong"].as_u64().unwrap();
+    assert!(wrong > 0, "{figures}");
+    let mut refused = false;
+    for number in 0..=10 {
+        let password = format!("more{number}");
+        let guess = by(&server, ("w1", &password), "POST", "/active-runs");
+        let status = send(guess).await.0;
+        assert!([401, 429].contains(&status), "{status}");
+        if status == 429 {
+            refused = true;
+            assert!(number as u64 + wrong <= 11, "{number} {figures}");
+            break;
+        }
+    }
+    assert!(refused, "{figures}");
+}
+
 /// Guesses passwords over so many connections until it is to end; counts the responses.
 fn guess(server: &Server, connections: usize) -> (Arc<AtomicBool>, Arc<[AtomicU64; 2]>) {
     let end = Arc::new(AtomicBool::new(false));
@@ -358,7 +402,7 @@ async fn long_texts_of_a_claim_are_refused_with_their_field() {
     let home = tempfile::tempdir().unwrap();
     let server = Server::start(home.path(), "memory:", "").await;
     server.add_worker("w1", "secret1").await;
-    let long = "x".repeat(1 << 20);
+    let long = "x".repeat(10_000);
     for (field, body) in [
         ("worker_link", json!({ "worker_link": long })),
         ("node", json!({ "node": long })),

@@ -11,6 +11,7 @@ mod logins;
 mod page;
 mod parsers;
 mod private_files;
+mod reports;
 mod requests;
 mod secrets;
 mod terminal;

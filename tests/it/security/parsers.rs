@@ -216,8 +216,19 @@ fn largest_changes_file_is_read_in_time() {
         number += 1;
     }
     let started = Instant::now();
+    let refused = changes::read("x.changes", &text).unwrap_err();
+    assert!(
+        refused.reason.contains("more than 20000 files"),
+        "{refused}"
+    );
+    let end = text.find(&format!(" 0 0 x x {:x}_", 20_000)).unwrap();
+    text.truncate(end);
+    text.push_str("Description:\n");
+    while text.len() < 16 << 20 {
+        text.push_str(" a line of the description\n");
+    }
     let read = changes::read("x.changes", &text).unwrap();
-    assert_eq!(read.files.len(), number);
+    assert_eq!(read.files.len(), 20_000);
     let pair = [("a".to_owned(), read.clone()), ("b".to_owned(), read)];
     changes::merge(&pair).unwrap();
     assert!(

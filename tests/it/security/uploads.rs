@@ -138,6 +138,35 @@ async fn refusal_reaches_a_client_that_sends_all_before_it_reads() {
     }
 }
 
+/// Sends a large body before it reads, on the public API; returns the status.
+fn status_of_unread_body(server: &Server, head: &str) -> String {
+    use std::io::{Read, Write};
+    let address = server.public.strip_prefix("http://").unwrap();
+    let mut connection = std::net::TcpStream::connect(address).unwrap();
+    let body = vec![b'x'; 8 << 20];
+    let length = body.len();
+    let head = format!("{head} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n");
+    connection.write_all(head.as_bytes()).unwrap();
+    connection.write_all(&body).unwrap();
+    let mut status = [0; 12];
+    connection.read_exact(&mut status).unwrap();
+    String::from_utf8_lossy(&status[9..]).into_owned()
+}
+
+#[tokio::test]
+async fn response_reaches_a_client_whose_body_is_not_read() {
+    let home = tempfile::tempdir().unwrap();
+    let server = Server::start(home.path(), "memory:", "").await;
+    for (head, expected) in [
+        ("GET /queue/stats", "200"),
+        ("GET /no-such-page", "404"),
+        ("POST /runner/active-runs", "401"),
+        ("POST /runner/active-runs/x/finish", "401"),
+    ] {
+        assert_eq!(status_of_unread_body(&server, head), expected, "{head}");
+    }
+}
+
 #[tokio::test]
 async fn public_figures_are_read_once_in_five_seconds() {
     let home = tempfile::tempdir().unwrap();

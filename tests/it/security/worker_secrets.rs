@@ -1,6 +1,6 @@
 //! What codemods can read of the worker that runs them.
 
-use crate::server::worker_fixture::{WorkerFixture, end_of};
+use crate::server::worker_fixture::{WorkerFixture, end_of, without_namespaces};
 use serde_json::Value;
 use std::{
     io::Write,
@@ -56,6 +56,9 @@ async fn password_in_the_url_of_the_runner_is_in_no_argument() {
         .harness
         .command("w8", &format!("http://w8:{secret}@{address}/runner"));
     worker.arg("--once").env_remove("JANITOR_WORKER_PASSWORD");
+    // In a namespace of its own the codemod does not see the worker.
+    let folder = tempfile::tempdir().unwrap();
+    without_namespaces(&mut worker, folder.path());
     let output = end_of(worker).await;
     assert!(output.status.success());
     let run = fixture.stored(&codebase).await;
@@ -120,7 +123,9 @@ async fn codemods_of_an_ordinary_user_cannot_read_the_memory_of_the_worker() {
     let work = home.path().join("work");
     let config = home.path().join("gitconfig");
     std::fs::write(&config, "[safe]\n\tdirectory = *\n").unwrap();
-    let mut worker = Command::new("setpriv");
+    let mut worker = Command::new("/usr/bin/setpriv");
+    // In a namespace of its own the codemod does not see the worker.
+    without_namespaces(&mut worker, home.path());
     worker
         .args(["--reuid", "65534", "--regid", "65534", "--clear-groups"])
         .arg(&program)
@@ -185,19 +190,28 @@ async fn codemods_run_as_another_user() {
         .status();
     assert!(open.unwrap().success());
     let script = "id -u; id -G; cat /proc/$PPID/environ > /dev/null && echo environment read; touch ../x && echo left; echo two >> file.txt; git config core.fsmonitor 'id -u > ../who'; echo '{\"description\": \"As nobody\"}' > $SVP_RESULT; echo a > $OUTPUT_DIRECTORY/a.txt";
-    let run = fixture
-        .run_with(script, |worker| {
-            worker.args(["--run-as", "nobody"]);
-        })
-        .await;
-    let log = fixture.log(&run).await;
-    assert_eq!(run["code"], "success", "{run} {log}");
-    assert_eq!(run["description"], "As nobody");
-    assert!(log.contains("\n65534\n65534\n"), "{log}");
-    assert!(!log.contains("\nenvironment read\n"), "{log}");
-    assert!(!log.contains("\nleft\n"), "{log}");
-    assert!(fixture.artifacts(&run).contains(&"a.txt".to_owned()));
-    assert!(fixture.pushed(run["codebase"].as_str().unwrap()).exists());
+    let folder = tempfile::tempdir().unwrap();
+    for has_namespaces in [true, false] {
+        let run = fixture
+            .run_with(script, |worker| {
+                worker.args(["--run-as", "nobody"]);
+                if !has_namespaces {
+                    without_namespaces(worker, folder.path());
+                    open_to_all(folder.path());
+                }
+            })
+            .await;
+        let log = fixture.log(&run).await;
+        assert_eq!(run["code"], "success", "{run} {log}");
+        assert_eq!(run["description"], "As nobody");
+        assert!(log.contains("\n65534\n65534\n"), "{log}");
+        let reads = log.contains("\nenvironment read\n");
+        // In a namespace, the process above is one of the codemod's own.
+        assert_eq!(reads, has_namespaces, "{log} {}", fixture.worker_log());
+        assert!(!log.contains("\nleft\n"), "{log}");
+        assert!(fixture.artifacts(&run).contains(&"a.txt".to_owned()));
+        assert!(fixture.pushed(run["codebase"].as_str().unwrap()).exists());
+    }
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! The work directory of a worker, beside other users and after killed workers.
 
 use crate::{
-    server::worker_fixture::{WorkerFixture, end_of},
+    server::worker_fixture::{WorkerFixture, end_of, running, without_namespaces},
     support::worker_harness::Worker,
 };
 use std::{
@@ -62,7 +62,11 @@ async fn next_worker_removes_what_a_killed_one_left() {
     let codebase = fixture
         .queue(&format!("setsid sleep {seconds} & echo working; wait"))
         .await;
-    let mut killed = Worker::start(&mut fixture.worker());
+    let folder = tempfile::tempdir().unwrap();
+    let mut killed = fixture.worker();
+    // Otherwise its processes end with it.
+    without_namespaces(&mut killed, folder.path());
+    let mut killed = Worker::start(&mut killed);
     let id = fixture.harness.active_run_of(&codebase).await;
     fixture.harness.wait_for_log(&id, "working\n").await;
     let work = fixture.harness.path("work-w1");
@@ -86,7 +90,7 @@ async fn next_worker_removes_what_a_killed_one_left() {
     };
     assert_eq!(code, Some(0), "{stderr}");
     assert_eq!(runs_in(&work), 1, "{stderr}");
-    assert!(!is_running(&seconds));
+    assert!(running(&seconds).is_empty());
     fixture.harness.wait_for_run(&id, "nothing-to-do").await;
     second.kill();
 }
@@ -96,12 +100,4 @@ fn runs_in(work: &Path) -> usize {
     entries
         .filter(|entry| entry.file_name().to_str().unwrap().starts_with("run-"))
         .count()
-}
-
-/// Whether a process has this text in its command line.
-fn is_running(text: &str) -> bool {
-    let entries = fs::read_dir("/proc").unwrap().flatten();
-    entries
-        .filter_map(|entry| fs::read_to_string(entry.path().join("cmdline")).ok())
-        .any(|command| command.starts_with("sleep") && command.contains(text))
 }

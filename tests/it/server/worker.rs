@@ -1,24 +1,17 @@
 //! The bundled worker against a real server and real repositories.
 
+use super::worker_fixture::running;
 use crate::support::{
     process::{PROGRAM, Server},
     worker_harness::{self, Worker, git},
 };
 use serde_json::{Value, json};
 use std::{
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Command, Stdio},
     time::{Duration, Instant},
 };
 use tempfile::TempDir;
-
-/// Whether a process is running, and not a zombie that was not reaped yet.
-fn is_running(pid: &str) -> bool {
-    let stat =
-        std::fs::read_to_string(Path::new("/proc").join(pid).join("stat")).unwrap_or_default();
-    stat.rsplit_once(") ")
-        .is_some_and(|(_, rest)| !rest.starts_with('Z'))
-}
 
 struct WorkerFixture {
     home: TempDir,
@@ -211,13 +204,10 @@ async fn outcomes_of_codemods_have_distinct_codes() {
 
 #[tokio::test]
 async fn codemod_timeout_kills_all_children() {
-    let fixture =
-        WorkerFixture::start("sleep 987654 & echo $! > \"$OUTPUT_DIRECTORY/../../../pid\"; wait")
-            .await;
+    let fixture = WorkerFixture::start("sleep 987654 & wait").await;
     let run = fixture.run(&["--timeout", "1"]).await;
     assert_eq!(run["code"], "timeout");
-    let pid = std::fs::read_to_string(fixture.home.path().join("pid")).unwrap();
-    assert!(!is_running(pid.trim()), "a child is left");
+    assert!(running("987654").is_empty(), "a child is left");
 }
 
 #[tokio::test]
@@ -236,6 +226,15 @@ async fn backchannel_serves_the_log_and_kills_the_run() {
         .await
         .unwrap();
     assert_eq!(active[0]["id"], id);
+    // Nobody else knows the path, though others can reach the address.
+    let address = reqwest::Url::parse(&url).unwrap();
+    for path in ["/kill", "/log-id", "/logs", "/", "/x/kill"] {
+        let other = address.join(path).unwrap();
+        let get = http.get(other.clone()).send().await.unwrap();
+        let post = http.post(other).send().await.unwrap();
+        assert_eq!(get.status(), 404, "{path}");
+        assert_eq!(post.status(), 404, "{path}");
+    }
     let logs: Vec<String> = http
         .get(format!("{url}logs"))
         .send()
@@ -297,10 +296,7 @@ async fn first_signal_lets_the_run_finish() {
 
 #[tokio::test]
 async fn second_signal_kills_the_run() {
-    let fixture = WorkerFixture::start(
-        "sleep 987657 & echo $! > \"$OUTPUT_DIRECTORY/../../../pid\"; echo working; wait",
-    )
-    .await;
+    let fixture = WorkerFixture::start("sleep 987657 & echo working; wait").await;
     let (mut worker, id, _) = fixture.working().await;
     worker.signal("INT");
     tokio::time::sleep(Duration::from_millis(200)).await;
@@ -311,8 +307,7 @@ async fn second_signal_kills_the_run() {
     let (_, run) = fixture.server.get(&format!("/runs/{id}?full=1")).await;
     assert_eq!(run["code"], json!("killed"));
     assert_eq!(run["transient"], json!(true));
-    let pid = std::fs::read_to_string(fixture.home.path().join("pid")).unwrap();
-    assert!(!is_running(pid.trim()), "a child is left");
+    assert!(running("987657").is_empty(), "a child is left");
 }
 
 #[tokio::test]

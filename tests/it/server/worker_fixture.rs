@@ -3,12 +3,36 @@
 use crate::support::worker_harness::WorkerHarness;
 use serde_json::Value;
 use std::{
+    os::unix::fs::PermissionsExt,
+    path::Path,
     process::{Command, Output, Stdio},
     time::{Duration, Instant},
 };
 
 /// How long one run of the worker may take before the test fails.
 const RUN_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The ids of the `sleep` processes whose command line has this text, but for zombies.
+pub fn running(text: &str) -> Vec<String> {
+    let mut found = vec![];
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let line = String::from_utf8_lossy(&line).replace('\0', " ");
+        if line.starts_with("sleep ") && line.contains(text) {
+            found.push(entry.file_name().into_string().unwrap());
+        }
+    }
+    found
+}
+
+/// Lets a worker find no namespaces of processes, as on machines that do not allow them.
+pub fn without_namespaces(worker: &mut Command, folder: &Path) {
+    let setpriv = folder.join("setpriv");
+    std::fs::write(&setpriv, "#!/bin/sh\nexit 1\n").unwrap();
+    std::fs::set_permissions(&setpriv, PermissionsExt::from_mode(0o755)).unwrap();
+    let path = std::env::var("PATH").unwrap();
+    worker.env("PATH", format!("{}:{path}", folder.display()));
+}
 
 pub struct WorkerFixture {
     pub harness: WorkerHarness,

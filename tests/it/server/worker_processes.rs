@@ -1,6 +1,6 @@
 //! The processes of runs, and how the bundled worker itself begins and ends.
 
-use super::worker_fixture::{WorkerFixture, end_of};
+use super::worker_fixture::{WorkerFixture, end_of, running, without_namespaces};
 use crate::support::{
     process::{PROGRAM, free_port},
     worker_harness::Worker,
@@ -10,19 +10,6 @@ use std::{
     process::{Command, Stdio},
     time::{Duration, Instant},
 };
-
-/// The ids of the `sleep` processes whose command line has this text, but for zombies.
-fn running(text: &str) -> Vec<String> {
-    let mut found = vec![];
-    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
-        let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
-        let line = String::from_utf8_lossy(&line).replace('\0', " ");
-        if line.starts_with("sleep ") && line.contains(text) {
-            found.push(entry.file_name().into_string().unwrap());
-        }
-    }
-    found
-}
 
 fn children(pid: u32) -> Vec<String> {
     let mut found = vec![];
@@ -54,6 +41,83 @@ async fn processes_that_leave_the_group_end_with_the_run() {
         assert!(run["code"].is_string());
         let left = running(&seconds);
         assert!(left.is_empty(), "{command}: {left:?}");
+    }
+}
+
+/// Starts chains of processes, each of which makes the next and exits, for some seconds; they write
+/// the time to a file.
+const CHAINS: &str = r#"
+for i in 1 2 3 4 5 6; do
+    python3 -c '
+import os, sys, time
+os.setsid()
+end = time.time() + 12
+while time.time() < end:
+    with open(sys.argv[1], "w") as file:
+        file.write(str(time.time()))
+    if os.fork():
+        os._exit(0)
+' FILE &
+done
+sleep 0.5
+echo two >> file.txt
+"#;
+
+/// Runs the chains; returns their run, and whether one goes on after it.
+async fn run_of_chains(change: impl FnOnce(&mut Command)) -> (serde_json::Value, bool) {
+    let mut fixture = WorkerFixture::start().await;
+    let file = fixture.harness.path("alive");
+    let script = CHAINS.replace("FILE", &file.display().to_string());
+    let run = fixture.run_with(&script, change).await;
+    let before = std::fs::read_to_string(&file).unwrap();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let goes_on = std::fs::read_to_string(&file).unwrap() != before;
+    if goes_on {
+        tokio::time::sleep(Duration::from_secs(13)).await;
+    }
+    (run, goes_on)
+}
+
+#[tokio::test]
+async fn chains_of_processes_end_with_the_run() {
+    let (run, goes_on) = run_of_chains(|_| {}).await;
+    assert!(!goes_on, "{run}");
+    assert_eq!(run["code"], "success", "{run}");
+}
+
+#[tokio::test]
+async fn run_whose_processes_cannot_be_ended_fails() {
+    // A chain may be faster than the worker then.
+    let folder = tempfile::tempdir().unwrap();
+    let change = |worker: &mut Command| without_namespaces(worker, folder.path());
+    let (run, goes_on) = run_of_chains(change).await;
+    assert_eq!(run["code"] == "success", !goes_on, "{run}");
+    if goes_on {
+        assert_eq!(run["code"], "command-failed", "{run}");
+        let description = run["description"].as_str().unwrap();
+        assert!(description.contains("could not be ended"), "{description}");
+    }
+}
+
+#[tokio::test]
+async fn codemods_of_a_killed_worker_end_with_it() {
+    let mut fixture = WorkerFixture::start().await;
+    let seconds = (98_400_000 + u64::from(std::process::id())).to_string();
+    let script = format!("env -i setsid sleep {seconds} & echo working; sleep {seconds}");
+    fixture.queue(&script).await;
+    let mut worker = fixture.worker().spawn().unwrap();
+    let began = Instant::now();
+    while running(&seconds).len() < 2 {
+        assert!(began.elapsed() < Duration::from_secs(20), "not started");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    worker.kill().unwrap();
+    worker.wait().unwrap();
+    let killed = Instant::now();
+    while !running(&seconds).is_empty() {
+        let left = running(&seconds);
+        assert!(killed.elapsed() < Duration::from_secs(5), "{left:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 

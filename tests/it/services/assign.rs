@@ -194,6 +194,45 @@ async fn disconnected_caller_leaves_nothing_claimed() {
 }
 
 #[tokio::test]
+async fn claim_of_a_disconnected_caller_counts_until_it_is_released() {
+    let fixture = Fixture::new();
+    fixture.queued(&["aa", "bb"]).await;
+    let (asked, wait) = (
+        Arc::new(tokio::sync::Notify::new()),
+        Arc::new(tokio::sync::Notify::new()),
+    );
+    let vcs = SlowVcs(asked.clone(), wait.clone());
+    let assigner = fixture.assigner_for(1, fixture.store.clone(), Arc::new(vcs));
+    let request = || AssignRequest {
+        claimant: Claimant {
+            worker: Some("w1".into()),
+            ..Claimant::default()
+        },
+        is_limited: true,
+        ..AssignRequest::default()
+    };
+    let asking = assigner.clone();
+    let caller = tokio::spawn(async move { asking.assign(request()).await });
+    asked.notified().await;
+    caller.abort();
+    assert!(caller.await.is_err());
+    let refused = assigner.assign(request()).await;
+    assert!(
+        matches!(refused, Err(ServiceError::TooManyOfWorker(_))),
+        "{refused:?}"
+    );
+    wait.notify_one();
+    let free = async {
+        while !fixture.nothing_is_claimed().await {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(5), free)
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
 async fn worker_that_asks_again_has_lost_its_run() {
     let fixture = Fixture::new();
     fixture.queued(&["aa", "bb", "cc"]).await;

@@ -18,6 +18,7 @@ use janitor_runner::{
         name::RunId,
         quarantine::QuarantinePolicy,
         queue::Bucket,
+        report,
         retry::{Afterwards, RetryRule, RetryRules},
         vcs::VcsStore,
         watch::WatchRules,
@@ -257,7 +258,20 @@ impl Fixture {
     }
 
     pub fn assigner(&self, runs: Arc<dyn RunStore>, vcs: Arc<dyn Vcs>) -> Arc<Assigner> {
-        let max_of_worker = coordinator_config().max_of_worker;
+        self.assigner_for(coordinator_config().max_of_worker.runs, runs, vcs)
+    }
+
+    /// The same for workers that may have so many runs.
+    pub fn assigner_for(
+        &self,
+        max_runs: u32,
+        runs: Arc<dyn RunStore>,
+        vcs: Arc<dyn Vcs>,
+    ) -> Arc<Assigner> {
+        let max_of_worker = MaxOfWorker {
+            runs: max_runs,
+            ..coordinator_config().max_of_worker
+        };
         let prober = Arc::new(Prober::new(
             vcs,
             self.clock.clone(),
@@ -360,9 +374,8 @@ pub fn upload(report: &str) -> Upload {
         ..file.clone()
     };
     Upload {
-        report: report.as_bytes().to_vec(),
         files: vec![file, log],
-        ..Upload::default()
+        ..Upload::new(report::read(report.as_bytes()))
     }
 }
 

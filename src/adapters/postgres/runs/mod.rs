@@ -20,11 +20,15 @@ use crate::{
     ports::{
         Fault, RunRecorder, RunStore, RunStoreError,
         run_recorder::{LateOutcome, LateRun, NewRun, Recorded},
-        run_store::FinishedCounts,
+        run_store::{FinishedCounts, MAX_LIST_SIZE},
     },
 };
 use async_trait::async_trait;
 use sqlx::PgConnection;
+use std::collections::HashSet;
+
+/// How many runs are listed by one statement: each may have some megabytes.
+const LIST_BATCH_SIZE: usize = 10;
 
 /// Returns why rows were refused, where it is because of what they say.
 fn refusal(fault: &Fault) -> Option<String> {
@@ -128,10 +132,27 @@ impl RunStore for Postgres {
         fields(limit)
     )]
     async fn latest(&self, limit: usize) -> Result<Vec<Run>, RunStoreError> {
-        let query = sqlx::query_scalar(include_str!("../sql/list_latest_runs.sql"));
-        let query = query.bind(row_limit(limit));
-        let list = async { rows::runs(query.fetch_all(self.tables.connections()).await?) };
-        Ok(self.tables.run("list the runs", list).await?)
+        let (mut runs, mut size) = (vec![], 0);
+        while runs.len() < limit && size < MAX_LIST_SIZE {
+            let end = limit.min(runs.len() + LIST_BATCH_SIZE);
+            let query = sqlx::query_scalar(include_str!("../sql/list_latest_runs.sql"));
+            let query = query.bind(row_limit(end)).bind(row_limit(runs.len()));
+            let batch = async {
+                let rows: Vec<String> = query.fetch_all(self.tables.connections()).await?;
+                let size: usize = rows.iter().map(String::len).sum();
+                Ok((size, rows::runs(rows)?))
+            };
+            let (batch_size, batch) = self.tables.run("list the runs", batch).await?;
+            size += batch_size;
+            runs.extend(batch);
+            if runs.len() < end {
+                break;
+            }
+        }
+        // A run that was stored between two batches moves the others on.
+        let mut seen = HashSet::new();
+        runs.retain(|run| seen.insert(run.id.clone()));
+        Ok(runs)
     }
 
     #[tracing::instrument(

@@ -1,4 +1,4 @@
--- The latest runs, $1 of them: of those that this runner stored, by when, and of those that another
+-- The latest runs, $1 of them but for the first $2: of those that this runner stored, by when, and of those that another
 -- runner stored, by their end.
 
 -- The latest runs of this runner.
@@ -20,8 +20,8 @@ newest AS (
         ORDER BY finish_time DESC
         LIMIT $1
     )
-    ORDER BY 2 DESC, 3 DESC
-    LIMIT $1
+    ORDER BY 2 DESC, 3 DESC, 1
+    LIMIT $1 - $2 OFFSET $2
 )
 SELECT json_build_object(
         'id', run.id, 'queue_id', extra.queue_id, 'codebase', run.codebase, 'suite', run.suite,
@@ -53,4 +53,4 @@ CROSS JOIN LATERAL (SELECT * FROM run WHERE run.id = newest.id OFFSET 0) AS run
 LEFT JOIN LATERAL (
     SELECT * FROM runner_run WHERE run_id = run.id OFFSET 0
 ) AS extra ON true
-ORDER BY newest.stored DESC, newest.sequence DESC
+ORDER BY newest.stored DESC, newest.sequence DESC, newest.id
