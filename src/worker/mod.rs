@@ -214,6 +214,8 @@ pub async fn work(config: WorkerConfig, shutdown: Shutdown) -> Result<(), Worker
     let backchannel = Backchannel::start(config.backchannel, backchannel_end.clone()).await?;
     let _backchannel_end = backchannel_end.drop_guard();
     let url = backchannel.url(config.backchannel_url.as_deref());
+    // Before children are adopted, and reaped.
+    let isolation = Isolation::new(config.sandbox.clone(), config.run_as).await;
     let worker = Worker {
         api: Api::new(&config, url)?,
         family: if config.owns_process {
@@ -221,7 +223,7 @@ pub async fn work(config: WorkerConfig, shutdown: Shutdown) -> Result<(), Worker
         } else {
             Family::default()
         },
-        isolation: Isolation::new(config.sandbox.clone(), config.run_as).await,
+        isolation,
         config,
         backchannel,
         shutdown,
