@@ -192,6 +192,16 @@ pub struct Shutdown {
     pub immediate: CancellationToken,
 }
 
+impl Shutdown {
+    /// Returns one that is cancelled with this one, and can be cancelled alone.
+    pub fn child(&self) -> Self {
+        Self {
+            graceful: self.graceful.child_token(),
+            immediate: self.immediate.child_token(),
+        }
+    }
+}
+
 impl Default for Shutdown {
     fn default() -> Self {
         let immediate = CancellationToken::new();

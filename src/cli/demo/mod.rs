@@ -2,18 +2,18 @@
 //! a folder with repositories, settings and embedded stores, runs each codemod on each repository,
 //! and prints the results.
 
+mod branches;
+mod forge;
 mod report;
 mod repositories;
+mod workers;
 
 use super::{client::Server, telemetry};
 use crate::{
-    adapters::wire::{
-        CodebaseRequest, NewWorkerRequest, PasswordResponse, ResultResponse, RunResponse,
-        StatusResponse,
-    },
-    bootstrap::{self, Running},
+    adapters::wire::{CodebaseRequest, ResultResponse, RunResponse, StatusResponse},
+    bootstrap,
     settings::{self, Flags, LogFormat},
-    worker::{Shutdown, WorkerConfig, upload_retry_delays, work},
+    worker::Shutdown,
 };
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -29,10 +29,10 @@ use std::{
     time::Duration,
 };
 use tempfile::TempDir;
-use tokio::task::JoinSet;
+use workers::{WORKERS, Work, Workers};
 
-/// The number of workers.
-const WORKERS: usize = 2;
+/// The file with the git configuration of the workers.
+const GIT_CONFIG: &str = "gitconfig";
 /// The time between two looks at the service.
 const POLL_INTERVAL: Duration = Duration::from_millis(150);
 
@@ -121,27 +121,33 @@ pub(super) async fn demo(args: DemoArgs) -> Result<ExitCode> {
     );
     let (server, shutdown) = (Server::new(&running.admin.url())?, Shutdown::default());
     let too_late = tokio::time::sleep(Duration::from_secs(args.timeout));
+    let rounds = async {
+        let public = running.public.as_ref();
+        let public = public.context("the demo has a public API")?;
+        let url = format!("http://{public}/runner");
+        let workers = Workers::add(&server, url, home.path().to_owned()).await?;
+        let runs = run(&server, &plan, &workers, &shutdown).await?;
+        let artifacts = running.artifacts.as_ref();
+        let mut succeeded = report::show(&server, &plan, &runs, artifacts).await?;
+        if args.command.is_none() {
+            succeeded &= branches::run(&server, &workers, home.path(), &shutdown).await?;
+        }
+        Ok(succeeded)
+    };
     let outcome = tokio::select! {
-        outcome = run(&server, &plan, home.path(), &running, &shutdown) => outcome,
+        outcome = rounds => outcome,
         () = too_late => Err(anyhow::anyhow!("not all runs ended within {} s", args.timeout)),
         _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
     };
     shutdown.graceful.cancel();
-    let succeeded = match outcome {
-        Ok(runs) => {
-            let demo = report::Demo {
-                settings: &loaded.settings,
-                home: home.path(),
-                kept: matches!(home, Home::Kept(_)),
-            };
-            report::show(&server, &plan, &runs, running.artifacts.as_ref(), &demo).await?
-        }
-        Err(error) => {
-            running.stop().await?;
-            return Err(error);
-        }
-    };
     running.stop().await?;
+    let succeeded = outcome?;
+    let demo = report::Demo {
+        settings: &loaded.settings,
+        home: home.path(),
+        kept: matches!(home, Home::Kept(_)),
+    };
+    report::show_end(&demo, succeeded);
     Ok(if succeeded {
         ExitCode::SUCCESS
     } else {
@@ -185,34 +191,20 @@ fn write_settings(home: &Path, campaigns: &[Campaign]) -> Result<PathBuf> {
     }
     let path = home.join("runner.toml");
     std::fs::create_dir_all(home.join("vcs/git"))?;
+    std::fs::write(home.join(GIT_CONFIG), "")?;
     std::fs::write(&path, lines.join("\n") + "\n")?;
     Ok(path)
 }
 
-/// Uploads codebases and candidates, starts the workers, and waits until each candidate has run.
+/// Uploads codebases and candidates, and lets workers work until each candidate has run.
 /// Returns the first run of each.
 async fn run(
     server: &Server,
     plan: &Plan,
-    home: &Path,
-    running: &Running,
+    workers: &Workers,
     shutdown: &Shutdown,
 ) -> Result<Vec<ResultResponse>> {
-    let codebases: Vec<CodebaseRequest> = plan
-        .codebases
-        .iter()
-        .map(|codebase| CodebaseRequest {
-            name: Some(codebase.name.clone()),
-            url: Some(codebase.url.clone()),
-            vcs_type: Some("git".to_owned()),
-            branch_url: None,
-            branch: None,
-            subpath: None,
-            vcs_last_revision: None,
-            value: None,
-            web_url: None,
-        })
-        .collect();
+    let codebases: Vec<CodebaseRequest> = plan.codebases.iter().map(Codebase::request).collect();
     server
         .post::<Value, _>(&["codebases"], &codebases)
         .await
@@ -231,64 +223,17 @@ async fn run(
         .post::<Value, _>(&["candidates"], &candidates)
         .await
         .context("upload the candidates")?;
-    let mut workers = start_workers(server, home, running, shutdown).await?;
+    let first_round = shutdown.child();
+    let mut started = workers.start(vec![Work::default(); WORKERS], &first_round);
     let runs = tokio::select! {
         runs = first_runs(server, &pairs) => runs?,
-        Some(ended) = workers.join_next() => { ended??; bail!("a worker ended before its time") }
+        Some(ended) = started.join_next() => { ended??; bail!("a worker ended before its time") }
     };
-    shutdown.graceful.cancel();
-    while let Some(ended) = workers.join_next().await {
+    first_round.graceful.cancel();
+    while let Some(ended) = started.join_next().await {
         ended??;
     }
     Ok(runs)
-}
-
-async fn start_workers(
-    server: &Server,
-    home: &Path,
-    running: &Running,
-    shutdown: &Shutdown,
-) -> Result<JoinSet<Result<(), crate::worker::WorkerError>>> {
-    let public = running
-        .public
-        .as_ref()
-        .context("the demo has a public API")?;
-    let mut workers = JoinSet::new();
-    for number in 1..=WORKERS {
-        let name = format!("demo-{number}");
-        let request = NewWorkerRequest {
-            name: name.clone(),
-            password: None,
-            link: None,
-        };
-        let account = server
-            .post::<PasswordResponse, _>(&["admin", "workers"], &request)
-            .await?
-            .parse()?;
-        let config = WorkerConfig {
-            url: format!("http://{public}/runner"),
-            password: account.password,
-            work_dir: home.join("work").join(&name),
-            name,
-            campaign: None,
-            codebase: None,
-            backchannel: ([127, 0, 0, 1], 0).into(),
-            backchannel_url: None,
-            timeout: Duration::from_secs(300),
-            build_command: None,
-            git_config: None,
-            pass_env: vec![],
-            run_as: None,
-            sandbox: None,
-            owns_process: false,
-            upload_retry_delays: upload_retry_delays(),
-            idle: Duration::from_millis(200),
-            until_empty: false,
-            once: false,
-        };
-        workers.spawn(work(config, shutdown.clone()));
-    }
-    Ok(workers)
 }
 
 /// Prints each run as it ends; returns the first run of each pair once all have one.

@@ -163,8 +163,8 @@ pub(super) struct Demo<'a> {
     pub(super) kept: bool,
 }
 
-/// Prints the runs, their diffs, what is scheduled next, and where everything is stored. Returns
-/// whether every run had the expected result and was scheduled again.
+/// Prints the runs, their diffs, and what is scheduled next. Returns whether every run had the
+/// expected result and was scheduled again.
 ///
 /// # Errors
 ///
@@ -174,7 +174,6 @@ pub(super) async fn show(
     plan: &Plan,
     runs: &[ResultResponse],
     artifacts: &dyn ArtifactStore,
-    demo: &Demo<'_>,
 ) -> Result<bool> {
     outln!("{}", runs_table(plan, runs));
     print_diffs(runs, artifacts).await?;
@@ -191,7 +190,12 @@ pub(super) async fn show(
         "\nScheduled to run again, in this order: {}.",
         next.join(", ")
     );
-    outln!("Logs: {}/CODEBASE/RUN/worker.log.gz", demo.settings.logs);
+    Ok(runs.iter().all(|run| expected(plan, run)) && next.len() >= runs.len())
+}
+
+/// Prints where everything is stored, and how it went.
+pub(super) fn show_end(demo: &Demo<'_>, succeeded: bool) {
+    outln!("\nLogs: {}/CODEBASE/RUN/worker.log.gz", demo.settings.logs);
     outln!("Artifacts: {}/RUN/CAMPAIGN.patch", demo.settings.artifacts);
     outln!(
         "Branches: {}/CODEBASE, branch CAMPAIGN/main",
@@ -205,7 +209,6 @@ pub(super) async fn show(
     } else {
         outln!("The folder is deleted now; --keep DIR keeps it.");
     }
-    let succeeded = runs.iter().all(|run| expected(plan, run)) && next.len() >= runs.len();
     outln!(
         "{}",
         if succeeded {
@@ -214,5 +217,4 @@ pub(super) async fn show(
             "Something did not go as it should."
         }
     );
-    Ok(succeeded)
 }

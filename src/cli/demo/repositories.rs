@@ -1,5 +1,6 @@
 //! The repositories and codemods of the demo.
 
+use crate::adapters::wire::CodebaseRequest;
 use anyhow::{Context, Result, bail};
 use std::{collections::BTreeSet, fs, os::unix::fs::PermissionsExt, path::Path, process::Command};
 
@@ -9,6 +10,23 @@ pub(super) struct Codebase {
     pub(super) name: String,
     /// The URL that workers clone it from.
     pub(super) url: String,
+}
+
+impl Codebase {
+    /// The request that uploads it.
+    pub(super) fn request(&self) -> CodebaseRequest {
+        CodebaseRequest {
+            name: Some(self.name.clone()),
+            url: Some(self.url.clone()),
+            vcs_type: Some("git".to_owned()),
+            branch_url: None,
+            branch: None,
+            subpath: None,
+            vcs_last_revision: None,
+            value: None,
+            web_url: None,
+        }
+    }
 }
 
 /// A codemod, and the results that its runs should have.
@@ -73,7 +91,8 @@ const CODEMODS: [(&str, &str, &[&str]); 3] = [
     ),
 ];
 
-fn git(folder: &Path, arguments: &[&str]) -> Result<()> {
+/// Runs git in a repository.
+pub(super) fn git(folder: &Path, arguments: &[&str]) -> Result<()> {
     let identity = [
         "-c",
         "user.name=Demo Author",

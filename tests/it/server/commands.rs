@@ -34,6 +34,9 @@ async fn demo_succeeds_and_prints_results() {
         "no-makefile",
         "+Says hello.",
         "Scheduled to run again",
+        "on top of the new commit",
+        "was found at http://127.0.0.1:",
+        "waited while localhost limited the rate",
         "Everything went as it should.",
     ] {
         assert!(text.contains(part), "{part} in\n{text}");
@@ -49,7 +52,8 @@ async fn demo_succeeds_and_prints_results() {
         .args(["log", "--oneline", "tidy-whitespace/main"])
         .output()
         .unwrap();
-    assert_eq!(String::from_utf8_lossy(&branches.stdout).lines().count(), 2);
+    // Two of the repository, the result of the first run on top of them, and that of the second.
+    assert_eq!(String::from_utf8_lossy(&branches.stdout).lines().count(), 4);
     let again = run(&["demo", "--keep", kept.to_str().unwrap()]).await;
     assert!(!again.status.success());
     assert!(self::text_of(&again).contains("not empty"));
