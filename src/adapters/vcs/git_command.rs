@@ -2,6 +2,7 @@
 
 use super::{failure::Failure, refs::Refs};
 use crate::domain::branch_query::{BranchQuery, FoundBranches};
+use rustix::process::{Pid, Signal, kill_process_group};
 use std::{ffi::OsStr, process::Stdio};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, BufReader},
@@ -27,6 +28,18 @@ pub(super) enum Transport<'a> {
     Ssh(&'a str),
 }
 
+/// The process group of git, with the ssh command; it is ended when this is dropped.
+struct Group(Option<Pid>);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(group) = self.0 {
+            // An error means that no process is left in it.
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+    }
+}
+
 fn is_passed(name: &OsStr) -> bool {
     PASSED.iter().any(|passed| *passed == name)
 }
@@ -42,6 +55,7 @@ fn command(query: &BranchQuery, transport: Transport<'_>) -> Command {
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
+        .process_group(0)
         .kill_on_drop(true);
     match transport {
         Transport::File => git.env("GIT_ALLOW_PROTOCOL", "file"),
@@ -85,6 +99,8 @@ pub(super) async fn probe(
 async fn run(query: &BranchQuery, transport: Transport<'_>) -> Result<FoundBranches, Failure> {
     let spawned = command(query, transport).spawn();
     let mut git = spawned.map_err(|e| Failure::Other(format!("git cannot be run: {e}")))?;
+    let id = git.id().and_then(|id| Pid::from_raw(id.cast_signed()));
+    let _group = Group(id);
     let (Some(output), Some(errors)) = (git.stdout.take(), git.stderr.take()) else {
         return Err(Failure::other("git has no output"));
     };

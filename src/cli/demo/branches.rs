@@ -74,6 +74,12 @@ pub(super) async fn run(
         .post::<Value, _>(&["candidates"], &candidates)
         .await
         .context("upload more candidates")?;
+    // It may be snoozed: the workers ran it again while they waited for the others.
+    let again = json!({ "codebase": CHANGED, "campaign": CAMPAIGN });
+    server
+        .post::<Value, _>(&["schedule"], &again)
+        .await
+        .context("schedule a run")?;
     let before: HashSet<String> = all_runs(server).await?.map(|run| run.log_id).collect();
     let was_limited = work(server, workers, shutdown).await?;
     let runs: Vec<ResultResponse> = all_runs(server)

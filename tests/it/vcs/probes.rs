@@ -363,6 +363,69 @@ async fn only_allowed_hosts_and_networks_are_asked() {
     }
 }
 
+/// A program in the place of ssh: it runs on this machine what it should run on the host. Hosts of
+/// other names refuse, and hang.
+const SSH: &str = r#"#!/bin/sh
+for argument; do last=$argument; done
+case "$*" in
+    *@refuses.test*) echo "Permission denied (publickey)." >&2; exit 255 ;;
+    *@hangs.test*) exec sleep SECONDS ;;
+esac
+exec sh -c "$last"
+"#;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn git_is_asked_over_ssh() {
+    let repositories = Repositories::new();
+    let seconds = (98_800_000 + u64::from(std::process::id())).to_string();
+    let program = repositories.path("ssh");
+    std::fs::write(&program, SSH.replace("SECONDS", &seconds)).unwrap();
+    std::fs::set_permissions(
+        &program,
+        std::os::unix::fs::PermissionsExt::from_mode(0o755),
+    )
+    .unwrap();
+    let prober = prober_with(
+        ProbeSettings {
+            allowed_hosts: vec![HostPattern::new("*.test")],
+            ssh_command: Some(program.display().to_string()),
+            ..settings()
+        },
+        &[],
+    );
+    let path = repositories.path("x.git").display().to_string();
+    let probe = async |url: String| {
+        let query = BranchQuery::of_branch(&url, None).unwrap();
+        prober.probe(&query).await
+    };
+    for url in [
+        format!("ssh://git@host.test{path}"),
+        format!("git@host.test:{path}"),
+    ] {
+        let Probe::Found(found) = probe(url.clone()).await else {
+            panic!("{url}");
+        };
+        assert_eq!(found.revision.as_ref(), Some(&repositories.main), "{url}");
+        let Probe::Found(named) = probe(format!("{url},branch=debian%2Fsid")).await else {
+            panic!("{url}");
+        };
+        assert_eq!(named.revision.as_ref(), Some(&repositories.sid), "{url}");
+    }
+    let refused = probe(format!("git@refuses.test:{path}")).await;
+    assert!(is_unknown(&refused, "Permission denied"), "{refused:?}");
+    let elsewhere = probe(format!("git@host.example:{path}")).await;
+    assert!(is_unknown(&elsewhere, "vcs.allowed_hosts"), "{elsewhere:?}");
+    assert_eq!(
+        probe(format!("git@hangs.test:{path}")).await,
+        Probe::TimedOut
+    );
+    let given_up = std::time::Instant::now();
+    while !crate::server::worker_fixture::running(&seconds).is_empty() {
+        assert!(given_up.elapsed() < Duration::from_secs(5), "it hangs on");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 /// Makes a branch of Bazaar by its files.
 fn bzr_branch(folder: &Path, revision: &str) {
     std::fs::create_dir_all(folder.join(".bzr/branch")).unwrap();
