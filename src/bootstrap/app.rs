@@ -202,6 +202,7 @@ impl Builder {
             catalog: self.ports.store.clone(),
             resumption: self.resumption(shared),
             config: self.config.clone(),
+            host_backoffs: self.ports.host_backoffs.clone(),
         }
     }
 
@@ -283,11 +284,12 @@ impl Builder {
         Pauses::new(self.ports.store.clone(), self.ports.clock.clone())
     }
 
-    fn limits(&self) -> Limits {
+    fn limits(&self, shared: &Shared) -> Limits {
         Limits::new(
             self.ports.store.clone(),
             self.ports.active_runs.clone(),
             self.ports.host_backoffs.clone(),
+            shared.prober.clone(),
         )
     }
 
@@ -347,7 +349,7 @@ impl Builder {
             explainer: self.explainer(),
             parked: ParkedItems::new(self.ports.store.clone()),
             pauses: self.pauses(),
-            limits: self.limits(),
+            limits: self.limits(&shared),
             workers: self.workers(&shared, logins.clone()),
             worker_limits,
             logins,

@@ -1,6 +1,8 @@
 //! Forges on which a deployment has an account that owns the branches of its proposals.
 
-use super::{branch_query::BranchQuery, campaign::Campaign, host::host_of, name::CodebaseName};
+use super::{
+    branch_query::BranchQuery, campaign::Campaign, host::host_of, name::CodebaseName, vcs::VcsType,
+};
 
 /// An account on a forge.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,8 +36,9 @@ impl Forge {
             Some("http") => "http",
             _ => "https",
         };
+        let is_http = |url: &url::Url| matches!(url.scheme(), "http" | "https");
         let port = port
-            .filter(|_| url.is_some())
+            .filter(|_| url.as_ref().is_some_and(is_http))
             .map(|port| format!(":{port}"));
         let (host, user) = (&self.host, &self.user);
         Some(format!(
@@ -63,7 +66,7 @@ pub fn proposal_branches(campaign: &Campaign, codebase: &CodebaseName) -> Vec<St
 pub fn proposal_query(repository: String, branches: Vec<String>) -> BranchQuery {
     BranchQuery {
         repository,
-        vcs_type: None,
+        vcs_type: Some(VcsType::Git),
         branch: None,
         others: branches,
         colocated: false,

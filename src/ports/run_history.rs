@@ -26,6 +26,16 @@ pub struct RunLink {
     pub resume_from: Option<RunId>,
 }
 
+/// A page of runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunLinks {
+    /// The runs, in the order of their ids. Those that other services stored without a codebase, a
+    /// campaign or a start are left out.
+    pub links: Vec<RunLink>,
+    /// After which id the next page begins; `None` after the last page.
+    pub next: Option<RunId>,
+}
+
 /// The finished runs by what they resumed from, and the codebases by their branches.
 #[cfg_attr(any(test, feature = "test-support"), mockall::automock)]
 #[async_trait]
@@ -42,12 +52,12 @@ pub trait RunHistory: Send + Sync {
         limit: usize,
     ) -> Result<Vec<RunId>, Fault>;
 
-    /// Returns the runs that come after an id in the order of ids, at most `limit`.
+    /// Returns the page of runs that come after an id in the order of ids, at most `limit`.
     ///
     /// # Errors
     ///
     /// [`Fault`] when the store fails.
-    async fn links_after(&self, id: &RunId, limit: usize) -> Result<Vec<RunLink>, Fault>;
+    async fn links_after(&self, id: &RunId, limit: usize) -> Result<RunLinks, Fault>;
 
     /// Returns the codebase at a branch URL; one of several that differ in their subpaths.
     ///

@@ -303,7 +303,11 @@ impl Assigner {
             match self.prepare(run, &codebase).await? {
                 Prepared::Ready(assignment) => return Ok(*assignment),
                 Prepared::Unassignable(_) => {}
-                Prepared::RateLimited(limit) => limited = Some(limit.until),
+                Prepared::RateLimited(limit) => {
+                    limited = Some(limit.until);
+                    // Whoever asks, the host is left alone from now on.
+                    self.host_backoffs.back_off_host(limit).await?;
+                }
             }
         }
         Err(limited.map_or(ServiceError::QueueEmpty, ServiceError::RateLimited))

@@ -1,6 +1,6 @@
 //! Concurrency limits, set and removed without a restart.
 
-use super::ServiceError;
+use super::{ServiceError, prober::Prober};
 use crate::{
     domain::{
         host::normalize,
@@ -24,6 +24,7 @@ pub struct Limits {
     store: Arc<dyn PauseStore>,
     active_runs: Arc<dyn ActiveRunStore>,
     host_backoffs: Arc<dyn HostBackoffs>,
+    prober: Arc<Prober>,
 }
 
 impl Limits {
@@ -32,24 +33,28 @@ impl Limits {
         store: Arc<dyn PauseStore>,
         active_runs: Arc<dyn ActiveRunStore>,
         host_backoffs: Arc<dyn HostBackoffs>,
+        prober: Arc<Prober>,
     ) -> Self {
         Self {
             store,
             active_runs,
             host_backoffs,
+            prober,
         }
     }
 
     /// Ends the backoff of a host that limited the rate of requests, so that its items can be
-    /// assigned again.
+    /// assigned again, and the pause of one that is slow for this process.
     ///
     /// # Errors
     ///
-    /// `NotFound` when it has none.
+    /// `NotFound` when it has neither.
     #[tracing::instrument(name = "services.limits.end_backoff", skip_all, fields(host))]
     pub async fn end_backoff(&self, host: &str) -> Result<(), ServiceError> {
         let host = normalize(host);
-        match self.host_backoffs.end_backoff(&host).await? {
+        let was_backed_off = self.host_backoffs.end_backoff(&host).await?;
+        let was_slow = self.prober.forgive(&host);
+        match was_backed_off || was_slow {
             true => Ok(()),
             false => Err(ServiceError::not_found("backoff of the host", host)),
         }

@@ -18,7 +18,7 @@ use std::{
 };
 use tokio::{
     sync::{Semaphore, SemaphorePermit},
-    time::{Instant, timeout},
+    time::{Instant, timeout_at},
 };
 
 /// Time-outs in a row after which a host counts as slow.
@@ -26,6 +26,8 @@ const SLOW_AFTER: u32 = 3;
 /// How long a probe waits for its turn at a host. Beyond, its item is assigned unprobed: the workers
 /// that wait would be missed elsewhere.
 const MAX_WAIT: Duration = Duration::from_secs(2);
+/// How long a host must have been silent for a time-out to count.
+const MIN_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a slow host is not probed.
 const SLOW_PAUSE: Duration = Duration::from_secs(60);
 /// Hosts of which something is known at a time.
@@ -128,12 +130,13 @@ impl HostState {
 impl Host {
     /// Waits for a turn; `None` when none comes soon. Once one waited in vain, the next ones do not
     /// wait at all, until the host answers.
-    async fn permit(&self) -> Option<SemaphorePermit<'_>> {
+    async fn permit(&self, end: Instant) -> Option<SemaphorePermit<'_>> {
         let max_wait = match self.state().is_busy {
             true => Duration::ZERO,
             false => MAX_WAIT,
         };
-        if let Ok(permit) = timeout(max_wait, self.permits.acquire()).await {
+        let end = end.min(Instant::now() + max_wait);
+        if let Ok(permit) = timeout_at(end, self.permits.acquire()).await {
             return permit.ok();
         }
         self.state().is_busy = true;
@@ -181,12 +184,14 @@ impl Prober {
             self.metrics.probed("remembered", None);
             return (*known).clone();
         }
-        self.probe_anew(query).await
+        self.probe_anew(query, self.limits.timeout).await
     }
 
-    /// Probes a repository, whatever it answered a moment ago: a run may have changed it since.
-    pub async fn probe_anew(&self, query: &BranchQuery) -> Probed {
+    /// Probes a repository, whatever it answered a moment ago: a run may have changed it since. Takes
+    /// no longer than `within`.
+    pub async fn probe_anew(&self, query: &BranchQuery, within: Duration) -> Probed {
         let started = Instant::now();
+        let end = started + within.min(self.limits.timeout);
         let name = host_of(&query.repository).unwrap_or_default();
         if query.repository.len() > MAX_URL || name.len() > MAX_HOST {
             return Probed::Unknown("the URL is too long".to_owned());
@@ -197,13 +202,25 @@ impl Prober {
                 state: Mutex::default(),
             })
         });
-        let (outcome, probed) = self.probe_host(&host, &name, query).await;
+        let (outcome, probed) = self.probe_host(&host, &name, query, end).await;
         self.metrics.probed(outcome, Some(started.elapsed()));
         // A limit is in the store, where it can be removed by hand; a slow host answers soon again.
         if matches!(probed, Probed::Found(_)) || outcome == "unknown" {
             self.answers.insert(query.clone(), Arc::new(probed.clone()));
         }
         probed
+    }
+
+    /// Forgets what was bad about a host, so that it is probed at once and its next pause is short;
+    /// returns whether it was slow.
+    pub fn forgive(&self, name: &str) -> bool {
+        let Some(host) = self.hosts.get(name) else {
+            return false;
+        };
+        let earlier = std::mem::take(&mut *host.state());
+        earlier
+            .slow_until
+            .is_some_and(|until| Instant::now() < until)
     }
 
     /// Returns the hosts that are not probed for a moment, by name.
@@ -222,6 +239,7 @@ impl Prober {
         host: &Host,
         name: &str,
         query: &BranchQuery,
+        end: Instant,
     ) -> (&'static str, Probed) {
         let slow = || ("slow-host", Probed::Unknown(format!("{name} is slow")));
         let admitted = {
@@ -231,26 +249,27 @@ impl Prober {
             }
             state.slow_until
         };
-        let started = Instant::now();
-        let Some(_of_host) = host.permit().await else {
+        let Some(_of_host) = host.permit(end).await else {
             return ("busy-host", Probed::Unknown(format!("{name} is busy")));
         };
         // It may have become slow meanwhile.
         if host.state().slow_until > admitted {
             return slow();
         }
-        let asking = async {
-            let _of_all = self.all.acquire().await;
-            self.vcs.probe(query).await
+        let turn = timeout_at(end.min(Instant::now() + MAX_WAIT), self.all.acquire()).await;
+        let Ok(Ok(_of_all)) = turn else {
+            let why = "too many branches are being probed".to_owned();
+            return ("busy", Probed::Unknown(why));
         };
-        let left = self.limits.timeout.saturating_sub(started.elapsed());
-        let probe = timeout(left, asking).await;
+        let asked = Instant::now();
+        let probe = timeout_at(end, self.vcs.probe(query)).await;
         let probe = probe.unwrap_or(Probe::TimedOut);
         let mut state = host.state();
-        if probe == Probe::TimedOut {
-            state.timed_out(Instant::now());
-        } else {
+        if probe != Probe::TimedOut {
             state.answered();
+        } else if asked.elapsed() >= MIN_TIMEOUT && !name.is_empty() {
+            // Not what waited for its turn nearly all the time, and no path of this machine.
+            state.timed_out(Instant::now());
         }
         match probe {
             Probe::Found(found) => ("found", Probed::Found(found)),

@@ -12,7 +12,10 @@ use crate::{
         run::Run,
         schedule::Pair,
     },
-    ports::{Catalog, RunHistory, RunStore, run_history::RunLink},
+    ports::{
+        Catalog, HostBackoffs, RunHistory, RunStore,
+        run_history::{RunLink, RunLinks},
+    },
 };
 use std::{collections::HashSet, sync::Arc};
 
@@ -53,6 +56,8 @@ pub struct Resumes {
     pub catalog: Arc<dyn Catalog>,
     /// Looks for branches to resume from.
     pub resumption: Arc<Resumption>,
+    /// The hosts that limit the rate of requests.
+    pub host_backoffs: Arc<dyn HostBackoffs>,
     /// The campaigns.
     pub config: Arc<CoordinatorConfig>,
 }
@@ -106,7 +111,14 @@ impl Resumes {
         let codebase = self.catalog.codebase(&name).await?;
         let codebase = codebase.ok_or_else(|| ServiceError::not_found("codebase", &name))?;
         let vcs_type = codebase.vcs_type;
-        self.resumption.find(&codebase, vcs_type, configured).await
+        let found = self
+            .resumption
+            .find(&codebase, vcs_type, configured)
+            .await?;
+        if let Resumable::RateLimited(limit) = &found {
+            self.host_backoffs.back_off_host(limit.clone()).await?;
+        }
+        Ok(found)
     }
 
     async fn run(&self, id: &RunId) -> Result<Run, ServiceError> {
@@ -168,9 +180,7 @@ impl Resumes {
         cursor: &RunId,
     ) -> Result<Validation, ServiceError> {
         let limit = limit.clamp(1, MAX_PAGE);
-        let page = self.history.links_after(cursor, limit).await?;
-        let is_last = page.len() < limit;
-        let next = page.last().map(|link| link.id.clone()).filter(|_| !is_last);
+        let RunLinks { links: page, next } = self.history.links_after(cursor, limit).await?;
         let mut validation = Validation {
             checked: 0,
             errors: vec![],
@@ -216,7 +226,7 @@ impl Resumes {
     async fn is_in_cycle(&self, id: &RunId) -> Result<bool, ServiceError> {
         let chain = self.chain(id).await?;
         let last = chain.last().and_then(|run| run.resume_from.as_ref());
-        // A chain that ends at a run that it has seen ends there because of that.
-        Ok(last.is_some_and(|last| last == id || chain.iter().any(|run| run.id == *last)))
+        // Others of the chain may be in one: that is said of them.
+        Ok(last == Some(id))
     }
 }

@@ -21,7 +21,6 @@ use crate::{
     ports::{Clock, HostBackoffs, RunStore, host_backoff::HostBackoff},
 };
 use std::{sync::Arc, time::Duration};
-use tokio::time::timeout;
 
 /// A search at one place that takes longer is skipped.
 const MAX_SEARCH: Duration = Duration::from_secs(5);
@@ -118,7 +117,7 @@ impl Resumption {
         name: &CodebaseName,
         campaign: &Campaign,
     ) -> Result<Looked, ServiceError> {
-        let forge = self.on_forge(codebase, name, campaign);
+        let forge = self.on_forge(codebase, vcs_type, name, campaign);
         let store = self.in_store(vcs_type, name, campaign);
         // Claims leave out the items on hosts that back off, but these may be other hosts.
         let backed_off = match forge.is_some() || store.is_some() {
@@ -150,9 +149,14 @@ impl Resumption {
     fn on_forge(
         &self,
         codebase: &Codebase,
+        vcs_type: Option<VcsType>,
         name: &CodebaseName,
         campaign: &Campaign,
     ) -> Option<(BranchQuery, Vec<String>)> {
+        // Forges have repositories of git; others have no account that derives them.
+        if !matches!(vcs_type, None | Some(VcsType::Git)) {
+            return None;
+        }
         let repository = codebase
             .branch_url
             .as_deref()
@@ -187,20 +191,15 @@ impl Resumption {
 
     /// Asks a repository for the first of these branches, or for the branch that it is.
     async fn ask(&self, query: &BranchQuery, branches: &[String]) -> Looked {
-        let asking = async {
-            match query.vcs_type {
-                None | Some(VcsType::Git) => self.first_of(query, branches).await,
-                Some(_) => self.whole_repository(query).await,
-            }
-        };
-        timeout(MAX_SEARCH, asking)
-            .await
-            .unwrap_or_else(|_| Looked::Nothing("there was no answer in time".to_owned()))
+        match query.vcs_type {
+            None | Some(VcsType::Git) => self.first_of(query, branches).await,
+            Some(_) => self.whole_repository(query).await,
+        }
     }
 
     /// Asks a git repository for the first of these branches.
     async fn first_of(&self, query: &BranchQuery, branches: &[String]) -> Looked {
-        let found = match self.prober.probe_anew(query).await {
+        let found = match self.prober.probe_anew(query, MAX_SEARCH).await {
             Probed::Found(found) => found,
             Probed::Unknown(why) => return Looked::Nothing(why),
             Probed::RateLimited(limit) => return Looked::RateLimited(limit),
@@ -219,7 +218,7 @@ impl Resumption {
 
     /// Asks for a branch that is a repository of its own.
     async fn whole_repository(&self, query: &BranchQuery) -> Looked {
-        match self.prober.probe_anew(query).await {
+        match self.prober.probe_anew(query, MAX_SEARCH).await {
             Probed::Found(found) => match found.revision {
                 Some(revision) => Looked::Found(EarlierBranch {
                     url: found.repository,

@@ -34,7 +34,8 @@ pub(super) struct RawVcs {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawVcsLogin {
-    /// Names the host. Example: `"salsa.debian.org"`.
+    /// Names the host, with its port unless that is the usual one. It gets the login by HTTPS only.
+    /// Example: `"salsa.debian.org"`.
     pub(super) host: String,
     /// Sets the name of the user. Example: `"janitor"`.
     pub(super) username: String,

@@ -138,8 +138,9 @@ impl Checkout<'_> {
     ) -> Result<Resumed, GitError> {
         let (url, branch) = split_branch_url(branch_url).map_err(|e| GitError(e.to_string()))?;
         let remote = Remote::new(&url);
-        let branch = branch.as_deref().unwrap_or("HEAD");
-        let arguments = ["fetch", "--quiet", "--", &remote.url, branch];
+        // In full: a tag may have the same name.
+        let branch = branch.map_or("HEAD".to_owned(), |branch| format!("refs/heads/{branch}"));
+        let arguments = ["fetch", "--quiet", "--", &remote.url, &branch];
         self.run_remote(self.workers_git(&arguments), &remote, &arguments)
             .await?;
         let Some(earlier) = self.query(&["rev-parse", "FETCH_HEAD"]).await? else {

@@ -267,10 +267,12 @@ impl Run<'_> {
         let revision = self.commit(&checkout, &script).await?;
         self.check_history(&checkout, base.as_deref(), revision.as_deref())
             .await?;
-        let changed = revision != before;
+        // The branch itself has all of an earlier result once that was merged.
+        let is_merged = revision == base;
+        let changed = revision != before && !is_merged;
         let code = match (changed, &resumed) {
             (true, _) => None,
-            (false, Some(Resumed::From(_))) => Some("nothing-new-to-do"),
+            (false, Some(Resumed::From(_))) if !is_merged => Some("nothing-new-to-do"),
             (false, _) => Some("nothing-to-do"),
         };
         if changed || self.assignment.force_build {

@@ -12,7 +12,10 @@ use crate::{
         run::Run,
         schedule::Pair,
     },
-    ports::{Fault, RunHistory, run_history::RunLink},
+    ports::{
+        Fault, RunHistory,
+        run_history::{RunLink, RunLinks},
+    },
 };
 use async_trait::async_trait;
 use std::ops::{Bound, ControlFlow};
@@ -28,7 +31,7 @@ fn link_of(run: Run) -> RunLink {
     }
 }
 
-fn links_after(txn: &Txn<'_>, id: &RunId, limit: usize) -> Result<Vec<RunLink>, Fault> {
+fn links_after(txn: &Txn<'_>, id: &RunId, limit: usize) -> Result<RunLinks, Fault> {
     let mut links = vec![];
     let from = Bound::Excluded(keys::run(id).0);
     txn.scan_from(&keys::all_runs(), from, |_, value| -> Result<_, Fault> {
@@ -38,7 +41,9 @@ fn links_after(txn: &Txn<'_>, id: &RunId, limit: usize) -> Result<Vec<RunLink>, 
         links.push(link_of(decode(value)?));
         Ok(ControlFlow::Continue(()))
     })?;
-    Ok(links)
+    let last = links.last().map(|link: &RunLink| link.id.clone());
+    let next = last.filter(|_| links.len() >= limit);
+    Ok(RunLinks { links, next })
 }
 
 /// Looks at all codebases: they have no index by branch, and nobody asks often.
@@ -87,7 +92,7 @@ impl RunHistory for Embedded {
     #[tracing::instrument(
         name = "embedded.run_history.links_after", level = "debug", skip_all, fields(run.id = %id)
     )]
-    async fn links_after(&self, id: &RunId, limit: usize) -> Result<Vec<RunLink>, Fault> {
+    async fn links_after(&self, id: &RunId, limit: usize) -> Result<RunLinks, Fault> {
         let id = id.clone();
         self.read("list what runs resumed from", move |txn, _| {
             links_after(txn, &id, limit)

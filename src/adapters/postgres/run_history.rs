@@ -7,7 +7,10 @@ use crate::{
         run::ResultCode,
         schedule::Pair,
     },
-    ports::{Fault, RunHistory, run_history::RunLink},
+    ports::{
+        Fault, RunHistory,
+        run_history::{RunLink, RunLinks},
+    },
 };
 use async_trait::async_trait;
 use chrono::NaiveDateTime;
@@ -15,22 +18,22 @@ use chrono::NaiveDateTime;
 /// A row of `list_run_links.sql`.
 type LinkRow = (
     String,
-    String,
-    String,
+    Option<String>,
+    Option<String>,
     String,
     Option<NaiveDateTime>,
     Option<String>,
 );
 
-/// Returns the link of a row; `None` for a run that is not a finished run of ours in any sense: other
-/// services may have stored one without a start.
+/// Returns the link of a row; `None` for a run that is no finished run of ours in any sense: other
+/// services may have stored one without a codebase or a start.
 fn link((id, codebase, campaign, code, start, from): LinkRow) -> Option<RunLink> {
     Some(RunLink {
         id: RunId::new(id),
-        codebase: CodebaseName::new(codebase).ok()?,
-        campaign: CampaignName::new(campaign).ok()?,
+        codebase: CodebaseName::new(codebase?).ok()?,
+        campaign: CampaignName::new(campaign?).ok()?,
         code: ResultCode::new(code),
-        start_time: start.unwrap_or_default().and_utc(),
+        start_time: start?.and_utc(),
         resume_from: from.map(RunId::new),
     })
 }
@@ -60,13 +63,17 @@ impl RunHistory for Postgres {
     #[tracing::instrument(
         level = "debug", name = "postgres.run_history.links_after", skip_all, fields(run.id = %id)
     )]
-    async fn links_after(&self, id: &RunId, limit: usize) -> Result<Vec<RunLink>, Fault> {
+    async fn links_after(&self, id: &RunId, limit: usize) -> Result<RunLinks, Fault> {
         let query = sqlx::query_as(include_str!("sql/list_run_links.sql"))
             .bind(id.as_str())
             .bind(row_limit(limit));
         let rows = query.fetch_all(self.tables.connections());
         let rows: Vec<LinkRow> = self.tables.run("list what runs resumed from", rows).await?;
-        Ok(rows.into_iter().filter_map(link).collect())
+        let last = rows.last().map(|(id, ..)| RunId::new(id.clone()));
+        Ok(RunLinks {
+            next: last.filter(|_| rows.len() >= limit),
+            links: rows.into_iter().filter_map(link).collect(),
+        })
     }
 
     #[tracing::instrument(level = "debug", name = "postgres.run_history.codebase_at", skip_all)]

@@ -351,6 +351,26 @@ impl GuardedClient {
         })
     }
 
+    /// Checks that a host has addresses in the allowed networks, for a program that looks it up once
+    /// more itself.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`GuardedHttpError`] when it has others too, or none that are known by `end`.
+    pub(crate) async fn check_networks_of(
+        &self,
+        host: &str,
+        end: Instant,
+    ) -> Result<(), GuardedHttpError> {
+        let found = timeout_at(end, tokio::net::lookup_host((host, 0))).await;
+        let found = found.map_err(|_| GuardedHttpError::Timeout(self.settings.timeout))?;
+        let mut found = found.map_err(|e| GuardedHttpError::Failed(e.to_string()))?;
+        match found.all(|address| self.networks.allow(address.ip())) {
+            true => Ok(()),
+            false => Err(GuardedHttpError::Forbidden(host.to_owned())),
+        }
+    }
+
     /// Connects to a host by TCP, under the same rules as those for requests.
     ///
     /// # Errors

@@ -63,8 +63,11 @@ impl From<io::Error> for Failure {
 /// Returns the time of a `Retry-After`: seconds, or a date.
 fn retry_after(headers: &HeaderMap, now: DateTime<Utc>) -> Option<TimeDelta> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     match text.parse::<u32>() {
         Ok(seconds) => Some(TimeDelta::seconds(seconds.into())),
+        // A larger one is as good as any that is longer than the longest pause.
+        Err(_) if is_number => Some(TimeDelta::seconds(u32::MAX.into())),
         Err(_) => Some(DateTime::parse_from_rfc2822(text).ok()?.to_utc() - now),
     }
 }
@@ -121,6 +124,11 @@ mod tests {
         let limited = Some(Failure::RateLimited(None));
         assert_eq!(failure(429, &[]), limited);
         assert_eq!(failure(429, &[("retry-after", "30")]), seconds(30));
+        let long = seconds(u32::MAX.into());
+        assert_eq!(
+            failure(429, &[("retry-after", "99999999999999999999999")]),
+            long
+        );
         let date = "Thu, 26 Nov 2026 10:02:00 GMT";
         assert_eq!(failure(503, &[("retry-after", date)]), seconds(120));
         assert_eq!(failure(403, &[("retry-after", "5")]), seconds(5));

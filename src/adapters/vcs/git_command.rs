@@ -1,7 +1,10 @@
 //! Repositories that git itself must ask: those on this machine, and those behind ssh.
 
 use super::{failure::Failure, refs::Refs};
-use crate::domain::branch_query::{BranchQuery, FoundBranches};
+use crate::domain::{
+    branch_query::{BranchQuery, FoundBranches},
+    redact::without_login,
+};
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::{ffi::OsStr, process::Stdio};
 use tokio::{
@@ -46,17 +49,23 @@ fn is_passed(name: &OsStr) -> bool {
 
 fn command(query: &BranchQuery, transport: Transport<'_>) -> Command {
     let mut git = Command::new("git");
-    git.args(["ls-remote", "--symref", "--", &query.repository, "HEAD"])
-        // Not the repository that the runner was started in, nor its secrets.
-        .current_dir("/")
-        .env_clear()
-        .envs(std::env::vars_os().filter(|(name, _)| is_passed(name)))
-        .env("GIT_TERMINAL_PROMPT", "0")
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .process_group(0)
-        .kill_on_drop(true);
+    git.args([
+        "ls-remote",
+        "--symref",
+        "--",
+        &without_login(&query.repository),
+        "HEAD",
+    ])
+    // Not the repository that the runner was started in, nor its secrets.
+    .current_dir("/")
+    .env_clear()
+    .envs(std::env::vars_os().filter(|(name, _)| is_passed(name)))
+    .env("GIT_TERMINAL_PROMPT", "0")
+    .stdin(Stdio::null())
+    .stdout(Stdio::piped())
+    .stderr(Stdio::piped())
+    .process_group(0)
+    .kill_on_drop(true);
     match transport {
         Transport::File => git.env("GIT_ALLOW_PROTOCOL", "file"),
         Transport::Ssh(ssh) => git
@@ -108,7 +117,11 @@ async fn run(query: &BranchQuery, transport: Transport<'_>) -> Result<FoundBranc
     let mut lines = BufReader::new(output.take(MAX_SIZE));
     let mut said = vec![];
     let mut errors = errors.take(MAX_ERROR);
-    let read_errors = errors.read_to_end(&mut said);
+    let read_errors = async {
+        errors.read_to_end(&mut said).await?;
+        // Otherwise git would wait for somebody to read the rest.
+        tokio::io::copy(errors.get_mut(), &mut tokio::io::sink()).await
+    };
     let read_refs = async {
         loop {
             let mut line = vec![];
@@ -117,7 +130,10 @@ async fn run(query: &BranchQuery, transport: Transport<'_>) -> Result<FoundBranc
                 .read_until(b'\n', &mut line)
                 .await?;
             if read == 0 {
-                return Ok::<_, std::io::Error>(());
+                return match lines.get_ref().limit() {
+                    0 => Err(Failure::other("it has too many refs")),
+                    _ => Ok(()),
+                };
             }
             let mut parts = line.trim_ascii_end().splitn(2, |byte| *byte == b'\t');
             let (Some(first), Some(name)) = (parts.next(), parts.next()) else {
@@ -138,6 +154,6 @@ async fn run(query: &BranchQuery, transport: Transport<'_>) -> Result<FoundBranc
     if !status.success() {
         return Err(Failure::said("git says", &said));
     }
-    let repository = query.repository.trim_end_matches('/').to_owned();
+    let repository = without_login(query.repository.trim_end_matches('/'));
     Ok(refs.found(repository))
 }

@@ -4,7 +4,7 @@ use super::{
     failure::Failure,
     packets::{Offer, Packets, VERSION_2, ls_refs, packet},
     refs::Refs,
-    site::{Site, text_of},
+    site::{Site, decoded, text_of, without_login},
 };
 use crate::domain::branch_query::{BranchQuery, FoundBranches};
 use tokio::{
@@ -40,9 +40,13 @@ async fn exchange(
     let host = url.host_str().unwrap_or_default().to_owned();
     site.check_host(&host)?;
     let port = url.port().unwrap_or(PORT);
-    let stream = site.http.connect(&host, port, end).await?;
+    let path = decoded(url.path());
+    if path.contains(char::is_control) {
+        return Err(Failure::other("the path has control characters"));
+    }
+    let name = host.trim_start_matches('[').trim_end_matches(']');
+    let stream = site.http.connect(name, port, end).await?;
     let (reader, mut writer) = stream.into_split();
-    let path = url.path();
     let request = format!("git-upload-pack {path}\0host={host}:{port}\0\0{VERSION_2}\0");
     writer.write_all(&packet(&request)).await?;
     let mut packets = Packets::new(reader.take(MAX_SIZE));
@@ -56,5 +60,5 @@ async fn exchange(
     }
     // The end of the conversation; the daemon may have closed the connection already.
     let _ = writer.write_all(b"0000").await;
-    Ok(refs.found(text_of(&url)))
+    Ok(refs.found(text_of(&without_login(url))))
 }

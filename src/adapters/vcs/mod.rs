@@ -59,6 +59,13 @@ pub struct BranchProber {
     ssh_command: Option<String>,
 }
 
+/// Returns whether there is a folder; a file system that hangs blocks no thread of others.
+async fn is_folder(path: &Path) -> bool {
+    tokio::fs::metadata(path)
+        .await
+        .is_ok_and(|found| found.is_dir())
+}
+
 /// Where a repository is.
 enum Location {
     Http,
@@ -91,6 +98,31 @@ impl Location {
             },
         }
     }
+}
+
+/// Returns the host of an address of ssh, if git and ssh read it in no other way: both decode and
+/// split what is unusual otherwise, and would ask another host than the one that was checked.
+fn ssh_host(repository: &str) -> Option<&str> {
+    let authority = match repository.split_once("://") {
+        Some((_, rest)) => rest.split('/').next()?,
+        None => repository.split(':').next()?,
+    };
+    let (user, host) = match authority.split_once('@') {
+        Some((user, host)) => (user.split(':').next()?, host),
+        None => ("", authority),
+    };
+    let (host, port) = host.split_once(':').unwrap_or((host, ""));
+    let is_name = |text: &str| {
+        !text.starts_with('-')
+            && text
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"-_.+".contains(&byte))
+    };
+    let is_plain = is_name(user)
+        && is_name(host)
+        && !host.is_empty()
+        && port.bytes().all(|byte| byte.is_ascii_digit());
+    is_plain.then_some(host)
 }
 
 /// Returns whether a text can be the name of a branch, so that it can be written into a request.
@@ -133,7 +165,7 @@ impl BranchProber {
         end: Instant,
     ) -> Result<FoundBranches, Failure> {
         let is_bzr = query.vcs_type == Some(VcsType::Bzr);
-        if is_bzr || (query.vcs_type.is_none() && folder.join(".bzr").is_dir()) {
+        if is_bzr || (query.vcs_type.is_none() && is_folder(&folder.join(".bzr")).await) {
             return bzr::probe_folder(folder, &query.repository).await;
         }
         git_command::probe(query, Transport::File, end).await
@@ -154,8 +186,10 @@ impl BranchProber {
             Location::Daemon => git_daemon::probe(&self.site, query, end).await,
             Location::Folder(folder) => Self::in_folder(query, &folder, end).await,
             Location::Ssh => {
-                self.site
-                    .check_host(&host_of(&query.repository).unwrap_or_default())?;
+                let host = ssh_host(&query.repository)
+                    .ok_or_else(|| Failure::other("not an address of ssh"))?;
+                self.site.check_host(host)?;
+                self.site.http.check_networks_of(host, end).await?;
                 let Some(ssh) = &self.ssh_command else {
                     return Err(Failure::other("vcs.ssh_command is not set"));
                 };

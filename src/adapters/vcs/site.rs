@@ -15,7 +15,7 @@ use reqwest::{
 };
 use std::{fmt, sync::Arc};
 use tokio::time::Instant;
-use url::{Origin, Url};
+use url::{Host, Origin, Url};
 
 /// How many redirects are followed.
 const MAX_REDIRECTS: usize = 5;
@@ -74,17 +74,48 @@ fn basic(username: &str, password: &str) -> Option<HeaderValue> {
     Some(value)
 }
 
-/// Returns the login that a URL has in it, as the value of a header.
+/// Returns a part of a URL without percent-encoding.
+pub(super) fn decoded(text: &str) -> String {
+    // As a value of a form, in which two characters mean something else.
+    let value = text.replace('+', "%2B").replace('&', "%26");
+    let mut pairs = url::form_urlencoded::parse(value.as_bytes());
+    // What has a `=` would be a name and a value.
+    match pairs.next() {
+        Some((name, value)) if value.is_empty() && !text.contains('=') => name.into_owned(),
+        Some((name, value)) => format!("{name}={value}"),
+        None => String::new(),
+    }
+}
+
+/// Returns the login that a URL has in it, as the value of a header. A token may stand there alone.
 fn login_in(url: &Url) -> Option<HeaderValue> {
-    let decode = |text: &str| {
-        let decoded =
-            url::form_urlencoded::parse(format!("x={}", text.replace('+', "%2B")).as_bytes())
-                .next()
-                .map(|(_, value)| value.into_owned());
-        decoded.unwrap_or_default()
+    if url.username().is_empty() && url.password().is_none() {
+        return None;
+    }
+    basic(
+        &decoded(url.username()),
+        &decoded(url.password().unwrap_or_default()),
+    )
+}
+
+/// Returns whether a request to a URL can be read by nobody on the way.
+fn is_private(url: &Url) -> bool {
+    let is_this_machine = match url.host() {
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        Some(Host::Domain(name)) => name == "localhost",
+        None => false,
     };
-    let password = url.password()?;
-    basic(&decode(url.username()), &decode(password))
+    url.scheme() == "https" || is_this_machine
+}
+
+/// Returns the host and the port of the setting of a login; without a port, that of the scheme.
+fn host_and_port(setting: &str) -> (&str, Option<u16>) {
+    let parts = setting.rsplit_once(':');
+    match parts.and_then(|(host, port)| Some((host, port.parse().ok()?))) {
+        Some((host, port)) => (host, Some(port)),
+        None => (setting, None),
+    }
 }
 
 /// Returns a URL without a user and a password.
@@ -117,8 +148,17 @@ impl Site {
 
     fn login_of(&self, url: &Url) -> Option<HeaderValue> {
         let host = host_of(url.as_str())?;
-        let mut logins = self.logins.iter();
-        let login = logins.find(|login| normalize(&login.host) == host)?;
+        let is_for = |login: &&HostLogin| {
+            let (of_login, port) = host_and_port(&login.host);
+            // `Url` leaves out the port of the scheme.
+            let has_port = port == url.port() || port == url.port_or_known_default();
+            normalize(of_login) == host && has_port
+        };
+        let login = self
+            .logins
+            .iter()
+            .filter(|_| is_private(url))
+            .find(is_for)?;
         basic(&login.username, &login.password)
     }
 
@@ -253,4 +293,38 @@ pub(super) fn above(url: &Url, end: &str) -> Result<Url, Failure> {
 /// Returns a URL as it is stored: one without a path has no slash either.
 pub(super) fn text_of(url: &Url) -> String {
     url.as_str().trim_end_matches('/').to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn login_in_a_url_is_taken_as_it_is_written() {
+        for (url, login) in [
+            ("https://u:a&b=c+d%26%3D%2B%25@h/", Some("u:a&b=c+d&=+%")),
+            ("https://token@h/", Some("token:")),
+            ("https://:p=@h/", Some(":p=")),
+            ("https://h/", None),
+        ] {
+            let value = login_in(&Url::parse(url).unwrap());
+            let expected = login.map(|login| format!("Basic {}", BASE64_STANDARD.encode(login)));
+            let value = value.map(|value| value.to_str().unwrap().to_owned());
+            assert_eq!(value, expected, "{url}");
+        }
+    }
+
+    #[test]
+    fn logins_are_sent_in_private_only() {
+        for (url, is_it) in [
+            ("https://h/x", true),
+            ("http://h/x", false),
+            ("http://127.0.0.1:80/x", true),
+            ("http://[::1]/x", true),
+            ("http://localhost/x", true),
+            ("http://localhost.example/x", false),
+        ] {
+            assert_eq!(is_private(&Url::parse(url).unwrap()), is_it, "{url}");
+        }
+    }
 }

@@ -83,14 +83,16 @@ async fn links_come_page_by_page<
         .await;
     }
     let after = async |id: &str, limit: usize| {
-        let links = store.links_after(&RunId::new(id), limit).await.unwrap();
-        let ids: Vec<String> = links.iter().map(|link| link.id.to_string()).collect();
-        (ids.join(" "), links)
+        let page = store.links_after(&RunId::new(id), limit).await.unwrap();
+        let ids: Vec<String> = page.links.iter().map(|link| link.id.to_string()).collect();
+        (ids.join(" "), page)
     };
-    assert_eq!(after("", 2).await.0, "r1 r2");
-    assert_eq!(after("r2", 2).await.0, "r3");
+    let (ids, page) = after("", 2).await;
+    assert_eq!((ids.as_str(), page.next), ("r1 r2", Some(RunId::new("r2"))));
+    let (ids, page) = after("r2", 2).await;
+    assert_eq!((ids.as_str(), page.next), ("r3", None));
     assert_eq!(after("r3", 2).await.0, "");
-    let link = after("r1", 1).await.1.remove(0);
+    let link = after("r1", 1).await.1.links.remove(0);
     assert_eq!(link.codebase.as_str(), "aa");
     assert_eq!(link.campaign.as_str(), "gen");
     assert!(link.code.is_success());

@@ -70,6 +70,14 @@ impl Life {
     }
 }
 
+impl Life {
+    /// The revision of the campaign's branch.
+    fn pushed_tip(&self) -> String {
+        let repository = self.fixture.pushed(&self.codebase);
+        git(&repository, &["rev-parse", "gen/main"])
+    }
+}
+
 fn id(run: &Value) -> &str {
     run["log_id"].as_str().unwrap()
 }
@@ -131,7 +139,22 @@ async fn run_is_not_resumed_when_it_is_rejected_or_refreshed(kind: &str) {
     assert_eq!(next["code"], "success", "{next}");
 }
 
+async fn merged_result_is_nothing_to_do(kind: &str) {
+    let life = Life::start(kind).await;
+    let first = life.run().await;
+    assert_eq!(first["code"], "success", "{first}");
+    // As a forge does: the same change in another commit, and more after it.
+    life.commit("file.txt", "one\ncampaign\n");
+    life.commit("other.txt", "two\n");
+    let before = life.pushed_tip();
+    let second = life.run_again(&json!({})).await;
+    assert_eq!(second["code"], "nothing-to-do", "{second}");
+    assert_eq!(second["revision"], json!(life.main()), "{second}");
+    assert_eq!(life.pushed_tip(), before, "nothing is pushed");
+}
+
 for_each_store!(
+    merged_result_is_nothing_to_do,
     campaign_branch_is_resumed_rebased_and_started_afresh,
     run_is_not_resumed_when_it_is_rejected_or_refreshed,
 );

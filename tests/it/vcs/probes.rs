@@ -304,11 +304,12 @@ async fn logins_go_to_their_host_only() {
     let repositories = Repositories::new();
     let server = GitServer::start(repositories.home.path()).await;
     let other = GitServer::start(repositories.home.path()).await;
-    let with_login = ProbeSettings {
+    let host = server.url.strip_prefix("http://").unwrap();
+    let with_login = |host: &str, password: &str| ProbeSettings {
         logins: vec![HostLogin {
-            host: "127.0.0.1".into(),
+            host: host.into(),
             username: "u".into(),
-            password: "p@ss".into(),
+            password: password.into(),
         }],
         ..settings()
     };
@@ -316,12 +317,16 @@ async fn logins_go_to_their_host_only() {
     let query = BranchQuery::of_branch(&url, None).unwrap();
     let refused = prober().probe(&query).await;
     assert!(is_unknown(&refused, "login"), "{refused:?}");
-    let probed = prober_with(with_login, &["127.0.0.0/8"])
+    let probed = prober_with(with_login(host, "p@ss"), &["127.0.0.0/8"])
         .probe(&query)
         .await;
     assert!(matches!(probed, Probe::Found(_)), "{probed:?}");
+    // Another port may be another server's.
+    let probed = prober_with(with_login("127.0.0.1", "p@ss"), &["127.0.0.0/8"])
+        .probe(&query)
+        .await;
+    assert!(is_unknown(&probed, "login"), "{probed:?}");
     // One in the URL, also where it must be escaped; it does not follow a redirect elsewhere.
-    let host = server.url.strip_prefix("http://").unwrap();
     let probed = probe(&format!("http://u:p%40ss@{host}/private/x.git")).await;
     assert!(matches!(probed, Probe::Found(_)), "{probed:?}");
     let elsewhere = other.url.strip_prefix("http://").unwrap();
@@ -363,13 +368,13 @@ async fn only_allowed_hosts_and_networks_are_asked() {
     }
 }
 
-/// A program in the place of ssh: it runs on this machine what it should run on the host. Hosts of
-/// other names refuse, and hang.
+/// A program in the place of ssh: it runs on this machine what it should run on the host, refuses
+/// one user and hangs for another.
 const SSH: &str = r#"#!/bin/sh
 for argument; do last=$argument; done
 case "$*" in
-    *@refuses.test*) echo "Permission denied (publickey)." >&2; exit 255 ;;
-    *@hangs.test*) exec sleep SECONDS ;;
+    *refuses@*) echo "Permission denied (publickey)." >&2; exit 255 ;;
+    *hangs@*) exec sleep SECONDS ;;
 esac
 exec sh -c "$last"
 "#;
@@ -387,11 +392,11 @@ async fn git_is_asked_over_ssh() {
     .unwrap();
     let prober = prober_with(
         ProbeSettings {
-            allowed_hosts: vec![HostPattern::new("*.test")],
+            allowed_hosts: vec![HostPattern::new("localhost")],
             ssh_command: Some(program.display().to_string()),
             ..settings()
         },
-        &[],
+        &["127.0.0.0/8", "::1/128"],
     );
     let path = repositories.path("x.git").display().to_string();
     let probe = async |url: String| {
@@ -399,8 +404,8 @@ async fn git_is_asked_over_ssh() {
         prober.probe(&query).await
     };
     for url in [
-        format!("ssh://git@host.test{path}"),
-        format!("git@host.test:{path}"),
+        format!("ssh://git:secret@localhost{path}"),
+        format!("git@localhost:{path}"),
     ] {
         let Probe::Found(found) = probe(url.clone()).await else {
             panic!("{url}");
@@ -410,13 +415,41 @@ async fn git_is_asked_over_ssh() {
             panic!("{url}");
         };
         assert_eq!(named.revision.as_ref(), Some(&repositories.sid), "{url}");
+        assert!(!named.repository.contains("secret"), "{named:?}");
     }
-    let refused = probe(format!("git@refuses.test:{path}")).await;
+    // git and ssh would take these for another host than that before the first `/`.
+    for odd in [
+        "ssh://localhost#@evil.example/x",
+        "ssh://localhost?@evil.example/x",
+        "ssh://localhost%2F@evil.example/x",
+        "ssh://evil.example%2F.localhost/x",
+        "ssh://a@b@localhost/x",
+        "ssh://-oProxyCommand=x/x",
+        "-oProxyCommand=x@localhost:x",
+        "ssh://localhost\\@evil.example/x",
+    ] {
+        let refused = probe(odd.to_owned()).await;
+        assert!(matches!(refused, Probe::Unknown(_)), "{odd}: {refused:?}");
+        let why = format!("{refused:?}");
+        assert!(!why.contains("git says"), "{odd}: {why}");
+    }
+    let elsewhere = prober_with(
+        ProbeSettings {
+            allowed_hosts: vec![HostPattern::new("localhost")],
+            ssh_command: Some(program.display().to_string()),
+            ..settings()
+        },
+        &["10.0.0.0/8"],
+    );
+    let query = BranchQuery::of_branch(&format!("git@localhost:{path}"), None).unwrap();
+    let refused = elsewhere.probe(&query).await;
+    assert!(is_unknown(&refused, "allowed networks"), "{refused:?}");
+    let refused = probe(format!("refuses@localhost:{path}")).await;
     assert!(is_unknown(&refused, "Permission denied"), "{refused:?}");
     let elsewhere = probe(format!("git@host.example:{path}")).await;
     assert!(is_unknown(&elsewhere, "vcs.allowed_hosts"), "{elsewhere:?}");
     assert_eq!(
-        probe(format!("git@hangs.test:{path}")).await,
+        probe(format!("hangs@localhost:{path}")).await,
         Probe::TimedOut
     );
     let given_up = std::time::Instant::now();

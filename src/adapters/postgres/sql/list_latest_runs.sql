@@ -1,5 +1,5 @@
--- The latest runs, $1 of them but for the first $2: of those that this runner stored, by when, and of those that another
--- runner stored, by their end.
+-- The latest runs, $1 of them but for the first $2: of those that this runner stored, by when, and
+-- of those that another runner stored, by their end.
 
 -- The latest runs of this runner.
 WITH own AS MATERIALIZED (
