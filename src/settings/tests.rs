@@ -116,13 +116,14 @@ fn compose_example_sets_known_variables() {
         .filter_map(|line| line.trim().strip_prefix(PREFIX)?.split_once(": "))
         .map(|(key, value)| {
             let key = key.to_lowercase().replace("__", ".");
-            match value.trim_matches('"') {
+            match value.trim_matches(['"', '\'']) {
                 "true" => format!("{key} = true"),
+                list if list.starts_with('[') => format!("{key} = {list}"),
                 value => format!("{key} = {value:?}"),
             }
         })
         .collect();
-    assert_eq!(lines.len(), 9);
+    assert_eq!(lines.len(), 10);
     let settings = load_text(&lines.join("\n")).unwrap().settings;
     assert!(
         matches!(settings.store, StoreChoice::Postgres(_)),

@@ -4,6 +4,7 @@
 //! request forgery). Requests therefore go only to allowed networks, whatever name leads there; they
 //! follow no redirects, use no proxy, and end in time however slowly the other side sends.
 
+use super::networks::Networks;
 use crate::{
     adapters::off_thread,
     ports::{Fault, artifact_store::FileReader},
@@ -13,7 +14,6 @@ use futures::{StreamExt, TryStreamExt};
 use ipnet::IpNet;
 use reqwest::{
     Client, Method, RequestBuilder, StatusCode,
-    dns::{Addrs, Name, Resolve, Resolving},
     header::{ACCEPT, HeaderMap, HeaderValue, RANGE},
     redirect::Policy,
 };
@@ -21,7 +21,6 @@ use serde::de::DeserializeOwned;
 use std::{
     io,
     net::{IpAddr, SocketAddr},
-    sync::Arc,
     time::Duration,
 };
 use tokio::{
@@ -82,50 +81,6 @@ pub(crate) struct Download {
     end: Instant,
 }
 
-/// The networks that requests may go to; also the resolver of host names, which drops other
-/// addresses.
-#[derive(Debug, Clone)]
-struct Networks(Arc<[IpNet]>);
-
-impl Networks {
-    /// Returns whether an address may be requested.
-    ///
-    /// Clouds serve credentials at link-local addresses. Those are allowed only by a network that
-    /// is link-local itself, so that `0.0.0.0/0` does not open them by accident.
-    fn allow(&self, address: IpAddr) -> bool {
-        // An IPv4 address written as IPv6 would otherwise pass as another one.
-        let address = address.to_canonical();
-        let min_prefix: u8 = match address {
-            IpAddr::V4(v4) if v4.is_link_local() => 16,
-            IpAddr::V6(v6) if v6.is_unicast_link_local() => 10,
-            _ => 0,
-        };
-        self.0
-            .iter()
-            .any(|network| network.contains(&address) && network.prefix_len() >= min_prefix)
-    }
-}
-
-impl Resolve for Networks {
-    // The check is part of the look-up, so that the checked addresses are those that are connected
-    // to: a second look-up might return others (DNS rebinding).
-    fn resolve(&self, name: Name) -> Resolving {
-        let networks = self.clone();
-        Box::pin(async move {
-            let found: Vec<SocketAddr> =
-                tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
-            let allowed: Vec<SocketAddr> = found
-                .into_iter()
-                .filter(|address| networks.allow(address.ip()))
-                .collect();
-            if allowed.is_empty() {
-                return Err(format!("{} is not in the allowed networks", name.as_str()).into());
-            }
-            Ok(Box::new(allowed.into_iter()) as Addrs)
-        })
-    }
-}
-
 /// An HTTP client for URLs from outside; clones share connections.
 #[derive(Debug, Clone)]
 pub struct GuardedClient {
@@ -148,7 +103,7 @@ impl GuardedClient {
     ///
     /// Returns [`Fault::Backend`] when the client cannot be set up.
     pub fn new(settings: GuardedHttpSettings) -> Result<Self, Fault> {
-        let networks = Networks(settings.allowed_networks.clone().into());
+        let networks = Networks::new(&settings.allowed_networks);
         let client = Client::builder()
             .user_agent(&settings.user_agent)
             // A redirect, or a proxy, could lead past the check of the address.
@@ -469,11 +424,11 @@ mod tests {
     use super::*;
 
     fn networks(list: &[&str]) -> Networks {
-        Networks(
-            list.iter()
-                .map(|network| network.parse().unwrap())
-                .collect(),
-        )
+        let parsed: Vec<IpNet> = list
+            .iter()
+            .map(|network| network.parse().unwrap())
+            .collect();
+        Networks::new(&parsed)
     }
 
     #[test]

@@ -4,5 +4,6 @@
 pub mod availability;
 pub mod guarded_http;
 pub mod gzip;
+mod networks;
 pub mod password;
 pub mod threads;
