@@ -17,6 +17,7 @@ mod logs;
 mod migrate;
 mod parked;
 mod pauses;
+mod program;
 mod queue;
 mod runs;
 mod scope;

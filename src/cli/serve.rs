@@ -1,6 +1,6 @@
 //! `serve`: the flags of the Python runner, and the service until a signal ends it.
 
-use super::telemetry;
+use super::{program, telemetry};
 use crate::{
     bootstrap,
     settings::{self, Flags, Loaded},
@@ -161,8 +161,12 @@ fn raise_file_limit() {
 
 /// Serves until SIGINT or SIGTERM.
 pub(super) async fn serve(args: ServeArgs) -> Result<ExitCode> {
+    let given_back = program::give_memory_back();
     let loaded = args.load()?;
     telemetry::start(&loaded.settings.log, loaded.settings.log_format)?;
+    if let Err(error) = given_back {
+        tracing::warn!("the allocator keeps memory that is free: {error:#}");
+    }
     raise_file_limit();
     let folders = bootstrap::make_private(&loaded.settings);
     for warning in loaded.warnings.iter().chain(&folders) {

@@ -2,6 +2,7 @@
 //! processes of the same user, which can read the environment and the arguments of the worker, so
 //! the worker starts itself again without secrets in either, and passes them on through a pipe.
 
+use super::program::this_program;
 use crate::{
     domain::redact::without_login,
     worker::{PASSWORD_VARIABLE, worker_environment},
@@ -14,7 +15,7 @@ use std::{
     ffi::OsString,
     io::{self, BufRead, IsTerminal, Read, Write},
     os::unix::{fs::MetadataExt, process::CommandExt},
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::Command,
 };
 
@@ -155,15 +156,6 @@ fn password(args: &SecretArgs) -> Result<Option<String>> {
             Ok(Some(without_line_end(&text)))
         }
         None => Ok(env::var(PASSWORD_VARIABLE).ok()),
-    }
-}
-
-/// Returns the path of this program; after an update its file may be another one, or be gone.
-fn this_program() -> Result<PathBuf> {
-    let running = Path::new("/proc/self/exe");
-    match env::current_exe().context("find this program")? {
-        found if found.exists() => Ok(found),
-        _ => Ok(running.to_owned()),
     }
 }
 

@@ -45,12 +45,8 @@ mod tests {
     #[test]
     fn values_of_a_report_are_limited_and_commas_in_its_texts_are_not() {
         let text = ",[{\\\"".repeat(MAX_VALUES);
-        assert_eq!(
-            parsed(json!({"details": text}).to_string().as_bytes())
-                .unwrap()
-                .1,
-            false
-        );
+        let details = json!({ "details": text }).to_string();
+        assert!(!parsed(details.as_bytes()).unwrap().1);
         // An empty list or object counts as if it had a value.
         assert_eq!(count_values(br#"{"a": [1, 2, "\",["], "b": {}}"#), 7);
         let many = format!(

@@ -66,14 +66,14 @@ async fn guesses_of_clients_that_do_not_wait_are_counted() {
     let wrong = figures["wrong"].as_u64().unwrap();
     assert!(wrong > 0, "{figures}");
     let mut refused = false;
-    for number in 0..=10 {
+    for number in 0..=10_u64 {
         let password = format!("more{number}");
         let guess = by(&server, ("w1", &password), "POST", "/active-runs");
         let status = send(guess).await.0;
         assert!([401, 429].contains(&status), "{status}");
         if status == 429 {
             refused = true;
-            assert!(number as u64 + wrong <= 11, "{number} {figures}");
+            assert!(number + wrong <= 11, "{number} {figures}");
             break;
         }
     }

@@ -90,6 +90,24 @@ async fn reports_of_many_values_take_no_memory() {
 }
 
 #[tokio::test]
+async fn memory_of_large_requests_is_given_back() {
+    let home = tempfile::tempdir().unwrap();
+    let (server, _) = server_with_runs(home.path(), 0).await;
+    let before = server.memory();
+    let entries: Vec<_> = (0..300_000)
+        .map(|n| json!({ "name": format!("c{n}"), "unknown": "y".repeat(50) }))
+        .collect();
+    let mut entries = json!(entries);
+    entries.as_array_mut().unwrap().push(json!(5));
+    for _ in 0..4 {
+        assert_eq!(server.post("/codebases", &entries).await.0, 422);
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let kept = server.memory().saturating_sub(before);
+    assert!(kept < 32 * MIB, "{} MiB", kept / MIB);
+}
+
+#[tokio::test]
 async fn claims_with_large_bodies_are_refused() {
     let home = tempfile::tempdir().unwrap();
     let (server, _) = server_with_runs(home.path(), 0).await;

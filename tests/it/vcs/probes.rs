@@ -20,6 +20,7 @@ use janitor_runner::{
     ports::{Vcs, vcs::Probe},
 };
 use std::{
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::Arc,
@@ -379,44 +380,61 @@ esac
 exec sh -c "$last"
 "#;
 
+/// A prober whose ssh command is that program, for this machine in some networks.
+fn over_ssh(repositories: &Repositories, seconds: &str, networks: &[&str]) -> BranchProber {
+    let program = repositories.path("ssh");
+    std::fs::write(&program, SSH.replace("SECONDS", seconds)).unwrap();
+    std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).unwrap();
+    let settings = ProbeSettings {
+        allowed_hosts: vec![HostPattern::new("localhost")],
+        ssh_command: Some(program.display().to_string()),
+        ..settings()
+    };
+    prober_with(settings, networks)
+}
+
+async fn probe_by(prober: &BranchProber, url: &str) -> Probe {
+    prober
+        .probe(&BranchQuery::of_branch(url, None).unwrap())
+        .await
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn git_is_asked_over_ssh() {
     let repositories = Repositories::new();
     let seconds = (98_800_000 + u64::from(std::process::id())).to_string();
-    let program = repositories.path("ssh");
-    std::fs::write(&program, SSH.replace("SECONDS", &seconds)).unwrap();
-    std::fs::set_permissions(
-        &program,
-        std::os::unix::fs::PermissionsExt::from_mode(0o755),
-    )
-    .unwrap();
-    let prober = prober_with(
-        ProbeSettings {
-            allowed_hosts: vec![HostPattern::new("localhost")],
-            ssh_command: Some(program.display().to_string()),
-            ..settings()
-        },
-        &["127.0.0.0/8", "::1/128"],
-    );
+    let prober = over_ssh(&repositories, &seconds, &["127.0.0.0/8", "::1/128"]);
     let path = repositories.path("x.git").display().to_string();
-    let probe = async |url: String| {
-        let query = BranchQuery::of_branch(&url, None).unwrap();
-        prober.probe(&query).await
-    };
     for url in [
         format!("ssh://git:secret@localhost{path}"),
         format!("git@localhost:{path}"),
     ] {
-        let Probe::Found(found) = probe(url.clone()).await else {
+        let Probe::Found(found) = probe_by(&prober, &url).await else {
             panic!("{url}");
         };
         assert_eq!(found.revision.as_ref(), Some(&repositories.main), "{url}");
-        let Probe::Found(named) = probe(format!("{url},branch=debian%2Fsid")).await else {
-            panic!("{url}");
+        let named = format!("{url},branch=debian%2Fsid");
+        let Probe::Found(named) = probe_by(&prober, &named).await else {
+            panic!("{named}");
         };
         assert_eq!(named.revision.as_ref(), Some(&repositories.sid), "{url}");
         assert!(!named.repository.contains("secret"), "{named:?}");
     }
+    let refused = probe_by(&prober, &format!("refuses@localhost:{path}")).await;
+    assert!(is_unknown(&refused, "Permission denied"), "{refused:?}");
+    let hangs = format!("hangs@localhost:{path}");
+    assert_eq!(probe_by(&prober, &hangs).await, Probe::TimedOut);
+    let given_up = std::time::Instant::now();
+    while !crate::server::worker_fixture::running(&seconds).is_empty() {
+        assert!(given_up.elapsed() < Duration::from_secs(5), "it hangs on");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_plain_addresses_of_allowed_hosts_are_asked_over_ssh() {
+    let repositories = Repositories::new();
+    let prober = over_ssh(&repositories, "1", &["127.0.0.0/8", "::1/128"]);
     // git and ssh would take these for another host than that before the first `/`.
     for odd in [
         "ssh://localhost#@evil.example/x",
@@ -428,35 +446,17 @@ async fn git_is_asked_over_ssh() {
         "-oProxyCommand=x@localhost:x",
         "ssh://localhost\\@evil.example/x",
     ] {
-        let refused = probe(odd.to_owned()).await;
+        let refused = probe_by(&prober, odd).await;
         assert!(matches!(refused, Probe::Unknown(_)), "{odd}: {refused:?}");
         let why = format!("{refused:?}");
         assert!(!why.contains("git says"), "{odd}: {why}");
     }
-    let elsewhere = prober_with(
-        ProbeSettings {
-            allowed_hosts: vec![HostPattern::new("localhost")],
-            ssh_command: Some(program.display().to_string()),
-            ..settings()
-        },
-        &["10.0.0.0/8"],
-    );
-    let query = BranchQuery::of_branch(&format!("git@localhost:{path}"), None).unwrap();
-    let refused = elsewhere.probe(&query).await;
+    let path = repositories.path("x.git").display().to_string();
+    let refused = probe_by(&prober, &format!("git@host.example:{path}")).await;
+    assert!(is_unknown(&refused, "vcs.allowed_hosts"), "{refused:?}");
+    let elsewhere = over_ssh(&repositories, "1", &["10.0.0.0/8"]);
+    let refused = probe_by(&elsewhere, &format!("git@localhost:{path}")).await;
     assert!(is_unknown(&refused, "allowed networks"), "{refused:?}");
-    let refused = probe(format!("refuses@localhost:{path}")).await;
-    assert!(is_unknown(&refused, "Permission denied"), "{refused:?}");
-    let elsewhere = probe(format!("git@host.example:{path}")).await;
-    assert!(is_unknown(&elsewhere, "vcs.allowed_hosts"), "{elsewhere:?}");
-    assert_eq!(
-        probe(format!("hangs@localhost:{path}")).await,
-        Probe::TimedOut
-    );
-    let given_up = std::time::Instant::now();
-    while !crate::server::worker_fixture::running(&seconds).is_empty() {
-        assert!(given_up.elapsed() < Duration::from_secs(5), "it hangs on");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
 }
 
 /// Makes a branch of Bazaar by its files.
