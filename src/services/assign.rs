@@ -37,13 +37,15 @@ use crate::{
         queue_store::{ClaimFilter, NextItem},
     },
 };
-use std::sync::Arc;
-use tokio::sync::oneshot;
+use std::{sync::Arc, time::Duration};
+use tokio::{sync::oneshot, time::Instant};
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 /// Items that one request tries. When so many in a row cannot be assigned, the worker asks again.
 const MAX_TRIES: usize = 50;
+/// After how long no further item is tried: each may wait for hosts that answer slowly.
+const MAX_TRYING: Duration = Duration::from_secs(10);
 
 /// A worker's request for an assignment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -207,7 +209,11 @@ impl Assigner {
         self.end_lost_runs(&request.claimant).await?;
         let mut filter = request.filter(&self.config)?;
         let mut limited: Option<Time> = None;
+        let started = Instant::now();
         for _ in 0..MAX_TRIES {
+            if started.elapsed() >= MAX_TRYING {
+                break;
+            }
             let claim = ClaimRequest {
                 filter: filter.clone(),
                 claimant: request.claimant.clone(),
@@ -287,7 +293,11 @@ impl Assigner {
     pub async fn peek(&self) -> Result<Assignment, ServiceError> {
         let mut filter = AssignRequest::default().filter(&self.config)?;
         let mut limited = None;
+        let started = Instant::now();
         for _ in 0..MAX_TRIES {
+            if started.elapsed() >= MAX_TRYING {
+                break;
+            }
             let now = self.clock.now();
             let Some(NextItem { item, codebase }) = self.queue.peek(&filter, now).await? else {
                 break;

@@ -89,11 +89,11 @@ pub struct GuardedClient {
     settings: GuardedHttpSettings,
 }
 
-fn is_refused(error: &reqwest::Error) -> bool {
+fn has_cause(error: &reqwest::Error, kind: io::ErrorKind) -> bool {
     let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
     causes
         .filter_map(|cause| cause.downcast_ref::<io::Error>())
-        .any(|cause| cause.kind() == io::ErrorKind::ConnectionRefused)
+        .any(|cause| cause.kind() == kind)
 }
 
 impl GuardedClient {
@@ -155,8 +155,12 @@ impl GuardedClient {
         }
     }
 
-    fn explain(url: &Url, error: &reqwest::Error) -> GuardedHttpError {
-        if is_refused(error) {
+    fn explain(&self, url: &Url, error: &reqwest::Error) -> GuardedHttpError {
+        // Also connecting and the handshake of TLS, which end by a deadline of the client's own.
+        if error.is_timeout() || has_cause(error, io::ErrorKind::TimedOut) {
+            return GuardedHttpError::Timeout(self.settings.timeout);
+        }
+        if has_cause(error, io::ErrorKind::ConnectionRefused) {
             return GuardedHttpError::Refused(format!(
                 "{}:{}",
                 url.host_str().unwrap_or_default(),
@@ -194,7 +198,7 @@ impl GuardedClient {
         self.check_address(url)?;
         let sent = timeout_at(end, request.send()).await;
         sent.map_err(|_| GuardedHttpError::Timeout(self.settings.timeout))?
-            .map_err(|error| Self::explain(url, &error))
+            .map_err(|error| self.explain(url, &error))
     }
 
     /// Sends a request and reads the whole response, which should be JSON or plain text.
@@ -224,7 +228,7 @@ impl GuardedClient {
             let chunk = timeout_at(end, response.chunk())
                 .await
                 .map_err(|_| GuardedHttpError::Timeout(self.settings.timeout))?;
-            let Some(chunk) = chunk.map_err(|error| Self::explain(url, &error))? else {
+            let Some(chunk) = chunk.map_err(|error| self.explain(url, &error))? else {
                 return Ok(Response { status, body });
             };
             body.extend_from_slice(&chunk);

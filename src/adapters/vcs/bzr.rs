@@ -9,8 +9,10 @@ use crate::domain::{
     vcs::VcsType,
 };
 use reqwest::header::HeaderMap;
-use std::{collections::BTreeMap, path::Path};
+use rustix::fs::OFlags;
+use std::{collections::BTreeMap, io, path::Path};
 use tokio::{
+    fs::File,
     io::{AsyncRead, AsyncReadExt},
     time::Instant,
 };
@@ -66,6 +68,19 @@ pub(super) async fn probe(
     Ok(found(text_of(&branch), &text(answer.body).await?))
 }
 
+/// Opens a regular file, and no pipe: that would wait for somebody who writes to it, for ever.
+async fn open_file(path: &Path) -> io::Result<File> {
+    let file = File::options()
+        .read(true)
+        .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
+        .open(path)
+        .await?;
+    match file.metadata().await?.is_file() {
+        true => Ok(file),
+        false => Err(io::Error::other("it is no regular file")),
+    }
+}
+
 /// Probes a branch on this machine.
 ///
 /// # Errors
@@ -75,7 +90,7 @@ pub(super) async fn probe_folder(
     folder: &Path,
     repository: &str,
 ) -> Result<FoundBranches, Failure> {
-    let read = async |path: &str| match tokio::fs::File::open(folder.join(path)).await {
+    let read = async |path: &str| match open_file(&folder.join(path)).await {
         Ok(file) => text(file).await,
         Err(error) => Err(Failure::NotThere(format!("{path}: {error}"))),
     };

@@ -86,7 +86,8 @@ impl Location {
             Err(_) if host_of(repository).is_some() => Self::Ssh,
             Err(_) => Self::Unsupported("none".to_owned()),
             Ok(url) => match url.scheme() {
-                "http" | "https" => Self::Http,
+                // The parser mends `http:host/x`, which has no host for anybody else.
+                "http" | "https" if repository.contains("://") => Self::Http,
                 "git" => Self::Daemon,
                 "ssh" | "git+ssh" => Self::Ssh,
                 "file" => match url.to_file_path() {

@@ -166,6 +166,33 @@ impl Vcs for SlowVcs {
     }
 }
 
+/// A forge that says, some seconds after each question, that it limits the rate.
+struct SlowlyLimited;
+
+#[async_trait::async_trait]
+impl Vcs for SlowlyLimited {
+    async fn probe(&self, _: &BranchQuery) -> Probe {
+        tokio::time::sleep(std::time::Duration::from_secs(6)).await;
+        let retry_after = Some(TimeDelta::zero());
+        Probe::RateLimited { retry_after }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn hosts_that_refuse_slowly_do_not_hold_a_claim_for_long() {
+    let fixture = Fixture::new();
+    fixture.queued(&["aa", "bb", "cc", "dd", "ee"]).await;
+    let assigner = fixture.assigner(fixture.store.clone(), Arc::new(SlowlyLimited));
+    let asked = tokio::time::Instant::now();
+    let refused = assigner.assign(AssignRequest::default()).await;
+    assert!(
+        matches!(refused, Err(ServiceError::RateLimited(_))),
+        "{refused:?}"
+    );
+    assert!(asked.elapsed().as_secs() <= 12, "{:?}", asked.elapsed());
+    assert!(fixture.nothing_is_claimed().await);
+}
+
 #[tokio::test]
 async fn disconnected_caller_leaves_nothing_claimed() {
     let fixture = Fixture::new();

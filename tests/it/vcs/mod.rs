@@ -5,3 +5,4 @@ mod dependencies;
 mod lives;
 mod probes;
 mod resumes;
+mod silence;

@@ -77,7 +77,7 @@ impl Repositories {
     }
 }
 
-fn settings() -> ProbeSettings {
+pub(super) fn settings() -> ProbeSettings {
     ProbeSettings {
         allowed_hosts: vec![HostPattern::new("127.0.0.1")],
         logins: vec![],
@@ -85,7 +85,7 @@ fn settings() -> ProbeSettings {
     }
 }
 
-fn prober_with(settings: ProbeSettings, networks: &[&str]) -> BranchProber {
+pub(super) fn prober_with(settings: ProbeSettings, networks: &[&str]) -> BranchProber {
     janitor_runner::tls::install();
     let http = GuardedHttpSettings {
         timeout: Duration::from_secs(10),
@@ -473,6 +473,14 @@ async fn branch_of_bazaar_is_found() {
     let id = "joe@example.com-20260101-abc";
     bzr_branch(&home.path().join("branch"), &format!("7 {id}\n"));
     bzr_branch(&home.path().join("new"), "0 null:\n");
+    let pipe = home.path().join("pipe");
+    std::fs::create_dir_all(pipe.join(".bzr")).unwrap();
+    let made = Command::new("mkfifo")
+        .arg(pipe.join(".bzr/branch-format"))
+        .status();
+    assert!(made.unwrap().success());
+    let refused = probe(&pipe.display().to_string()).await;
+    assert!(is_unknown(&refused, "no regular file"), "{refused:?}");
     let server = GitServer::start(home.path()).await;
     let folder = home.path().join("branch").display().to_string();
     for url in [format!("{}/dumb/branch", server.url), folder] {
