@@ -118,14 +118,16 @@ impl Checkout<'_> {
         let (url, branch) = split_branch_url(branch_url).map_err(|e| GitError(e.to_string()))?;
         let remote = Remote::new(&url);
         let branch = branch.map(|branch| format!("--branch={branch}"));
-        let mut arguments = vec!["clone", "--quiet", "--template="];
+        // Links to the files of a repository on this machine would let a codemod change it.
+        let mut arguments = vec!["clone", "--quiet", "--template=", "--no-hardlinks"];
         arguments.extend(branch.as_deref());
         arguments.extend(["--", &remote.url, "."]);
         self.run_remote(self.plain_git(&arguments), &remote, &arguments)
             .await
     }
 
-    /// Continues from an earlier result: resets to it where the branch has not moved since, and
+    /// Continues from an earlier result, before any script has run: the checkout is still the
+    /// worker's own. Resets to it where the branch has not moved since, and
     /// rebases it where the branch has moved on from `base`, on which the result was made.
     ///
     /// # Errors
@@ -148,7 +150,7 @@ impl Checkout<'_> {
         };
         if self.is_ancestor("HEAD", &earlier).await? {
             let arguments = ["reset", "--quiet", "--hard", &earlier];
-            self.run(self.git(&arguments), &arguments).await?;
+            self.run(self.workers_git(&arguments), &arguments).await?;
             return Ok(Resumed::From(earlier));
         }
         match base {
@@ -167,11 +169,14 @@ impl Checkout<'_> {
         let branch = self.query(&["symbolic-ref", "--quiet", "HEAD"]).await?;
         // `base` may be no commit that this repository has; then there is nothing to rebase.
         let arguments = ["rebase", "--quiet", "--onto", &tip, base, earlier];
-        let rebased = self.run(self.git(&arguments), &arguments).await.is_ok();
+        let rebased = self
+            .run(self.workers_git(&arguments), &arguments)
+            .await
+            .is_ok();
         if !rebased {
             let arguments = ["rebase", "--quit"];
             // Fails when the rebase had not begun.
-            let _ = self.run(self.git(&arguments), &arguments).await;
+            let _ = self.run(self.workers_git(&arguments), &arguments).await;
         }
         let revision = match rebased {
             true => self.query(&["rev-parse", "HEAD"]).await?.unwrap_or(tip),
@@ -180,10 +185,10 @@ impl Checkout<'_> {
         // A rebase leaves no branch checked out.
         if let Some(branch) = branch {
             let arguments = ["symbolic-ref", "HEAD", &branch];
-            self.run(self.git(&arguments), &arguments).await?;
+            self.run(self.workers_git(&arguments), &arguments).await?;
         }
         let arguments = ["reset", "--quiet", "--hard", &revision];
-        self.run(self.git(&arguments), &arguments).await?;
+        self.run(self.workers_git(&arguments), &arguments).await?;
         Ok(match rebased {
             true => Resumed::From(earlier.to_owned()),
             false => Resumed::Misfit,
