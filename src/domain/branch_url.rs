@@ -3,7 +3,7 @@
 //! Breezy's rule: parameters (`,KEY=VALUE`, any number) belong to the last segment of the path. A
 //! comma elsewhere, or one without `KEY=`, is part of the path.
 
-use super::Invalid;
+use super::{Invalid, percent};
 
 /// The starts of the full names of branches and tags. git takes the rest for either.
 const NAMED_REFS: [&str; 2] = ["refs/heads/", "refs/tags/"];
@@ -24,19 +24,8 @@ pub fn escape_branch(branch: &str) -> String {
 }
 
 fn unescape(field: &str, escaped: &str) -> Result<String, Invalid> {
-    let bytes = escaped.as_bytes();
-    let (mut out, mut at) = (Vec::with_capacity(bytes.len()), 0);
-    while let Some(&byte) = bytes.get(at) {
-        // A percent sign without two hex digits after it stands for itself, as in Python's
-        // `unquote`.
-        let code = escaped
-            .get(at + 1..at + 3)
-            .filter(|hex| byte == b'%' && hex.bytes().all(|b| b.is_ascii_hexdigit()))
-            .and_then(|hex| u8::from_str_radix(hex, 16).ok());
-        out.push(code.unwrap_or(byte));
-        at += if code.is_some() { 3 } else { 1 };
-    }
-    String::from_utf8(out).map_err(|_| Invalid::new(field, "the branch name is not UTF-8"))
+    let name = String::from_utf8(percent::unescape(escaped));
+    name.map_err(|_| Invalid::new(field, "the branch name is not UTF-8"))
 }
 
 fn parameter(text: &str) -> Option<(&str, &str)> {

@@ -27,6 +27,7 @@ pub mod log_name;
 pub mod manual_schedule;
 pub mod name;
 pub mod pause;
+pub mod percent;
 pub mod printable;
 pub mod probe_limits;
 pub mod publish;

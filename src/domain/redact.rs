@@ -333,6 +333,8 @@ mod tests {
             ("ssh://git:p@host/x", "ssh://git@host/x"),
             ("ssh://git@host/x", "ssh://git@host/x"),
             ("'http://u:p@a' \"http://v:q@b\"", "'http://a' \"http://b\""),
+            ("git+https://u:p@host/x", "git+https://host/x"),
+            ("https://u:p@", "https://"),
             ("https://host:80/a@b", "https://host:80/a@b"),
             ("https://[::1]:80/a@b", "https://[::1]:80/a@b"),
             ("https://host mail me@host", "https://host mail me@host"),

@@ -40,7 +40,8 @@ pub struct RunLinks {
 #[cfg_attr(any(test, feature = "test-support"), mockall::automock)]
 #[async_trait]
 pub trait RunHistory: Send + Sync {
-    /// Returns the runs of a pair that resumed from that run, the oldest first, at most `limit`.
+    /// Returns the runs of a pair that resumed from that run, the oldest first, at most `limit`; those
+    /// after the run `cursor`, if there is one.
     ///
     /// # Errors
     ///
@@ -49,8 +50,18 @@ pub trait RunHistory: Send + Sync {
         &self,
         pair: &Pair,
         id: &RunId,
+        cursor: Option<RunId>,
         limit: usize,
     ) -> Result<Vec<RunId>, Fault>;
+
+    /// Returns the runs that a run resumed from, the nearest first, at most `limit`. A chain ends at a
+    /// run that is missing, that other services stored without a codebase, a campaign or a start, or
+    /// that comes again.
+    ///
+    /// # Errors
+    ///
+    /// [`Fault`] when the store fails.
+    async fn chain(&self, id: &RunId, limit: usize) -> Result<Vec<RunLink>, Fault>;
 
     /// Returns the page of runs that come after an id in the order of ids, at most `limit`.
     ///

@@ -45,6 +45,14 @@ pub trait RunStore: Send + Sync {
     /// [`RunStoreError::Fault`] when the store fails.
     async fn run(&self, id: &RunId) -> Result<Option<Run>, RunStoreError>;
 
+    /// Returns the runs of these ids in that order, without those that are missing. Large runs end the
+    /// list early: it has no more after [`MAX_LIST_SIZE`] bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`RunStoreError::Fault`] when the store fails.
+    async fn runs_by_id(&self, ids: &[RunId]) -> Result<Vec<Run>, RunStoreError>;
+
     /// Returns the runs that were stored last, the newest first. Large runs end the list early: it
     /// has no more after [`MAX_LIST_SIZE`] bytes.
     ///

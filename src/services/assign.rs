@@ -104,6 +104,12 @@ pub struct Assigner {
     pub tasks: TaskTracker,
 }
 
+/// Returns once for each item that a request tries.
+fn tries() -> impl Iterator<Item = usize> {
+    let started = Instant::now();
+    (0..MAX_TRIES).take_while(move |_| started.elapsed() < MAX_TRYING)
+}
+
 impl AssignRequest {
     fn filter(&self, config: &CoordinatorConfig) -> Result<ClaimFilter, Invalid> {
         Ok(ClaimFilter {
@@ -209,11 +215,7 @@ impl Assigner {
         self.end_lost_runs(&request.claimant).await?;
         let mut filter = request.filter(&self.config)?;
         let mut limited: Option<Time> = None;
-        let started = Instant::now();
-        for _ in 0..MAX_TRIES {
-            if started.elapsed() >= MAX_TRYING {
-                break;
-            }
+        for _ in tries() {
             let claim = ClaimRequest {
                 filter: filter.clone(),
                 claimant: request.claimant.clone(),
@@ -293,11 +295,7 @@ impl Assigner {
     pub async fn peek(&self) -> Result<Assignment, ServiceError> {
         let mut filter = AssignRequest::default().filter(&self.config)?;
         let mut limited = None;
-        let started = Instant::now();
-        for _ in 0..MAX_TRIES {
-            if started.elapsed() >= MAX_TRYING {
-                break;
-            }
+        for _ in tries() {
             let now = self.clock.now();
             let Some(NextItem { item, codebase }) = self.queue.peek(&filter, now).await? else {
                 break;

@@ -17,12 +17,12 @@ use crate::{
         run_history::{RunLink, RunLinks},
     },
 };
-use std::{collections::HashSet, sync::Arc};
+use std::sync::Arc;
 
 /// How long a chain is followed.
 const MAX_CHAIN: usize = 1000;
-/// How many descendants are returned.
-const MAX_DESCENDANTS: usize = 100;
+/// How many runs one page of a chain or of descendants has.
+const MAX_RUNS: usize = 100;
 /// How many runs one page of a validation looks at.
 const MAX_PAGE: usize = 1000;
 
@@ -33,6 +33,15 @@ pub enum CheckSubject {
     Codebase(CodebaseName),
     /// That at a URL, of a codebase that is not known.
     BranchUrl(String),
+}
+
+/// A page of runs. Large runs make a page short.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RunPage {
+    /// The runs.
+    pub runs: Vec<Run>,
+    /// The last of them, if another page comes after it.
+    pub next: Option<RunId>,
 }
 
 /// A page of a validation.
@@ -60,17 +69,6 @@ pub struct Resumes {
     pub host_backoffs: Arc<dyn HostBackoffs>,
     /// The campaigns.
     pub config: Arc<CoordinatorConfig>,
-}
-
-fn link_of(run: &Run) -> RunLink {
-    RunLink {
-        id: run.id.clone(),
-        codebase: run.codebase.clone(),
-        campaign: run.campaign.clone(),
-        code: run.code.clone(),
-        start_time: run.start_time,
-        resume_from: run.resume_from.clone(),
-    }
 }
 
 fn pair_of(link: &RunLink) -> Pair {
@@ -126,45 +124,56 @@ impl Resumes {
         run.ok_or_else(|| ServiceError::not_found("run", id))
     }
 
-    /// Returns the runs that a run resumed from, the nearest first.
+    /// Returns a page of these runs, and whether one comes after it.
+    async fn page(&self, mut ids: Vec<RunId>) -> Result<RunPage, ServiceError> {
+        let is_long = ids.len() > MAX_RUNS;
+        ids.truncate(MAX_RUNS);
+        let runs = self.runs.runs_by_id(&ids).await?;
+        let last = runs.last().map(|run| run.id.clone());
+        let is_all = !is_long && last.as_ref() == ids.last();
+        Ok(RunPage {
+            runs,
+            next: last.filter(|_| !is_all),
+        })
+    }
+
+    /// Returns the runs that a run resumed from, the nearest first. The chain of the `next` is the
+    /// rest.
     ///
     /// # Errors
     ///
     /// `NotFound` when there is no such run.
     #[tracing::instrument(name = "services.resumes.chain", skip_all, fields(run.id = %id))]
-    pub async fn chain(&self, id: &RunId) -> Result<Vec<Run>, ServiceError> {
-        let mut next = self.run(id).await?.resume_from;
-        let (mut chain, mut seen) = (vec![], HashSet::from([id.clone()]));
-        while let Some(from) = next.take()
-            && chain.len() < MAX_CHAIN
-            && seen.insert(from.clone())
-        {
-            // One that is missing ends the chain; a validation says so.
-            if let Some(run) = self.runs.run(&from).await? {
-                next.clone_from(&run.resume_from);
-                chain.push(run);
-            }
-        }
-        Ok(chain)
+    pub async fn chain(&self, id: &RunId) -> Result<RunPage, ServiceError> {
+        self.run(id).await?;
+        // One that is missing ends the chain; a validation says so.
+        let chain = self.history.chain(id, MAX_RUNS + 1).await?;
+        self.page(chain.into_iter().map(|link| link.id).collect())
+            .await
     }
 
-    /// Returns the runs that resumed from a run, the oldest first.
+    /// Returns the runs that resumed from a run, the oldest first, after the run `cursor`, if there is
+    /// one.
     ///
     /// # Errors
     ///
     /// `NotFound` when there is no such run.
     #[tracing::instrument(name = "services.resumes.descendants", skip_all, fields(run.id = %id))]
-    pub async fn descendants(&self, id: &RunId) -> Result<Vec<Run>, ServiceError> {
-        let pair = pair_of(&link_of(&self.run(id).await?));
+    pub async fn descendants(
+        &self,
+        id: &RunId,
+        cursor: Option<RunId>,
+    ) -> Result<RunPage, ServiceError> {
+        let run = self.run(id).await?;
+        let pair = Pair {
+            codebase: run.codebase,
+            campaign: run.campaign,
+        };
         let ids = self
             .history
-            .resumed_from(&pair, id, MAX_DESCENDANTS)
+            .resumed_from(&pair, id, cursor, MAX_RUNS + 1)
             .await?;
-        let mut runs = vec![];
-        for id in ids {
-            runs.extend(self.runs.run(&id).await?);
-        }
-        Ok(runs)
+        self.page(ids).await
     }
 
     /// Checks a page of runs, in the order of their ids, after `cursor`.
@@ -205,7 +214,7 @@ impl Resumes {
         link: &RunLink,
         from: &RunId,
     ) -> Result<Vec<ResumeProblem>, ServiceError> {
-        let found = self.runs.run(from).await?.map(|run| link_of(&run));
+        let found = self.history.chain(&link.id, 1).await?.pop();
         let resumed = found.as_ref().map(|found| Resumed {
             pair: pair_of(found),
             start_time: found.start_time,
@@ -224,8 +233,8 @@ impl Resumes {
     }
 
     async fn is_in_cycle(&self, id: &RunId) -> Result<bool, ServiceError> {
-        let chain = self.chain(id).await?;
-        let last = chain.last().and_then(|run| run.resume_from.as_ref());
+        let chain = self.history.chain(id, MAX_CHAIN).await?;
+        let last = chain.last().and_then(|link| link.resume_from.as_ref());
         // Others of the chain may be in one: that is said of them.
         Ok(last == Some(id))
     }

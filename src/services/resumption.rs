@@ -110,6 +110,9 @@ impl Resumption {
     }
 
     /// Looks on the forge, and in the VCS store if there is nothing.
+    ///
+    /// Only a limit of the codebase's own host keeps its items back. Those of all codebases would wait
+    /// for the VCS store otherwise, which is no better than one that is down.
     async fn look(
         &self,
         codebase: &Codebase,
@@ -128,17 +131,25 @@ impl Resumption {
             }
             false => vec![],
         };
-        let limit_of = |query: &BranchQuery| {
-            let host = host_of(&query.repository)?;
-            backed_off.iter().find(|limit| limit.host == host).cloned()
-        };
+        let own_host = codebase.branch_url.as_deref().and_then(host_of);
         let mut why = "there is neither a forge for its host nor a VCS store".to_owned();
         for (query, branches) in [forge, store].into_iter().flatten() {
-            if let Some(limit) = limit_of(&query) {
-                return Ok(Looked::RateLimited(limit));
-            }
-            match self.ask(&query, &branches).await {
+            let host = host_of(&query.repository);
+            let known = backed_off
+                .iter()
+                .find(|limit| Some(&limit.host) == host.as_ref());
+            let looked = match known {
+                Some(limit) => Looked::RateLimited(limit.clone()),
+                None => self.ask(&query, &branches).await,
+            };
+            match looked {
                 Looked::Nothing(reason) => why = reason,
+                Looked::RateLimited(limit) if host != own_host => {
+                    why = format!("{} limits the rate of requests", limit.host);
+                    if known.is_none() {
+                        self.host_backoffs.back_off_host(limit).await?;
+                    }
+                }
                 looked => return Ok(looked),
             }
         }

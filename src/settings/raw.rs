@@ -382,8 +382,8 @@ pub(super) struct RawLimits {
     /// open, less those kept back, and at most 16384. Connections without a request are closed for
     /// others. Default: `0`.
     pub(super) connections: u32,
-    /// Limits the connections of one address that have not logged in; 0 means no limit. Default:
-    /// `256`.
+    /// Limits the connections of one address that have not logged in, at most to a quarter of all;
+    /// 0 means no limit. Default: `256`.
     pub(super) connections_per_address: u32,
 }
 

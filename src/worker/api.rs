@@ -110,10 +110,9 @@ pub(super) struct Resume {
 }
 
 impl Resume {
-    /// Returns the revision that the earlier result was made from.
-    pub(super) fn base(&self) -> Option<&str> {
-        let main = self.branches.iter().find(|branch| branch.role == "main");
-        main?.base.as_deref()
+    /// Returns the branch that the script changed.
+    pub(super) fn main(&self) -> Option<&ResultBranch> {
+        self.branches.iter().find(|branch| branch.role == "main")
     }
 }
 

@@ -152,7 +152,12 @@ impl Supervision<'_> {
     ///
     /// Returns an error when the program cannot be started or the log not be written.
     pub(super) async fn run_into(&self, mut command: Command) -> io::Result<ProgramEnd> {
-        let mut own = self.spawn(&mut command)?;
+        let own = self.spawn(&mut command)?;
+        self.end(own).await
+    }
+
+    /// Waits for a program, and ends what it leaves behind.
+    async fn end(&self, mut own: OwnChild) -> io::Result<ProgramEnd> {
         let ended = self.wait(&mut own).await;
         drop(own);
         self.end_remains().await?;
@@ -169,14 +174,12 @@ impl Supervision<'_> {
         let mut own = self.spawn(&mut command)?;
         let output = own.child.stdout.take();
         let read = async {
-            match output {
+            Ok(match output {
                 Some(output) => read_start(output).await,
                 None => vec![],
-            }
+            })
         };
-        let (ended, output) = tokio::join!(self.wait(&mut own), read);
-        drop(own);
-        self.end_remains().await?;
-        Ok((ended?, output))
+        // What the program leaves behind may keep its output open: it is ended while that is read.
+        tokio::try_join!(self.end(own), read)
     }
 }

@@ -5,7 +5,7 @@ use super::{
     environment::Environment,
     remote::Remote,
 };
-use crate::domain::branch_url::split_branch_url;
+use crate::domain::{branch_url::split_branch_url, run::ResultBranch};
 use std::{fs::File, path::Path};
 use tokio::process::Command;
 
@@ -126,9 +126,11 @@ impl Checkout<'_> {
             .await
     }
 
-    /// Continues from an earlier result, before any script has run: the checkout is still the
-    /// worker's own. Resets to it where the branch has not moved since, and
-    /// rebases it where the branch has moved on from `base`, on which the result was made.
+    /// Continues from the earlier result `made`: resets to it where the branch has not moved since,
+    /// and rebases it where the branch has moved on from the revision on which the result was made. No
+    /// script has run yet, and the checkout is still the worker's own.
+    ///
+    /// What somebody else has put on the branch since the run was assigned is not continued from.
     ///
     /// # Errors
     ///
@@ -136,7 +138,7 @@ impl Checkout<'_> {
     pub(super) async fn resume(
         &self,
         branch_url: &str,
-        base: Option<&str>,
+        made: Option<&ResultBranch>,
     ) -> Result<Resumed, GitError> {
         let (url, branch) = split_branch_url(branch_url).map_err(|e| GitError(e.to_string()))?;
         let remote = Remote::new(&url);
@@ -148,12 +150,18 @@ impl Checkout<'_> {
         let Some(earlier) = self.query(&["rev-parse", "FETCH_HEAD"]).await? else {
             return Ok(Resumed::Misfit);
         };
+        let revision = made.and_then(|made| made.revision.as_deref());
+        if revision.is_some_and(|revision| revision != earlier) {
+            let log = self.supervision.log;
+            log.line(&format!("the branch to resume is at {earlier} now"));
+            return Ok(Resumed::Misfit);
+        }
         if self.is_ancestor("HEAD", &earlier).await? {
             let arguments = ["reset", "--quiet", "--hard", &earlier];
             self.run(self.workers_git(&arguments), &arguments).await?;
             return Ok(Resumed::From(earlier));
         }
-        match base {
+        match made.and_then(|made| made.base.as_deref()) {
             Some(base) if self.is_ancestor(base, "HEAD").await? => {
                 self.rebase(&earlier, base).await
             }

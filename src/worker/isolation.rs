@@ -11,18 +11,6 @@ use tokio::process::Command;
 /// The script of the first process in a namespace. It passes on the status of the program that it
 /// runs, and survives the signal that stops a run, which the program may want to handle.
 const INIT: &str = "trap : TERM; \"$@\"; exit $?";
-/// What gives a program a namespace that ends with the worker, up to the options of `unshare`.
-const UNSHARE: [&str; 4] = ["setpriv", "--pdeathsig", "KILL", "unshare"];
-const UNSHARE_OPTIONS: [&str; 8] = [
-    "--pid",
-    "--fork",
-    "--kill-child",
-    "--mount-proc",
-    "--",
-    "sh",
-    "-c",
-    INIT,
-];
 
 /// How the programs of codemods are kept together.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,13 +70,15 @@ impl Isolation {
         match self {
             Self::Sandbox(sandbox) => sandbox.command(program, run_folder),
             Self::Namespace { has_users } => {
-                let [setpriv, options @ ..] = UNSHARE;
-                let mut command = Command::new(setpriv);
-                command.args(options);
+                // It ends with the worker.
+                let mut command = Command::new("setpriv");
+                command.args(["--pdeathsig", "KILL", "unshare"]);
                 if *has_users {
                     command.args(["--user", "--map-current-user"]);
                 }
-                command.args(UNSHARE_OPTIONS).arg("sh").arg(program);
+                command
+                    .args(["--pid", "--fork", "--kill-child", "--mount-proc", "--"])
+                    .args(["sh", "-c", INIT, "sh", program]);
                 command
             }
             Self::None => Command::new(program),

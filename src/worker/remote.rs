@@ -1,6 +1,9 @@
 //! A URL that git works with, whose password is kept apart: arguments are seen by everybody.
 
-use crate::domain::redact::{login_of, without_login};
+use crate::domain::{
+    percent,
+    redact::{login_of, without_login},
+};
 
 /// A URL that git fetches from or pushes to, without its password.
 #[derive(Debug, PartialEq, Eq)]
@@ -22,20 +25,8 @@ fn is_http(scheme: &str) -> bool {
 }
 
 fn unescape(escaped: &str) -> Option<String> {
-    let (mut bytes, mut rest) = (vec![], escaped.as_bytes());
-    while let [first, tail @ ..] = rest {
-        let code = tail
-            .get(..2)
-            .filter(|_| *first == b'%')
-            .and_then(|hex| std::str::from_utf8(hex).ok())
-            .and_then(|hex| u8::from_str_radix(hex, 16).ok());
-        bytes.push(code.unwrap_or(*first));
-        rest = tail
-            .get(if code.is_some() { 2 } else { 0 }..)
-            .unwrap_or_default();
-    }
     // A line break would end the answer to git early.
-    String::from_utf8(bytes)
+    String::from_utf8(percent::unescape(escaped))
         .ok()
         .filter(|text| !text.contains(char::is_control))
 }

@@ -49,7 +49,7 @@ impl Run<'_> {
             return Ok(None);
         };
         let resumed = checkout
-            .resume(&resume.branch_url, resume.base())
+            .resume(&resume.branch_url, resume.main())
             .await
             .map_err(Failure::of_git("resume-failed", "setup/resume"))?;
         if let Resumed::From(_) = &resumed {

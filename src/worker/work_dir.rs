@@ -4,6 +4,7 @@
 use super::{
     WorkerError,
     folders::{self, RUN_PREFIX},
+    isolation::Isolation,
     processes::Family,
     script_user::ScriptUser,
 };
@@ -102,7 +103,8 @@ async fn remove_leftovers(work_dir: &Path) -> io::Result<()> {
         let folder = entry.path();
         if let Some(_lock) = lock_abandoned(&folder) {
             tracing::info!(folder = %folder.display(), "removing what a killed worker left");
-            Family::default().end(&folders::mark(&folder), 3).await;
+            let looks = Isolation::None.quiet_looks();
+            Family::default().end(&folders::mark(&folder), looks).await;
             folders::remove(&folder);
         }
     }

@@ -18,7 +18,10 @@ use crate::{
     },
 };
 use async_trait::async_trait;
-use std::ops::{Bound, ControlFlow};
+use std::{
+    collections::HashSet,
+    ops::{Bound, ControlFlow},
+};
 
 fn link_of(run: Run) -> RunLink {
     RunLink {
@@ -46,6 +49,24 @@ fn links_after(txn: &Txn<'_>, id: &RunId, limit: usize) -> Result<RunLinks, Faul
     Ok(RunLinks { links, next })
 }
 
+fn chain(txn: &Txn<'_>, id: &RunId, limit: usize) -> Result<Vec<RunLink>, Fault> {
+    let link = |id: &RunId| {
+        let run: Option<Run> = txn.get(&keys::run(id))?;
+        Ok::<_, Fault>(run.map(link_of))
+    };
+    let (mut chain, mut seen) = (vec![], HashSet::from([id.clone()]));
+    let mut next = link(id)?.and_then(|run| run.resume_from);
+    while let Some(from) = next.take()
+        && chain.len() < limit
+        && seen.insert(from.clone())
+        && let Some(run) = link(&from)?
+    {
+        next.clone_from(&run.resume_from);
+        chain.push(run);
+    }
+    Ok(chain)
+}
+
 /// Looks at all codebases: they have no index by branch, and nobody asks often.
 fn codebase_at(txn: &Txn<'_>, branch_url: &str) -> Result<Option<CodebaseName>, Fault> {
     let mut found = None;
@@ -69,6 +90,7 @@ impl RunHistory for Embedded {
         &self,
         pair: &Pair,
         id: &RunId,
+        mut cursor: Option<RunId>,
         limit: usize,
     ) -> Result<Vec<RunId>, Fault> {
         let (past, id) = (keys::past_of_pair(pair), id.clone());
@@ -76,8 +98,13 @@ impl RunHistory for Embedded {
             let mut found = vec![];
             txn.scan(&past, |_, value| -> Result<_, Fault> {
                 let past: StoredPast = decode(value)?;
-                if past.brief.resume_from.as_ref() == Some(&id) {
-                    found.push(past.brief.id);
+                if past.brief.resume_from.as_ref() != Some(&id) {
+                    return Ok(ControlFlow::Continue(()));
+                }
+                match &cursor {
+                    None => found.push(past.brief.id),
+                    Some(last) if *last == past.brief.id => cursor = None,
+                    Some(_) => {}
                 }
                 Ok(match found.len() >= limit {
                     true => ControlFlow::Break(()),
@@ -85,6 +112,17 @@ impl RunHistory for Embedded {
                 })
             })?;
             Ok(found)
+        })
+        .await
+    }
+
+    #[tracing::instrument(
+        name = "embedded.run_history.chain", level = "debug", skip_all, fields(run.id = %id)
+    )]
+    async fn chain(&self, id: &RunId, limit: usize) -> Result<Vec<RunLink>, Fault> {
+        let id = id.clone();
+        self.read("follow what runs resumed from", move |txn, _| {
+            chain(txn, &id, limit)
         })
         .await
     }

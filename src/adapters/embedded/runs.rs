@@ -22,23 +22,53 @@ use crate::{
 use async_trait::async_trait;
 use std::{collections::HashSet, ops::ControlFlow};
 
+/// A list of runs that ends after so many bytes.
+#[derive(Default)]
+struct BoundedRuns {
+    runs: Vec<Run>,
+    size: usize,
+}
+
+impl BoundedRuns {
+    fn is_full(&self) -> bool {
+        self.size >= MAX_LIST_SIZE
+    }
+
+    /// Adds the run of an id, unless it is missing.
+    fn push(&mut self, txn: &Txn<'_>, id: &RunId) -> Result<(), Fault> {
+        if let Some(bytes) = txn.get_bytes(&keys::run(id))? {
+            self.size += bytes.len();
+            self.runs.push(decode(&bytes)?);
+        }
+        Ok(())
+    }
+}
+
+fn runs_by_id(txn: &Txn<'_>, ids: &[RunId]) -> Result<Vec<Run>, Fault> {
+    let mut list = BoundedRuns::default();
+    for id in ids {
+        if list.is_full() {
+            break;
+        }
+        list.push(txn, id)?;
+    }
+    Ok(list.runs)
+}
+
 fn latest(txn: &Txn<'_>, limit: usize) -> Result<Vec<Run>, Fault> {
-    let (mut seen, mut runs, mut size) = (HashSet::new(), vec![], 0);
+    let (mut seen, mut list) = (HashSet::new(), BoundedRuns::default());
     txn.scan(&keys::all_stored(), |_, value| -> Result<_, Fault> {
-        if runs.len() >= limit || size >= MAX_LIST_SIZE {
+        if list.runs.len() >= limit || list.is_full() {
             return Ok(ControlFlow::Break(()));
         }
         let id: RunId = decode(value)?;
         // A run whose result came late has two entries, of which the newer counts.
-        if seen.insert(id.clone())
-            && let Some(bytes) = txn.get_bytes(&keys::run(&id))?
-        {
-            size += bytes.len();
-            runs.push(decode(&bytes)?);
+        if seen.insert(id.clone()) {
+            list.push(txn, &id)?;
         }
         Ok(ControlFlow::Continue(()))
     })?;
-    Ok(runs)
+    Ok(list.runs)
 }
 
 fn run_of_revision(txn: &Txn<'_>, pair: &Pair, revision: &str) -> Result<Option<Run>, Fault> {
@@ -78,6 +108,14 @@ impl RunStore for Embedded {
         let key = keys::run(id);
         self.read("look up a run", move |txn, _| Ok(txn.get(&key)?))
             .await
+    }
+
+    #[tracing::instrument(name = "embedded.run_store.runs_by_id", level = "debug", skip_all)]
+    async fn runs_by_id(&self, ids: &[RunId]) -> Result<Vec<Run>, RunStoreError> {
+        let ids = ids.to_vec();
+        Ok(self
+            .read("look up runs", move |txn, _| runs_by_id(txn, &ids))
+            .await?)
     }
 
     #[tracing::instrument(

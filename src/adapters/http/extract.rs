@@ -22,7 +22,7 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(600);
 const MAX_WORKER_BODY: u64 = 64 << 10;
 
 /// The size in bytes from which on a body is parsed off the async threads.
-const MIN_OFF_THREAD_SIZE: usize = 64 << 10;
+pub(super) const MIN_OFF_THREAD_SIZE: usize = 64 << 10;
 
 /// Extracts a JSON body, up to the limit of the settings. An empty body is null.
 pub struct AppJson<T>(pub T);

@@ -37,6 +37,14 @@ pub struct ValidationQuery {
     cursor: Option<String>,
 }
 
+/// Selects a page of the runs that resumed from a run.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct DescendantsQuery {
+    /// The `next` of the page before.
+    cursor: Option<String>,
+}
+
 /// Checks whether a run would resume from an earlier one. Looks as an assignment would, and changes
 /// nothing.
 #[utoipa::path(
@@ -62,7 +70,8 @@ pub async fn check(
     Ok(Audited(Json(resumable.into()), vec![]))
 }
 
-/// Returns the runs that a run resumed from, the nearest first.
+/// Returns the runs that a run resumed from, the nearest first: at most 100, and about 16 MiB. The
+/// rest is the chain of `next`.
 #[utoipa::path(
     get,
     path = "/resume/chain/{run_id}",
@@ -74,24 +83,26 @@ pub async fn chain(
     State(app): State<Arc<AppState>>,
     AppPath(id): AppPath<RunId>,
 ) -> ApiResult<ResumeChainResponse> {
-    let chain = app.resumes.chain(&id).await?;
-    Ok(Json(ResumeChainResponse::new(&id, &chain)))
+    let page = app.resumes.chain(&id).await?;
+    Ok(Json(ResumeChainResponse::new(&id, page)))
 }
 
-/// Returns the runs that resumed from a run, the oldest first.
+/// Returns the runs that resumed from a run, the oldest first: at most 100, and about 16 MiB.
 #[utoipa::path(
     get,
     path = "/resume/descendants/{run_id}",
     tag = "runs",
-    params(("run_id" = String, Path)),
+    params(("run_id" = String, Path), DescendantsQuery),
     responses((status = 200, body = ResumeDescendantsResponse), (status = 404))
 )]
 pub async fn descendants(
     State(app): State<Arc<AppState>>,
     AppPath(id): AppPath<RunId>,
+    AppQuery(query): AppQuery<DescendantsQuery>,
 ) -> ApiResult<ResumeDescendantsResponse> {
-    let descendants = app.resumes.descendants(&id).await?;
-    Ok(Json(ResumeDescendantsResponse::new(&id, &descendants)))
+    let cursor = query.cursor.map(RunId::new);
+    let page = app.resumes.descendants(&id, cursor).await?;
+    Ok(Json(ResumeDescendantsResponse::new(&id, page)))
 }
 
 /// Checks what runs say that they resumed from, page by page.

@@ -6,6 +6,7 @@
 use super::{
     AppState,
     error::ApiError,
+    extract::MIN_OFF_THREAD_SIZE,
     multipart::{MultipartError, PartHeaders, Parts},
     uploads::Receiving,
 };
@@ -32,8 +33,6 @@ use bytes::Bytes;
 use std::{io, sync::Arc, time::Duration};
 use tokio::time::{Instant, timeout};
 
-/// The size in bytes from which on files are read off the async threads.
-const MIN_OFF_THREAD_SIZE: u64 = 64 << 10;
 /// The maximum size of the `.changes` files of an upload, which are read into memory.
 const MAX_CHANGES_SIZE: u64 = 16 << 20;
 /// The maximum number of files of one upload about which something is noted.
@@ -310,7 +309,7 @@ impl Readable {
     fn is_small(&self) -> bool {
         let mut all = self.changes.iter().chain([&self.report]);
         all.all(|file| {
-            matches!(file.content, Content::Memory(_)) && file.size < MIN_OFF_THREAD_SIZE
+            matches!(file.content, Content::Memory(_)) && file.size < MIN_OFF_THREAD_SIZE as u64
         })
     }
 

@@ -19,16 +19,15 @@ const BLOCK_SIZE: usize = 64 << 10;
 const READ_BATCH_SIZE: i64 = 16;
 
 /// A log that is locked, and the others of its run.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Locked {
-    size: i64,
-    size_of_others: i64,
-    others: i64,
+    size: u64,
+    size_of_others: u64,
+    others: u64,
 }
 
-/// Locks a log; a log that is not there has
-/// no bytes. Only what begins at the beginning creates a log, so that a bit that comes after the
-/// run's logs were removed does not create one with a gap.
+/// Locks a log; one that is not there has no bytes. Only what begins at the beginning creates a log,
+/// so that a bit that comes after the run's logs were removed does not create one with a gap.
 async fn lock(
     connection: &mut PgConnection,
     run: &RunId,
@@ -46,9 +45,9 @@ async fn lock(
         .await?;
     let (size, size_of_others, others) = locked.unwrap_or_default();
     Ok(Locked {
-        size,
-        size_of_others,
-        others,
+        size: size.cast_unsigned(),
+        size_of_others: size_of_others.cast_unsigned(),
+        others: others.cast_unsigned(),
     })
 }
 
@@ -93,19 +92,18 @@ async fn append(
     bytes: &Bytes,
     max_total: u64,
 ) -> Result<Appended, Abort<Fault>> {
-    let locked = lock(&mut *connection, run, name, offset).await?;
-    let (size, others) = (
-        locked.size.cast_unsigned(),
-        locked.size_of_others.cast_unsigned(),
-    );
+    let Locked {
+        size,
+        size_of_others,
+        others,
+    } = lock(&mut *connection, run, name, offset).await?;
     if offset > size {
         return Ok(Appended::Gap(size));
     }
-    let total = others
+    let total = size_of_others
         .saturating_add(offset)
         .saturating_add(bytes.len() as u64);
-    let is_one_too_many =
-        size == 0 && usize::try_from(locked.others).is_ok_and(|others| others >= MAX_LOGS);
+    let is_one_too_many = size == 0 && others >= MAX_LOGS as u64;
     if total > max_total || is_one_too_many {
         // A log that was created just now would be listed without ever having had a byte.
         let delete = "DELETE FROM runner_live_log WHERE run_id = $1 AND name = $2 AND size = 0";

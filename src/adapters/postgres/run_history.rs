@@ -14,8 +14,9 @@ use crate::{
 };
 use async_trait::async_trait;
 use chrono::NaiveDateTime;
+use std::collections::HashSet;
 
-/// A row of `list_run_links.sql`.
+/// A row of `list_run_links.sql` and `list_resume_chain.sql`.
 type LinkRow = (
     String,
     Option<String>,
@@ -47,17 +48,36 @@ impl RunHistory for Postgres {
         &self,
         pair: &Pair,
         id: &RunId,
+        cursor: Option<RunId>,
         limit: usize,
     ) -> Result<Vec<RunId>, Fault> {
         let query = sqlx::query_scalar(include_str!("sql/list_descendants.sql"))
             .bind(pair.codebase.as_str())
             .bind(pair.campaign.as_str())
             .bind(id.as_str())
-            .bind(row_limit(limit));
+            .bind(row_limit(limit))
+            .bind(cursor.as_ref().map(RunId::as_str));
         let ids = query.fetch_all(self.tables.connections());
         let action = "list the runs that resumed from a run";
         let ids: Vec<String> = self.tables.run(action, ids).await?;
         Ok(ids.into_iter().map(RunId::new).collect())
+    }
+
+    #[tracing::instrument(
+        level = "debug", name = "postgres.run_history.chain", skip_all, fields(run.id = %id)
+    )]
+    async fn chain(&self, id: &RunId, limit: usize) -> Result<Vec<RunLink>, Fault> {
+        let query = sqlx::query_as(include_str!("sql/list_resume_chain.sql"))
+            .bind(id.as_str())
+            .bind(row_limit(limit));
+        let rows = query.fetch_all(self.tables.connections());
+        let action = "follow what runs resumed from";
+        let rows: Vec<LinkRow> = self.tables.run(action, rows).await?;
+        let mut seen = HashSet::from([id.clone()]);
+        let links = rows.into_iter().map_while(link);
+        Ok(links
+            .take_while(|link| seen.insert(link.id.clone()))
+            .collect())
     }
 
     #[tracing::instrument(

@@ -18,11 +18,7 @@ use reqwest::{
     redirect::Policy,
 };
 use serde::de::DeserializeOwned;
-use std::{
-    io,
-    net::{IpAddr, SocketAddr},
-    time::Duration,
-};
+use std::{io, net::IpAddr, time::Duration};
 use tokio::{
     io::AsyncReadExt,
     net::TcpStream,
@@ -343,12 +339,7 @@ impl GuardedClient {
     ) -> Result<TcpStream, GuardedHttpError> {
         let failed = |error: io::Error| GuardedHttpError::Failed(error.to_string());
         let connecting = async {
-            let found = tokio::net::lookup_host((host, port))
-                .await
-                .map_err(failed)?;
-            let allowed: Vec<SocketAddr> = found
-                .filter(|address| self.networks.allow(address.ip()))
-                .collect();
+            let allowed = self.networks.look_up(host, port).await.map_err(failed)?;
             if allowed.is_empty() {
                 return Err(GuardedHttpError::Forbidden(host.to_owned()));
             }

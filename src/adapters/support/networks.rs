@@ -3,6 +3,7 @@
 use ipnet::IpNet;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use std::{
+    io,
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
@@ -34,6 +35,12 @@ impl Networks {
             .iter()
             .any(|network| network.contains(&address) && network.prefix_len() >= min_prefix)
     }
+
+    /// Looks up the addresses of a host that are allowed.
+    pub(super) async fn look_up(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+        let found = tokio::net::lookup_host((host, port)).await?;
+        Ok(found.filter(|address| self.allow(address.ip())).collect())
+    }
 }
 
 impl Resolve for Networks {
@@ -42,12 +49,7 @@ impl Resolve for Networks {
     fn resolve(&self, name: Name) -> Resolving {
         let networks = self.clone();
         Box::pin(async move {
-            let found: Vec<SocketAddr> =
-                tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
-            let allowed: Vec<SocketAddr> = found
-                .into_iter()
-                .filter(|address| networks.allow(address.ip()))
-                .collect();
+            let allowed = networks.look_up(name.as_str(), 0).await?;
             if allowed.is_empty() {
                 return Err(format!("{} is not in the allowed networks", name.as_str()).into());
             }

@@ -47,25 +47,19 @@ fn is_passed(name: &OsStr) -> bool {
     PASSED.iter().any(|passed| *passed == name)
 }
 
-fn command(query: &BranchQuery, transport: Transport<'_>) -> Command {
+fn command(query: &BranchQuery, repository: &str, transport: Transport<'_>) -> Command {
     let mut git = Command::new("git");
-    git.args([
-        "ls-remote",
-        "--symref",
-        "--",
-        &without_login(&query.repository),
-        "HEAD",
-    ])
-    // Not the repository that the runner was started in, nor its secrets.
-    .current_dir("/")
-    .env_clear()
-    .envs(std::env::vars_os().filter(|(name, _)| is_passed(name)))
-    .env("GIT_TERMINAL_PROMPT", "0")
-    .stdin(Stdio::null())
-    .stdout(Stdio::piped())
-    .stderr(Stdio::piped())
-    .process_group(0)
-    .kill_on_drop(true);
+    git.args(["ls-remote", "--symref", "--", repository, "HEAD"])
+        // Not the repository that the runner was started in, nor its secrets.
+        .current_dir("/")
+        .env_clear()
+        .envs(std::env::vars_os().filter(|(name, _)| is_passed(name)))
+        .env("GIT_TERMINAL_PROMPT", "0")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .kill_on_drop(true);
     match transport {
         Transport::File => git.env("GIT_ALLOW_PROTOCOL", "file"),
         Transport::Ssh(ssh) => git
@@ -106,7 +100,8 @@ pub(super) async fn probe(
 }
 
 async fn run(query: &BranchQuery, transport: Transport<'_>) -> Result<FoundBranches, Failure> {
-    let spawned = command(query, transport).spawn();
+    let repository = without_login(&query.repository);
+    let spawned = command(query, &repository, transport).spawn();
     let mut git = spawned.map_err(|e| Failure::Other(format!("git cannot be run: {e}")))?;
     let id = git.id().and_then(|id| Pid::from_raw(id.cast_signed()));
     let _group = Group(id);
@@ -154,6 +149,5 @@ async fn run(query: &BranchQuery, transport: Transport<'_>) -> Result<FoundBranc
     if !status.success() {
         return Err(Failure::said("git says", &said));
     }
-    let repository = without_login(query.repository.trim_end_matches('/'));
-    Ok(refs.found(repository))
+    Ok(refs.found(repository.trim_end_matches('/').to_owned()))
 }

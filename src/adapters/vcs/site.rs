@@ -4,7 +4,10 @@
 use super::failure::{self, Failure};
 use crate::{
     adapters::support::guarded_http::GuardedClient,
-    domain::host::{HostPattern, host_of, normalize},
+    domain::{
+        host::{HostPattern, host_of, normalize},
+        percent,
+    },
     ports::{Clock, artifact_store::FileReader},
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
@@ -76,15 +79,7 @@ fn basic(username: &str, password: &str) -> Option<HeaderValue> {
 
 /// Returns a part of a URL without percent-encoding.
 pub(super) fn decoded(text: &str) -> String {
-    // As a value of a form, in which two characters mean something else.
-    let value = text.replace('+', "%2B").replace('&', "%26");
-    let mut pairs = url::form_urlencoded::parse(value.as_bytes());
-    // What has a `=` would be a name and a value.
-    match pairs.next() {
-        Some((name, value)) if value.is_empty() && !text.contains('=') => name.into_owned(),
-        Some((name, value)) => format!("{name}={value}"),
-        None => String::new(),
-    }
+    String::from_utf8_lossy(&percent::unescape(text)).into_owned()
 }
 
 /// Returns the login that a URL has in it, as the value of a header. A token may stand there alone.
@@ -154,11 +149,8 @@ impl Site {
             let has_port = port == url.port() || port == url.port_or_known_default();
             normalize(of_login) == host && has_port
         };
-        let login = self
-            .logins
-            .iter()
-            .filter(|_| is_private(url))
-            .find(is_for)?;
+        let mut logins = self.logins.iter();
+        let login = logins.find(is_for).filter(|_| is_private(url))?;
         basic(&login.username, &login.password)
     }
 

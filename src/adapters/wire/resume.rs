@@ -2,8 +2,11 @@
 
 use super::{RunResponse, assignment::ResumeResponse};
 use crate::{
-    domain::{name::RunId, resume_check::ResumeProblem, run::Run},
-    services::{resumes::Validation, resumption::Resumable},
+    domain::{name::RunId, resume_check::ResumeProblem},
+    services::{
+        resumes::{RunPage, Validation},
+        resumption::Resumable,
+    },
 };
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -58,6 +61,8 @@ pub struct ResumeChainResponse {
     pub(crate) run_id: String,
     /// The runs that it resumed from, the nearest first.
     pub(crate) chain: Vec<RunResponse>,
+    /// The last of them, whose own chain is the rest; null when there is none.
+    pub(crate) next: Option<String>,
 }
 
 /// The runs that resumed from a run.
@@ -65,26 +70,30 @@ pub struct ResumeChainResponse {
 pub struct ResumeDescendantsResponse {
     /// The run.
     pub(crate) run_id: String,
-    /// The runs that resumed from it, the oldest first, at most 100.
+    /// The runs that resumed from it, the oldest first.
     pub(crate) descendants: Vec<RunResponse>,
+    /// The cursor of the next page; null after the last.
+    pub(crate) next: Option<String>,
 }
 
 impl ResumeChainResponse {
     /// Creates the response for a run.
-    pub fn new(id: &RunId, chain: &[Run]) -> Self {
+    pub fn new(id: &RunId, page: RunPage) -> Self {
         Self {
             run_id: id.to_string(),
-            chain: chain.iter().map(RunResponse::from).collect(),
+            chain: page.runs.iter().map(RunResponse::from).collect(),
+            next: page.next.map(|next| next.to_string()),
         }
     }
 }
 
 impl ResumeDescendantsResponse {
     /// Creates the response for a run.
-    pub fn new(id: &RunId, descendants: &[Run]) -> Self {
+    pub fn new(id: &RunId, page: RunPage) -> Self {
         Self {
             run_id: id.to_string(),
-            descendants: descendants.iter().map(RunResponse::from).collect(),
+            descendants: page.runs.iter().map(RunResponse::from).collect(),
+            next: page.next.map(|next| next.to_string()),
         }
     }
 }

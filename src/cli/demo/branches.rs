@@ -6,13 +6,14 @@ use super::{
         client::Server,
         output::{duration, short, table},
     },
-    GIT_CONFIG, POLL_INTERVAL,
+    GIT_CONFIG, POLL_INTERVAL, all_runs,
     forge::{Forge, LIMITED_HOST},
+    report::verdict,
     repositories::{self, Codebase},
     workers::{Work, Workers},
 };
 use crate::{
-    adapters::wire::{ResultResponse, RunResponse, StatusResponse},
+    adapters::wire::{ResultResponse, StatusResponse},
     worker::Shutdown,
 };
 use anyhow::{Context, Result, bail};
@@ -80,12 +81,11 @@ pub(super) async fn run(
         .post::<Value, _>(&["schedule"], &again)
         .await
         .context("schedule a run")?;
-    let before: HashSet<String> = all_runs(server).await?.map(|run| run.log_id).collect();
+    let before = all_runs(server).await?.into_iter();
+    let before: HashSet<String> = before.map(|run| run.log_id).collect();
     let was_limited = work(server, workers, shutdown).await?;
-    let runs: Vec<ResultResponse> = all_runs(server)
-        .await?
-        .filter(|run| !before.contains(&run.log_id))
-        .collect();
+    let mut runs = all_runs(server).await?;
+    runs.retain(|run| !before.contains(&run.log_id));
     let seen: Vec<Seen<'_>> = [CHANGED, MOVED.0, LIMITED.0]
         .into_iter()
         .map(|name| seen(name, &runs, &forge, was_limited))
@@ -116,14 +116,6 @@ async fn work(server: &Server, workers: &Workers, shutdown: &Shutdown) -> Result
             }
         }
     }
-}
-
-async fn all_runs(server: &Server) -> Result<impl Iterator<Item = ResultResponse>> {
-    let runs = server
-        .get::<Vec<RunResponse>>(&["runs"], &[("limit", "1000".into())])
-        .await?
-        .parse()?;
-    Ok(runs.into_iter().map(|run| run.result))
 }
 
 fn seen<'a>(
@@ -161,14 +153,10 @@ fn seen<'a>(
 
 fn shown(seen: &[Seen<'_>]) -> String {
     let rows = seen.iter().map(|seen| {
-        let verdict = match seen.is_expected {
-            true => "as expected",
-            false => "NOT as expected",
-        };
         [
             seen.run.codebase.clone(),
             seen.run.code.clone(),
-            verdict.to_owned(),
+            verdict(seen.is_expected),
             duration(seen.run.duration),
             seen.what.clone(),
         ]

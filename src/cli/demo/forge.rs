@@ -17,6 +17,8 @@ use std::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
+/// The name of the host that limits the rate.
+pub(super) const LIMITED_HOST: &str = "localhost";
 /// How long the host that limits the rate refuses requests, from the first on.
 const LIMITED_TIME: Duration = Duration::from_secs(2);
 
@@ -85,9 +87,6 @@ impl Forge {
     }
 }
 
-/// The name of the host that limits the rate.
-pub(super) const LIMITED_HOST: &str = "localhost";
-
 async fn file(State(files): State<Arc<Files>>, Path(path): Path<String>) -> Response {
     let Some((repository, file)) = path.split_once('/') else {
         return StatusCode::NOT_FOUND.into_response();
@@ -96,11 +95,12 @@ async fn file(State(files): State<Arc<Files>>, Path(path): Path<String>) -> Resp
     let is_below = file
         .components()
         .all(|part| matches!(part, Component::Normal(_)));
+    if !is_below {
+        return StatusCode::NOT_FOUND.into_response();
+    }
     match tokio::fs::read(files.folder.join(&file)).await {
-        Ok(content) if is_below => {
-            ([(header::CONTENT_TYPE, "text/plain")], content).into_response()
-        }
-        Ok(_) | Err(_) => StatusCode::NOT_FOUND.into_response(),
+        Ok(content) => ([(header::CONTENT_TYPE, "text/plain")], content).into_response(),
+        Err(_) => StatusCode::NOT_FOUND.into_response(),
     }
 }
 

@@ -236,6 +236,15 @@ async fn run(
     Ok(runs)
 }
 
+/// Returns the runs that have ended, the latest first.
+async fn all_runs(server: &Server) -> Result<Vec<ResultResponse>> {
+    let runs = server
+        .get::<Vec<RunResponse>>(&["runs"], &[("limit", "1000".into())])
+        .await?
+        .parse()?;
+    Ok(runs.into_iter().map(|run| run.result).collect())
+}
+
 /// Prints each run as it ends; returns the first run of each pair once all have one.
 async fn first_runs(
     server: &Server,
@@ -246,12 +255,8 @@ async fn first_runs(
     let terminal = std::io::stderr().is_terminal();
     let mut first: Vec<ResultResponse> = vec![];
     loop {
-        let runs = server
-            .get::<Vec<RunResponse>>(&["runs"], &[("limit", "1000".into())])
-            .await?
-            .parse()?;
         // The latest run comes first in the response.
-        for RunResponse { result: run, .. } in runs.into_iter().rev() {
+        for run in all_runs(server).await?.into_iter().rev() {
             if first.iter().any(|seen| pair(seen) == pair(&run)) {
                 continue;
             }

@@ -34,6 +34,15 @@ fn expected(plan: &Plan, run: &ResultResponse) -> bool {
     campaign.is_some_and(|campaign| campaign.expected.contains(&run.code.as_str()))
 }
 
+/// Says whether something is as expected.
+pub(super) fn verdict(is_expected: bool) -> String {
+    match is_expected {
+        true => "as expected",
+        false => "NOT as expected",
+    }
+    .to_owned()
+}
+
 fn runs_table(plan: &Plan, runs: &[ResultResponse]) -> String {
     let rows = runs.iter().map(|run| {
         let changed = run.code == "success";
@@ -43,16 +52,11 @@ fn runs_table(plan: &Plan, runs: &[ResultResponse]) -> String {
             .filter(|_| changed)
             .map(short)
             .unwrap_or_default();
-        let verdict = if expected(plan, run) {
-            "as expected"
-        } else {
-            "NOT as expected"
-        };
         [
             run.campaign.clone(),
             run.codebase.clone(),
             run.code.clone(),
-            verdict.to_owned(),
+            verdict(expected(plan, run)),
             duration(run.duration),
             revision,
             run.log_id.clone(),

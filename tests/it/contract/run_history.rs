@@ -15,6 +15,7 @@ use janitor_runner::{
 
 contract!(
     runs_are_found_by_what_they_resumed_from,
+    chain_is_followed_to_its_end,
     links_come_page_by_page,
     codebase_is_found_by_its_branch,
 );
@@ -57,17 +58,63 @@ async fn runs_are_found_by_what_they_resumed_from<
         .await;
     }
     recorded(store, "r4", "bb", |_| {}).await;
-    let of = async |codebase: &str, id: &str, limit: usize| {
+    let after = async |codebase: &str, id: &str, cursor: Option<&str>, limit: usize| {
         let pair = pair(codebase, "gen");
         store
-            .resumed_from(&pair, &RunId::new(id), limit)
+            .resumed_from(&pair, &RunId::new(id), cursor.map(RunId::new), limit)
             .await
             .unwrap()
     };
+    let of = async |codebase: &str, id: &str, limit| after(codebase, id, None, limit).await;
     assert_eq!(of("aa", "r1", 10).await, ["r3", "r2"].map(RunId::new));
     assert_eq!(of("aa", "r1", 1).await, ["r3"].map(RunId::new));
     assert_eq!(of("aa", "r2", 10).await, []);
     assert_eq!(of("bb", "r1", 10).await, []);
+    assert_eq!(
+        after("aa", "r1", Some("r3"), 10).await,
+        ["r2"].map(RunId::new)
+    );
+    assert_eq!(after("aa", "r1", Some("r2"), 10).await, []);
+    assert_eq!(after("aa", "r1", Some("nosuch"), 10).await, []);
+}
+
+async fn chain_is_followed_to_its_end<
+    S: QueueStore + ActiveRunStore + RunRecorder + Catalog + RunHistory,
+>(
+    store: &S,
+) {
+    codebases(store).await;
+    for (id, from) in [
+        ("r1", None),
+        ("r2", Some("r1")),
+        ("r3", Some("r2")),
+        // A circle, and one that leads to it.
+        ("c1", Some("c1")),
+        ("c2", Some("c1")),
+    ] {
+        recorded(store, id, "aa", |run| {
+            run.resume_from = from.map(RunId::new);
+        })
+        .await;
+    }
+    let chain = async |id: &str, limit: usize| {
+        let links = store.chain(&RunId::new(id), limit).await.unwrap();
+        let ids: Vec<String> = links.iter().map(|link| link.id.to_string()).collect();
+        ids.join(" ")
+    };
+    for (id, limit, expected) in [
+        ("r3", 10, "r2 r1"),
+        ("r3", 1, "r2"),
+        ("r1", 10, ""),
+        ("nosuch", 10, ""),
+        ("c1", 10, ""),
+        ("c2", 10, "c1"),
+    ] {
+        assert_eq!(chain(id, limit).await, expected, "{id}");
+    }
+    let link = store.chain(&RunId::new("r2"), 1).await.unwrap().remove(0);
+    assert_eq!(link.codebase.as_str(), "aa");
+    assert!(link.code.is_success());
 }
 
 async fn links_come_page_by_page<

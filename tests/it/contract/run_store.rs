@@ -23,6 +23,7 @@ contract!(
     finished_runs_are_counted_by_code_since_a_time,
     latest_returns_newest_runs_first,
     list_of_large_runs_ends_early,
+    runs_are_found_in_the_order_of_their_ids,
 );
 
 async fn run_round_trips_every_field<
@@ -232,4 +233,27 @@ async fn list_of_large_runs_ends_early<
     }
     let listed = store.latest(1000).await.unwrap().len();
     assert!((16..30).contains(&listed), "{listed}");
+    let ids: Vec<RunId> = (0..30).map(|n| RunId::new(format!("r{n}"))).collect();
+    let found = store.runs_by_id(&ids).await.unwrap();
+    assert!((16..30).contains(&found.len()), "{}", found.len());
+    assert!(found.iter().zip(&ids).all(|(run, id)| run.id == *id));
+}
+
+async fn runs_are_found_in_the_order_of_their_ids<
+    S: QueueStore + ActiveRunStore + RunRecorder + Catalog + RunStore,
+>(
+    store: &S,
+) {
+    for id in ["r1", "r2", "r3"] {
+        let active = active(store, "aa", id).await;
+        store
+            .record(new_run(&active, full_run(&active)))
+            .await
+            .unwrap();
+    }
+    let ids = ["r3", "nosuch", "r1"].map(RunId::new);
+    let found = store.runs_by_id(&ids).await.unwrap();
+    let found: Vec<String> = found.iter().map(|run| run.id.to_string()).collect();
+    assert_eq!(found, ["r3", "r1"]);
+    assert_eq!(store.runs_by_id(&[]).await.unwrap(), []);
 }

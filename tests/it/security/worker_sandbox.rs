@@ -1,6 +1,9 @@
 //! What codemods can do in the sandbox.
 
-use crate::server::worker_fixture::WorkerFixture;
+use crate::{
+    server::worker_fixture::{WorkerFixture, end_of, running, without_namespaces},
+    support::worker_harness::git,
+};
 
 /// Looks around, and tries to leave something behind. Python is there, since git's tests need it.
 const LOOK_AROUND: &str = r#"
@@ -122,6 +125,62 @@ async fn programs_of_repositories_below_the_checkout_stay_in_the_sandbox() {
         assert!(home.unwrap().ends_with("/home"), "{environment}");
         assert_eq!(outside.exists(), !sandbox, "{sandbox}");
     }
+}
+
+/// What the filter of such a repository runs: a process that keeps the output of the worker's git
+/// open, which has another git below it.
+const HOLD: &str = r#"
+cat > "$HOME/hold" <<'EOF'
+process=$$
+while [ "$process" -gt 1 ]; do
+    parent=$(cut -d' ' -f4 "/proc/$process/stat")
+    if [ "$(cat "/proc/$process/comm")" = git ] && [ "$(cat "/proc/$parent/comm")" != git ]; then
+        setsid sleep SECONDS < /dev/null > "/proc/$process/fd/1" 2> /dev/null &
+        break
+    fi
+    process=$parent
+done
+cat
+EOF
+git -C sub config filter.x.clean 'sh "$HOME/hold"'
+"#;
+
+#[tokio::test]
+async fn process_that_keeps_an_output_of_git_open_does_not_hold_the_run() {
+    let folder = tempfile::tempdir().unwrap();
+    for has_namespaces in [true, false] {
+        let mut fixture = WorkerFixture::start().await;
+        let seconds = format!("45.{}", std::process::id());
+        let script = format!("{REPOSITORY_BELOW}{}", HOLD.replace("SECONDS", &seconds));
+        let started = std::time::Instant::now();
+        let run = fixture
+            .run_with(&script, |worker| {
+                if !has_namespaces {
+                    without_namespaces(worker, folder.path());
+                }
+            })
+            .await;
+        assert!(started.elapsed().as_secs() < 30, "{:?}", started.elapsed());
+        assert_eq!(run["code"], "success", "{run}");
+        let left = running(&seconds);
+        assert!(left.is_empty(), "{left:?}");
+    }
+}
+
+#[tokio::test]
+async fn codemod_cannot_change_the_repository_that_was_cloned() {
+    let fixture = WorkerFixture::start().await;
+    let repository = fixture.harness.path("repository");
+    // By its path: git makes links to what is there then, unless it must not.
+    let url = repository.display().to_string();
+    let damage = "for file in .git/objects/??/*; do chmod u+w $file; echo damaged > $file; done";
+    fixture.harness.queue_at("path", &url, damage).await;
+    let ended = end_of(fixture.worker()).await;
+    assert!(ended.status.success(), "{}", fixture.worker_log());
+    let run = fixture.stored("path").await;
+    assert_ne!(run["code"], "success", "{run}");
+    git(&repository, &["fsck", "--strict"]);
+    assert_eq!(git(&repository, &["show", "HEAD:file.txt"]), "one");
 }
 
 #[tokio::test]

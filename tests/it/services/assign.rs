@@ -10,7 +10,7 @@ use janitor_runner::{
         vcs::{VcsStore, VcsType},
     },
     ports::{
-        ActiveRunStore, QueueStore, RunStore, Vcs,
+        ActiveRunStore, HostBackoffs, QueueStore, RunStore, Vcs,
         queue_store::ClaimFilter,
         run_store::MockRunStore,
         vcs::{MockVcs, Probe},
@@ -128,11 +128,11 @@ async fn assignment_reports_when_rate_limited_hosts_are_free() {
 }
 
 #[tokio::test]
-async fn vcs_store_that_limits_the_rate_is_left_alone() {
+async fn vcs_store_that_limits_the_rate_is_left_alone_and_holds_no_item() {
     let fixture = Fixture::with_config(|config| {
         config.vcs_store = VcsStore::parse("https://vcs.example").unwrap();
     });
-    fixture.queued(&["aa"]).await;
+    fixture.queued(&["aa", "bb", "cc"]).await;
     let mut vcs = MockVcs::new();
     let of_store =
         |query: &BranchQuery| host_of(&query.repository).as_deref() == Some("vcs.example");
@@ -145,13 +145,11 @@ async fn vcs_store_that_limits_the_rate_is_left_alone() {
         .returning(|query| Probe::Found(found(query)));
     let assigner = fixture.assigner(fixture.store.clone(), Arc::new(vcs));
     for _ in 0..3 {
-        let refused = assigner.assign(AssignRequest::default()).await;
-        assert!(
-            matches!(refused, Err(ServiceError::RateLimited(_))),
-            "{refused:?}"
-        );
-        assert!(fixture.nothing_is_claimed().await);
+        let assignment = assigner.assign(AssignRequest::default()).await.unwrap();
+        assert_eq!(assignment.resume, None);
     }
+    let limited = fixture.store.backed_off_hosts(start()).await.unwrap();
+    assert_eq!(limited[0].host, "vcs.example");
 }
 
 /// Notifies when it is probed, and returns once it is notified itself.
@@ -193,6 +191,17 @@ async fn hosts_that_refuse_slowly_do_not_hold_a_claim_for_long() {
     assert!(fixture.nothing_is_claimed().await);
 }
 
+async fn nothing_is_claimed_soon(fixture: &Fixture) {
+    let free = async {
+        while !fixture.nothing_is_claimed().await {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(5), free)
+        .await
+        .unwrap();
+}
+
 #[tokio::test]
 async fn disconnected_caller_leaves_nothing_claimed() {
     let fixture = Fixture::new();
@@ -210,14 +219,7 @@ async fn disconnected_caller_leaves_nothing_claimed() {
     caller.abort();
     assert!(caller.await.is_err());
     wait.notify_one();
-    let free = async {
-        while !fixture.nothing_is_claimed().await {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(std::time::Duration::from_secs(5), free)
-        .await
-        .unwrap();
+    nothing_is_claimed_soon(&fixture).await;
 }
 
 #[tokio::test]
@@ -249,14 +251,7 @@ async fn claim_of_a_disconnected_caller_counts_until_it_is_released() {
         "{refused:?}"
     );
     wait.notify_one();
-    let free = async {
-        while !fixture.nothing_is_claimed().await {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(std::time::Duration::from_secs(5), free)
-        .await
-        .unwrap();
+    nothing_is_claimed_soon(&fixture).await;
 }
 
 #[tokio::test]

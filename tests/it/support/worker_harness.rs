@@ -109,6 +109,11 @@ impl WorkerHarness {
     /// Adds a codebase of the repository with a candidate that runs a command on it.
     pub async fn queue(&self, codebase: &str, command: &str) {
         let url = format!("file://{}", self.path("repository").display());
+        self.queue_at(codebase, &url, command).await;
+    }
+
+    /// The same for a codebase at that URL.
+    pub async fn queue_at(&self, codebase: &str, url: &str, command: &str) {
         assert_eq!(
             self.server
                 .post(

@@ -20,12 +20,15 @@ async fn questions_about_resuming_are_answered(kind: &str) {
     let (status, chain) = server.get(&format!("/resume/chain/{id}")).await;
     assert_eq!(
         (status, &chain),
-        (200, &json!({ "run_id": id, "chain": [] }))
+        (200, &json!({ "run_id": id, "chain": [], "next": null }))
     );
     let (status, below) = server.get(&format!("/resume/descendants/{id}")).await;
     assert_eq!(
         (status, &below),
-        (200, &json!({ "run_id": id, "descendants": [] }))
+        (
+            200,
+            &json!({ "run_id": id, "descendants": [], "next": null })
+        )
     );
     for path in ["/resume/chain/nothing", "/resume/descendants/nothing"] {
         assert_eq!(server.get(path).await.0, 404, "{path}");

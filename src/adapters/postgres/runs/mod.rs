@@ -72,14 +72,29 @@ async fn refresh_summaries(connection: &mut PgConnection, batch: &[NewRun]) -> s
         .map(drop)
 }
 
+/// Reads runs, and their size as they are stored.
+async fn sized_runs(
+    rows: impl Future<Output = sqlx::Result<Vec<String>>>,
+) -> sqlx::Result<(usize, Vec<Run>)> {
+    let rows = rows.await?;
+    let size = rows.iter().map(String::len).sum();
+    Ok((size, rows::runs(rows)?))
+}
+
 impl Tables {
     async fn find_run(&self, id: &RunId) -> Result<Option<Run>, Fault> {
-        let query = sqlx::query_scalar(include_str!("../sql/find_run.sql")).bind(id.as_str());
-        let find = async {
-            let row: Option<String> = query.fetch_optional(self.connections()).await?;
-            row.as_deref().map(rows::run).transpose()
-        };
-        self.run("look up a run", find).await
+        Ok(self.find_runs(std::slice::from_ref(id)).await?.1.pop())
+    }
+
+    /// Returns the runs of these ids, in any order, and their size as they are stored.
+    async fn find_runs(&self, ids: &[RunId]) -> Result<(usize, Vec<Run>), Fault> {
+        let ids: Vec<&str> = ids.iter().map(RunId::as_str).collect();
+        let query = sqlx::query_scalar(include_str!("../sql/find_runs.sql")).bind(ids);
+        self.run(
+            "look up runs",
+            sized_runs(query.fetch_all(self.connections())),
+        )
+        .await
     }
 
     /// Fails unless the worker of a run, if it names one, has an account.
@@ -125,6 +140,21 @@ impl RunStore for Postgres {
         Ok(self.tables.find_run(id).await?)
     }
 
+    #[tracing::instrument(level = "debug", name = "postgres.run_store.runs_by_id", skip_all)]
+    async fn runs_by_id(&self, ids: &[RunId]) -> Result<Vec<Run>, RunStoreError> {
+        let (mut runs, mut size) = (vec![], 0);
+        for ids in ids.chunks(LIST_BATCH_SIZE) {
+            let (batch_size, mut batch) = self.tables.find_runs(ids).await?;
+            batch.sort_by_key(|run| ids.iter().position(|id| *id == run.id));
+            runs.extend(batch);
+            size += batch_size;
+            if size >= MAX_LIST_SIZE {
+                break;
+            }
+        }
+        Ok(runs)
+    }
+
     #[tracing::instrument(
         level = "debug",
         name = "postgres.run_store.latest",
@@ -137,11 +167,7 @@ impl RunStore for Postgres {
             let end = limit.min(runs.len() + LIST_BATCH_SIZE);
             let query = sqlx::query_scalar(include_str!("../sql/list_latest_runs.sql"));
             let query = query.bind(row_limit(end)).bind(row_limit(runs.len()));
-            let batch = async {
-                let rows: Vec<String> = query.fetch_all(self.tables.connections()).await?;
-                let size: usize = rows.iter().map(String::len).sum();
-                Ok((size, rows::runs(rows)?))
-            };
+            let batch = sized_runs(query.fetch_all(self.tables.connections()));
             let (batch_size, batch) = self.tables.run("list the runs", batch).await?;
             size += batch_size;
             runs.extend(batch);

@@ -27,4 +27,4 @@ FROM run
 LEFT JOIN LATERAL (
     SELECT * FROM runner_run WHERE run_id = run.id OFFSET 0
 ) AS extra ON true
-WHERE run.id = $1
+WHERE run.id = ANY($1)
