@@ -8,6 +8,20 @@ use super::{Invalid, percent};
 /// The starts of the full names of branches and tags. git takes the rest for either.
 const NAMED_REFS: [&str; 2] = ["refs/heads/", "refs/tags/"];
 
+/// Returns whether git allows a branch of this name. Others could mean something else where they are
+/// written, such as in `refs/heads/NAME:refs/heads/NAME`.
+///
+/// ```
+/// use janitor_runner::domain::branch_url::is_git_branch;
+///
+/// assert!(is_git_branch("debian/sid"));
+/// assert!(!is_git_branch("x:refs/heads/main"));
+/// ```
+pub fn is_git_branch(name: &str) -> bool {
+    let full = format!("refs/heads/{name}");
+    gix_validate::reference::branch_name(full.as_bytes().into()).is_ok()
+}
+
 /// Percent-escapes the name of a branch for `URL,branch=NAME`; slashes stay as they are.
 pub fn escape_branch(branch: &str) -> String {
     let keep = |b: u8| b.is_ascii_alphanumeric() || b"-._~/".contains(&b);

@@ -37,6 +37,7 @@ use crate::{
         queue_store::{ClaimFilter, NextItem},
     },
 };
+use chrono::TimeDelta;
 use std::{sync::Arc, time::Duration};
 use tokio::{sync::oneshot, time::Instant};
 use tokio_util::task::TaskTracker;
@@ -46,6 +47,8 @@ use tracing::Instrument;
 const MAX_TRIES: usize = 50;
 /// After how long no further item is tried: each may wait for hosts that answer slowly.
 const MAX_TRYING: Duration = Duration::from_secs(10);
+/// When a worker asks again after so many.
+const ASK_AGAIN: TimeDelta = TimeDelta::seconds(1);
 
 /// A worker's request for an assignment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -215,6 +218,7 @@ impl Assigner {
         self.end_lost_runs(&request.claimant).await?;
         let mut filter = request.filter(&self.config)?;
         let mut limited: Option<Time> = None;
+        let mut is_all = false;
         for _ in tries() {
             let claim = ClaimRequest {
                 filter: filter.clone(),
@@ -225,6 +229,7 @@ impl Assigner {
                 lease: request.lease.then_some(self.config.watch.lease),
             };
             let Some(Claimed { run, codebase }) = self.active_runs.claim(claim).await? else {
+                is_all = true;
                 break;
             };
             // Not claimed twice by one request: an item that goes back to the queue, or is queued
@@ -242,7 +247,10 @@ impl Assigner {
             }
         }
         self.metrics.queue_empty();
-        Err(limited.map_or(ServiceError::QueueEmpty, ServiceError::RateLimited))
+        // Behind the items that were tried there may be others, which wait for no host.
+        let soon = (!is_all).then(|| self.clock.now() + ASK_AGAIN);
+        let until = limited.map(|limited| soon.map_or(limited, |soon| soon.min(limited)));
+        Err(until.map_or(ServiceError::QueueEmpty, ServiceError::RateLimited))
     }
 
     fn assigned(&self, assignment: Box<Assignment>) -> Box<Assignment> {

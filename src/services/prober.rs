@@ -7,6 +7,7 @@ use crate::{
         host::host_of,
         host_pause::HostPauses,
         probe_limits::ProbeLimits,
+        time::Time,
     },
     metrics::Metrics,
     ports::{Clock, Vcs, host_backoff::HostBackoff, vcs::Probe},
@@ -69,6 +70,8 @@ struct HostState {
     is_busy: bool,
     /// When the host may be probed again, if it is slow.
     slow_until: Option<Instant>,
+    /// When it last said that it limits the rate, and until when.
+    limited: Option<(Instant, Time)>,
     pauses: HostPauses,
 }
 
@@ -111,6 +114,12 @@ impl HostState {
             }
             None => true,
         }
+    }
+
+    /// Returns until when the host limits the rate, if it has said so since then.
+    fn limited_since(&self, then: Instant) -> Option<Time> {
+        let (_, until) = self.limited.filter(|(said, _)| *said >= then)?;
+        Some(until)
     }
 
     fn timed_out(&mut self, now: Instant) {
@@ -241,6 +250,7 @@ impl Prober {
         query: &BranchQuery,
         end: Instant,
     ) -> (&'static str, Probed) {
+        let waiting = Instant::now();
         let slow = || ("slow-host", Probed::Unknown(format!("{name} is slow")));
         let admitted = {
             let mut state = host.state();
@@ -252,9 +262,16 @@ impl Prober {
         let Some(_of_host) = host.permit(end).await else {
             return ("busy-host", Probed::Unknown(format!("{name} is busy")));
         };
-        // It may have become slow meanwhile.
+        // It may have become slow, or had enough, while this waited for its turn.
         if host.state().slow_until > admitted {
             return slow();
+        }
+        if let Some(until) = host.state().limited_since(waiting) {
+            let host = name.to_owned();
+            return (
+                "rate-limited",
+                Probed::RateLimited(HostBackoff { host, until }),
+            );
         }
         let turn = timeout_at(end.min(Instant::now() + MAX_WAIT), self.all.acquire()).await;
         let Ok(Ok(_of_all)) = turn else {
@@ -280,6 +297,7 @@ impl Prober {
             ),
             Probe::RateLimited { retry_after } => {
                 let until = state.pauses.end_of_next(retry_after, self.clock.now());
+                state.limited = Some((Instant::now(), until));
                 let host = name.to_owned();
                 (
                     "rate-limited",

@@ -5,7 +5,10 @@ use super::{
     environment::Environment,
     remote::Remote,
 };
-use crate::domain::{branch_url::split_branch_url, run::ResultBranch};
+use crate::domain::{
+    branch_url::{is_git_branch, split_branch_url},
+    run::ResultBranch,
+};
 use std::{fs::File, path::Path};
 use tokio::process::Command;
 
@@ -209,6 +212,9 @@ impl Checkout<'_> {
     ///
     /// Returns an error when git cannot be run.
     pub(super) async fn fetch_branch(&self, url: &str, name: &str) -> Result<bool, GitError> {
+        if !is_git_branch(name) {
+            return Ok(false);
+        }
         let (url, _) = split_branch_url(url).map_err(|e| GitError(e.to_string()))?;
         let remote = Remote::new(&url);
         let refspec = format!("refs/heads/{name}:refs/heads/{name}");

@@ -60,7 +60,7 @@ impl From<io::Error> for Failure {
     }
 }
 
-/// Returns the time of a `Retry-After`: seconds, or a date.
+/// Returns the time of a `Retry-After`: seconds, or a date in one of the forms of HTTP, or of mail.
 fn retry_after(headers: &HeaderMap, now: DateTime<Utc>) -> Option<TimeDelta> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
@@ -68,8 +68,13 @@ fn retry_after(headers: &HeaderMap, now: DateTime<Utc>) -> Option<TimeDelta> {
         Ok(seconds) => Some(TimeDelta::seconds(seconds.into())),
         // A larger one is as good as any that is longer than the longest pause.
         Err(_) if is_number => Some(TimeDelta::seconds(u32::MAX.into())),
-        Err(_) => Some(DateTime::parse_from_rfc2822(text).ok()?.to_utc() - now),
+        Err(_) => Some(date(text)? - now),
     }
+}
+
+fn date(text: &str) -> Option<DateTime<Utc>> {
+    let of_http = httpdate::parse_http_date(text).ok().map(DateTime::from);
+    of_http.or_else(|| Some(DateTime::parse_from_rfc2822(text).ok()?.to_utc()))
 }
 
 /// Returns the failure that the status of a response means, if it means one.
@@ -129,8 +134,18 @@ mod tests {
             failure(429, &[("retry-after", "99999999999999999999999")]),
             long
         );
-        let date = "Thu, 26 Nov 2026 10:02:00 GMT";
-        assert_eq!(failure(503, &[("retry-after", date)]), seconds(120));
+        for date in [
+            "Thu, 26 Nov 2026 10:02:00 GMT",
+            "Thursday, 26-Nov-26 10:02:00 GMT",
+            "Thu Nov 26 10:02:00 2026",
+            "Thu, 26 Nov 2026 11:02:00 +0100",
+        ] {
+            assert_eq!(
+                failure(503, &[("retry-after", date)]),
+                seconds(120),
+                "{date}"
+            );
+        }
         assert_eq!(failure(403, &[("retry-after", "5")]), seconds(5));
         assert_eq!(failure(403, &[("x-ratelimit-remaining", "0")]), limited);
         assert_eq!(failure(429, &[("retry-after", "soon")]), limited);

@@ -214,7 +214,9 @@ impl Vcs for BranchProber {
         let found = timeout_at(end, self.find(query, end)).await;
         match found.unwrap_or(Err(Failure::TimedOut)) {
             Ok(found) => Probe::Found(found),
-            Err(Failure::NotThere(why) | Failure::Other(why)) => Probe::Unknown(why),
+            Err(Failure::NotThere(why) | Failure::Other(why)) => {
+                Probe::Unknown(self.site.hide_secrets(&why, &query.repository))
+            }
             Err(Failure::TimedOut) => Probe::TimedOut,
             Err(Failure::RateLimited(retry_after)) => Probe::RateLimited { retry_after },
         }

@@ -3,6 +3,7 @@
 
 use crate::domain::{
     branch_query::{BranchQuery, FoundBranches},
+    branch_url::is_git_branch,
     vcs::VcsType,
 };
 use std::collections::BTreeMap;
@@ -50,9 +51,9 @@ impl<'a> Refs<'a> {
 
     /// Notes what `HEAD` refers to. It must be known before the branches are.
     pub(super) fn set_head(&mut self, target: &str) {
-        if target.len() <= MAX_NAME {
-            self.default = target.strip_prefix(HEADS).map(str::to_owned);
-        }
+        let branch = target.strip_prefix(HEADS);
+        let branch = branch.filter(|name| name.len() <= MAX_NAME && is_git_branch(name));
+        self.default = branch.map(str::to_owned);
     }
 
     /// Looks at a ref.
@@ -70,7 +71,7 @@ impl<'a> Refs<'a> {
             if wanted.or(self.default.as_deref()) == Some(branch) {
                 self.tip = Some(id.clone());
             }
-            if self.query.wants(branch, self.default.as_deref()) {
+            if self.query.wants(branch, self.default.as_deref()) && is_git_branch(branch) {
                 self.others.insert(branch.to_owned(), id);
             }
         } else if let Some(tag) = name.strip_prefix(TAGS) {
@@ -165,6 +166,19 @@ mod tests {
         let revision = found(&query(Some("v1")), refs).revision;
         assert_eq!(revision.as_deref(), Some("2".repeat(40).as_str()));
         assert_eq!(found(&query(Some("v2")), refs).revision, None);
+    }
+
+    #[test]
+    fn names_that_git_allows_no_branch_are_left_out() {
+        let query = query(None);
+        let mut kept = Refs::new(&query);
+        kept.set_head("refs/heads/x:refs/heads/y");
+        kept.add(b"HEAD", ONE);
+        kept.add(b"refs/heads/x:refs/heads/y", ONE);
+        kept.add(b"refs/heads/patch-queue/x:refs/heads/y", TWO);
+        let found = kept.found("https://host/x".into());
+        assert_eq!((found.branch, found.others.len()), (None, 0));
+        assert!(found.revision.is_some());
     }
 
     #[test]

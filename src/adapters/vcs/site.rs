@@ -6,7 +6,7 @@ use crate::{
     adapters::support::guarded_http::GuardedClient,
     domain::{
         host::{HostPattern, host_of, normalize},
-        percent,
+        percent, redact,
     },
     ports::{Clock, artifact_store::FileReader},
 };
@@ -22,6 +22,8 @@ use url::{Host, Origin, Url};
 
 /// How many redirects are followed.
 const MAX_REDIRECTS: usize = 5;
+/// Shorter secrets would be found in any text.
+const MIN_SECRET: usize = 4;
 
 /// A login for the repositories of a host.
 #[derive(Clone, PartialEq, Eq)]
@@ -93,6 +95,37 @@ fn login_in(url: &Url) -> Option<HeaderValue> {
     )
 }
 
+/// Returns the secrets of a login, as a server sees them.
+fn secrets(username: &str, password: &str) -> [String; 2] {
+    // A token may stand alone, as the user.
+    let secret = match password {
+        "" => username,
+        password => password,
+    };
+    let encoded = BASE64_STANDARD.encode(format!("{username}:{password}"));
+    [secret.to_owned(), encoded]
+}
+
+/// Hides secrets in what the server of a repository said, which may repeat what it was sent.
+fn hide_secrets(said: &str, logins: &[HostLogin], repository: &str) -> String {
+    let url = Url::parse(repository).ok();
+    let in_url = url.filter(|url| login_in(url).is_some()).map(|url| {
+        secrets(
+            &decoded(url.username()),
+            &decoded(url.password().unwrap_or_default()),
+        )
+    });
+    let all = logins
+        .iter()
+        .map(|login| secrets(&login.username, &login.password))
+        .chain(in_url);
+    let long = all.flatten().filter(|secret| secret.len() >= MIN_SECRET);
+    let shown = long.fold(said.to_owned(), |text, secret| {
+        text.replace(&secret, redact::HIDDEN)
+    });
+    redact::redact(&shown)
+}
+
 /// Returns whether a request to a URL can be read by nobody on the way.
 fn is_private(url: &Url) -> bool {
     let is_this_machine = match url.host() {
@@ -152,6 +185,11 @@ impl Site {
         let mut logins = self.logins.iter();
         let login = logins.find(is_for).filter(|_| is_private(url))?;
         basic(&login.username, &login.password)
+    }
+
+    /// Hides secrets in what the server of a repository said, which may repeat what it was sent.
+    pub(super) fn hide_secrets(&self, said: &str, repository: &str) -> String {
+        hide_secrets(said, &self.logins, repository)
     }
 
     /// Begins the requests of a probe of a URL, which must be done by `end`.
@@ -304,6 +342,18 @@ mod tests {
             let value = value.map(|value| value.to_str().unwrap().to_owned());
             assert_eq!(value, expected, "{url}");
         }
+    }
+
+    #[test]
+    fn repeated_logins_are_hidden() {
+        let login = HostLogin {
+            host: "h".into(),
+            username: "bot".into(),
+            password: "s3cret".into(),
+        };
+        let said = "no access for s3cret, Ym90OnMzY3JldA== or p@ss; bot";
+        let shown = hide_secrets(said, &[login], "https://u:p%40ss@h/x");
+        assert_eq!(shown, "no access for ***, *** or ***; bot");
     }
 
     #[test]

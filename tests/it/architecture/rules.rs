@@ -49,6 +49,7 @@ const DOMAIN_CRATES: &[&str] = &[
     "url",
     "deb822_fast",
     "debversion",
+    "gix_validate",
     "shlex",
 ];
 const PORT_CRATES: &[&str] = &[

@@ -128,6 +128,29 @@ async fn assignment_reports_when_rate_limited_hosts_are_free() {
 }
 
 #[tokio::test]
+async fn worker_asks_again_soon_when_others_wait_behind_many_limited_hosts() {
+    let fixture = Fixture::new();
+    let names: Vec<String> = (0..60).map(|number| format!("c{number:02}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    fixture.queued(&names).await;
+    let mut vcs = MockVcs::new();
+    vcs.expect_probe()
+        .returning(|query| match host_of(&query.repository).as_deref() {
+            Some("c59.example") => Probe::Found(found(query)),
+            _ => Probe::RateLimited { retry_after: None },
+        });
+    let assigner = fixture.assigner(fixture.store.clone(), Arc::new(vcs));
+    let soon = start() + TimeDelta::seconds(1);
+    let refused = assigner.assign(AssignRequest::default()).await;
+    assert!(
+        matches!(refused, Err(ServiceError::RateLimited(until)) if until == soon),
+        "{refused:?}"
+    );
+    let assignment = assigner.assign(AssignRequest::default()).await.unwrap();
+    assert_eq!(assignment.run.item.key.codebase.as_str(), "c59");
+}
+
+#[tokio::test]
 async fn vcs_store_that_limits_the_rate_is_left_alone_and_holds_no_item() {
     let fixture = Fixture::with_config(|config| {
         config.vcs_store = VcsStore::parse("https://vcs.example").unwrap();

@@ -193,6 +193,43 @@ async fn host_that_never_answers_in_less_time_is_slow_too_and_can_be_forgiven() 
     assert!(prober.slow_hosts().is_empty());
 }
 
+/// Limits the rate after a second, and counts who asked.
+#[derive(Default)]
+struct Limiting(AtomicUsize);
+
+#[async_trait]
+impl Vcs for Limiting {
+    async fn probe(&self, _: &BranchQuery) -> Probe {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        Probe::RateLimited { retry_after: None }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn those_that_wait_for_a_host_do_not_ask_once_it_limits_the_rate() {
+    let vcs = Arc::new(Limiting::default());
+    let limits = ProbeLimits {
+        of_host: 2,
+        ..ProbeLimits::default()
+    };
+    let (prober, _) = prober(vcs.clone(), limits);
+    let probe = |number: usize| {
+        let (prober, url) = (prober.clone(), format!("https://h/r{number}"));
+        tokio::spawn(async move { prober.probe(&query(&url)).await })
+    };
+    let probes: Vec<_> = (0..10).map(probe).collect();
+    for probe in probes {
+        let probed = probe.await.unwrap();
+        assert!(matches!(&probed, Probed::RateLimited(limit) if limit.host == "h"));
+    }
+    assert_eq!(vcs.0.load(Ordering::SeqCst), 2);
+    // Who asks later does so because its pause is over, or was ended by hand.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    probe(10).await.unwrap();
+    assert_eq!(vcs.0.load(Ordering::SeqCst), 3);
+}
+
 #[tokio::test(start_paused = true)]
 async fn slow_host_is_left_alone_for_a_minute_and_then_tried_once() {
     let vcs = Arc::new(Counting::default());
