@@ -4,6 +4,7 @@
 # make bench      figures of a release build (needs wrk); STORE=sled, memory or postgres
 # make faults     the tests with dying workers, servers and networks; makes their table in docs/faults.md anew
 # make lives      200 random lives of workers and clients, 1,000 runs into a moody bucket (10 minutes)
+# make power-cuts 200 power cuts of each embedded engine, twice: cut files, and a disk of its own (root)
 # make fuzz       random requests by the description of the API, on sled and on Postgres; SECONDS_EACH=300, SEED=1
 # make demo       the demo
 # make demo-production   the same on Postgres, Redis and a fake GCS, started for it alone
@@ -14,7 +15,7 @@ CARGO ?= cargo
 # binary, which needs three of them, would have to name all others.
 LINT_TOOLS = deny machete
 
-.PHONY: test lint tools bench faults fuzz lives demo demo-production
+.PHONY: test lint tools bench faults fuzz lives power-cuts demo demo-production
 
 test:
 	@command -v git >/dev/null && command -v python3 >/dev/null || { echo "the tests need git and python3"; exit 1; }
@@ -48,6 +49,9 @@ faults:
 lives:
 	@python3 tests/servers.py install
 	LIVES=200 WORKER_LIVES=200 MOODY_RUNS=1000 $(CARGO) nextest run --locked -E 'test(lives) | test(moody_server)'; status=$$?; python3 tests/servers.py stop; exit $$status
+
+power-cuts:
+	POWER_CUTS=200 $(CARGO) nextest run --locked -E 'test(power_cuts)'
 
 fuzz:
 	$(CARGO) build --release --locked

@@ -14,6 +14,7 @@ pub mod local;
 pub mod memory;
 pub mod objects;
 pub mod postgres;
+pub mod redb;
 pub mod redis;
 pub mod s3;
 pub mod sled;

@@ -51,6 +51,7 @@ pub struct Running {
     tasks: TaskTracker,
     leader: Arc<Leader>,
     shutdown: Duration,
+    store_failed: CancellationToken,
     /// The store of artifacts, for those who want to see the results.
     pub artifacts: Arc<dyn ArtifactStore>,
 }
@@ -89,6 +90,7 @@ pub async fn start(settings: &Settings) -> anyhow::Result<Running> {
             .await?;
     }
     let artifacts = ports.artifacts.clone();
+    let store_failed = ports.store_failed.clone();
     let builder = builder(ports, settings, metrics.clone());
     let (ending, tasks, end) = (
         builder.ending.clone(),
@@ -122,11 +124,18 @@ pub async fn start(settings: &Settings) -> anyhow::Result<Running> {
         tasks,
         leader,
         shutdown: settings.shutdown,
+        store_failed,
         artifacts,
     })
 }
 
 impl Running {
+    /// Waits until the store fails for good. The process should end then: the next one opens the store
+    /// again, with everything that was said to be stored.
+    pub async fn store_failed(&self) {
+        self.store_failed.cancelled().await;
+    }
+
     /// Shuts the service down: nothing is assigned and no connection is accepted any more, long
     /// polls return, and uploads in progress are completed, also those whose clients have left,
     /// within the time of the settings.

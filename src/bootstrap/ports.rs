@@ -4,7 +4,7 @@ use crate::{
     adapters::{
         backchannel::Backchannels,
         clock::{RandomIds, SystemClock, SystemRandomness},
-        embedded::Embedded,
+        embedded::{Embedded, Kv},
         fallback::{Drainer, FallbackArtifacts, FallbackLogs, SpooledFiles},
         gcs::GcsBucket,
         in_process::InProcessEvents,
@@ -12,6 +12,7 @@ use crate::{
         memory::MemoryKv,
         objects::{ObjectArtifacts, ObjectLogs},
         postgres::Postgres,
+        redb::RedbKv,
         redis::{self, ClaimMirror, MirrorStores, MirroredStores, RedisEvents},
         s3::S3Bucket,
         sled::SledKv,
@@ -30,6 +31,7 @@ use crate::{
 use anyhow::Context;
 use backon::{ConstantBuilder, Retryable};
 use std::{path::Path, sync::Arc, time::Duration};
+use tokio_util::sync::CancellationToken;
 
 /// The number of attempts to reach a database that is unavailable, before the start fails.
 const MAX_ATTEMPTS: usize = 30;
@@ -81,6 +83,8 @@ impl<S> Store for S where
 pub(super) struct Ports {
     /// The store itself, for the ports that nothing wraps.
     pub(super) store: Arc<dyn Store>,
+    /// Cancelled when the store fails for good.
+    pub(super) store_failed: CancellationToken,
     /// The active runs of the store, mirrored in Redis where that is set.
     pub(super) active_runs: Arc<dyn ActiveRunStore>,
     /// The backoffs of hosts, mirrored likewise.
@@ -113,23 +117,43 @@ pub(super) struct Ports {
     pub(super) drainer: Option<Arc<Drainer>>,
 }
 
-async fn open_store(
-    choice: &StoreChoice,
+/// A store, and what is cancelled when it fails for good.
+struct Opened {
+    store: Arc<dyn Store>,
+    failed: CancellationToken,
+}
+
+/// Opens an embedded store off the async threads.
+async fn open_embedded(
+    name: &'static str,
     metrics: &Arc<Metrics>,
-) -> anyhow::Result<Arc<dyn Store>> {
+    open: impl FnOnce() -> Result<Arc<dyn Kv>, Fault> + Send + 'static,
+) -> anyhow::Result<Opened> {
+    let metrics = metrics.clone();
+    let opened = tokio::task::spawn_blocking(move || Embedded::open(open()?, name, metrics));
+    let store = opened.await??;
+    Ok(Opened {
+        failed: store.failed(),
+        store: Arc::new(store),
+    })
+}
+
+async fn open_store(choice: &StoreChoice, metrics: &Arc<Metrics>) -> anyhow::Result<Opened> {
     Ok(match choice {
         StoreChoice::Sled(path) => {
-            let (path, metrics) = (path.clone(), metrics.clone());
-            let opened = tokio::task::spawn_blocking(move || {
-                Embedded::open(Arc::new(SledKv::open(&path)?), "sled", metrics)
-            });
-            Arc::new(opened.await??)
+            let path = path.clone();
+            let open = move || Ok(Arc::new(SledKv::open(&path)?) as Arc<dyn Kv>);
+            open_embedded("sled", metrics, open).await?
         }
-        StoreChoice::Memory => Arc::new(Embedded::open(
-            Arc::new(MemoryKv::default()),
-            "memory",
-            metrics.clone(),
-        )?),
+        StoreChoice::Redb(path) => {
+            let path = path.clone();
+            let open = move || Ok(Arc::new(RedbKv::open(&path)?) as Arc<dyn Kv>);
+            open_embedded("redb", metrics, open).await?
+        }
+        StoreChoice::Memory => {
+            let open = || Ok(Arc::new(MemoryKv::default()) as Arc<dyn Kv>);
+            open_embedded("memory", metrics, open).await?
+        }
         StoreChoice::Postgres(settings) => {
             let settings = settings.into();
             let open = || Postgres::open(&settings, metrics.clone());
@@ -145,7 +169,11 @@ async fn open_store(
                         "the database is not available yet"
                     );
                 });
-            Arc::new(opened.await?)
+            Opened {
+                store: Arc::new(opened.await?),
+                // It connects again by itself.
+                failed: CancellationToken::new(),
+            }
         }
     })
 }
@@ -265,7 +293,10 @@ impl Ports {
         crate::tls::install();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let ids: Arc<dyn Ids> = Arc::new(RandomIds);
-        let store = open_store(&settings.store, metrics)
+        let Opened {
+            store,
+            failed: store_failed,
+        } = open_store(&settings.store, metrics)
             .await
             .with_context(|| format!("store = {:?}", settings.store.to_string()))?;
         let claims = claims(settings.coordination.as_deref(), &store, &ids, &clock)?;
@@ -299,6 +330,7 @@ impl Ports {
             recorder: claims.recorder,
             claim_mirror: claims.mirror,
             store,
+            store_failed,
             artifacts,
             logs,
             events,

@@ -65,7 +65,7 @@ fn tighten_folder(what: &str, folder: &Path) -> Option<String> {
     ))
 }
 
-/// Makes the files of sled private, which earlier versions let everybody read.
+/// Makes the files of an embedded store private, which earlier versions let everybody read.
 fn tighten_files(folder: &Path) {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     for entry in entries.take(MAX_ENTRIES) {
@@ -91,7 +91,7 @@ pub(super) fn tighten_all(settings: &Settings) -> Vec<String> {
     if let Some(path) = &settings.backup_directory {
         folders.push(("backup_directory", path));
     }
-    if let StoreChoice::Sled(path) = &settings.store {
+    if let StoreChoice::Sled(path) | StoreChoice::Redb(path) = &settings.store {
         folders.push(("store", path));
         tighten_files(path);
     }

@@ -18,7 +18,7 @@ pub(super) struct ServeArgs {
     /// Settings file, TOML or janitor.conf; may be repeated, later files override earlier ones
     #[arg(long)]
     config: Vec<PathBuf>,
-    /// Store of queue and runs: sled:PATH, memory: or postgresql://…
+    /// Store of queue and runs: sled:PATH, redb:PATH, memory: or postgresql://…
     #[arg(long)]
     store: Option<String>,
     /// Store of artifacts: a directory, or a bucket (gs:, s3:)
@@ -183,11 +183,18 @@ pub(super) async fn serve(args: ServeArgs) -> Result<ExitCode> {
         "serving; the API is described at {}/docs",
         running.admin.url()
     );
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-    }
+    let code = tokio::select! {
+        _ = interrupt.recv() => ExitCode::SUCCESS,
+        _ = terminate.recv() => ExitCode::SUCCESS,
+        () = running.store_failed() => {
+            tracing::error!(
+                "the store has failed, and can only be opened again by another process: start this \
+                 program again once the disk is in order; nothing that was said to be stored is lost"
+            );
+            ExitCode::FAILURE
+        }
+    };
     tracing::info!("ending: requests in progress are completed first");
     running.stop().await?;
-    Ok(ExitCode::SUCCESS)
+    Ok(code)
 }

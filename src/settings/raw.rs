@@ -34,8 +34,9 @@ fn afterwards(_: &mut SchemaGenerator) -> Schema {
 #[schemars(title = "Settings of janitor-runner", transform = layered)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Raw {
-    /// Chooses the store of queue, runs, candidates, codebases and workers: `sled:PATH` (one
-    /// process), `memory:` (lost with the process) or `postgresql://…` (any number of processes).
+    /// Chooses the store of queue, runs, candidates, codebases and workers: `sled:PATH` or
+    /// `redb:PATH` (a folder, for one process), `memory:` (lost with the process) or `postgresql://…`
+    /// (any number of processes).
     /// Default: `"sled:./data/db"`. Example:
     /// `"postgresql://janitor:{file:/run/secrets/db}@db/janitor"`.
     pub(super) store: String,

@@ -48,12 +48,13 @@ pub(super) fn store(text: &str, postgres: &RawPostgres) -> Result<StoreChoice, I
     match text.split_once(':') {
         Some(("memory", "")) => Ok(StoreChoice::Memory),
         Some(("sled", path)) if !path.is_empty() => Ok(StoreChoice::Sled(path.into())),
+        Some(("redb", path)) if !path.is_empty() => Ok(StoreChoice::Redb(path.into())),
         Some(("postgresql" | "postgres", rest)) if rest.starts_with("//") => {
             server_url("store", &text).map(|_| StoreChoice::Postgres(settings))
         }
         _ => Err(Invalid::new(
             "store",
-            "is none of sled:PATH, memory: and postgresql://…",
+            "is none of sled:PATH, redb:PATH, memory: and postgresql://…",
         )),
     }
 }

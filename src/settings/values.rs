@@ -192,6 +192,8 @@ pub struct S3Settings {
 pub enum StoreChoice {
     /// sled, in this directory.
     Sled(PathBuf),
+    /// redb, in this directory.
+    Redb(PathBuf),
     /// The memory of the process.
     Memory,
     /// A Postgres database.
@@ -214,6 +216,7 @@ impl fmt::Display for StoreChoice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Sled(path) => write!(f, "sled in {}", path.display()),
+            Self::Redb(path) => write!(f, "redb in {}", path.display()),
             Self::Memory => f.write_str("memory"),
             Self::Postgres(settings) => {
                 let url = Url::parse(&settings.url).ok();

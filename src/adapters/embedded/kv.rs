@@ -1,5 +1,5 @@
-//! The port of the embedded stores: an ordered key-value store, brought by `adapters/sled` and
-//! `adapters/memory`.
+//! The port of the embedded stores: an ordered key-value store, brought by `adapters/sled`,
+//! `adapters/redb` and `adapters/memory`.
 
 use std::{collections::BTreeMap, ops::Bound};
 
@@ -48,7 +48,7 @@ pub trait Kv: Send + Sync + 'static {
     /// Returns the error of the key-value store; nothing is applied then.
     fn apply(&self, batch: Batch) -> Result<(), KvError>;
 
-    /// Makes all applied batches durable.
+    /// Makes all applied batches durable: they survive a power cut.
     ///
     /// # Errors
     ///

@@ -3,8 +3,8 @@
 //!
 //! One writer thread applies all changes, one after the other, each all or nothing (`writer.rs`).
 //! Queue, active runs, pauses and limits are also kept in memory (`memory_index.rs`), since every
-//! request needs them. The rules live here once; `adapters/sled` and `adapters/memory` only bring
-//! the key-value store ([`Kv`]).
+//! request needs them. The rules live here once; `adapters/sled`, `adapters/redb` and
+//! `adapters/memory` only bring the key-value store ([`Kv`]).
 //!
 //! Each port is implemented in the file named like it. Steps that several ports share are in
 //! `items.rs` (queue items), `claiming.rs` (which item a worker gets), `codebases.rs` (look-ups)

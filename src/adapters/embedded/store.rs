@@ -20,6 +20,7 @@ use std::{
     time::Instant,
 };
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 
 /// The layout of the keys and records. A program that knows another one refuses the store.
 const FORMAT: u64 = 1;
@@ -34,6 +35,8 @@ pub struct Embedded {
     /// never see half of a batch. Always taken after `index`, never before.
     snapshot_lock: Arc<RwLock<()>>,
     commands: mpsc::Sender<Command>,
+    /// Cancelled when the store fails.
+    failed: CancellationToken,
     /// Counts items that may be claimed now, for the queue notifier.
     pub(super) availability: Arc<Availability>,
     /// The label of the store in metrics.
@@ -54,11 +57,13 @@ impl Embedded {
         let index = Arc::new(RwLock::new(MemoryIndex::load(&Txn::new(kv.as_ref()))?));
         let snapshot_lock = Arc::new(RwLock::new(()));
         let (sender, commands) = mpsc::channel();
+        let failed = CancellationToken::new();
         let writer = Writer {
             kv: kv.clone(),
             index: index.clone(),
             snapshot_lock: snapshot_lock.clone(),
             commands,
+            failed: failed.clone(),
         };
         let spawned = thread::Builder::new()
             .name("store-writer".into())
@@ -69,10 +74,25 @@ impl Embedded {
             index,
             snapshot_lock,
             commands: sender,
+            failed,
             availability: Arc::default(),
             name,
             metrics,
         })
+    }
+
+    /// Returns what is cancelled when the store fails. It must be opened again then, by another
+    /// process.
+    pub fn failed(&self) -> CancellationToken {
+        self.failed.clone()
+    }
+
+    /// Fails once the store has failed: what it shows may be gone after the next start.
+    fn check(&self, action: &'static str) -> Result<(), Fault> {
+        match self.failed.is_cancelled() {
+            true => Err(Fault::unavailable(action, "the store has failed")),
+            false => Ok(()),
+        }
     }
 
     /// Returns all records under a prefix, read page by page.
@@ -150,6 +170,7 @@ impl Embedded {
         &self,
         read: impl FnOnce(&MemoryIndex) -> T + Send + 'static,
     ) -> Result<T, E> {
+        self.check("look at the queue")?;
         if let Ok(index) = self.index.try_read() {
             return Ok(read(&index));
         }
@@ -171,6 +192,7 @@ impl Embedded {
         E: From<Fault> + Send + 'static,
     {
         let started = Instant::now();
+        self.check(action)?;
         let this = self.clone();
         let reading = off_thread(action, move || {
             // The index first, then the snapshot lock: see the writer for the order.
@@ -305,7 +327,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn claim_that_cannot_be_stored_is_rolled_back_in_memory() {
+    async fn claim_that_cannot_be_stored_fails_the_store() {
         let now = time::parse("now", "2026-11-23T10:00:00").unwrap();
         let item = crate::domain::finish::tests::item();
         let kv = Arc::new(FullDisk(with_one_item(&item, now)));
@@ -318,18 +340,30 @@ mod tests {
             now,
             lease: None,
         };
-        // Twice, since the second claim would find nothing if the first had left a trace.
+        let failed = store.failed();
+        assert!(!failed.is_cancelled());
         for _ in 0..2 {
             let failure = store.claim(request()).await;
             let Err(ActiveRunStoreError::Fault(fault)) = failure else {
                 panic!("the claim did not fail as it should: {failure:?}")
             };
             assert!(fault.is_unavailable(), "{fault}");
-            assert_eq!(ActiveRunStore::list(&store).await.unwrap(), vec![]);
-            assert_eq!(
-                QueueStore::list(&store, 9).await.unwrap(),
-                std::slice::from_ref(&item)
-            );
+            // Nothing is shown that may be gone after the next start.
+            assert!(ActiveRunStore::list(&store).await.is_err());
+            assert!(QueueStore::list(&store, 9).await.is_err());
+            assert!(failed.is_cancelled());
         }
+    }
+
+    #[tokio::test]
+    async fn writer_that_panics_fails_the_store() {
+        let kv = Arc::new(MemoryKv::default());
+        let store = Embedded::open(kv, "memory", Arc::new(Metrics::new())).unwrap();
+        let panics = |_: &mut Txn<'_>, _: &mut MemoryIndex| -> Result<(), Fault> { panic!("odd") };
+        let failure = store.write("panic", panics).await;
+        assert!(matches!(failure, Err(fault) if fault.is_unavailable()));
+        let failed = store.failed();
+        let waited = tokio::time::timeout(std::time::Duration::from_secs(5), failed.cancelled());
+        waited.await.unwrap();
     }
 }

@@ -5,7 +5,11 @@ use super::{
     memory_index::MemoryIndex,
     txn::Txn,
 };
-use std::sync::{Arc, PoisonError, RwLock, mpsc};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, PoisonError, RwLock, mpsc},
+};
+use tokio_util::sync::CancellationToken;
 
 /// How many commands share one batch at most.
 const MAX_GROUP_SIZE: usize = 256;
@@ -28,11 +32,24 @@ pub(super) struct Writer {
     pub(super) snapshot_lock: Arc<RwLock<()>>,
     /// The commands that wait.
     pub(super) commands: mpsc::Receiver<Command>,
+    /// Cancelled when a batch could not be stored, or the writer panicked.
+    pub(super) failed: CancellationToken,
 }
 
 impl Writer {
-    /// Runs commands until every sender is dropped.
+    /// Runs commands until every sender is dropped, or the store fails.
+    ///
+    /// After a failure it is unknown what the store has of the last batch, and engines refuse
+    /// everything until they are opened again: the process must end, and start again.
     pub(super) fn run(self) {
+        let failed = self.failed.clone();
+        if catch_unwind(AssertUnwindSafe(|| self.run_all())).is_err() {
+            tracing::error!("the writer of the store has panicked");
+            failed.cancel();
+        }
+    }
+
+    fn run_all(self) {
         while let Ok(first) = self.commands.recv() {
             let (replies, batch) = self.run_group(first);
             let stored = self.store(batch);
@@ -42,12 +59,16 @@ impl Writer {
                 tracing::error!(error = %why, changes, "a batch could not be stored");
                 // The index would otherwise show changes that a restart forgets.
                 index.roll_back_to(0);
+                self.failed.cancel();
             }
             index.discard_undo_log();
             // Released before the replies, since a caller may read the index at once.
             drop(index);
             for reply in replies {
                 reply(stored.clone());
+            }
+            if stored.is_err() {
+                return;
             }
         }
     }

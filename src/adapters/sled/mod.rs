@@ -1,7 +1,10 @@
 //! A key-value store on sled: one directory, which one process has open at a time.
 
-use super::embedded::{Batch, Kv, KvError};
+mod durable;
+
+use super::embedded::{Batch, Entry, Kv, KvError};
 use crate::ports::Fault;
+use durable::SledFiles;
 use std::{ops::Bound, path::Path};
 
 /// How many bytes of pages are cached in memory.
@@ -12,6 +15,20 @@ const CACHE_BYTES: u64 = 32 << 20;
 #[derive(Debug)]
 pub struct SledKv {
     tree: sled::Db,
+    files: SledFiles,
+}
+
+fn open(path: &Path) -> Result<SledKv, KvError> {
+    let config = sled::Config::new()
+        .path(path)
+        .cache_capacity(CACHE_BYTES)
+        // The writer flushes each batch before it replies, so flushes in the background would
+        // only disturb.
+        .flush_every_ms(None);
+    Ok(SledKv {
+        tree: config.open()?,
+        files: SledFiles::open(path)?,
+    })
 }
 
 impl SledKv {
@@ -22,21 +39,14 @@ impl SledKv {
     /// Returns [`Fault::Unavailable`] when another process has it open or it cannot be read;
     /// nothing is repaired or deleted.
     pub fn open(path: &Path) -> Result<Self, Fault> {
-        let config = sled::Config::new()
-            .path(path)
-            .cache_capacity(CACHE_BYTES)
-            // The writer flushes each batch before it replies, so flushes in the background would
-            // only disturb.
-            .flush_every_ms(None);
-        let tree = config.open().map_err(|e| {
+        open(path).map_err(|e| {
             let hint = format!(
                 "{}: {e} (is another process using it? A store that was damaged is left as it is: \
                  restore it from a backup, or move it away)",
                 path.display()
             );
             Fault::unavailable("open the sled database", hint)
-        })?;
-        Ok(Self { tree })
+        })
     }
 }
 
@@ -50,18 +60,14 @@ impl Kv for SledKv {
         from: Bound<&[u8]>,
         to: Bound<&[u8]>,
         limit: usize,
-    ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, KvError> {
+    ) -> Result<Vec<Entry>, KvError> {
         let entries = self.tree.range::<&[u8], _>((from, to)).take(limit);
         Ok(entries
             .map(|entry| entry.map(|(k, v)| (k.to_vec(), v.to_vec())))
             .collect::<Result<_, _>>()?)
     }
 
-    fn last(
-        &self,
-        from: Bound<&[u8]>,
-        to: Bound<&[u8]>,
-    ) -> Result<Option<(Vec<u8>, Vec<u8>)>, KvError> {
+    fn last(&self, from: Bound<&[u8]>, to: Bound<&[u8]>) -> Result<Option<Entry>, KvError> {
         let last = self
             .tree
             .range::<&[u8], _>((from, to))
@@ -83,6 +89,6 @@ impl Kv for SledKv {
 
     fn flush(&self) -> Result<(), KvError> {
         self.tree.flush()?;
-        Ok(())
+        Ok(self.files.sync()?)
     }
 }

@@ -114,6 +114,7 @@ fn forbidden_dependency_of_each_layer_is_found() {
             "use super::super::postgres::Postgres;",
         ),
         ("src/adapters/embedded/x.rs", "use sled::Db;"),
+        ("src/adapters/local/x.rs", "use redb::Database;"),
         (
             "src/adapters/postgres/x.rs",
             "use crate::adapters::sled::SledKv;",

@@ -23,7 +23,6 @@ pub enum Crates {
 const INPUT_AND_OUTPUT: &[&str] = &[
     "axum",
     "sqlx",
-    "sled",
     "reqwest",
     "redis",
     "figment",
@@ -67,6 +66,12 @@ const PORT_CRATES: &[&str] = &[
 const PORTS: &[&str] = &["domain", "ports"];
 const STORE: &[&str] = &["domain", "ports", "metrics", "adapters::support"];
 
+/// The engines of the embedded stores, each for one layer only.
+const ENGINES: [(&str, &[&str]); 2] = [
+    ("sled", &["adapters", "sled"]),
+    ("redb", &["adapters", "redb"]),
+];
+
 const fn layer(
     module: &'static [&'static str],
     may_use: &'static [&'static str],
@@ -92,15 +97,7 @@ pub const LAYERS: &[Layer] = &[
     layer(
         &["metrics"],
         &["domain"],
-        Crates::AllBut(&[
-            "axum",
-            "sqlx",
-            "sled",
-            "reqwest",
-            "redis",
-            "figment",
-            "tokio::fs",
-        ]),
+        Crates::AllBut(&["axum", "sqlx", "reqwest", "redis", "figment", "tokio::fs"]),
     ),
     layer(
         &["adapters", "wire"],
@@ -119,7 +116,6 @@ pub const LAYERS: &[Layer] = &[
             "adapters::local::spool",
         ],
         Crates::AllBut(&[
-            "sled",
             "sqlx",
             "redis",
             "figment",
@@ -131,10 +127,15 @@ pub const LAYERS: &[Layer] = &[
     layer(
         &["adapters", "embedded"],
         STORE,
-        Crates::AllBut(&["sled", "axum", "sqlx", "redis", "reqwest", "figment"]),
+        Crates::AllBut(&["axum", "sqlx", "redis", "reqwest", "figment"]),
     ),
     layer(
         &["adapters", "sled"],
+        &["domain", "ports", "metrics", "adapters::embedded"],
+        Crates::AllBut(&["axum", "sqlx", "redis", "reqwest", "figment"]),
+    ),
+    layer(
+        &["adapters", "redb"],
         &["domain", "ports", "metrics", "adapters::embedded"],
         Crates::AllBut(&["axum", "sqlx", "redis", "reqwest", "figment"]),
     ),
@@ -146,7 +147,7 @@ pub const LAYERS: &[Layer] = &[
     layer(
         &["adapters", "postgres"],
         STORE,
-        Crates::AllBut(&["axum", "sled", "redis", "reqwest", "figment"]),
+        Crates::AllBut(&["axum", "redis", "reqwest", "figment"]),
     ),
     layer(
         &["adapters", "redis"],
@@ -157,7 +158,7 @@ pub const LAYERS: &[Layer] = &[
             "adapters::wire",
             "adapters::support",
         ],
-        Crates::AllBut(&["axum", "sled", "sqlx", "reqwest", "figment"]),
+        Crates::AllBut(&["axum", "sqlx", "reqwest", "figment"]),
     ),
     layer(
         &["adapters", "objects"],
@@ -165,7 +166,6 @@ pub const LAYERS: &[Layer] = &[
         Crates::AllBut(&[
             "axum",
             "sqlx",
-            "sled",
             "redis",
             "figment",
             "gcloud_storage",
@@ -181,7 +181,7 @@ pub const LAYERS: &[Layer] = &[
             "adapters::objects",
             "adapters::support",
         ],
-        Crates::AllBut(&["axum", "sqlx", "sled", "redis", "figment", "object_store"]),
+        Crates::AllBut(&["axum", "sqlx", "redis", "figment", "object_store"]),
     ),
     layer(
         &["adapters", "s3"],
@@ -192,12 +192,12 @@ pub const LAYERS: &[Layer] = &[
             "adapters::objects",
             "adapters::support",
         ],
-        Crates::AllBut(&["axum", "sqlx", "sled", "redis", "figment", "gcloud_storage"]),
+        Crates::AllBut(&["axum", "sqlx", "redis", "figment", "gcloud_storage"]),
     ),
     layer(
         &["adapters", "local"],
         STORE,
-        Crates::AllBut(&["axum", "sqlx", "sled", "redis", "reqwest", "figment"]),
+        Crates::AllBut(&["axum", "sqlx", "redis", "reqwest", "figment"]),
     ),
     layer(
         &["adapters", "fallback"],
@@ -208,17 +208,17 @@ pub const LAYERS: &[Layer] = &[
             "adapters::support",
             "adapters::local",
         ],
-        Crates::AllBut(&["axum", "sqlx", "sled", "redis", "reqwest", "figment"]),
+        Crates::AllBut(&["axum", "sqlx", "redis", "reqwest", "figment"]),
     ),
     layer(
         &["adapters", "backchannel"],
         &["domain", "ports", "metrics", "adapters::support"],
-        Crates::AllBut(&["axum", "sqlx", "sled", "redis", "figment"]),
+        Crates::AllBut(&["axum", "sqlx", "redis", "figment"]),
     ),
     layer(
         &["adapters", "support"],
         PORTS,
-        Crates::AllBut(&["axum", "sqlx", "sled", "redis", "figment"]),
+        Crates::AllBut(&["axum", "sqlx", "redis", "figment"]),
     ),
     layer(
         &["adapters", "in_process"],
@@ -228,17 +228,17 @@ pub const LAYERS: &[Layer] = &[
     layer(
         &["adapters", "clock"],
         PORTS,
-        Crates::AllBut(&["axum", "sqlx", "sled", "redis", "reqwest", "figment"]),
+        Crates::AllBut(&["axum", "sqlx", "redis", "reqwest", "figment"]),
     ),
     layer(
         &["adapters", "vcs"],
         &["domain", "ports", "metrics", "adapters::support"],
-        Crates::AllBut(&["axum", "sqlx", "sled", "redis", "figment"]),
+        Crates::AllBut(&["axum", "sqlx", "redis", "figment"]),
     ),
     layer(
         &["settings"],
         &["domain", "services::CoordinatorConfig"],
-        Crates::AllBut(&["axum", "sqlx", "sled", "redis", "reqwest", "tokio"]),
+        Crates::AllBut(&["axum", "sqlx", "redis", "reqwest", "tokio"]),
     ),
     layer(
         &["worker"],
@@ -249,17 +249,17 @@ pub const LAYERS: &[Layer] = &[
             "ports::clock",
             "adapters::clock",
         ],
-        Crates::AllBut(&["sqlx", "sled", "redis", "figment"]),
+        Crates::AllBut(&["sqlx", "redis", "figment"]),
     ),
     layer(
         &["http_client"],
         &["tls"],
-        Crates::AllBut(&["axum", "sqlx", "sled", "redis", "figment"]),
+        Crates::AllBut(&["axum", "sqlx", "redis", "figment"]),
     ),
     layer(
         &["tls"],
         &[],
-        Crates::AllBut(&["axum", "sqlx", "sled", "redis", "figment"]),
+        Crates::AllBut(&["axum", "sqlx", "redis", "figment"]),
     ),
 ];
 
@@ -284,6 +284,7 @@ const EFFECTS: &[&str] = &[
 /// Concrete adapters: only bootstrap and their own folders know them.
 const CONCRETE: &[&str] = &[
     "SledKv",
+    "RedbKv",
     "MemoryKv",
     "Embedded",
     "Postgres",
@@ -361,6 +362,11 @@ fn is_allowed(layer: &Layer, sources: &Sources, path: &[String]) -> bool {
                 .may_use
                 .iter()
                 .any(|allowed| begins_with(inner, allowed));
+    }
+    let is_of_another =
+        |(engine, module): &(&str, &[&str])| begins_with(path, engine) && layer.module != *module;
+    if ENGINES.iter().any(is_of_another) {
+        return false;
     }
     let core = ["core", "alloc"].contains(&path[0].as_str());
     match layer.crates {

@@ -30,7 +30,7 @@ pub mod steps;
 /// Runs each case on a fresh store of each kind.
 macro_rules! contract {
     ($($case:ident),+ $(,)?) => {
-        contract!(@each [memory sled postgres] $($case),+);
+        contract!(@each [memory sled redb postgres] $($case),+);
     };
     (@each [$first:ident $($kind:ident)*] $($case:ident),+) => {
         mod $first {

@@ -1,9 +1,9 @@
 //! What a store keeps when its process ends: each case fills a store, opens it again, and finds everything there.
 
 use super::steps::*;
-use crate::support::{open_sled_again, servers, start, values::*};
+use crate::support::{open_again, servers, start, values::*};
 use janitor_runner::{
-    adapters::{embedded::Embedded, postgres::Postgres},
+    adapters::{embedded::Embedded, postgres::Postgres, redb::RedbKv, sled::SledKv},
     domain::{
         name::RunId,
         pause::{ConcurrencyLimit, Pause},
@@ -40,15 +40,31 @@ trait Location {
     async fn open(&self) -> Self::Store;
 }
 
-impl Location for TempDir {
+struct Sled(TempDir);
+
+impl Location for Sled {
     type Store = Embedded;
 
     async fn new() -> Self {
-        tempfile::tempdir().unwrap()
+        Self(tempfile::tempdir().unwrap())
     }
 
     async fn open(&self) -> Embedded {
-        open_sled_again(self).await
+        open_again(|| SledKv::open(self.0.path())).await
+    }
+}
+
+struct Redb(TempDir);
+
+impl Location for Redb {
+    type Store = Embedded;
+
+    async fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    async fn open(&self) -> Embedded {
+        open_again(|| RedbKv::open(self.0.path())).await
     }
 }
 
@@ -66,13 +82,19 @@ impl Location for DatabaseUrl {
     }
 }
 
-/// Runs each case on sled and on Postgres. A store in memory does not outlive its process.
+/// Runs each case on sled, redb and Postgres. A store in memory does not outlive its process.
 macro_rules! persistent_stores {
     ($($case:ident),+ $(,)?) => {
         mod sled {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $case() {
-                super::$case::<tempfile::TempDir>().await;
+                super::$case::<super::Sled>().await;
+            })+
+        }
+        mod redb {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() {
+                super::$case::<super::Redb>().await;
             })+
         }
         mod postgres {

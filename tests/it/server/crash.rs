@@ -56,6 +56,14 @@ async fn ten_kills_on_sled_lose_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_kills_on_redb_lose_nothing() {
+    let home = tempfile::tempdir().unwrap();
+    let store = format!("redb:{}", home.path().join("db").display());
+    let server = Server::start(home.path(), &store, "").await;
+    kill_repeatedly(&home, server).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_kills_on_postgres_lose_nothing() {
     let home = tempfile::tempdir().unwrap();
     let server = Server::start(home.path(), &servers::database().await, "").await;

@@ -40,6 +40,11 @@ async fn recorded_exchanges_match_on_sled() {
 }
 
 #[tokio::test]
+async fn recorded_exchanges_match_on_redb() {
+    replay("redb:HOME/db", "").await;
+}
+
+#[tokio::test]
 async fn recorded_exchanges_match_in_memory() {
     replay("memory:", "").await;
 }

@@ -13,12 +13,19 @@ pub mod values;
 pub mod worker_harness;
 
 use janitor_runner::{
-    adapters::{embedded::Embedded, memory::MemoryKv, postgres::Postgres, sled::SledKv},
+    adapters::{
+        embedded::{Embedded, Kv},
+        memory::MemoryKv,
+        postgres::Postgres,
+        redb::RedbKv,
+        sled::SledKv,
+    },
     domain::time::{self, Time},
     metrics::Metrics,
-    ports::Clock,
+    ports::{Clock, Fault},
 };
 use std::{
+    path::Path,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -70,16 +77,21 @@ pub async fn memory() -> Store<Embedded> {
     }
 }
 
-pub fn open_sled(folder: &TempDir) -> Embedded {
-    let kv = SledKv::open(&folder.path().join("db")).unwrap();
+pub fn open_sled(folder: &Path) -> Embedded {
+    let kv = SledKv::open(&folder.join("db")).unwrap();
     Embedded::open(Arc::new(kv), "sled", Arc::new(Metrics::new())).unwrap()
 }
 
+pub fn open_redb(folder: &Path) -> Embedded {
+    let kv = RedbKv::open(&folder.join("db")).unwrap();
+    Embedded::open(Arc::new(kv), "redb", Arc::new(Metrics::new())).unwrap()
+}
+
 /// Opens a store that was just closed: its writer thread may still hold the lock of the directory for a moment.
-pub async fn open_sled_again(folder: &TempDir) -> Embedded {
+pub async fn open_again<K: Kv>(open: impl Fn() -> Result<K, Fault>) -> Embedded {
     for _ in 0..100 {
-        if let Ok(kv) = SledKv::open(&folder.path().join("db")) {
-            return Embedded::open(Arc::new(kv), "sled", Arc::new(Metrics::new())).unwrap();
+        if let Ok(kv) = open() {
+            return Embedded::open(Arc::new(kv), "again", Arc::new(Metrics::new())).unwrap();
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
@@ -87,9 +99,17 @@ pub async fn open_sled_again(folder: &TempDir) -> Embedded {
 }
 
 pub async fn sled() -> Store<Embedded> {
+    in_folder(open_sled)
+}
+
+pub async fn redb() -> Store<Embedded> {
+    in_folder(open_redb)
+}
+
+fn in_folder(open: fn(&Path) -> Embedded) -> Store<Embedded> {
     let folder = tempfile::tempdir().unwrap();
     Store {
-        store: open_sled(&folder),
+        store: open(folder.path()),
         _folder: Some(folder),
     }
 }
