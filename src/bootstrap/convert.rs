@@ -43,6 +43,8 @@ impl From<&settings::PostgresSettings> for postgres::PostgresSettings {
             url: settings.url.clone(),
             max_connections: settings.max_connections,
             statement_timeout: settings.statement_timeout,
+            read_connections: settings.read_connections,
+            read_timeout: settings.read_timeout,
         }
     }
 }

@@ -94,12 +94,13 @@ pub trait Catalog: Send + Sync {
     /// [`CatalogError::Fault`] when the store fails.
     async fn codebase(&self, name: &CodebaseName) -> Result<Option<Codebase>, CatalogError>;
 
-    /// Returns all codebases, in the order of their first upload; those without a name come last.
+    /// Returns the codebases, in the order of their first upload, at most `limit`; those without a
+    /// name come last.
     ///
     /// # Errors
     ///
     /// [`CatalogError::Fault`] when the store fails.
-    async fn codebases(&self) -> Result<Vec<Codebase>, CatalogError>;
+    async fn codebases(&self, limit: usize) -> Result<Vec<Codebase>, CatalogError>;
 
     /// Returns which of these names and runs are stored.
     ///
@@ -126,7 +127,7 @@ pub trait Catalog: Send + Sync {
         now: Time,
     ) -> Result<Vec<Enqueued>, CatalogError>;
 
-    /// Returns all candidates, or those of one codebase, by id.
+    /// Returns the candidates, or those of one codebase, by id, at most `limit`.
     ///
     /// # Errors
     ///
@@ -134,6 +135,7 @@ pub trait Catalog: Send + Sync {
     async fn candidates(
         &self,
         codebase: Option<CodebaseName>,
+        limit: usize,
     ) -> Result<Vec<Candidate>, CatalogError>;
 
     /// Deletes a candidate with its follow-ups, and removes its queue item unless that is claimed.

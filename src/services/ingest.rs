@@ -93,7 +93,7 @@ impl Ingest {
         let moved: BTreeSet<CodebaseName> = moved.into_iter().collect();
         let mut candidates = vec![];
         for codebase in moved {
-            candidates.extend(self.catalog.candidates(Some(codebase)).await?);
+            candidates.extend(self.catalog.candidates(Some(codebase), usize::MAX).await?);
         }
         self.reschedule(candidates, "codebase moved").await
     }
@@ -209,24 +209,24 @@ impl Ingest {
         Ok(accepted.collect())
     }
 
-    /// Returns all codebases, in the order of their first upload.
+    /// Returns the codebases, in the order of their first upload, at most `limit`.
     ///
     /// # Errors
     ///
     /// [`ServiceError::Fault`] when the store fails.
     #[tracing::instrument(name = "services.ingest.codebases", skip_all)]
-    pub async fn codebases(&self) -> Result<Vec<Codebase>, ServiceError> {
-        Ok(self.catalog.codebases().await?)
+    pub async fn codebases(&self, limit: usize) -> Result<Vec<Codebase>, ServiceError> {
+        Ok(self.catalog.codebases(limit).await?)
     }
 
-    /// Returns all candidates, by id.
+    /// Returns the candidates, by id, at most `limit`.
     ///
     /// # Errors
     ///
     /// [`ServiceError::Fault`] when the store fails.
     #[tracing::instrument(name = "services.ingest.candidates", skip_all)]
-    pub async fn candidates(&self) -> Result<Vec<Candidate>, ServiceError> {
-        Ok(self.catalog.candidates(None).await?)
+    pub async fn candidates(&self, limit: usize) -> Result<Vec<Candidate>, ServiceError> {
+        Ok(self.catalog.candidates(None, limit).await?)
     }
 
     /// Deletes a candidate.

@@ -218,7 +218,10 @@ impl Scheduler {
     /// Returns the candidate that a pair has, whatever its change set: the one without, else the
     /// oldest.
     async fn candidate_of_pair(&self, key: &QueueKey) -> Result<Option<Candidate>, ServiceError> {
-        let candidates = self.catalog.candidates(Some(key.codebase.clone())).await?;
+        let candidates = self
+            .catalog
+            .candidates(Some(key.codebase.clone()), usize::MAX)
+            .await?;
         Ok(candidates
             .into_iter()
             .filter(|candidate| candidate.key.campaign == key.campaign)
@@ -376,7 +379,7 @@ impl Scheduler {
             .collect();
         let candidates = self
             .catalog
-            .candidates(request.codebase.clone())
+            .candidates(request.codebase.clone(), usize::MAX)
             .await?
             .into_iter()
             .filter(|c| c.key.campaign == request.campaign)

@@ -308,6 +308,11 @@ pub(super) struct RawPostgres {
     pub(super) max_connections: u32,
     /// Sets the seconds after which the database cancels a statement. Default: `60`.
     pub(super) statement_timeout_seconds: u32,
+    /// Sets how many more connections each process has for lists and figures, which people and
+    /// monitors ask for. Default: `4`.
+    pub(super) read_connections: u32,
+    /// Sets the seconds after which the database cancels a statement for these. Default: `15`.
+    pub(super) read_timeout_seconds: u32,
 }
 
 /// How Google Cloud Storage is used.

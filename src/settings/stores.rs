@@ -43,6 +43,14 @@ pub(super) fn store(text: &str, postgres: &RawPostgres) -> Result<StoreChoice, I
             )?
             .into(),
         ),
+        read_connections: at_least_one("postgres.read_connections", postgres.read_connections)?,
+        read_timeout: Duration::from_secs(
+            at_least_one(
+                "postgres.read_timeout_seconds",
+                postgres.read_timeout_seconds,
+            )?
+            .into(),
+        ),
         url: text.clone(),
     };
     match text.split_once(':') {

@@ -130,6 +130,10 @@ pub struct PostgresSettings {
     pub max_connections: u32,
     /// The server cancels a statement that takes longer.
     pub statement_timeout: Duration,
+    /// Maximum number of connections for lists and figures.
+    pub read_connections: u32,
+    /// The server cancels a statement for a list or a figure that takes longer.
+    pub read_timeout: Duration,
 }
 
 /// How requests to Google Cloud Storage are authenticated.

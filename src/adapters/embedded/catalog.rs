@@ -221,15 +221,24 @@ impl Catalog for Embedded {
     }
 
     #[tracing::instrument(name = "embedded.catalog.codebases", level = "debug", skip_all)]
-    async fn codebases(&self) -> Result<Vec<Codebase>, CatalogError> {
-        let stored: Vec<StoredCodebase> = self
-            .list_all::<_, CatalogError>("list the codebases", keys::codebases())
-            .await?;
-        let mut codebases: Vec<Codebase> =
-            stored.into_iter().map(|stored| stored.codebase).collect();
-        // The sort is stable: named ones in the order of their upload, then those without a name.
-        codebases.sort_by_key(|codebase| codebase.name.is_none());
-        Ok(codebases)
+    async fn codebases(&self, limit: usize) -> Result<Vec<Codebase>, CatalogError> {
+        let (mut named, mut nameless) = (vec![], vec![]);
+        self.visit_all(
+            "list the codebases",
+            keys::codebases(),
+            |stored: StoredCodebase| {
+                match stored.codebase.name {
+                    Some(_) => named.push(stored.codebase),
+                    None if nameless.len() < limit => nameless.push(stored.codebase),
+                    None => {}
+                }
+                named.len() < limit
+            },
+        )
+        .await?;
+        named.extend(nameless);
+        named.truncate(limit);
+        Ok(named)
     }
 
     #[tracing::instrument(name = "embedded.catalog.known", level = "debug", skip_all)]
@@ -292,14 +301,23 @@ impl Catalog for Embedded {
     async fn candidates(
         &self,
         codebase: Option<CodebaseName>,
+        limit: usize,
     ) -> Result<Vec<Candidate>, CatalogError> {
+        let action = "list the candidates";
         let Some(codebase) = codebase else {
-            return self
-                .list_all("list the candidates", keys::candidates())
-                .await;
+            let mut candidates = vec![];
+            self.visit_all(action, keys::candidates(), |candidate| {
+                candidates.push(candidate);
+                candidates.len() < limit
+            })
+            .await?;
+            candidates.truncate(limit);
+            return Ok(candidates);
         };
-        self.read("list the candidates", move |txn, _| {
-            Ok(candidates_of(txn, &codebase)?)
+        self.read(action, move |txn, _| {
+            let mut candidates = candidates_of(txn, &codebase)?;
+            candidates.truncate(limit);
+            Ok(candidates)
         })
         .await
     }

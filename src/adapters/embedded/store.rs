@@ -95,30 +95,29 @@ impl Embedded {
         }
     }
 
-    /// Returns all records under a prefix, read page by page.
+    /// Visits the records under a prefix, read page by page, until `visit` returns false.
     ///
     /// The writer may run between two pages, so each record is whole, but they are not all of one
     /// moment. One read of everything would hold the snapshot lock for as long as the list is.
-    pub(super) async fn list_all<T, E>(
+    pub(super) async fn visit_all<T>(
         &self,
         action: &'static str,
         prefix: Key,
-    ) -> Result<Vec<T>, E>
+        mut visit: impl FnMut(T) -> bool + Send,
+    ) -> Result<(), Fault>
     where
         T: serde::de::DeserializeOwned + Send + 'static,
-        E: From<Fault> + Send + 'static,
     {
-        let mut records = vec![];
         let mut after = None;
         loop {
             let (prefix, from) = (prefix.clone(), after);
             let (page, next) = self
-                .read(action, move |txn, _| Ok::<_, E>(txn.page(&prefix, from)?))
+                .read(action, move |txn, _| txn.page(&prefix, from))
                 .await?;
-            records.extend(page);
             after = next;
-            if after.is_none() {
-                return Ok(records);
+            let go_on = page.into_iter().all(&mut visit);
+            if !go_on || after.is_none() {
+                return Ok(());
             }
         }
     }

@@ -35,14 +35,9 @@ pub async fn codebases(
     State(app): State<Arc<AppState>>,
     AppQuery(page): AppQuery<PageQuery>,
 ) -> ApiResult<Vec<CodebaseResponse>> {
-    let codebases = app.ingest.codebases().await?;
-    Ok(Json(
-        codebases
-            .into_iter()
-            .take(page.limit.unwrap_or(usize::MAX))
-            .map(Into::into)
-            .collect(),
-    ))
+    let limit = page.limit.unwrap_or(usize::MAX);
+    let codebases = app.ingest.codebases(limit).await?;
+    Ok(Json(codebases.into_iter().map(Into::into).collect()))
 }
 
 /// Stores codebases, all or none of them. One that is stored already is replaced.
@@ -78,14 +73,9 @@ pub async fn candidates(
     State(app): State<Arc<AppState>>,
     AppQuery(page): AppQuery<PageQuery>,
 ) -> ApiResult<Vec<CandidateResponse>> {
-    let candidates = app.ingest.candidates().await?;
-    Ok(Json(
-        candidates
-            .into_iter()
-            .take(page.limit.unwrap_or(usize::MAX))
-            .map(Into::into)
-            .collect(),
-    ))
+    let limit = page.limit.unwrap_or(usize::MAX);
+    let candidates = app.ingest.candidates(limit).await?;
+    Ok(Json(candidates.into_iter().map(Into::into).collect()))
 }
 
 /// Stores candidates and schedules them, in one step. Entries that are not valid are left out.

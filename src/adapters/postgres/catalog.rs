@@ -4,7 +4,7 @@ use super::{
     Postgres,
     error::{Abort, database_error},
     queue,
-    records::{KeyColumns, read, read_all},
+    records::{KeyColumns, read, read_all, row_limit},
 };
 use crate::{
     domain::{
@@ -348,10 +348,15 @@ impl Catalog for Postgres {
     }
 
     #[tracing::instrument(level = "debug", name = "postgres.catalog.codebases", skip_all)]
-    async fn codebases(&self) -> Result<Vec<Codebase>, CatalogError> {
+    async fn codebases(&self, limit: usize) -> Result<Vec<Codebase>, CatalogError> {
         let query = sqlx::query_scalar(include_str!("sql/list_codebases.sql"));
-        let list = async { read_all(query.fetch_all(self.tables.connections()).await?) };
-        Ok(self.tables.run("list the codebases", list).await?)
+        let query = query.bind(row_limit(limit));
+        Ok(self
+            .tables
+            .read("list the codebases", |connection| {
+                Box::pin(async move { read_all(query.fetch_all(connection).await?) })
+            })
+            .await?)
     }
 
     #[tracing::instrument(level = "debug", name = "postgres.catalog.known", skip_all)]
@@ -386,11 +391,21 @@ impl Catalog for Postgres {
     async fn candidates(
         &self,
         codebase: Option<CodebaseName>,
+        limit: usize,
     ) -> Result<Vec<Candidate>, CatalogError> {
-        let query = sqlx::query_scalar(include_str!("sql/list_candidates.sql"));
-        let query = query.bind(codebase.map(String::from));
-        let list = async { read_all(query.fetch_all(self.tables.connections()).await?) };
-        Ok(self.tables.run("list the candidates", list).await?)
+        let statement = match codebase {
+            Some(_) => include_str!("sql/list_candidates_of_codebase.sql"),
+            None => include_str!("sql/list_candidates.sql"),
+        };
+        let query = sqlx::query_scalar(statement)
+            .bind(row_limit(limit))
+            .bind(codebase.map(String::from));
+        Ok(self
+            .tables
+            .read("list the candidates", |connection| {
+                Box::pin(async move { read_all(query.fetch_all(connection).await?) })
+            })
+            .await?)
     }
 
     #[tracing::instrument(

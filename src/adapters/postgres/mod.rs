@@ -115,6 +115,19 @@ impl Tables {
         done
     }
 
+    /// Reads a list or a figure, on connections of their own.
+    async fn read<T>(
+        &self,
+        action: &'static str,
+        work: impl for<'c> FnOnce(&'c mut PgConnection) -> BoxFuture<'c, sqlx::Result<T>>,
+    ) -> Result<T, Fault> {
+        let started = Instant::now();
+        let done = self.pool.read(action, work).await;
+        self.metrics
+            .operated("postgres", action, done.is_ok(), started.elapsed());
+        done
+    }
+
     /// Runs a transaction: all of it or nothing.
     async fn transaction<T, E: From<Fault>>(
         &self,

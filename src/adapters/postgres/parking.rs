@@ -45,11 +45,13 @@ impl Parking for Postgres {
         let query = sqlx::query_as(include_str!("sql/list_parked_items.sql"))
             .bind(after.unwrap_or(i64::MIN))
             .bind(row_limit(limit));
-        let list = async {
-            let rows: Vec<EntryRow> = query.fetch_all(self.tables.connections()).await?;
-            rows.into_iter().map(entry).collect()
-        };
-        self.tables.run("list parked items", list).await
+        let read = self.tables.read("list parked items", |connection| {
+            Box::pin(async move {
+                let rows: Vec<EntryRow> = query.fetch_all(connection).await?;
+                rows.into_iter().map(entry).collect()
+            })
+        });
+        read.await
     }
 
     #[tracing::instrument(

@@ -45,12 +45,18 @@ pub struct PostgresSettings {
     pub max_connections: u32,
     /// The server cancels a statement that takes longer.
     pub statement_timeout: Duration,
+    /// Maximum number of connections for lists and figures at the same time, besides the others.
+    pub read_connections: u32,
+    /// The server cancels a statement for a list or a figure that takes longer.
+    pub read_timeout: Duration,
 }
 
 /// The pool, with a watcher that knows whether the server answers.
 #[derive(Debug)]
 pub(super) struct MonitoredPool {
     pool: PgPool,
+    /// Connections for lists and figures, which must not keep claims and results waiting.
+    readers: PgPool,
     reachable: watch::Receiver<bool>,
     /// When `reachable` changed last.
     changed: Arc<Mutex<Instant>>,
@@ -89,6 +95,38 @@ pub(super) fn options(settings: &PostgresSettings) -> Result<PgConnectOptions, F
         ]))
 }
 
+/// Returns how connections for lists and figures are opened.
+fn read_options(settings: &PostgresSettings, options: PgConnectOptions) -> PgConnectOptions {
+    let timeout = settings.read_timeout.min(settings.statement_timeout);
+    options.options([
+        (
+            "statement_timeout",
+            timeout.as_millis().to_string().as_str(),
+        ),
+        ("default_transaction_read_only", "on"),
+    ])
+}
+
+/// Lets the server cancel a statement whose client has gone. Servers before version 14 cannot.
+async fn notice_absence(connection: &mut PgConnection) -> sqlx::Result<()> {
+    let set = sqlx::query("SET client_connection_check_interval = 500");
+    match set.execute(connection).await {
+        Err(error @ sqlx::Error::Database(_)) => {
+            tracing::debug!(%error, "the database goes on for clients that have gone");
+            Ok(())
+        }
+        done => done.map(drop),
+    }
+}
+
+fn pool(connections: u32) -> PgPoolOptions {
+    PgPoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        // The watcher tests the server; a connection that broke fails once and is replaced.
+        .test_before_acquire(false)
+}
+
 /// Pings the server again and again.
 async fn watch_server(
     options: PgConnectOptions,
@@ -120,20 +158,20 @@ async fn watch_server(
     }
 }
 
-/// A connection with a transaction. One that is dropped half-way is closed rather than returned to
-/// the pool: a BEGIN whose reply was not waited for would take the next user's statements into a
-/// transaction that nobody commits.
-struct TransactionGuard(Option<PoolConnection<Postgres>>);
+/// A connection with a transaction, or for a list. One that is dropped half-way is closed rather than
+/// returned to the pool: a BEGIN whose reply was not waited for would take the next user's statements
+/// into a transaction that nobody commits, and a statement that nobody waits for would go on.
+struct ConnectionGuard(Option<PoolConnection<Postgres>>);
 
-impl TransactionGuard {
-    /// Returns the connection to the pool: its transaction has ended.
+impl ConnectionGuard {
+    /// Returns the connection to the pool: its transaction or statement has ended.
     fn finish<T>(mut self, result: T) -> T {
         drop(self.0.take());
         result
     }
 }
 
-impl Drop for TransactionGuard {
+impl Drop for ConnectionGuard {
     fn drop(&mut self) {
         if let Some(connection) = &mut self.0 {
             connection.close_on_drop();
@@ -145,18 +183,17 @@ impl MonitoredPool {
     /// Connects to the server.
     pub(super) async fn open(settings: &PostgresSettings) -> Result<Self, Fault> {
         let options = options(settings)?;
-        let pool = PgPoolOptions::new()
-            .max_connections(settings.max_connections)
-            .acquire_timeout(ACQUIRE_TIMEOUT)
-            // The watcher tests the server; a connection that broke fails once and is replaced.
-            .test_before_acquire(false)
-            .connect_lazy_with(options.clone());
+        let readers = pool(settings.read_connections)
+            .after_connect(|connection, _| Box::pin(notice_absence(connection)))
+            .connect_lazy_with(read_options(settings, options.clone()));
+        let pool = pool(settings.max_connections).connect_lazy_with(options.clone());
         let (sender, reachable) = watch::channel(true);
         let changed = Arc::new(Mutex::new(Instant::now()));
         let watcher =
             AbortOnDropHandle::new(tokio::spawn(watch_server(options, sender, changed.clone())));
         let pool = Self {
             pool,
+            readers,
             reachable,
             changed,
             _watcher: watcher,
@@ -203,6 +240,24 @@ impl MonitoredPool {
         }
     }
 
+    /// Reads a list or a figure on a connection that claims and results do not need. When whoever
+    /// asked for it goes away, the connection is closed, and the server cancels the statement.
+    pub(super) async fn read<T>(
+        &self,
+        action: &'static str,
+        work: impl for<'c> FnOnce(&'c mut PgConnection) -> BoxFuture<'c, sqlx::Result<T>>,
+    ) -> Result<T, Fault> {
+        self.run(action, async {
+            let mut guard = ConnectionGuard(Some(self.readers.acquire().await?));
+            let Some(connection) = guard.0.as_deref_mut() else {
+                return Err(sqlx::Error::PoolClosed);
+            };
+            let result = work(connection).await;
+            guard.finish(result)
+        })
+        .await
+    }
+
     /// Runs a transaction: all of it or nothing. The body is run again when it lost against
     /// another transaction.
     pub(super) async fn transaction<T, E: From<Fault>>(
@@ -234,7 +289,7 @@ impl MonitoredPool {
         &self,
         body: &impl for<'c> Fn(&'c mut PgConnection) -> BoxFuture<'c, Result<T, Abort<E>>>,
     ) -> sqlx::Result<Result<T, Abort<E>>> {
-        let mut guard = TransactionGuard(Some(self.pool.acquire().await?));
+        let mut guard = ConnectionGuard(Some(self.pool.acquire().await?));
         let Some(connection) = guard.0.as_deref_mut() else {
             return Err(sqlx::Error::PoolClosed);
         };

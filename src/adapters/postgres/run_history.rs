@@ -52,14 +52,16 @@ impl RunHistory for Postgres {
         limit: usize,
     ) -> Result<Vec<RunId>, Fault> {
         let query = sqlx::query_scalar(include_str!("sql/list_descendants.sql"))
-            .bind(pair.codebase.as_str())
-            .bind(pair.campaign.as_str())
-            .bind(id.as_str())
+            .bind(pair.codebase.to_string())
+            .bind(pair.campaign.to_string())
+            .bind(id.to_string())
             .bind(row_limit(limit))
-            .bind(cursor.as_ref().map(RunId::as_str));
-        let ids = query.fetch_all(self.tables.connections());
+            .bind(cursor.map(|id| id.to_string()));
         let action = "list the runs that resumed from a run";
-        let ids: Vec<String> = self.tables.run(action, ids).await?;
+        let ids: Vec<String> = self
+            .tables
+            .read(action, |connection| Box::pin(query.fetch_all(connection)))
+            .await?;
         Ok(ids.into_iter().map(RunId::new).collect())
     }
 
@@ -68,11 +70,13 @@ impl RunHistory for Postgres {
     )]
     async fn chain(&self, id: &RunId, limit: usize) -> Result<Vec<RunLink>, Fault> {
         let query = sqlx::query_as(include_str!("sql/list_resume_chain.sql"))
-            .bind(id.as_str())
+            .bind(id.to_string())
             .bind(row_limit(limit));
-        let rows = query.fetch_all(self.tables.connections());
         let action = "follow what runs resumed from";
-        let rows: Vec<LinkRow> = self.tables.run(action, rows).await?;
+        let rows: Vec<LinkRow> = self
+            .tables
+            .read(action, |connection| Box::pin(query.fetch_all(connection)))
+            .await?;
         let mut seen = HashSet::from([id.clone()]);
         let links = rows.into_iter().map_while(link);
         Ok(links
@@ -85,10 +89,13 @@ impl RunHistory for Postgres {
     )]
     async fn links_after(&self, id: &RunId, limit: usize) -> Result<RunLinks, Fault> {
         let query = sqlx::query_as(include_str!("sql/list_run_links.sql"))
-            .bind(id.as_str())
+            .bind(id.to_string())
             .bind(row_limit(limit));
-        let rows = query.fetch_all(self.tables.connections());
-        let rows: Vec<LinkRow> = self.tables.run("list what runs resumed from", rows).await?;
+        let action = "list what runs resumed from";
+        let rows: Vec<LinkRow> = self
+            .tables
+            .read(action, |connection| Box::pin(query.fetch_all(connection)))
+            .await?;
         let last = rows.last().map(|(id, ..)| RunId::new(id.clone()));
         Ok(RunLinks {
             next: last.filter(|_| rows.len() >= limit),
@@ -101,11 +108,13 @@ impl RunHistory for Postgres {
         let query = sqlx::query_scalar(
             "SELECT name FROM codebase WHERE branch_url = $1 AND name IS NOT NULL LIMIT 1",
         )
-        .bind(branch_url);
-        let name = query.fetch_optional(self.tables.connections());
+        .bind(branch_url.to_owned());
+        let action = "look up a codebase by its branch";
         let name: Option<String> = self
             .tables
-            .run("look up a codebase by its branch", name)
+            .read(action, |connection| {
+                Box::pin(query.fetch_optional(connection))
+            })
             .await?;
         Ok(name.and_then(|name| CodebaseName::new(name).ok()))
     }

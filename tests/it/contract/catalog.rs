@@ -51,7 +51,7 @@ async fn codebases_are_listed_in_order_of_first_upload<S: Catalog>(store: &S) {
         .await
         .unwrap();
     let names: Vec<String> = store
-        .codebases()
+        .codebases(99)
         .await
         .unwrap()
         .into_iter()
@@ -70,15 +70,17 @@ async fn list_of_codebases_is_complete_past_a_page<S: Catalog>(store: &S) {
             .upload_codebases(names.iter().map(|name| bare_codebase(name)).collect())
             .await
             .unwrap();
-        let listed: Vec<String> = store
-            .codebases()
-            .await
-            .unwrap()
-            .into_iter()
-            .filter_map(|c| c.name)
-            .map(String::from)
-            .collect();
-        assert_eq!(listed, names);
+        for limit in [usize::MAX, 1500, 3, 0] {
+            let listed: Vec<String> = store
+                .codebases(limit)
+                .await
+                .unwrap()
+                .into_iter()
+                .filter_map(|c| c.name)
+                .map(String::from)
+                .collect();
+            assert_eq!(listed, names[..limit.min(count)]);
+        }
     }
 }
 
@@ -134,7 +136,7 @@ async fn nameless_codebase_is_identified_by_location<S: Catalog>(store: &S) {
         }])
         .await
         .unwrap();
-    let all = store.codebases().await.unwrap();
+    let all = store.codebases(99).await.unwrap();
     assert_eq!(all.len(), 1);
     assert_eq!(all[0].value, Some(2));
     assert_eq!(all[0].name, None);
@@ -151,7 +153,7 @@ async fn duplicate_location_is_rejected<S: Catalog>(store: &S) {
     assert!(
         matches!(refused, Err(CatalogError::DuplicateLocation { holder, .. }) if holder == "aa")
     );
-    assert_eq!(store.codebases().await.unwrap().len(), 1);
+    assert_eq!(store.codebases(99).await.unwrap().len(), 1);
     // Once the other codebase has moved, the location is free.
     store
         .upload_codebases(vec![bare_codebase("aa"), full_codebase("cc")])
@@ -180,7 +182,7 @@ async fn candidate_round_trips_every_field_and_is_enqueued<S: Catalog + QueueSto
         .upload_candidates(vec![new.clone()], start())
         .await
         .unwrap();
-    let stored = store.candidates(None).await.unwrap().pop().unwrap();
+    let stored = store.candidates(None, 99).await.unwrap().pop().unwrap();
     let mut expected = new.new.candidate;
     expected.id = stored.id;
     assert_eq!(stored, expected);
@@ -198,16 +200,20 @@ async fn reupload_updates_candidate_in_place<S: Catalog + QueueStore>(store: &S)
         .upload_candidates(vec![new_candidate("aa"), new_candidate("bb")], start())
         .await
         .unwrap();
-    let before = store.candidates(None).await.unwrap();
+    let before = store.candidates(None, 99).await.unwrap();
+    assert_eq!(store.candidates(None, 1).await.unwrap(), before[..1]);
     let mut again = new_candidate("aa");
     again.new.candidate.command = "other".into();
     store.upload_candidates(vec![again], start()).await.unwrap();
-    let after = store.candidates(None).await.unwrap();
+    let after = store.candidates(None, 99).await.unwrap();
     assert_eq!(after.len(), 2);
     assert_eq!(after[0].id, before[0].id);
     assert_eq!(after[0].command.as_str(), "other");
     assert_eq!(
-        store.candidates(Some(codebase_name("bb"))).await.unwrap(),
+        store
+            .candidates(Some(codebase_name("bb")), 99)
+            .await
+            .unwrap(),
         [before[1].clone()]
     );
     assert_eq!(QueueStore::list(store, 9).await.unwrap().len(), 2);
@@ -239,13 +245,13 @@ async fn followup_for_unknown_run_is_rejected<
         .upload_candidates(vec![follows.clone(), wrong], start())
         .await;
     assert!(matches!(refused, Err(CatalogError::UnknownRun(id)) if id.as_str() == "nosuch"));
-    assert_eq!(store.candidates(None).await.unwrap().len(), 0);
+    assert_eq!(store.candidates(None, 99).await.unwrap().len(), 0);
     assert_eq!(QueueStore::list(store, 9).await.unwrap().len(), 0);
     store
         .upload_candidates(vec![follows], start())
         .await
         .unwrap();
-    assert_eq!(store.candidates(None).await.unwrap().len(), 1);
+    assert_eq!(store.candidates(None, 99).await.unwrap().len(), 1);
 }
 
 async fn deleting_candidate_removes_its_item<S: Catalog + QueueStore>(store: &S) {
@@ -257,10 +263,10 @@ async fn deleting_candidate_removes_its_item<S: Catalog + QueueStore>(store: &S)
         .upload_candidates(vec![new_candidate("aa")], start())
         .await
         .unwrap();
-    let id = store.candidates(None).await.unwrap()[0].id;
+    let id = store.candidates(None, 99).await.unwrap()[0].id;
     assert!(store.delete_candidate(id).await.unwrap());
     assert!(!store.delete_candidate(id).await.unwrap());
-    assert_eq!(store.candidates(None).await.unwrap().len(), 0);
+    assert_eq!(store.candidates(None, 99).await.unwrap().len(), 0);
     assert_eq!(QueueStore::list(store, 9).await.unwrap().len(), 0);
 }
 
@@ -276,7 +282,7 @@ async fn deleting_candidate_leaves_claimed_item<S: Catalog + QueueStore + Active
         .await
         .unwrap();
     let active = store.claim(claim("r1")).await.unwrap().unwrap().run;
-    let id = store.candidates(None).await.unwrap()[0].id;
+    let id = store.candidates(None, 99).await.unwrap()[0].id;
     assert!(store.delete_candidate(id).await.unwrap());
     assert_eq!(store.get(&active.id).await.unwrap(), Some(active));
 }

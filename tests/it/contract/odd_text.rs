@@ -56,7 +56,7 @@ async fn odd_text_of_codebases_and_candidates_round_trips<S: Catalog>(store: &S)
         .upload_codebases(vec![codebase.clone()])
         .await
         .unwrap();
-    assert_eq!(store.codebases().await.unwrap(), [codebase]);
+    assert_eq!(store.codebases(99).await.unwrap(), [codebase]);
     let mut scheduled = new_candidate("aa");
     scheduled.new.candidate.key.change_set = Some(odd());
     scheduled.new.candidate.command = odd();
@@ -69,7 +69,7 @@ async fn odd_text_of_codebases_and_candidates_round_trips<S: Catalog>(store: &S)
             .await
             .unwrap();
     }
-    let stored = store.candidates(None).await.unwrap();
+    let stored = store.candidates(None, 99).await.unwrap();
     expected.id = stored[0].id;
     assert_eq!(stored, [expected]);
 }

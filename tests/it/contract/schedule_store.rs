@@ -347,7 +347,7 @@ async fn follow_up_takes_the_command_of_the_candidate_now<
     assert_eq!(queued[0].context.as_deref(), Some("found"));
     // Nothing follows when the candidate is gone.
     let active = store.claim(claim("r3")).await.unwrap().unwrap().run;
-    let candidate = store.candidates(None).await.unwrap()[0].id;
+    let candidate = store.candidates(None, 99).await.unwrap()[0].id;
     store
         .record(new_run(&active, full_run(&active)))
         .await

@@ -17,6 +17,7 @@ mod moody_server;
 mod orphans;
 mod plans;
 mod power_cuts;
+mod readers;
 mod replicas;
 mod stores;
 mod workers;

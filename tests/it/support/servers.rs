@@ -132,6 +132,8 @@ pub fn postgres_settings(url: &str) -> PostgresSettings {
         url: url.to_owned(),
         max_connections: 6,
         statement_timeout: Duration::from_secs(30),
+        read_connections: 2,
+        read_timeout: Duration::from_secs(30),
     }
 }
 

@@ -138,8 +138,12 @@ impl QueueStore for Postgres {
     async fn list(&self, limit: usize) -> Result<Vec<QueueItem>, QueueStoreError> {
         let query = sqlx::query_scalar(include_str!("../sql/list_queue.sql"));
         let query = query.bind(row_limit(limit));
-        let list = async { read_all(query.fetch_all(self.tables.connections()).await?) };
-        Ok(self.tables.run("list the queue", list).await?)
+        Ok(self
+            .tables
+            .read("list the queue", |connection| {
+                Box::pin(async move { read_all(query.fetch_all(connection).await?) })
+            })
+            .await?)
     }
 
     #[tracing::instrument(
@@ -147,24 +151,31 @@ impl QueueStore for Postgres {
         fields(codebase = %pair.codebase, campaign = %pair.campaign)
     )]
     async fn position(&self, pair: &Pair) -> Result<Option<Position>, QueueStoreError> {
-        let find = async {
-            let mut connection = self.tables.connections().acquire().await?;
-            let found = position::of_pair(&mut connection, pair).await?;
-            position::position(&mut connection, found).await
-        };
-        Ok(self.tables.run("look up a queue position", find).await?)
+        let pair = pair.clone();
+        Ok(self
+            .tables
+            .read("look up a queue position", |connection| {
+                Box::pin(async move {
+                    let found = position::of_pair(connection, &pair).await?;
+                    position::position(connection, found).await
+                })
+            })
+            .await?)
     }
 
     #[tracing::instrument(
         level = "debug", name = "postgres.queue_store.position_of", skip_all, fields(queue.id = id)
     )]
     async fn position_of(&self, id: QueueId) -> Result<Option<Position>, QueueStoreError> {
-        let find = async {
-            let mut connection = self.tables.connections().acquire().await?;
-            let found = position::of_item(&mut connection, id).await?;
-            position::position(&mut connection, found).await
-        };
-        Ok(self.tables.run("look up a queue position", find).await?)
+        Ok(self
+            .tables
+            .read("look up a queue position", |connection| {
+                Box::pin(async move {
+                    let found = position::of_item(connection, id).await?;
+                    position::position(connection, found).await
+                })
+            })
+            .await?)
     }
 
     #[tracing::instrument(
@@ -176,10 +187,14 @@ impl QueueStore for Postgres {
         codebase: Option<CodebaseName>,
     ) -> Result<Vec<QueueItem>, QueueStoreError> {
         let query = sqlx::query_scalar(include_str!("../sql/list_waiting_items.sql"))
-            .bind(campaign.as_str())
-            .bind(codebase.as_ref().map(CodebaseName::as_str));
-        let list = async { read_all(query.fetch_all(self.tables.connections()).await?) };
-        Ok(self.tables.run("list waiting items", list).await?)
+            .bind(campaign.to_string())
+            .bind(codebase.map(String::from));
+        Ok(self
+            .tables
+            .read("list waiting items", |connection| {
+                Box::pin(async move { read_all(query.fetch_all(connection).await?) })
+            })
+            .await?)
     }
 
     #[tracing::instrument(
@@ -196,8 +211,9 @@ impl QueueStore for Postgres {
 
     #[tracing::instrument(level = "debug", name = "postgres.queue_store.stats", skip_all)]
     async fn stats(&self) -> Result<QueueStats, QueueStoreError> {
-        let count =
-            async { position::stats(&mut *self.tables.connections().acquire().await?).await };
-        Ok(self.tables.run("count the queue", count).await?)
+        let count = self.tables.read("count the queue", |connection| {
+            Box::pin(position::stats(connection))
+        });
+        Ok(count.await?)
     }
 }

@@ -167,8 +167,12 @@ impl RunStore for Postgres {
             let end = limit.min(runs.len() + LIST_BATCH_SIZE);
             let query = sqlx::query_scalar(include_str!("../sql/list_latest_runs.sql"));
             let query = query.bind(row_limit(end)).bind(row_limit(runs.len()));
-            let batch = sized_runs(query.fetch_all(self.tables.connections()));
-            let (batch_size, batch) = self.tables.run("list the runs", batch).await?;
+            let (batch_size, batch) = self
+                .tables
+                .read("list the runs", |connection| {
+                    Box::pin(sized_runs(query.fetch_all(connection)))
+                })
+                .await?;
             size += batch_size;
             runs.extend(batch);
             if runs.len() < end {
@@ -250,8 +254,12 @@ impl RunStore for Postgres {
     async fn finished_since(&self, since: Time) -> Result<FinishedCounts, RunStoreError> {
         let query =
             sqlx::query_as(include_str!("../sql/count_finished_runs.sql")).bind(since.naive_utc());
-        let rows = query.fetch_all(self.tables.connections());
-        let rows: Vec<(String, i64)> = self.tables.run("count the finished runs", rows).await?;
+        let rows: Vec<(String, i64)> = self
+            .tables
+            .read("count the finished runs", |connection| {
+                Box::pin(query.fetch_all(connection))
+            })
+            .await?;
         let count = |(code, count): (String, i64)| {
             let count = u64::try_from(count).unwrap_or_default();
             (ResultCode::new(code), count)

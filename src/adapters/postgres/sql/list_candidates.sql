@@ -1,3 +1,4 @@
+-- The candidates, by id, $1 of them; $2 is null.
 SELECT json_build_object(
         'id', candidate.id, 'codebase', candidate.codebase, 'campaign', candidate.suite,
         'change_set', candidate.change_set, 'command', candidate.command,
@@ -5,5 +6,6 @@ SELECT json_build_object(
         'success_chance', candidate.success_chance,
         'publish_policy', candidate.publish_policy)::text
 FROM candidate
-WHERE $1::text IS NULL OR candidate.codebase::text = $1
+WHERE $2::text IS NULL
 ORDER BY candidate.id
+LIMIT $1

@@ -1,5 +1,5 @@
--- All codebases in the order in which they were first uploaded. Those that other services inserted
--- have no sequence and come first; those without a name come last.
+-- The codebases in the order in which they were first uploaded, $1 of them. Those that other
+-- services inserted have no sequence and come first; those without a name come last.
 SELECT json_build_object(
         'name', codebase.name, 'branch_url', codebase.branch_url, 'url', codebase.url,
         'branch', codebase.branch, 'subpath', codebase.subpath, 'vcs_type', codebase.vcs_type,
@@ -11,3 +11,4 @@ LEFT JOIN LATERAL (
 ) AS known ON true
 ORDER BY codebase.name IS NULL, known.sequence NULLS FIRST, codebase.name::text COLLATE "C",
     codebase.branch_url, codebase.subpath
+LIMIT $1
