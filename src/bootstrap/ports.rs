@@ -131,7 +131,14 @@ async fn open_embedded(
 ) -> anyhow::Result<Opened> {
     let metrics = metrics.clone();
     let opened = tokio::task::spawn_blocking(move || Embedded::open(open()?, name, metrics));
-    let store = opened.await??;
+    let store = match opened.await {
+        // Engines panic about some kinds of damage.
+        Err(error) if error.is_panic() => anyhow::bail!(
+            "it cannot be read and may be damaged: it is left as it is; restore it from a backup, or \
+             move it away ({error})"
+        ),
+        opened => opened??,
+    };
     Ok(Opened {
         failed: store.failed(),
         store: Arc::new(store),

@@ -8,9 +8,12 @@ use crate::{
 use anyhow::Result;
 use clap::Args;
 use figment::value::{Dict, Value};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 use std::{path::PathBuf, process::ExitCode};
 use tokio::signal::unix::{SignalKind, signal};
+
+/// The number of the signal of a file that grows beyond the limit.
+const SIGXFSZ: i32 = Signal::XFSZ.as_raw();
 
 /// The layers of the settings: files, then the environment (`JANITOR_RUNNER_…`), then these flags.
 #[derive(Debug, Clone, Default, Args)]
@@ -176,6 +179,8 @@ pub(super) async fn serve(args: ServeArgs) -> Result<ExitCode> {
         signal(SignalKind::interrupt())?,
         signal(SignalKind::terminate())?,
     );
+    // Its handler lets writes beyond the limit of a file's size fail, which would kill the process.
+    let _too_large = signal(SignalKind::from_raw(SIGXFSZ))?;
     let running = bootstrap::start(&loaded.settings).await?;
     tracing::info!(
         admin = %running.admin,

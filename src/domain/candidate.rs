@@ -62,20 +62,26 @@ pub struct CandidateEntry {
 }
 
 /// Why an entry was rejected. The other entries of its list are stored all the same.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum Rejection {
     /// The configuration has no such campaign.
+    #[error("campaign: the campaign {0} is not configured")]
     UnknownCampaign(String),
     /// Neither the entry nor its campaign has a command, or a quote in it is not closed. Carries the
     /// entry's own, if any.
+    #[error("command: there is none, or a quote in it is not closed")]
     InvalidCommand(Option<String>),
     /// The value is zero, negative or too large.
+    #[error("value: {0} is not above zero, or too large")]
     InvalidValue(i64),
     /// There is no such codebase.
+    #[error("codebase: there is no codebase {0}")]
     UnknownCodebase(String),
     /// There is no such publish policy.
+    #[error("publish-policy: there is no publish policy {0}")]
     UnknownPublishPolicy(String),
     /// The entry follows up on a run that is not stored.
+    #[error("followup_for: there is no run {0}")]
     UnknownRun(RunId),
 }
 

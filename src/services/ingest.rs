@@ -38,8 +38,8 @@ pub struct AcceptedCandidate {
 pub struct UploadedCandidates {
     /// The candidates that were stored, in the order of their entries.
     pub accepted: Vec<AcceptedCandidate>,
-    /// The reasons of the entries that were rejected, in their order.
-    pub rejected: Vec<Rejection>,
+    /// The entries that were rejected, by their places in the list, and why.
+    pub rejected: Vec<(usize, Rejection)>,
 }
 
 /// Ingests codebases and candidates.
@@ -171,10 +171,10 @@ impl Ingest {
             .collect();
         let known = self.catalog.known(&codebases, &policies, &runs).await?;
         let (mut uploaded, mut new) = (UploadedCandidates::default(), vec![]);
-        for entry in entries {
+        for (index, entry) in entries.into_iter().enumerate() {
             match entry.validate(&self.config.campaigns, &known) {
                 Ok(candidate) => new.push(candidate),
-                Err(rejection) => uploaded.rejected.push(rejection),
+                Err(rejection) => uploaded.rejected.push((index, rejection)),
             }
         }
         uploaded.accepted = self.store(new).await?;

@@ -64,7 +64,7 @@ impl Outbox for Embedded {
         fields(limit)
     )]
     async fn pending(&self, limit: usize) -> Result<Vec<OutboxEntry>, Fault> {
-        self.read("list outbox entries", move |txn, _| pending(txn, limit))
+        self.read_durable("list outbox entries", move |txn, _| pending(txn, limit))
             .await
     }
 

@@ -106,7 +106,7 @@ impl RunStore for Embedded {
     )]
     async fn run(&self, id: &RunId) -> Result<Option<Run>, RunStoreError> {
         let key = keys::run(id);
-        self.read("look up a run", move |txn, _| Ok(txn.get(&key)?))
+        self.read_durable("look up a run", move |txn, _| Ok(txn.get(&key)?))
             .await
     }
 
@@ -114,7 +114,7 @@ impl RunStore for Embedded {
     async fn runs_by_id(&self, ids: &[RunId]) -> Result<Vec<Run>, RunStoreError> {
         let ids = ids.to_vec();
         Ok(self
-            .read("look up runs", move |txn, _| runs_by_id(txn, &ids))
+            .read_durable("look up runs", move |txn, _| runs_by_id(txn, &ids))
             .await?)
     }
 

@@ -115,8 +115,8 @@ impl Embedded {
                 .read(action, move |txn, _| txn.page(&prefix, from))
                 .await?;
             after = next;
-            let go_on = page.into_iter().all(&mut visit);
-            if !go_on || after.is_none() {
+            let wants_more = page.into_iter().all(&mut visit);
+            if !wants_more || after.is_none() {
                 return Ok(());
             }
         }
@@ -159,6 +159,25 @@ impl Embedded {
         self.metrics
             .operated(self.name, action, result.is_ok(), started.elapsed());
         result
+    }
+
+    /// Reads records as [`Embedded::read`] does, and returns once all that was read is durable: for what
+    /// is said to others as a fact.
+    ///
+    /// A batch can be read from when it is applied, which is before it is durable.
+    pub(super) async fn read_durable<T, E>(
+        &self,
+        action: &'static str,
+        read: impl FnOnce(&Txn<'_>, &MemoryIndex) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<Fault> + Send + 'static,
+    {
+        let found = self.read(action, read).await?;
+        // The writer comes to this once it has stored the batches before it.
+        self.write(action, |_, _| Ok::<_, E>(())).await?;
+        Ok(found)
     }
 
     /// Reads the index in memory.
@@ -351,6 +370,72 @@ mod tests {
             assert!(ActiveRunStore::list(&store).await.is_err());
             assert!(QueueStore::list(&store, 9).await.is_err());
             assert!(failed.is_cancelled());
+        }
+    }
+
+    /// A key-value store whose flushes take until somebody lets them end.
+    struct SlowDisk {
+        entries: MemoryKv,
+        ends: std::sync::Mutex<std::sync::mpsc::Receiver<bool>>,
+    }
+
+    impl Kv for SlowDisk {
+        fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, KvError> {
+            self.entries.get(key)
+        }
+        fn range(
+            &self,
+            from: Bound<&[u8]>,
+            to: Bound<&[u8]>,
+            limit: usize,
+        ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, KvError> {
+            self.entries.range(from, to, limit)
+        }
+        fn last(
+            &self,
+            from: Bound<&[u8]>,
+            to: Bound<&[u8]>,
+        ) -> Result<Option<(Vec<u8>, Vec<u8>)>, KvError> {
+            self.entries.last(from, to)
+        }
+        fn apply(&self, batch: Batch) -> Result<(), KvError> {
+            self.entries.apply(batch)
+        }
+        fn flush(&self) -> Result<(), KvError> {
+            match self.ends.lock().unwrap().recv() {
+                Ok(true) => Ok(()),
+                _ => Err("the disk is broken".into()),
+            }
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn facts_are_read_once_they_are_durable() {
+        let (end, ends) = std::sync::mpsc::channel();
+        let ends = std::sync::Mutex::new(ends);
+        let entries = MemoryKv::default();
+        let kv = Arc::new(SlowDisk { entries, ends });
+        // That of the format of a new store.
+        end.send(true).unwrap();
+        let store = Embedded::open(kv, "slow", Arc::new(Metrics::new())).unwrap();
+        for is_stored in [true, false] {
+            let key = || keys::meta("fact");
+            let writing = store.clone();
+            let written = tokio::spawn(async move {
+                let put = move |txn: &mut Txn<'_>, _: &mut MemoryIndex| txn.put(key(), &1_u64);
+                writing.write::<(), Fault>("write", put).await
+            });
+            let shown = |txn: &Txn<'_>, _: &MemoryIndex| txn.get::<u64>(&keys::meta("fact"));
+            while store.read("read", shown).await.unwrap().is_none() {
+                tokio::task::yield_now().await;
+            }
+            let reading = store.clone();
+            let read = tokio::spawn(async move { reading.read_durable("read", shown).await });
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            assert!(!read.is_finished(), "it is not durable yet");
+            end.send(is_stored).unwrap();
+            assert_eq!(written.await.unwrap().is_ok(), is_stored);
+            assert_eq!(read.await.unwrap().is_ok(), is_stored);
         }
     }
 

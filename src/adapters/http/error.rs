@@ -100,6 +100,16 @@ impl ApiError {
         self
     }
 
+    /// Returns whether the request is at fault.
+    pub fn is_of_caller(&self) -> bool {
+        self.status.is_client_error()
+    }
+
+    /// Returns what is wrong.
+    pub fn into_detail(self) -> String {
+        self.detail
+    }
+
     /// Returns the failure as plain text.
     pub fn in_text(self) -> Self {
         Self {

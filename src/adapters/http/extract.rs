@@ -31,19 +31,21 @@ pub struct AppJson<T>(pub T);
 /// not look at it. Requests of other web sites never come here: the guard refuses them.
 pub struct AnyTypeJson<T>(pub T);
 
+/// Returns the content type in lower case, without parameters.
+fn content_type(request: &Request) -> Option<String> {
+    let kind = request.headers().get(header::CONTENT_TYPE)?;
+    let kind = kind.to_str().unwrap_or("?");
+    let essence = kind.split(';').next().unwrap_or(kind);
+    Some(essence.trim().to_ascii_lowercase())
+}
+
 fn is_json(request: &Request) -> bool {
-    let kind = request
-        .headers()
-        .get(header::CONTENT_TYPE)
-        .map(|kind| kind.to_str().unwrap_or("?"));
-    let essence = kind.map(|kind| {
-        kind.split(';')
-            .next()
-            .unwrap_or(kind)
-            .trim()
-            .to_ascii_lowercase()
-    });
-    essence.is_none_or(|kind| kind == "application/json" || kind.ends_with("+json"))
+    content_type(request).is_none_or(|kind| kind == "application/json" || kind.ends_with("+json"))
+}
+
+/// Returns whether a body is of a content type.
+pub(super) fn is_of_type(request: &Request, wanted: &str) -> bool {
+    content_type(request).is_some_and(|kind| kind == wanted)
 }
 
 fn late() -> ApiError {
@@ -131,7 +133,7 @@ fn check_nul(bytes: &[u8]) -> Result<(), ApiError> {
 }
 
 /// Parses JSON: 400 when it is not well-formed, 422 when it is not of the expected type.
-fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
+pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     let bytes = if bytes.iter().all(u8::is_ascii_whitespace) {
         b"null"
     } else {

@@ -20,6 +20,7 @@ mod health;
 mod hosts;
 mod keepalive;
 mod limits;
+mod lines;
 mod listener;
 mod live_logs;
 mod logs;

@@ -14,6 +14,9 @@ use std::{
 const FILE: &str = "store.redb";
 /// How many bytes of pages are cached in memory.
 const CACHE_BYTES: usize = 32 << 20;
+/// Up to which size a file is searched for damage when it is opened, which takes about a second.
+/// Damage to a larger one is found when it is read, unless it leads to other valid contents.
+const MAX_CHECKED: u64 = 256 << 20;
 /// The only table: a batch is applied atomically to all tables, and one is enough.
 const TABLE: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("entries");
 
@@ -30,11 +33,15 @@ fn sync_folder(folder: &Path) -> io::Result<()> {
 
 fn open(folder: &Path) -> Result<Database, KvError> {
     fs::create_dir_all(folder)?;
+    let file = folder.join(FILE);
+    let size = fs::metadata(&file).map_or(0, |found| found.len());
     let database = Builder::new()
         .set_cache_size(CACHE_BYTES)
-        .create(folder.join(FILE))?;
+        .set_check_integrity_on_open(size <= MAX_CHECKED)
+        .create(file)?;
     // Readers would find no table otherwise.
-    let txn = database.begin_write()?;
+    let mut txn = database.begin_write()?;
+    txn.set_quick_repair(true);
     txn.open_table(TABLE)?;
     txn.commit()?;
     sync_folder(folder)?;
@@ -110,6 +117,9 @@ impl Kv for RedbKv {
 
     fn flush(&self) -> Result<(), KvError> {
         // A durable commit makes those before it durable, too.
-        Ok(self.database.begin_write()?.commit()?)
+        let mut txn = self.database.begin_write()?;
+        // Otherwise the next start after a kill reads the whole file.
+        txn.set_quick_repair(true);
+        Ok(txn.commit()?)
     }
 }

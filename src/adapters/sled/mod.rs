@@ -1,14 +1,22 @@
 //! A key-value store on sled: one directory, which one process has open at a time.
 
+mod acknowledged;
 mod durable;
 
 use super::embedded::{Batch, Entry, Kv, KvError};
 use crate::ports::Fault;
+use acknowledged::Acknowledged;
 use durable::SledFiles;
-use std::{ops::Bound, path::Path};
+use std::{
+    ops::Bound,
+    path::Path,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 /// How many bytes of pages are cached in memory.
 const CACHE_BYTES: u64 = 32 << 20;
+/// The key of the number of batches that were applied. No table has keys that begin like it.
+const SEQUENCE_KEY: &[u8] = b"\xffsequence";
 
 /// A sled database. All tables share one tree, since sled applies a batch atomically only within a
 /// tree.
@@ -16,6 +24,9 @@ const CACHE_BYTES: u64 = 32 << 20;
 pub struct SledKv {
     tree: sled::Db,
     files: SledFiles,
+    /// How many batches were applied.
+    sequence: AtomicU64,
+    acknowledged: Acknowledged,
 }
 
 fn open(path: &Path) -> Result<SledKv, KvError> {
@@ -25,9 +36,18 @@ fn open(path: &Path) -> Result<SledKv, KvError> {
         // The writer flushes each batch before it replies, so flushes in the background would
         // only disturb.
         .flush_every_ms(None);
+    let acknowledged = Acknowledged::open(path)?;
+    let tree = config.open()?;
+    let sequence = match tree.get(SEQUENCE_KEY)? {
+        Some(bytes) => u64::from_be_bytes(bytes.as_ref().try_into()?),
+        None => 0,
+    };
+    acknowledged.check(sequence)?;
     Ok(SledKv {
-        tree: config.open()?,
+        tree,
         files: SledFiles::open(path)?,
+        sequence: AtomicU64::new(sequence),
+        acknowledged,
     })
 }
 
@@ -77,7 +97,9 @@ impl Kv for SledKv {
     }
 
     fn apply(&self, batch: Batch) -> Result<(), KvError> {
+        let sequence = self.sequence.fetch_add(1, Ordering::Relaxed) + 1;
         let mut changes = sled::Batch::default();
+        changes.insert(SEQUENCE_KEY, &sequence.to_be_bytes());
         for (key, value) in batch {
             match value {
                 Some(value) => changes.insert(key, value),
@@ -88,7 +110,10 @@ impl Kv for SledKv {
     }
 
     fn flush(&self) -> Result<(), KvError> {
+        // Of a batch that is applied meanwhile it is not known whether it is durable.
+        let sequence = self.sequence.load(Ordering::Relaxed);
         self.tree.flush()?;
-        Ok(self.files.sync()?)
+        self.files.sync()?;
+        Ok(self.acknowledged.set(sequence)?)
     }
 }

@@ -265,7 +265,7 @@ impl CandidatesResponse {
 impl From<UploadedCandidates> for CandidatesResponse {
     fn from(uploaded: UploadedCandidates) -> Self {
         let mut response = Self::default();
-        for rejection in uploaded.rejected {
+        for (_, rejection) in uploaded.rejected {
             match rejection {
                 Rejection::InvalidCommand(command) => response.invalid_command.push(command),
                 Rejection::InvalidValue(value) => response.invalid_value.push(value),
@@ -293,4 +293,26 @@ impl From<UploadedCandidates> for CandidatesResponse {
         response.success = accepted.collect();
         response
     }
+}
+
+/// What became of an upload of lines.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct LinesResponse {
+    /// How many lines there were.
+    pub(crate) lines: u64,
+    /// How many entries were stored.
+    pub(crate) stored: u64,
+    /// How many entries were not.
+    pub(crate) rejected: u64,
+    /// Why, of the first 100 of these.
+    pub(crate) errors: Vec<LineError>,
+}
+
+/// Why the entry of a line was not stored.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct LineError {
+    /// The number of the line, from 1.
+    pub(crate) line: u64,
+    /// What is wrong with it.
+    pub(crate) reason: String,
 }

@@ -28,6 +28,7 @@ pub(crate) use audit::AuditEntryResponse;
 pub use audit::AuditResponse;
 pub use catalog::{
     CandidateRequest, CandidateResponse, CandidatesResponse, CodebaseRequest, CodebaseResponse,
+    LineError, LinesResponse,
 };
 pub use explain::ExplanationResponse;
 pub use keepalive::{KeepaliveResponse, SizeResponse};

@@ -7,6 +7,7 @@ mod catalog;
 mod finish;
 mod health;
 mod keepalive;
+mod lines;
 mod live_logs;
 mod logs;
 mod parked;
