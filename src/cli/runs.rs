@@ -10,7 +10,7 @@ use crate::adapters::wire::{
 };
 use anyhow::Result;
 use clap::Subcommand;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::process::ExitCode;
 
 /// Runs.
@@ -115,11 +115,24 @@ fn print_runs(runs: Vec<RunResponse>) {
 async fn chain(args: &ServerArgs, id: &str) -> Result<ExitCode> {
     let client = args.client()?;
     let path = ["resume", "chain", id];
-    let chain = client.get::<ResumeChainResponse>(&path, &[]).await?;
-    if args.json {
-        return print_json(&chain.json);
+    let (mut chain, mut cursor) = (vec![], None);
+    loop {
+        let query: Vec<_> = cursor
+            .iter()
+            .map(|next: &String| ("cursor", next.clone()))
+            .collect();
+        let page = client.get::<ResumeChainResponse>(&path, &query).await?;
+        let page = page.parse()?;
+        chain.extend(page.chain);
+        cursor = page.next;
+        if cursor.is_none() {
+            break;
+        }
     }
-    print_runs(chain.parse()?.chain);
+    if args.json {
+        return print_json(&json!({ "run_id": id, "chain": chain, "next": null }));
+    }
+    print_runs(chain);
     Ok(ExitCode::SUCCESS)
 }
 

@@ -41,7 +41,7 @@ pub struct RunLinks {
 #[async_trait]
 pub trait RunHistory: Send + Sync {
     /// Returns the runs of a pair that resumed from that run, the oldest first, at most `limit`; those
-    /// after the run `cursor`, if there is one.
+    /// after the run `after`, if there is one.
     ///
     /// # Errors
     ///
@@ -50,18 +50,17 @@ pub trait RunHistory: Send + Sync {
         &self,
         pair: &Pair,
         id: &RunId,
-        cursor: Option<RunId>,
+        after: Option<RunLink>,
         limit: usize,
     ) -> Result<Vec<RunId>, Fault>;
 
-    /// Returns the runs that a run resumed from, the nearest first, at most `limit`. A chain ends at a
-    /// run that is missing, that other services stored without a codebase, a campaign or a start, or
-    /// that comes again.
+    /// Returns a run; `None` also for one that other services stored without a codebase, a campaign
+    /// or a start.
     ///
     /// # Errors
     ///
     /// [`Fault`] when the store fails.
-    async fn chain(&self, id: &RunId, limit: usize) -> Result<Vec<RunLink>, Fault>;
+    async fn link(&self, id: &RunId) -> Result<Option<RunLink>, Fault>;
 
     /// Returns the page of runs that come after an id in the order of ids, at most `limit`.
     ///

@@ -47,8 +47,8 @@ use tracing::Instrument;
 const MAX_TRIES: usize = 50;
 /// After how long no further item is tried: each may wait for hosts that answer slowly.
 const MAX_TRYING: Duration = Duration::from_secs(10);
-/// When a worker asks again after so many.
-const ASK_AGAIN: TimeDelta = TimeDelta::seconds(1);
+/// After which time a worker asks again when all tries of its request met limited hosts.
+const NEXT_TRY_DELAY: TimeDelta = TimeDelta::seconds(1);
 
 /// A worker's request for an assignment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -248,7 +248,7 @@ impl Assigner {
         }
         self.metrics.queue_empty();
         // Behind the items that were tried there may be others, which wait for no host.
-        let soon = (!is_all).then(|| self.clock.now() + ASK_AGAIN);
+        let soon = (!is_all).then(|| self.clock.now() + NEXT_TRY_DELAY);
         let until = limited.map(|limited| soon.map_or(limited, |soon| soon.min(limited)));
         Err(until.map_or(ServiceError::QueueEmpty, ServiceError::RateLimited))
     }
@@ -320,7 +320,8 @@ impl Assigner {
                 Prepared::Ready(assignment) => return Ok(*assignment),
                 Prepared::Unassignable(_) => {}
                 Prepared::RateLimited(limit) => {
-                    limited = Some(limit.until);
+                    limited =
+                        Some(limited.map_or(limit.until, |until: Time| until.min(limit.until)));
                     // Whoever asks, the host is left alone from now on.
                     self.host_backoffs.back_off_host(limit).await?;
                 }

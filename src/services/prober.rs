@@ -262,22 +262,20 @@ impl Prober {
         let Some(_of_host) = host.permit(end).await else {
             return ("busy-host", Probed::Unknown(format!("{name} is busy")));
         };
+        let turn = timeout_at(end.min(Instant::now() + MAX_WAIT), self.all.acquire()).await;
+        let Ok(Ok(_of_all)) = turn else {
+            let why = "too many branches are being probed".to_owned();
+            return ("busy", Probed::Unknown(why));
+        };
         // It may have become slow, or had enough, while this waited for its turn.
         if host.state().slow_until > admitted {
             return slow();
         }
         if let Some(until) = host.state().limited_since(waiting) {
             let host = name.to_owned();
-            return (
-                "rate-limited",
-                Probed::RateLimited(HostBackoff { host, until }),
-            );
+            let limited = Probed::RateLimited(HostBackoff { host, until });
+            return ("limited-host", limited);
         }
-        let turn = timeout_at(end.min(Instant::now() + MAX_WAIT), self.all.acquire()).await;
-        let Ok(Ok(_of_all)) = turn else {
-            let why = "too many branches are being probed".to_owned();
-            return ("busy", Probed::Unknown(why));
-        };
         let asked = Instant::now();
         let probe = timeout_at(end, self.vcs.probe(query)).await;
         let probe = probe.unwrap_or(Probe::TimedOut);

@@ -17,7 +17,7 @@ use crate::{
         run_history::{RunLink, RunLinks},
     },
 };
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 /// How long a chain is followed.
 const MAX_CHAIN: usize = 1000;
@@ -69,6 +69,10 @@ pub struct Resumes {
     pub host_backoffs: Arc<dyn HostBackoffs>,
     /// The campaigns.
     pub config: Arc<CoordinatorConfig>,
+}
+
+fn unknown_cursor(cursor: &RunId) -> ServiceError {
+    Invalid::new("cursor", format!("there is no run {cursor}")).into()
 }
 
 fn pair_of(link: &RunLink) -> Pair {
@@ -137,19 +141,40 @@ impl Resumes {
         })
     }
 
-    /// Returns the runs that a run resumed from, the nearest first. The chain of the `next` is the
-    /// rest.
+    /// Follows what runs resumed from, beginning with the run `next`, until one is missing or comes
+    /// again. A validation says so of those.
+    async fn follow(&self, mut next: Option<RunId>) -> Result<Vec<RunLink>, ServiceError> {
+        let (mut chain, mut seen) = (vec![], HashSet::new());
+        while let Some(id) = next.take()
+            && chain.len() < MAX_CHAIN
+            && seen.insert(id.clone())
+            && let Some(link) = self.history.link(&id).await?
+        {
+            next.clone_from(&link.resume_from);
+            chain.push(link);
+        }
+        Ok(chain)
+    }
+
+    /// Returns the runs that a run resumed from, the nearest first, after the run `cursor`, if there
+    /// is one.
     ///
     /// # Errors
     ///
     /// `NotFound` when there is no such run.
     #[tracing::instrument(name = "services.resumes.chain", skip_all, fields(run.id = %id))]
-    pub async fn chain(&self, id: &RunId) -> Result<RunPage, ServiceError> {
-        self.run(id).await?;
-        // One that is missing ends the chain; a validation says so.
-        let chain = self.history.chain(id, MAX_RUNS + 1).await?;
-        self.page(chain.into_iter().map(|link| link.id).collect())
-            .await
+    pub async fn chain(&self, id: &RunId, cursor: Option<RunId>) -> Result<RunPage, ServiceError> {
+        let run = self.run(id).await?;
+        let chain = self.follow(run.resume_from).await?.into_iter();
+        let mut ids: Vec<RunId> = chain.map(|link| link.id).collect();
+        // In a circle the run itself comes again.
+        ids.retain(|other| other != id);
+        if let Some(cursor) = cursor {
+            let place = ids.iter().position(|id| *id == cursor);
+            ids.drain(..=place.ok_or_else(|| unknown_cursor(&cursor))?);
+        }
+        ids.truncate(MAX_RUNS + 1);
+        self.page(ids).await
     }
 
     /// Returns the runs that resumed from a run, the oldest first, after the run `cursor`, if there is
@@ -169,9 +194,16 @@ impl Resumes {
             codebase: run.codebase,
             campaign: run.campaign,
         };
+        let after = match cursor {
+            Some(cursor) => {
+                let link = self.history.link(&cursor).await?;
+                Some(link.ok_or_else(|| unknown_cursor(&cursor))?)
+            }
+            None => None,
+        };
         let ids = self
             .history
-            .resumed_from(&pair, id, cursor, MAX_RUNS + 1)
+            .resumed_from(&pair, id, after, MAX_RUNS + 1)
             .await?;
         self.page(ids).await
     }
@@ -214,7 +246,7 @@ impl Resumes {
         link: &RunLink,
         from: &RunId,
     ) -> Result<Vec<ResumeProblem>, ServiceError> {
-        let found = self.history.chain(&link.id, 1).await?.pop();
+        let found = self.history.link(from).await?;
         let resumed = found.as_ref().map(|found| Resumed {
             pair: pair_of(found),
             start_time: found.start_time,
@@ -226,16 +258,17 @@ impl Resumes {
             from: from.clone(),
         };
         let mut problems = resume_check::problems(&run, resumed.as_ref());
-        if problems.contains(&ResumeProblem::NotEarlier) && self.is_in_cycle(&link.id).await? {
+        if problems.contains(&ResumeProblem::NotEarlier) && self.is_in_cycle(&link.id, from).await?
+        {
             problems.push(ResumeProblem::Cycle);
         }
         Ok(problems)
     }
 
-    async fn is_in_cycle(&self, id: &RunId) -> Result<bool, ServiceError> {
-        let chain = self.history.chain(id, MAX_CHAIN).await?;
-        let last = chain.last().and_then(|link| link.resume_from.as_ref());
-        // Others of the chain may be in one: that is said of them.
-        Ok(last == Some(id))
+    /// Returns whether a run resumed, by way of `from`, from itself. Others of its chain may be in a
+    /// cycle without it: that is said of them.
+    async fn is_in_cycle(&self, id: &RunId, from: &RunId) -> Result<bool, ServiceError> {
+        let chain = self.follow(Some(from.clone())).await?;
+        Ok(chain.iter().any(|link| link.id == *id))
     }
 }

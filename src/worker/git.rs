@@ -147,14 +147,16 @@ impl Checkout<'_> {
         let remote = Remote::new(&url);
         // In full: a tag may have the same name.
         let branch = branch.map_or("HEAD".to_owned(), |branch| format!("refs/heads/{branch}"));
+        let Some(revision) = made.and_then(|made| made.revision.as_deref()) else {
+            return Ok(Resumed::Misfit);
+        };
         let arguments = ["fetch", "--quiet", "--", &remote.url, &branch];
         self.run_remote(self.workers_git(&arguments), &remote, &arguments)
             .await?;
         let Some(earlier) = self.query(&["rev-parse", "FETCH_HEAD"]).await? else {
             return Ok(Resumed::Misfit);
         };
-        let revision = made.and_then(|made| made.revision.as_deref());
-        if revision.is_some_and(|revision| revision != earlier) {
+        if revision != earlier {
             let log = self.supervision.log;
             log.line(&format!("the branch to resume is at {earlier} now"));
             return Ok(Resumed::Misfit);

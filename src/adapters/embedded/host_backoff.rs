@@ -6,6 +6,12 @@ use crate::{
     ports::{Fault, HostBackoffs, host_backoff::HostBackoff},
 };
 use async_trait::async_trait;
+use chrono::TimeDelta;
+
+/// How long a backoff that has ended is kept.
+const KEPT: TimeDelta = TimeDelta::days(1);
+/// How many of those are removed at a time.
+const MAX_REMOVED: usize = 100;
 
 #[async_trait]
 impl HostBackoffs for Embedded {
@@ -18,6 +24,10 @@ impl HostBackoffs for Embedded {
             let until = index
                 .host_backoff(&backoff.host)
                 .map_or(backoff.until, |earlier| earlier.max(backoff.until));
+            for ended in index.ended_backoffs(backoff.until - KEPT, MAX_REMOVED) {
+                txn.delete(keys::host(&ended));
+                index.set_host_backoff(ended, None);
+            }
             txn.put(keys::host(&backoff.host), &Moment(until))?;
             index.set_host_backoff(backoff.host, Some(until));
             Ok(())

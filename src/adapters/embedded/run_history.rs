@@ -8,9 +8,10 @@ use super::{
 };
 use crate::{
     domain::{
-        name::{CodebaseName, RunId},
-        run::Run,
+        name::{CampaignName, CodebaseName, RunId},
+        run::ResultCode,
         schedule::Pair,
+        time::{self, Time},
     },
     ports::{
         Fault, RunHistory,
@@ -18,19 +19,31 @@ use crate::{
     },
 };
 use async_trait::async_trait;
-use std::{
-    collections::HashSet,
-    ops::{Bound, ControlFlow},
-};
+use serde::Deserialize;
+use std::ops::{Bound, ControlFlow};
 
-fn link_of(run: Run) -> RunLink {
-    RunLink {
-        id: run.id,
-        codebase: run.codebase,
-        campaign: run.campaign,
-        code: run.code,
-        start_time: run.start_time,
-        resume_from: run.resume_from,
+/// A stored run, as far as matters here: results may be large.
+#[derive(Deserialize)]
+struct StoredLink {
+    id: RunId,
+    codebase: CodebaseName,
+    campaign: CampaignName,
+    code: ResultCode,
+    #[serde(with = "time::as_iso")]
+    start_time: Time,
+    resume_from: Option<RunId>,
+}
+
+impl From<StoredLink> for RunLink {
+    fn from(stored: StoredLink) -> Self {
+        Self {
+            id: stored.id,
+            codebase: stored.codebase,
+            campaign: stored.campaign,
+            code: stored.code,
+            start_time: stored.start_time,
+            resume_from: stored.resume_from,
+        }
     }
 }
 
@@ -41,30 +54,12 @@ fn links_after(txn: &Txn<'_>, id: &RunId, limit: usize) -> Result<RunLinks, Faul
         if links.len() >= limit {
             return Ok(ControlFlow::Break(()));
         }
-        links.push(link_of(decode(value)?));
+        links.push(decode::<StoredLink>(value)?.into());
         Ok(ControlFlow::Continue(()))
     })?;
     let last = links.last().map(|link: &RunLink| link.id.clone());
     let next = last.filter(|_| links.len() >= limit);
     Ok(RunLinks { links, next })
-}
-
-fn chain(txn: &Txn<'_>, id: &RunId, limit: usize) -> Result<Vec<RunLink>, Fault> {
-    let link = |id: &RunId| {
-        let run: Option<Run> = txn.get(&keys::run(id))?;
-        Ok::<_, Fault>(run.map(link_of))
-    };
-    let (mut chain, mut seen) = (vec![], HashSet::from([id.clone()]));
-    let mut next = link(id)?.and_then(|run| run.resume_from);
-    while let Some(from) = next.take()
-        && chain.len() < limit
-        && seen.insert(from.clone())
-        && let Some(run) = link(&from)?
-    {
-        next.clone_from(&run.resume_from);
-        chain.push(run);
-    }
-    Ok(chain)
 }
 
 /// Looks at all codebases: they have no index by branch, and nobody asks often.
@@ -90,26 +85,25 @@ impl RunHistory for Embedded {
         &self,
         pair: &Pair,
         id: &RunId,
-        mut cursor: Option<RunId>,
+        after: Option<RunLink>,
         limit: usize,
     ) -> Result<Vec<RunId>, Fault> {
         let (past, id) = (keys::past_of_pair(pair), id.clone());
+        let from = match after {
+            Some(after) => Bound::Excluded(keys::past(pair, after.start_time, &after.id).0),
+            None => Bound::Included(past.0.clone()),
+        };
         self.read("list the runs that resumed from a run", move |txn, _| {
             let mut found = vec![];
-            txn.scan(&past, |_, value| -> Result<_, Fault> {
+            txn.scan_from(&past, from, |_, value| -> Result<_, Fault> {
+                if found.len() >= limit {
+                    return Ok(ControlFlow::Break(()));
+                }
                 let past: StoredPast = decode(value)?;
-                if past.brief.resume_from.as_ref() != Some(&id) {
-                    return Ok(ControlFlow::Continue(()));
+                if past.brief.resume_from.as_ref() == Some(&id) {
+                    found.push(past.brief.id);
                 }
-                match &cursor {
-                    None => found.push(past.brief.id),
-                    Some(last) if *last == past.brief.id => cursor = None,
-                    Some(_) => {}
-                }
-                Ok(match found.len() >= limit {
-                    true => ControlFlow::Break(()),
-                    false => ControlFlow::Continue(()),
-                })
+                Ok(ControlFlow::Continue(()))
             })?;
             Ok(found)
         })
@@ -117,12 +111,12 @@ impl RunHistory for Embedded {
     }
 
     #[tracing::instrument(
-        name = "embedded.run_history.chain", level = "debug", skip_all, fields(run.id = %id)
+        name = "embedded.run_history.link", level = "debug", skip_all, fields(run.id = %id)
     )]
-    async fn chain(&self, id: &RunId, limit: usize) -> Result<Vec<RunLink>, Fault> {
-        let id = id.clone();
-        self.read("follow what runs resumed from", move |txn, _| {
-            chain(txn, &id, limit)
+    async fn link(&self, id: &RunId) -> Result<Option<RunLink>, Fault> {
+        let key = keys::run(id);
+        self.read("look up what a run resumed from", move |txn, _| {
+            Ok(txn.get::<StoredLink>(&key)?.map(RunLink::from))
         })
         .await
     }

@@ -15,6 +15,7 @@ use crate::{
 };
 use std::{
     collections::BTreeMap,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, PoisonError, RwLock, mpsc},
     thread,
     time::Instant,
@@ -134,9 +135,11 @@ impl Embedded {
     {
         let started = Instant::now();
         let (sender, receiver) = oneshot::channel();
+        let defect = |action| E::from(Fault::backend(action, "the change panicked"));
         let command: Command = Box::new(move |txn, index| {
             let savepoint = index.savepoint();
-            let result = change(txn, index);
+            let changed = catch_unwind(AssertUnwindSafe(|| change(txn, index)));
+            let result = changed.unwrap_or_else(|_| Err(defect(action)));
             if result.is_ok() {
                 txn.accept();
             } else {
@@ -222,6 +225,8 @@ impl Embedded {
             read(&Txn::new(this.kv.as_ref()), &index)
         });
         let result = reading.await?;
+        // It may have failed meanwhile.
+        self.check(action)?;
         self.metrics
             .operated(self.name, action, result.is_ok(), started.elapsed());
         result
@@ -440,14 +445,22 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn writer_that_panics_fails_the_store() {
+    async fn change_that_panics_is_undone_alone() {
         let kv = Arc::new(MemoryKv::default());
         let store = Embedded::open(kv, "memory", Arc::new(Metrics::new())).unwrap();
-        let panics = |_: &mut Txn<'_>, _: &mut MemoryIndex| -> Result<(), Fault> { panic!("odd") };
+        let panics = |txn: &mut Txn<'_>, _: &mut MemoryIndex| -> Result<(), Fault> {
+            txn.put(keys::meta("odd"), &1_u64)?;
+            panic!("odd")
+        };
         let failure = store.write("panic", panics).await;
-        assert!(matches!(failure, Err(fault) if fault.is_unavailable()));
-        let failed = store.failed();
-        let waited = tokio::time::timeout(std::time::Duration::from_secs(5), failed.cancelled());
-        waited.await.unwrap();
+        assert!(matches!(failure, Err(Fault::Backend { .. })), "{failure:?}");
+        let put = |txn: &mut Txn<'_>, _: &mut MemoryIndex| txn.put(keys::meta("even"), &1_u64);
+        store.write::<(), Fault>("write", put).await.unwrap();
+        let read = |txn: &Txn<'_>, _: &MemoryIndex| {
+            let number = |name| txn.get::<u64>(&keys::meta(name));
+            Ok::<_, Fault>((number("odd")?, number("even")?))
+        };
+        assert_eq!(store.read("read", read).await.unwrap(), (None, Some(1)));
+        assert!(!store.failed().is_cancelled());
     }
 }

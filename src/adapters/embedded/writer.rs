@@ -44,8 +44,8 @@ impl Writer {
     pub(super) fn run(self) {
         let failed = self.failed.clone();
         if catch_unwind(AssertUnwindSafe(|| self.run_all())).is_err() {
-            tracing::error!("the writer of the store has panicked");
             failed.cancel();
+            tracing::error!("the writer of the store has panicked");
         }
     }
 

@@ -37,10 +37,10 @@ pub struct ValidationQuery {
     cursor: Option<String>,
 }
 
-/// Selects a page of the runs that resumed from a run.
+/// Selects a page of runs.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-pub struct DescendantsQuery {
+pub struct RunPageQuery {
     /// The `next` of the page before.
     cursor: Option<String>,
 }
@@ -70,35 +70,38 @@ pub async fn check(
     Ok(Audited(Json(resumable.into()), vec![]))
 }
 
-/// Returns the runs that a run resumed from, the nearest first: at most 100, and about 16 MiB. The
-/// rest is the chain of `next`.
+/// Returns the runs that a run resumed from, the nearest first: at most 100 on a page, and about 16
+/// MiB.
 #[utoipa::path(
     get,
     path = "/resume/chain/{run_id}",
     tag = "runs",
-    params(("run_id" = String, Path)),
-    responses((status = 200, body = ResumeChainResponse), (status = 404))
+    params(("run_id" = String, Path), RunPageQuery),
+    responses((status = 200, body = ResumeChainResponse), (status = 404), (status = 422))
 )]
 pub async fn chain(
     State(app): State<Arc<AppState>>,
     AppPath(id): AppPath<RunId>,
+    AppQuery(query): AppQuery<RunPageQuery>,
 ) -> ApiResult<ResumeChainResponse> {
-    let page = app.resumes.chain(&id).await?;
+    let cursor = query.cursor.map(RunId::new);
+    let page = app.resumes.chain(&id, cursor).await?;
     Ok(Json(ResumeChainResponse::new(&id, page)))
 }
 
-/// Returns the runs that resumed from a run, the oldest first: at most 100, and about 16 MiB.
+/// Returns the runs that resumed from a run, the oldest first: at most 100 on a page, and about 16
+/// MiB.
 #[utoipa::path(
     get,
     path = "/resume/descendants/{run_id}",
     tag = "runs",
-    params(("run_id" = String, Path), DescendantsQuery),
-    responses((status = 200, body = ResumeDescendantsResponse), (status = 404))
+    params(("run_id" = String, Path), RunPageQuery),
+    responses((status = 200, body = ResumeDescendantsResponse), (status = 404), (status = 422))
 )]
 pub async fn descendants(
     State(app): State<Arc<AppState>>,
     AppPath(id): AppPath<RunId>,
-    AppQuery(query): AppQuery<DescendantsQuery>,
+    AppQuery(query): AppQuery<RunPageQuery>,
 ) -> ApiResult<ResumeDescendantsResponse> {
     let cursor = query.cursor.map(RunId::new);
     let page = app.resumes.descendants(&id, cursor).await?;

@@ -19,7 +19,13 @@ impl HostBackoffs for Postgres {
             .bind(backoff.host)
             .bind(backoff.until.naive_utc());
         let written = write.execute(self.tables.connections());
-        self.tables.run("back off a host", written).await.map(drop)
+        self.tables.run("back off a host", written).await?;
+        // By itself: in one statement with the above, two runners could wait for each other.
+        let delete = sqlx::query(include_str!("sql/remove_ended_backoffs.sql"))
+            .bind(backoff.until.naive_utc());
+        let deleted = delete.execute(self.tables.connections());
+        self.tables.run("remove ended backoffs", deleted).await?;
+        Ok(())
     }
 
     #[tracing::instrument(

@@ -14,9 +14,8 @@ use crate::{
 };
 use async_trait::async_trait;
 use chrono::NaiveDateTime;
-use std::collections::HashSet;
 
-/// A row of `list_run_links.sql` and `list_resume_chain.sql`.
+/// A row of `list_run_links.sql` and `find_run_link.sql`.
 type LinkRow = (
     String,
     Option<String>,
@@ -48,7 +47,7 @@ impl RunHistory for Postgres {
         &self,
         pair: &Pair,
         id: &RunId,
-        cursor: Option<RunId>,
+        after: Option<RunLink>,
         limit: usize,
     ) -> Result<Vec<RunId>, Fault> {
         let query = sqlx::query_scalar(include_str!("sql/list_descendants.sql"))
@@ -56,7 +55,8 @@ impl RunHistory for Postgres {
             .bind(pair.campaign.to_string())
             .bind(id.to_string())
             .bind(row_limit(limit))
-            .bind(cursor.map(|id| id.to_string()));
+            .bind(after.as_ref().map(|run| run.start_time.naive_utc()))
+            .bind(after.map(|run| run.id.to_string()));
         let action = "list the runs that resumed from a run";
         let ids: Vec<String> = self
             .tables
@@ -66,22 +66,18 @@ impl RunHistory for Postgres {
     }
 
     #[tracing::instrument(
-        level = "debug", name = "postgres.run_history.chain", skip_all, fields(run.id = %id)
+        level = "debug", name = "postgres.run_history.link", skip_all, fields(run.id = %id)
     )]
-    async fn chain(&self, id: &RunId, limit: usize) -> Result<Vec<RunLink>, Fault> {
-        let query = sqlx::query_as(include_str!("sql/list_resume_chain.sql"))
-            .bind(id.to_string())
-            .bind(row_limit(limit));
-        let action = "follow what runs resumed from";
-        let rows: Vec<LinkRow> = self
+    async fn link(&self, id: &RunId) -> Result<Option<RunLink>, Fault> {
+        let query = sqlx::query_as(include_str!("sql/find_run_link.sql")).bind(id.to_string());
+        let action = "look up what a run resumed from";
+        let row: Option<LinkRow> = self
             .tables
-            .read(action, |connection| Box::pin(query.fetch_all(connection)))
+            .read(action, |connection| {
+                Box::pin(query.fetch_optional(connection))
+            })
             .await?;
-        let mut seen = HashSet::from([id.clone()]);
-        let links = rows.into_iter().map_while(link);
-        Ok(links
-            .take_while(|link| seen.insert(link.id.clone()))
-            .collect())
+        Ok(row.and_then(link))
     }
 
     #[tracing::instrument(

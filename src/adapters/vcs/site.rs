@@ -16,13 +16,13 @@ use reqwest::{
     Method,
     header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION},
 };
-use std::{fmt, sync::Arc};
+use std::{cmp::Reverse, fmt, sync::Arc};
 use tokio::time::Instant;
 use url::{Host, Origin, Url};
 
 /// How many redirects are followed.
 const MAX_REDIRECTS: usize = 5;
-/// Shorter secrets would be found in any text.
+/// The length from which on secrets are hidden, in bytes: shorter ones are found in any text.
 const MIN_SECRET: usize = 4;
 
 /// A login for the repositories of a host.
@@ -110,17 +110,19 @@ fn secrets(username: &str, password: &str) -> [String; 2] {
 fn hide_secrets(said: &str, logins: &[HostLogin], repository: &str) -> String {
     let url = Url::parse(repository).ok();
     let in_url = url.filter(|url| login_in(url).is_some()).map(|url| {
-        secrets(
-            &decoded(url.username()),
-            &decoded(url.password().unwrap_or_default()),
-        )
+        let [username, password] = [url.username(), url.password().unwrap_or_default()];
+        let raw = secrets(username, password);
+        let sent = secrets(&decoded(username), &decoded(password));
+        raw.into_iter().chain(sent)
     });
     let all = logins
         .iter()
-        .map(|login| secrets(&login.username, &login.password))
-        .chain(in_url);
-    let long = all.flatten().filter(|secret| secret.len() >= MIN_SECRET);
-    let shown = long.fold(said.to_owned(), |text, secret| {
+        .flat_map(|login| secrets(&login.username, &login.password))
+        .chain(in_url.into_iter().flatten());
+    let mut long: Vec<String> = all.filter(|secret| secret.len() >= MIN_SECRET).collect();
+    // One may begin like another.
+    long.sort_by_key(|secret| Reverse(secret.len()));
+    let shown = long.into_iter().fold(said.to_owned(), |text, secret| {
         text.replace(&secret, redact::HIDDEN)
     });
     redact::redact(&shown)
@@ -351,9 +353,13 @@ mod tests {
             username: "bot".into(),
             password: "s3cret".into(),
         };
-        let said = "no access for s3cret, Ym90OnMzY3JldA== or p@ss; bot";
-        let shown = hide_secrets(said, &[login], "https://u:p%40ss@h/x");
-        assert_eq!(shown, "no access for ***, *** or ***; bot");
+        let short = HostLogin {
+            password: "s3cr".into(),
+            ..login.clone()
+        };
+        let said = "no access for s3cret, Ym90OnMzY3JldA==, p%40ss or p@ss; bot";
+        let shown = hide_secrets(said, &[short, login], "https://u:p%40ss@h/x");
+        assert_eq!(shown, "no access for ***, ***, *** or ***; bot");
     }
 
     #[test]

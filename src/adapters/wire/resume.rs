@@ -61,7 +61,7 @@ pub struct ResumeChainResponse {
     pub(crate) run_id: String,
     /// The runs that it resumed from, the nearest first.
     pub(crate) chain: Vec<RunResponse>,
-    /// The last of them, whose own chain is the rest; null when there is none.
+    /// The cursor of the next page; null after the last.
     pub(crate) next: Option<String>,
 }
 

@@ -15,6 +15,7 @@ contract!(
     hosts_are_avoided,
     ended_backoff_is_gone,
     codebase_that_moved_is_not_passed_over_any_more,
+    ended_backoffs_are_removed_in_time,
 );
 
 async fn hosts_are_avoided<S: QueueStore + HostBackoffs + ActiveRunStore + Catalog>(store: &S) {
@@ -92,6 +93,20 @@ async fn ended_backoff_is_gone<S: HostBackoffs>(store: &S) {
     let left = store.backed_off_hosts(start()).await.unwrap();
     let hosts: Vec<&str> = left.iter().map(|backoff| backoff.host.as_str()).collect();
     assert_eq!(hosts, ["other.example"]);
+}
+
+async fn ended_backoffs_are_removed_in_time<S: HostBackoffs>(store: &S) {
+    let back_off = async |host: &str, hours: i64| {
+        let (host, until) = (host.to_owned(), start() + TimeDelta::hours(hours));
+        let backoff = HostBackoff { host, until };
+        store.back_off_host(backoff).await.unwrap();
+    };
+    back_off("old.example", 1).await;
+    back_off("new.example", 20).await;
+    back_off("now.example", 30).await;
+    assert!(!store.end_backoff("old.example").await.unwrap());
+    assert!(store.end_backoff("new.example").await.unwrap());
+    assert!(store.end_backoff("now.example").await.unwrap());
 }
 
 async fn codebase_that_moved_is_not_passed_over_any_more<

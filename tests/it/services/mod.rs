@@ -11,5 +11,6 @@ mod logs;
 mod long_poll;
 mod outbox_publisher;
 mod prober;
+mod resumes;
 mod retry;
 mod watch;

@@ -257,6 +257,15 @@ impl MemoryIndex {
         self.host_backoffs.get(host).copied()
     }
 
+    /// Returns hosts whose backoff ended before that time, at most `limit`.
+    pub(in super::super) fn ended_backoffs(&self, before: Time, limit: usize) -> Vec<String> {
+        let ended = self
+            .host_backoffs
+            .iter()
+            .filter(|(_, until)| **until < before);
+        ended.take(limit).map(|(host, _)| host.clone()).collect()
+    }
+
     /// Returns the hosts that are backing off at that time, by name.
     pub(in super::super) fn backed_off_hosts(&self, now: Time) -> Vec<HostBackoff> {
         self.host_backoffs

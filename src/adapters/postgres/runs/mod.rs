@@ -83,18 +83,9 @@ async fn sized_runs(
 
 impl Tables {
     async fn find_run(&self, id: &RunId) -> Result<Option<Run>, Fault> {
-        Ok(self.find_runs(std::slice::from_ref(id)).await?.1.pop())
-    }
-
-    /// Returns the runs of these ids, in any order, and their size as they are stored.
-    async fn find_runs(&self, ids: &[RunId]) -> Result<(usize, Vec<Run>), Fault> {
-        let ids: Vec<&str> = ids.iter().map(RunId::as_str).collect();
-        let query = sqlx::query_scalar(include_str!("../sql/find_runs.sql")).bind(ids);
-        self.run(
-            "look up runs",
-            sized_runs(query.fetch_all(self.connections())),
-        )
-        .await
+        let query = sqlx::query_scalar(include_str!("../sql/find_runs.sql")).bind([id.to_string()]);
+        let found = sized_runs(query.fetch_all(self.connections()));
+        Ok(self.run("look up a run", found).await?.1.pop())
     }
 
     /// Fails unless the worker of a run, if it names one, has an account.
@@ -144,7 +135,14 @@ impl RunStore for Postgres {
     async fn runs_by_id(&self, ids: &[RunId]) -> Result<Vec<Run>, RunStoreError> {
         let (mut runs, mut size) = (vec![], 0);
         for ids in ids.chunks(LIST_BATCH_SIZE) {
-            let (batch_size, mut batch) = self.tables.find_runs(ids).await?;
+            let texts: Vec<String> = ids.iter().map(ToString::to_string).collect();
+            let query = sqlx::query_scalar(include_str!("../sql/find_runs.sql")).bind(texts);
+            let (batch_size, mut batch) = self
+                .tables
+                .read("look up runs", |connection| {
+                    Box::pin(sized_runs(query.fetch_all(connection)))
+                })
+                .await?;
             batch.sort_by_key(|run| ids.iter().position(|id| *id == run.id));
             runs.extend(batch);
             size += batch_size;
