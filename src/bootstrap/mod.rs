@@ -37,6 +37,9 @@ use std::{sync::Arc, time::Duration};
 use tokio::{task::JoinHandle, time::timeout_at};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+/// How long requests in progress may take once the store has failed.
+const SHUTDOWN_WITHOUT_STORE: Duration = Duration::from_secs(1);
+
 /// A running service.
 pub struct Running {
     /// The address of the admin API.
@@ -148,7 +151,12 @@ impl Running {
         self.end.cancel();
         // Otherwise no other process could lead before the lease of this one expires.
         self.leader.resign().await;
-        let last = tokio::time::Instant::now() + self.shutdown;
+        // What is in progress fails without its store.
+        let shutdown = match self.store_failed.is_cancelled() {
+            true => self.shutdown.min(SHUTDOWN_WITHOUT_STORE),
+            false => self.shutdown,
+        };
+        let last = tokio::time::Instant::now() + shutdown;
         for server in self.servers {
             if let Ok(ended) = timeout_at(last, server).await {
                 ended?;

@@ -334,3 +334,12 @@ fn listen_address_may_be_a_name() {
     let error = error_of("listen_address = \"\"");
     assert!(error.contains("listen_address"), "{error}");
 }
+
+#[test]
+fn login_of_a_repository_keeps_its_port() {
+    let loaded = load_text(
+        "[[vcs.credentials]]\nhost = \"Forge.example:8443\"\nusername = \"u\"\npassword = \"p\"\n",
+    );
+    let login = loaded.unwrap().settings.vcs.logins.remove(0);
+    assert_eq!(login.host, "forge.example:8443");
+}

@@ -27,7 +27,8 @@ pub(super) fn settings(
     user_agent: String,
 ) -> Result<VcsSettings, Invalid> {
     let login = |login: RawVcsLogin| VcsLogin {
-        host: normalize(&login.host),
+        // With its port, which belongs to it.
+        host: login.host.to_ascii_lowercase(),
         username: login.username,
         password: login.password,
     };

@@ -151,8 +151,12 @@ impl Checkout<'_> {
             return Ok(Resumed::Misfit);
         };
         let arguments = ["fetch", "--quiet", "--", &remote.url, &branch];
-        self.run_remote(self.workers_git(&arguments), &remote, &arguments)
-            .await?;
+        let git = self.workers_git(&arguments);
+        let fetched = self.run_remote(git, &remote, &arguments).await;
+        // It may be gone by now. A run that is stopped fails with the next command.
+        if fetched.is_err() {
+            return Ok(Resumed::Misfit);
+        }
         let Some(earlier) = self.query(&["rev-parse", "FETCH_HEAD"]).await? else {
             return Ok(Resumed::Misfit);
         };
@@ -162,9 +166,7 @@ impl Checkout<'_> {
             return Ok(Resumed::Misfit);
         }
         if self.is_ancestor("HEAD", &earlier).await? {
-            let arguments = ["reset", "--quiet", "--hard", &earlier];
-            self.run(self.workers_git(&arguments), &arguments).await?;
-            return Ok(Resumed::From(earlier));
+            return self.reset_to(earlier).await;
         }
         match made.and_then(|made| made.base.as_deref()) {
             Some(base) if self.is_ancestor(base, "HEAD").await? => {
@@ -172,6 +174,22 @@ impl Checkout<'_> {
             }
             _ => Ok(Resumed::Misfit),
         }
+    }
+
+    /// Continues from a descendant of the branch. One that cannot be checked out here, by a name of a
+    /// file perhaps, does not fit.
+    async fn reset_to(&self, earlier: String) -> Result<Resumed, GitError> {
+        let Some(tip) = self.query(&["rev-parse", "HEAD"]).await? else {
+            return Ok(Resumed::Misfit);
+        };
+        let arguments = ["reset", "--quiet", "--hard", &earlier];
+        let reset = self.run(self.workers_git(&arguments), &arguments).await;
+        if reset.is_ok() {
+            return Ok(Resumed::From(earlier));
+        }
+        let arguments = ["reset", "--quiet", "--hard", &tip];
+        self.run(self.workers_git(&arguments), &arguments).await?;
+        Ok(Resumed::Misfit)
     }
 
     /// Puts the commits from `base` to `earlier` on top of the branch.

@@ -12,6 +12,9 @@ pub type KvError = Box<dyn std::error::Error + Send + Sync>;
 /// A key and its value.
 pub type Entry = (Vec<u8>, Vec<u8>);
 
+/// After how many bytes of entries one range ends, however many were asked for.
+pub const MAX_RANGE_SIZE: usize = 1 << 20;
+
 /// An ordered key-value store.
 pub trait Kv: Send + Sync + 'static {
     /// Returns the value of a key, `None` when the key is absent.
@@ -21,7 +24,8 @@ pub trait Kv: Send + Sync + 'static {
     /// Returns the error of the key-value store.
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, KvError>;
 
-    /// Returns at most `limit` entries between the bounds, in ascending order of their keys.
+    /// Returns at most `limit` entries between the bounds, in ascending order of their keys; fewer
+    /// once they have 1 MiB.
     ///
     /// # Errors
     ///

@@ -19,6 +19,7 @@ mod change_sets;
 mod claiming;
 mod codebases;
 mod credentials;
+mod engine;
 mod host_backoff;
 mod host_names;
 mod items;
@@ -41,5 +42,6 @@ mod store;
 mod txn;
 mod writer;
 
+pub use engine::{collect_range, open_engine, sync_folders};
 pub use kv::{Batch, Entry, Kv, KvError};
 pub use store::Embedded;

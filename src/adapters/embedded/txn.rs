@@ -5,7 +5,7 @@
 
 use super::{
     keys::Key,
-    kv::{Batch, Entry, Kv, KvError},
+    kv::{Batch, Entry, Kv, KvError, MAX_RANGE_SIZE},
 };
 use crate::ports::Fault;
 use serde::{Serialize, de::DeserializeOwned};
@@ -303,7 +303,11 @@ impl StoredEntries<'_> {
             if let Some((last, _)) = entries.last() {
                 self.from = Bound::Excluded(last.clone());
             }
-            self.next_fetch = if entries.len() < self.next_fetch {
+            let size: usize = entries
+                .iter()
+                .map(|(key, value)| key.len() + value.len())
+                .sum();
+            self.next_fetch = if entries.len() < self.next_fetch && size < MAX_RANGE_SIZE {
                 0
             } else {
                 (self.next_fetch * 4).min(MAX_FETCH)

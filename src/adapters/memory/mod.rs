@@ -1,6 +1,6 @@
 //! A key-value store in memory, for tests and demonstrations: nothing outlives the process.
 
-use super::embedded::{Batch, Kv, KvError};
+use super::embedded::{Batch, Kv, KvError, collect_range};
 use std::{
     collections::BTreeMap,
     ops::Bound,
@@ -32,12 +32,9 @@ impl Kv for MemoryKv {
         to: Bound<&[u8]>,
         limit: usize,
     ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, KvError> {
-        Ok(self
-            .entries()
-            .range::<[u8], _>((from, to))
-            .take(limit)
-            .map(|(k, v)| (k.clone(), v.clone()))
-            .collect())
+        let stored = self.entries();
+        let entries = stored.range::<[u8], _>((from, to));
+        collect_range(entries.map(|(k, v)| Ok((k.clone(), v.clone()))), limit)
     }
 
     fn last(

@@ -4,6 +4,7 @@
 //! files of large values. Without the length, a file system may have an older and shorter log after a
 //! power cut, which sled opens empty, or not at all.
 
+use crate::adapters::embedded::sync_folders;
 use std::{
     fs::{self, File},
     io,
@@ -34,11 +35,6 @@ struct Synced {
     changed: Option<SystemTime>,
 }
 
-/// Makes the entries of a folder durable.
-fn sync_folder(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
-}
-
 impl SledFiles {
     /// Opens the files of the database in a folder, and makes all of them durable.
     pub(super) fn open(folder: &Path) -> io::Result<Self> {
@@ -50,10 +46,7 @@ impl SledFiles {
         files.sync()?;
         files.log.sync_all()?;
         File::open(folder.join("conf"))?.sync_all()?;
-        sync_folder(folder)?;
-        if let Some(parent) = folder.canonicalize()?.parent() {
-            sync_folder(parent)?;
-        }
+        sync_folders(folder)?;
         Ok(files)
     }
 
@@ -64,6 +57,8 @@ impl SledFiles {
         self.log.sync_data()
     }
 
+    /// Costs one look at the folder while nothing is added to it, and else a list of all of it: at most
+    /// 0.7 ms for each 1000 large values that are stored.
     fn sync_large_values(&self) -> io::Result<()> {
         let mut synced = self.synced.lock().unwrap_or_else(PoisonError::into_inner);
         let changed = fs::metadata(&self.large_values)?.modified()?;
@@ -85,7 +80,7 @@ impl SledFiles {
                 last = last.max(place);
             }
         }
-        sync_folder(&self.large_values)?;
+        File::open(&self.large_values)?.sync_all()?;
         *synced = Synced {
             last,
             changed: Some(changed).filter(|_| is_old),

@@ -3,7 +3,7 @@
 mod acknowledged;
 mod durable;
 
-use super::embedded::{Batch, Entry, Kv, KvError};
+use super::embedded::{Batch, Entry, Kv, KvError, collect_range, open_engine};
 use crate::ports::Fault;
 use acknowledged::Acknowledged;
 use durable::SledFiles;
@@ -59,14 +59,7 @@ impl SledKv {
     /// Returns [`Fault::Unavailable`] when another process has it open or it cannot be read;
     /// nothing is repaired or deleted.
     pub fn open(path: &Path) -> Result<Self, Fault> {
-        open(path).map_err(|e| {
-            let hint = format!(
-                "{}: {e} (is another process using it? A store that was damaged is left as it is: \
-                 restore it from a backup, or move it away)",
-                path.display()
-            );
-            Fault::unavailable("open the sled database", hint)
-        })
+        open_engine("open the sled database", path, || open(path))
     }
 }
 
@@ -81,10 +74,12 @@ impl Kv for SledKv {
         to: Bound<&[u8]>,
         limit: usize,
     ) -> Result<Vec<Entry>, KvError> {
-        let entries = self.tree.range::<&[u8], _>((from, to)).take(limit);
-        Ok(entries
-            .map(|entry| entry.map(|(k, v)| (k.to_vec(), v.to_vec())))
-            .collect::<Result<_, _>>()?)
+        let entries = self.tree.range::<&[u8], _>((from, to));
+        let entries = entries.map(|entry| {
+            let (key, value) = entry?;
+            Ok((key.to_vec(), value.to_vec()))
+        });
+        collect_range(entries, limit)
     }
 
     fn last(&self, from: Bound<&[u8]>, to: Bound<&[u8]>) -> Result<Option<Entry>, KvError> {

@@ -8,8 +8,10 @@ use reqwest::{
 };
 use std::io;
 
-/// How much of a text from outside a reason shows.
-const MAX_SHOWN: usize = 200;
+/// How many characters of a text from outside are kept. Secrets are hidden in it before it is shown.
+const MAX_SAID: usize = 4096;
+/// How many characters a reason has.
+const MAX_SHOWN: usize = 250;
 
 /// Why a repository did not answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,15 +31,20 @@ impl Failure {
         Self::Other(reason.into())
     }
 
-    /// Says what the other side said, cut and without control characters.
+    /// Says what the other side said, without control characters.
     pub(super) fn said(what: &str, text: &[u8]) -> Self {
         let text = String::from_utf8_lossy(text);
         let shown: String = text
             .chars()
             .filter(|c| !c.is_control())
-            .take(MAX_SHOWN)
+            .take(MAX_SAID)
             .collect();
         Self::Other(format!("{what}: {shown}"))
+    }
+
+    /// Returns as much of a reason as is shown.
+    pub(super) fn shown(reason: &str) -> String {
+        reason.chars().take(MAX_SHOWN).collect()
     }
 }
 

@@ -123,9 +123,23 @@ fn hide_secrets(said: &str, logins: &[HostLogin], repository: &str) -> String {
     // One may begin like another.
     long.sort_by_key(|secret| Reverse(secret.len()));
     let shown = long.into_iter().fold(said.to_owned(), |text, secret| {
-        text.replace(&secret, redact::HIDDEN)
+        replace_in_any_case(&text, &secret)
     });
-    redact::redact(&shown)
+    Failure::shown(&redact::redact(&shown))
+}
+
+/// Hides a secret in a text, in whatever case a server repeats it.
+fn replace_in_any_case(text: &str, secret: &str) -> String {
+    let (folded, wanted) = (text.to_ascii_lowercase(), secret.to_ascii_lowercase());
+    let (mut shown, mut end) = (String::new(), 0);
+    for (start, _) in folded.match_indices(&wanted) {
+        // Lower case of ASCII has the same length.
+        shown.push_str(text.get(end..start).unwrap_or_default());
+        shown.push_str(redact::HIDDEN);
+        end = start + secret.len();
+    }
+    shown.push_str(text.get(end..).unwrap_or_default());
+    shown
 }
 
 /// Returns whether a request to a URL can be read by nobody on the way.
@@ -357,9 +371,13 @@ mod tests {
             password: "s3cr".into(),
             ..login.clone()
         };
-        let said = "no access for s3cret, Ym90OnMzY3JldA==, p%40ss or p@ss; bot";
-        let shown = hide_secrets(said, &[short, login], "https://u:p%40ss@h/x");
+        let said = "no access for s3cret, ym90onmzy3jlda==, p%40SS or p@ss; bot";
+        let logins = [short, login];
+        let shown = hide_secrets(said, &logins, "https://u:p%40ss@h/x");
         assert_eq!(shown, "no access for ***, ***, *** or ***; bot");
+        let long = format!("{}s3cret", "x".repeat(246));
+        let shown = hide_secrets(&long, &logins, "https://h/x");
+        assert!(shown.ends_with("x***"), "{shown}");
     }
 
     #[test]

@@ -60,11 +60,11 @@ async fn circles_end_and_are_named() {
         .await;
     }
     recorded(&fixture, "lost", |run| {
-        run.resume_from = Some(RunId::new("nosuch"))
+        run.resume_from = Some(RunId::new("nosuch"));
     })
     .await;
     recorded(&fixture, "failed", |run| {
-        run.code = ResultCode::new("no-luck")
+        run.code = ResultCode::new("no-luck");
     })
     .await;
     recorded(&fixture, "odd", |run| {

@@ -22,8 +22,12 @@ struct Life {
 
 impl Life {
     async fn start(kind: &str) -> Self {
+        Self::of_script(kind, SCRIPT).await
+    }
+
+    async fn of_script(kind: &str, script: &str) -> Self {
         let mut fixture = WorkerFixture::with_store(kind, "").await;
-        let codebase = fixture.queue(SCRIPT).await;
+        let codebase = fixture.queue(script).await;
         Self {
             fixture,
             codebase,
@@ -257,6 +261,21 @@ async fn branch_that_others_have_changed_meanwhile_is_not_resumed() {
     let repository = life.fixture.pushed(&life.codebase);
     let log = git(&repository, &["log", "--format=%s", "gen/main"]);
     assert!(!log.contains("odd"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn result_that_cannot_be_checked_out_is_not_resumed() {
+    // git refuses this name where it comes from elsewhere.
+    let script = "echo x > 'git~1' && git -c core.protectNTFS=false add 'git~1' \
+        && git -c core.protectNTFS=false commit --quiet --message odd \
+        && git update-index --skip-worktree 'git~1'; echo '{}' > \"$SVP_RESULT\"";
+    let life = Life::of_script("memory:", script).await;
+    let first = life.run().await;
+    assert_eq!(first["code"], "success", "{first}");
+    let second = life.run_again(&json!({})).await;
+    let log = life.fixture.log(&second).await;
+    assert_eq!(second["code"], "success", "{second} {log}");
+    assert_eq!(second["resume"], Value::Null, "{second}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
