@@ -1,7 +1,7 @@
 # make test       everything that must hold before a change is pushed (installs the servers that it needs, as root)
 # make lint       formatting, Clippy, documentation, licences and sources of dependencies, unused dependencies
 # make tools      installs the programs that make lint needs, where they are missing (2 minutes)
-# make bench      figures of a release build (needs wrk); STORE=sled, memory or postgres
+# make bench      figures of a release build (needs wrk); STORE=sled, redb, memory or postgres
 # make faults     the tests with dying workers, servers and networks; makes their table in docs/faults.md anew
 # make lives      200 random lives of workers and clients, 1,000 runs into a moody bucket (10 minutes)
 # make power-cuts 200 power cuts of each embedded engine, twice: cut files, and a disk of its own (root)

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measures a release build and prints the figures. Standard library and wrk only.
 
-  bench.py [--binary PATH] [--queued N] [--seconds S] [--clients 1,8,32] [--store sled|memory|postgres]
+  bench.py [--binary PATH] [--queued N] [--seconds S] [--clients 1,8,32] [--store sled|redb|memory|postgres]
 
 On postgres, it starts a server of its own (tests/servers.py, fsync on). Next to each measurement with cycle.lua, pg_limit.sh
 does the same work as plain SQL in another database of that server: the ratio is what counts.
@@ -67,7 +67,8 @@ class Service:
         settings = os.path.join(self.home, "bench.toml")
         with open(settings, "w") as f:
             f.write(SETTINGS + settings_too)
-        store_url = {"memory": "memory:", "sled": f"sled:{self.home}/db"}.get(store, store)
+        embedded = {engine: f"{engine}:{self.home}/db" for engine in ("sled", "redb")}
+        store_url = {"memory": "memory:", **embedded}.get(store, store)
         env = {"PATH": os.environ["PATH"], "JANITOR_RUNNER_SPOOL": f"{self.home}/spool", "JANITOR_RUNNER_TELEMETRY__LOG": "warn"}
         self.command = [binary, "--config", settings, "--store", store_url, "--artifacts", f"{self.home}/artifacts", "--logs",
                         f"{self.home}/logs", "--port", str(self.port), "--public-port", str(self.public)]
@@ -119,7 +120,7 @@ class Arguments(argparse.ArgumentParser):
     def __init__(self):
         super().__init__()
         self.add_argument("--binary", default=str(HERE.parent / "target/release/janitor-runner"))
-        self.add_argument("--store", default="sled", choices=["sled", "memory", "postgres"])
+        self.add_argument("--store", default="sled", choices=["sled", "redb", "memory", "postgres"])
 
 
 @contextlib.contextmanager
